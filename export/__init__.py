@@ -1,0 +1,1 @@
+"""From a segmentation model to a SavedModel for TensorFlow Serving."""

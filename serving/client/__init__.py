@@ -1,0 +1,1 @@
+"""The client of a served segmentation model. It never imports TensorFlow."""

@@ -1,0 +1,142 @@
+"""What an exported model and its callers agree on: signatures, tensor names, files.
+
+Stated once, for the exporter, the client and the verification gate. Nothing here imports TensorFlow.
+
+Shapes, with B images of H×W pixels and C channels:
+
+| tensor | shape | dtype | content |
+|---|---|---|---|
+| `image` | [B, H, W, C] | uint8, uint16 or float32 | pixels, 0 to the spec's `input_max` |
+| `image_bytes` | [B] | string | encoded pictures of any sizes |
+| `threshold` | [B] | float32 | 0 to 1, one for each image |
+| `query` | [B] | string | anything; TensorFlow Serving refuses signatures without an input |
+| `mask` | [B, H, W, 1] | float32, uint8 or bool | 1 where the probability is above the threshold |
+| `masked_image` | [B, H, W, C] | the image's | the image where the mask is 1, else the background |
+| `probability` | [B, H, W, 1] | float32 | 0 to 1 |
+| `class_map` | [B, H, W, 1] | uint8, or uint16 above 256 classes | index of the most probable class |
+| `…_bytes` | [B] | string | the same as PNG, at each upright picture's own size; empty where `error` is not |
+| `error` | [B] | string | empty for a good image, else begins with one of `IMAGE_ERRORS` |
+| `info` | [B] | string | the export's `maskport.json` |
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+
+IMAGE = "image"
+IMAGE_BYTES = "image_bytes"
+THRESHOLD = "threshold"
+QUERY = "query"
+ERROR = "error"
+INFO = "info"
+
+MASK = "mask"
+MASKED_IMAGE = "masked_image"
+PROBABILITY = "probability"
+CLASS_MAP = "class_map"
+
+PRODUCTS = (MASK, MASKED_IMAGE, PROBABILITY, CLASS_MAP)
+"""What can be asked of a segmentation model, each by signatures of its own."""
+
+THRESHOLDED_PRODUCTS = (MASK, MASKED_IMAGE)
+"""The products that depend on the threshold; each has an `_at_threshold` signature too."""
+
+EXPORT_INFO = "export_info"
+DEFAULT_SIGNATURE = "serving_default"
+"""TensorFlow Serving's name for the signature of a request that names none: here another name of `mask`."""
+
+ERROR_EMPTY = "empty"
+ERROR_UNKNOWN_FORMAT = "unknown format"
+ERROR_TOO_LARGE = "too large"
+ERROR_BAD_THRESHOLD = "bad threshold"
+ERROR_CANNOT_BE_DECODED = "cannot be decoded"
+IMAGE_ERRORS = (
+    ERROR_EMPTY,
+    ERROR_UNKNOWN_FORMAT,
+    ERROR_TOO_LARGE,
+    ERROR_BAD_THRESHOLD,
+    ERROR_CANNOT_BE_DECODED,
+)
+"""How the text of an `error` output may begin."""
+
+ASSETS_DIR = "assets.extra"
+"""Folder of a version directory that TensorFlow Serving leaves to others, warm-up apart."""
+WARMUP_FILE = "tf_serving_warmup_requests"
+MANIFEST_FILE = "maskport.json"
+GOLDEN_DIR = "golden"
+"""Under `ASSETS_DIR`: `NAME.pb`, serialised PredictLogs (a request with the answer it must get)."""
+GOLDEN_INDEX_FILE = "golden.json"
+"""In `GOLDEN_DIR`: for each record its signature and each output's tolerance."""
+BATCHING_FILE = "batching_params.pbtxt"
+"""In the version directory itself; read under `--enable_per_model_batching_parameters`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """One signature of an exported model.
+
+    Attributes:
+        name: as requests give it.
+        product: one of `PRODUCTS`, or `INFO`.
+        inputs: names of its input tensors; a request sends every one of them.
+        outputs: names of its output tensors, the product's first.
+    """
+
+    name: str
+    product: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether it takes encoded pictures and answers in PNG, rather than pixels."""
+        return IMAGE_BYTES in self.inputs
+
+    @property
+    def takes_threshold(self) -> bool:
+        """Whether the request chooses the threshold, rather than the export's spec."""
+        return THRESHOLD in self.inputs
+
+
+def signature_name(product: str, *, encoded: bool, at_threshold: bool = False) -> str:
+    """Returns the name of the signature that gives a product.
+
+    Args:
+        product: one of `PRODUCTS`.
+        encoded: pictures as files rather than as pixels.
+        at_threshold: with a threshold in the request; only for `THRESHOLDED_PRODUCTS`.
+
+    Raises:
+        ValueError: there is no such product, or it has no threshold.
+    """
+    if product not in PRODUCTS:
+        raise ValueError(f"no product {product!r}; there are: {', '.join(PRODUCTS)}")
+    if at_threshold and product not in THRESHOLDED_PRODUCTS:
+        raise ValueError(f"{product!r} has no threshold; only {', '.join(THRESHOLDED_PRODUCTS)} have")
+    return product + ("_png" if encoded else "") + ("_at_threshold" if at_threshold else "")
+
+
+def _product_signature(product: str, *, encoded: bool, at_threshold: bool) -> Signature:
+    image = IMAGE_BYTES if encoded else IMAGE
+    return Signature(
+        name=signature_name(product, encoded=encoded, at_threshold=at_threshold),
+        product=product,
+        inputs=(image, THRESHOLD) if at_threshold else (image,),
+        outputs=(f"{product}_bytes", ERROR) if encoded else (product,),
+    )
+
+
+def _all_signatures() -> dict[str, Signature]:
+    signatures = [
+        _product_signature(product, encoded=encoded, at_threshold=at_threshold)
+        for encoded in (False, True)
+        for product in PRODUCTS
+        for at_threshold in ((False, True) if product in THRESHOLDED_PRODUCTS else (False,))
+    ]
+    signatures.append(Signature(EXPORT_INFO, INFO, (QUERY,), (INFO,)))
+    table = {signature.name: signature for signature in signatures}
+    return {DEFAULT_SIGNATURE: dataclasses.replace(table[MASK], name=DEFAULT_SIGNATURE), **table}
+
+
+SIGNATURES: Mapping[str, Signature] = MappingProxyType(_all_signatures())
+"""Every signature an export can have, by name. One-channel models have no `class_map` signatures."""

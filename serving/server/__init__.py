@@ -1,0 +1,1 @@
+"""The embedded server: a stand-in for `tensorflow_model_server` where no Docker is."""
