@@ -1,0 +1,106 @@
+"""How every command line of maskport runs: absl flags, one-line errors, exit codes.
+
+0: all done. 1: something failed, and is named on stderr in one line. 2: usage. 130: interrupted.
+A traceback is shown only under `--debug`. The commands of `export` use this too: it is light and
+imports nothing of serving.
+"""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from absl import app, flags
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+
+_HELP_FLAGS = frozenset(f"{dashes}{name}" for dashes in ("-", "--") for name in ("help", "h", "helpshort"))
+
+_DEBUG = flags.DEFINE_boolean("debug", False, "Show the traceback of an error.")
+
+
+class UsageError(Exception):
+    """The command line makes no sense: the command ends with `EXIT_USAGE`."""
+
+
+def one_line(error: BaseException) -> str:
+    """Returns an error's text on one line; its class' name where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def run_app(
+    main: Callable[[Sequence[str]], int | None],
+    *,
+    program: str,
+    description: str,
+    flags_module: str,
+    user_errors: tuple[type[Exception], ...] = (),
+    argv: Sequence[str] | None = None,
+) -> NoReturn:
+    """Parses the flags, runs `main`, and ends the process.
+
+    Args:
+        main: gets the positional arguments (without the program) and returns an exit code, None being 0.
+        program: the command's name, as users type it.
+        description: what the command does and how it is called; `--help` begins with it.
+        flags_module: the module that defines the command's flags, for `--help`.
+        user_errors: what `main` raises for a user's mistake: shown as it is. `OSError` always is one; any
+            other exception is shown as an internal error.
+        argv: in place of `sys.argv`; the first word is the program.
+    """
+
+    def fail(message: str, exit_code: int) -> NoReturn:
+        sys.stdout.flush()
+        print(f"{program}: {message}", file=sys.stderr)
+        sys.exit(exit_code)
+
+    def parse(words: Sequence[str]) -> list[str]:
+        before_separator = words[: words.index("--")] if "--" in words else words
+        if _HELP_FLAGS & set(before_separator):
+            own = flags.FLAGS.module_help(flags_module)
+            # module_help opens with the module's own name, which users have no use for.
+            print(f"{description.strip()}\n\nFlags:\n{own.partition(':')[2].strip(os.linesep)}")
+            print(
+                "  --[no]debug: Show the traceback of an error.\n  --helpfull: All flags, absl's own included."
+            )
+            sys.exit(EXIT_OK)
+        try:
+            return list(flags.FLAGS(list(words)))
+        except flags.Error as error:
+            fail(f"{one_line(error)} (see {program} --help)", EXIT_USAGE)
+
+    def guarded(words: Sequence[str]) -> int:
+        try:
+            return main(words[1:]) or EXIT_OK
+        except UsageError as error:
+            _show_traceback_if_asked()
+            fail(f"{one_line(error)} (see {program} --help)", EXIT_USAGE)
+        except KeyboardInterrupt:
+            _show_traceback_if_asked()
+            fail("interrupted", EXIT_INTERRUPTED)
+        except BrokenPipeError:
+            # The reader (head, less) has gone: nothing to tell it. Python must not try again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_FAILED
+        except (OSError, *user_errors) as error:
+            _show_traceback_if_asked()
+            fail(one_line(error), EXIT_FAILED)
+        except Exception as error:
+            _show_traceback_if_asked()
+            fail(
+                f"internal error: {type(error).__name__}: {one_line(error)} (--debug shows where)",
+                EXIT_FAILED,
+            )
+
+    app.run(guarded, argv=list(argv) if argv is not None else None, flags_parser=parse)
+    raise AssertionError("app.run always ends the process")
+
+
+def _show_traceback_if_asked() -> None:
+    if _DEBUG.value:
+        traceback.print_exc()

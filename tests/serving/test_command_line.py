@@ -1,0 +1,94 @@
+"""The behaviour that every command line shares, seen from outside the process."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+PROGRAM = textwrap.dedent(
+    """
+    import sys
+    from absl import flags
+    from maskport.serving import command_line
+
+    _COUNT = flags.DEFINE_integer("count", 1, "How many.", lower_bound=1)
+
+    class Mistake(Exception):
+        pass
+
+    def main(words):
+        what = words[0] if words else "nothing"
+        if what == "mistake":
+            raise Mistake("the file is\\nempty; give another")
+        if what == "bug":
+            raise TypeError("oops")
+        if what == "usage":
+            raise command_line.UsageError("one file at a time")
+        if what == "interrupt":
+            raise KeyboardInterrupt
+        if what == "missing":
+            open("/no/such/file")
+        print("count", _COUNT.value, *words)
+
+    command_line.run_app(main, program="mask-try", description="Tries things.\\n\\nmask-try WHAT",
+                         flags_module="__main__", user_errors=(Mistake,))
+    """
+)
+
+
+@pytest.fixture
+def run(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+
+    def run(*words):
+        return subprocess.run(
+            [sys.executable, program, *words], capture_output=True, text=True, timeout=60, check=False
+        )
+
+    return run
+
+
+def test_arguments_and_flags_reach_main_and_success_is_0(run):
+    done = run("--count=3", "a", "b")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "count 3 a b\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "stderr"),
+    [
+        (["mistake"], 1, "mask-try: the file is empty; give another\n"),
+        (["missing"], 1, "mask-try: [Errno 2] No such file or directory: '/no/such/file'\n"),
+        (["bug"], 1, "mask-try: internal error: TypeError: oops (--debug shows where)\n"),
+        (["usage"], 2, "mask-try: one file at a time (see mask-try --help)\n"),
+        (["interrupt"], 130, "mask-try: interrupted\n"),
+    ],
+)
+def test_failures_are_one_line_with_their_exit_code(run, words, code, stderr):
+    done = run(*words)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", stderr)
+
+
+@pytest.mark.parametrize("flag", ["--nope", "--count=many", "--count=0"])
+def test_bad_flags_are_usage_errors_in_one_line(run, flag):
+    done = run(flag)
+    assert done.returncode == 2
+    assert done.stderr.startswith("mask-try: ")
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.endswith("(see mask-try --help)\n")
+
+
+def test_debug_brings_the_traceback_back(run):
+    done = run("--debug", "mistake")
+    assert done.returncode == 1
+    assert "Traceback (most recent call last)" in done.stderr
+    assert done.stderr.endswith("mask-try: the file is empty; give another\n")
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h", "-help"])
+def test_help_goes_to_stdout_and_is_success(run, flag):
+    done = run("mistake", flag)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Tries things.\n\nmask-try WHAT\n\nFlags:\n  --count: How many.")
+    assert "--[no]debug" in done.stdout
