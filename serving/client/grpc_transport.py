@@ -1,0 +1,143 @@
+"""Calls over gRPC."""
+
+import asyncio
+from typing import Any
+
+import grpc
+
+from . import grpc_codec
+from .addresses import Address
+from .calls import Call, Reply
+from .errors import (
+    CallCancelledError,
+    DeadlineExceededError,
+    InvalidResponseError,
+    MaskServingError,
+    ServerUnavailableError,
+    StatusCode,
+    error_of_code,
+)
+from .transports import ConnectionOptions, Pairs
+
+# How gRPC says that a call never left: no connection could be made. Only then has no server seen it.
+_NEVER_SENT = ("failed to connect to all addresses", "connections to all backends failing", "name resolution")
+
+
+class GrpcTransport:
+    """A gRPC channel for threads."""
+
+    def __init__(self, address: Address, options: ConnectionOptions):
+        arguments = _channel_arguments(options)
+        if address.is_secure:
+            self._channel = grpc.secure_channel(address.grpc_target, _credentials(options), options=arguments)
+        else:
+            self._channel = grpc.insecure_channel(address.grpc_target, options=arguments)
+        self._compression = _compression(options)
+        self._methods: dict[str, Any] = {}
+
+    def send(self, call: Call, timeout_s: float, pairs: Pairs) -> Reply:
+        """Sends a call once, and waits for its answer."""
+        path, request = grpc_codec.encode(call)
+        method = self._methods.get(path)
+        if method is None:
+            # Without serialisers: bytes in, bytes out. The codec knows the messages, and errors in them.
+            method = self._methods[path] = self._channel.unary_unary(path)
+        try:
+            response = method(request, timeout=timeout_s, metadata=pairs, compression=self._compression)
+        except grpc.RpcError as error:
+            raise _error_of(error) from error
+        except ValueError as error:  # the channel is closed
+            raise CallCancelledError("the connection is closed") from error
+        return Reply(grpc_codec.decode(call, response), len(request), len(response))
+
+    def close(self) -> None:
+        """Cancels what is on its way, and closes the channel."""
+        self._channel.close()
+
+
+class AsyncGrpcTransport:
+    """A gRPC channel for asyncio."""
+
+    def __init__(self, address: Address, options: ConnectionOptions):
+        arguments = _channel_arguments(options)
+        if address.is_secure:
+            self._channel = grpc.aio.secure_channel(
+                address.grpc_target, _credentials(options), options=arguments
+            )
+        else:
+            self._channel = grpc.aio.insecure_channel(address.grpc_target, options=arguments)
+        self._compression = _compression(options)
+        self._methods: dict[str, Any] = {}
+
+    async def send(self, call: Call, timeout_s: float, pairs: Pairs) -> Reply:
+        """Sends a call once, and waits for its answer."""
+        path, request = grpc_codec.encode(call)
+        method = self._methods.get(path)
+        if method is None:
+            method = self._methods[path] = self._channel.unary_unary(path)
+        try:
+            response = await method(request, timeout=timeout_s, metadata=pairs, compression=self._compression)
+        except grpc.RpcError as error:
+            raise _error_of(error) from error
+        except grpc.aio.UsageError as error:  # the channel is closed
+            raise CallCancelledError("the connection is closed") from error
+        except asyncio.CancelledError as error:
+            # Closing the channel cancels its calls as if their own task had been cancelled.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise CallCancelledError("the connection is closed") from error
+        return Reply(grpc_codec.decode(call, response), len(request), len(response))
+
+    async def close(self) -> None:
+        """Cancels what is on its way, and closes the channel."""
+        await self._channel.close(grace=None)
+
+
+def _channel_arguments(options: ConnectionOptions) -> list[tuple[str, Any]]:
+    arguments: list[tuple[str, Any]] = [
+        # gRPC's own limit of 4 MB breaks on the first real image.
+        ("grpc.max_send_message_length", grpc_codec.MAX_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", grpc_codec.MAX_MESSAGE_BYTES),
+        # Every address that a name stands for gets its share of the calls.
+        ("grpc.lb_policy_name", "round_robin"),
+        ("grpc.keepalive_time_ms", round(options.keepalive_s * 1000)),
+        ("grpc.keepalive_timeout_ms", round(options.keepalive_timeout_s * 1000)),
+        # A server that comes back is found within a second, rather than within two minutes.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        # Connections are this client's own: closing it closes them.
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    if options.tls.server_name is not None:
+        arguments.append(("grpc.ssl_target_name_override", options.tls.server_name))
+    return arguments
+
+
+def _credentials(options: ConnectionOptions) -> grpc.ChannelCredentials:
+    authorities, key, certificate = options.tls.read()
+    return grpc.ssl_channel_credentials(authorities, key, certificate)
+
+
+def _compression(options: ConnectionOptions) -> grpc.Compression:
+    return grpc.Compression.Gzip if options.compression == "gzip" else grpc.Compression.NoCompression
+
+
+def _error_of(error: Any) -> MaskServingError:
+    """Returns the error of a call that gRPC reports as failed."""
+    code = StatusCode(error.code().value[0])
+    details = error.details() or ""
+    if code == StatusCode.CANCELLED:
+        return CallCancelledError(details or "the call was cancelled", server_message=details)
+    if code == StatusCode.DEADLINE_EXCEEDED:
+        return DeadlineExceededError("no answer in time", server_message=details)
+    if code == StatusCode.UNAVAILABLE:
+        unavailable = ServerUnavailableError(details or "the server is gone", server_message=details)
+        unavailable.sent = not any(words in details for words in _NEVER_SENT)
+        return unavailable
+    if code == StatusCode.UNKNOWN and "Stream removed" in details:
+        # How some releases report a connection that broke off in the middle of an answer.
+        return ServerUnavailableError(details, server_message=details)
+    if code == StatusCode.UNIMPLEMENTED and "compress" not in details and "HTTP" in details:
+        return InvalidResponseError(details, server_message=details)
+    return error_of_code(code, details)

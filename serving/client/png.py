@@ -1,0 +1,95 @@
+"""PNG: a fast writer for what is sent, and a careful reader for what comes back."""
+
+import dataclasses
+import io
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InvalidResponseError
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_COLOUR_TYPE_OF_CHANNELS = {1: 0, 3: 2, 2: 4, 4: 6}
+_CHANNELS_OF_COLOUR_TYPE = {colour: channels for channels, colour in _COLOUR_TYPE_OF_CHANNELS.items()}
+_FILTER_UP = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class PngHeader:
+    """What a PNG says of itself in its first 33 bytes.
+
+    Attributes:
+        size: height and width in pixels.
+        bits: of a sample.
+        channels: 1 to 4; None where the samples are indices into a palette.
+    """
+
+    size: tuple[int, int]
+    bits: int
+    channels: int | None
+
+
+def encode_png(pixels: npt.NDArray[Any]) -> bytes:
+    """Returns an array as a PNG, written for speed rather than size.
+
+    Run lengths and Huffman codes of row differences take a third of the time of an ordinary fast encoder, and
+    photographs become smaller than there.
+
+    Args:
+        pixels: uint8 or uint16, [H, W] or [H, W, 1 to 4], neither side 0.
+    """
+    height, width = pixels.shape[:2]
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    big_endian = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder(">"))
+    samples = big_endian.view(np.uint8).reshape(height, -1)
+    rows = np.empty((height, 1 + samples.shape[1]), np.uint8)
+    rows[:, 0] = _FILTER_UP
+    rows[0, 1:] = samples[0]
+    np.subtract(samples[1:], samples[:-1], out=rows[1:, 1:])
+    compressor = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
+    data = compressor.compress(rows) + compressor.flush()
+    bits = 8 * pixels.dtype.itemsize
+    header = struct.pack(">IIBBBBB", width, height, bits, _COLOUR_TYPE_OF_CHANNELS[channels], 0, 0, 0)
+    return b"".join((_SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", data), _chunk(b"IEND", b"")))
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    checksum = zlib.crc32(data, zlib.crc32(kind))
+    return b"".join((struct.pack(">I", len(data)), kind, data, struct.pack(">I", checksum)))
+
+
+def read_png_header(data: bytes) -> PngHeader:
+    """Returns what a PNG says of itself; nothing is decoded.
+
+    Raises:
+        InvalidResponseError: it is no PNG.
+    """
+    if len(data) < 33 or not data.startswith(_SIGNATURE) or data[12:16] != b"IHDR":
+        raise InvalidResponseError("a picture in the answer is no PNG")
+    width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
+    return PngHeader((height, width), bits, _CHANNELS_OF_COLOUR_TYPE.get(colour))
+
+
+def decode_png(data: bytes) -> npt.NDArray[Any]:
+    """Returns a PNG's samples: uint8 or, for 16-bit gray, uint16; [H, W] or [H, W, 2 to 4].
+
+    Its size must have been checked before: a PNG of a few kilobytes can claim gigabytes.
+
+    Raises:
+        InvalidResponseError: it cannot be decoded.
+    """
+    from PIL import PngImagePlugin
+
+    header = read_png_header(data)
+    try:
+        # Not Image.open, which has its own opinion of what is too large.
+        with PngImagePlugin.PngImageFile(io.BytesIO(data)) as picture:
+            array = np.array(picture)
+    except (OSError, SyntaxError, ValueError, zlib.error) as error:
+        raise InvalidResponseError(f"a picture in the answer cannot be decoded: {error}") from error
+    if header.bits == 16 and header.channels == 1:
+        return array.astype(np.uint16)
+    return array

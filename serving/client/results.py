@@ -1,0 +1,354 @@
+"""What a call for a mask gives back."""
+
+import dataclasses
+import functools
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import contract
+from .errors import CallContext, InvalidImageError, InvalidResponseError, OutputNotRequestedError
+from .images import Picture
+from .png import decode_png, read_png_header
+from .polygons import Polygon, trace_polygons
+from .rle import Rle, encode_rle
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Array = npt.NDArray[Any]
+Colour = tuple[int, int, int]
+
+_SAVED = (contract.MASK, contract.MASKED_IMAGE, "cutout", "overlay", contract.PROBABILITY, contract.CLASS_MAP)
+_LOSSY = frozenset({".jpg", ".jpeg"})
+# Exact values matter in these: a lossy file would be wrong without looking wrong.
+_EXACT = frozenset({contract.MASK, contract.PROBABILITY, contract.CLASS_MAP})
+_RED: Colour = (255, 40, 40)
+
+
+class _Output:
+    """One product: a PNG, decoded when it is looked at, or an array from a pixel signature."""
+
+    def __init__(self, png: bytes | None = None, array: Array | None = None):
+        self.png = png
+        self._array = array
+
+    @functools.cached_property
+    def array(self) -> Array:
+        if self._array is not None:
+            return self._array
+        return decode_png(self.png or b"")
+
+
+class MaskResult:
+    """The answer for one picture. Nothing is decoded before it is looked at.
+
+    Attributes:
+        source: path of the picture, where it has one.
+        model: name of the model that answered.
+        version: its version; None over REST, which does not say it, unless it was asked for by number.
+        class_names: the model's classes in order, where class maps were asked for and the model names them.
+        seconds: from the call to its answer.
+        request_bytes: that were sent, over all calls for this picture.
+        response_bytes: that came back.
+    """
+
+    def __init__(
+        self,
+        picture: Picture,
+        outputs: Mapping[str, _Output],
+        *,
+        context: CallContext,
+        class_names: Sequence[str] | None = None,
+        seconds: float = 0.0,
+        request_bytes: int = 0,
+        response_bytes: int = 0,
+    ):
+        self._picture = picture
+        self._outputs = dict(outputs)
+        self._context = context
+        self.source = picture.name
+        self.model = context.model
+        self.version = context.version
+        self.class_names = tuple(class_names) if class_names is not None else None
+        self.seconds = seconds
+        self.request_bytes = request_bytes
+        self.response_bytes = response_bytes
+
+    def __repr__(self) -> str:
+        size = "×".join(map(str, self.size)) if self.size else "unknown size"
+        return f"<MaskResult of {self.source or 'an image'}, {size}: {', '.join(self._outputs)}>"
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of the upright picture."""
+        if self._picture.size is not None:
+            return self._picture.size
+        output = next(iter(self._outputs.values()))
+        return read_png_header(output.png).size if output.png is not None else output.array.shape[:2]
+
+    @functools.cached_property
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """The mask: bool [H, W] at the upright picture's own size."""
+        return _plane(self._output(contract.MASK).array) > 0
+
+    @functools.cached_property
+    def probability(self) -> npt.NDArray[np.float32]:
+        """The foreground's probability: float32 [H, W], 0 to 1."""
+        plane = _plane(self._output(contract.PROBABILITY).array)
+        if plane.dtype == np.uint16:
+            return plane.astype(np.float32) / np.float32(65535)
+        return plane.astype(np.float32, copy=False)
+
+    @property
+    def masked_image(self) -> Array:
+        """The picture with its background blacked out or coloured, as the export chose: [H, W, C]."""
+        array = self._output(contract.MASKED_IMAGE).array
+        return array[:, :, np.newaxis] if array.ndim == 2 else array
+
+    @functools.cached_property
+    def class_map(self) -> Array:
+        """The index of the most probable class: uint8 or uint16 [H, W]."""
+        return _plane(self._output(contract.CLASS_MAP).array)
+
+    @property
+    def area(self) -> int:
+        """How many pixels the mask covers."""
+        return int(np.count_nonzero(self.mask))
+
+    @property
+    def bbox(self) -> tuple[int, int, int, int] | None:
+        """The smallest box around the mask: left, top, width and height in pixels; None if the mask is empty."""
+        rows = np.flatnonzero(self.mask.any(axis=1))
+        if not rows.size:
+            return None
+        columns = np.flatnonzero(self.mask.any(axis=0))
+        left, top = int(columns[0]), int(rows[0])
+        return left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1
+
+    def rle(self) -> Rle:
+        """Returns the mask in COCO's run-length encoding, as pycocotools reads it."""
+        return encode_rle(self.mask)
+
+    def polygons(self) -> list[Polygon]:
+        """Returns the mask's outlines, largest first.
+
+        Raises:
+            UnsupportedCallError: the extra `contours` is not installed.
+        """
+        return trace_polygons(self.mask)
+
+    def class_areas(self) -> dict[str, int]:
+        """Returns how many pixels each class covers, by name (by number where the model names none)."""
+        counts = np.bincount(self.class_map.ravel(), minlength=len(self.class_names or ()))
+        names = self.class_names or [str(index) for index in range(len(counts))]
+        return dict(zip(names, counts.tolist(), strict=False))
+
+    def image(self) -> "Image.Image":
+        """Returns the picture that was sent: upright, in 8 bits, RGB or RGBA.
+
+        Raises:
+            InvalidImageError: it cannot be decoded here.
+        """
+        return self._picture.picture()
+
+    def cutout(self) -> "Image.Image":
+        """Returns the foreground on a transparent background: RGBA."""
+        from PIL import Image, ImageChops
+
+        image = self._fitting_image().convert("RGBA")
+        alpha = Image.fromarray(self.mask.astype(np.uint8) * 255)
+        image.putalpha(ImageChops.darker(image.getchannel("A"), alpha))
+        return image
+
+    def overlay(self, colour: Colour = _RED, opacity: float = 0.5) -> "Image.Image":
+        """Returns the picture with its foreground tinted: RGB.
+
+        Args:
+            colour: red, green and blue, 0 to 255.
+            opacity: 0 leaves the picture as it is, 1 hides it.
+        """
+        from PIL import Image
+
+        image = self._fitting_image().convert("RGB")
+        tint = Image.new("RGB", image.size, tuple(colour))
+        alpha = Image.fromarray(self.mask.astype(np.uint8) * round(255 * opacity))
+        return Image.composite(tint, image, alpha)
+
+    def save(self, path: str | os.PathLike[str], product: str | None = None) -> Path:
+        """Writes one product to a file; the file's ending says how.
+
+        Args:
+            path: `.npy` is the array itself; `.json` the mask's numbers: size, area, box, RLE; everything else
+                a picture in a format of Pillow's. Masks are 0 and 255, probabilities 16-bit gray.
+            product: `mask`, `masked_image`, `cutout`, `overlay`, `probability` or `class_map`; None is the mask, or
+                the first product that was asked for.
+
+        Returns:
+            The path.
+
+        Raises:
+            OutputNotRequestedError: the result does not hold that product.
+            InvalidImageError: the format cannot hold it.
+            OSError: the file cannot be written.
+        """
+        path = Path(path)
+        wanted = product or (contract.MASK if contract.MASK in self._outputs else next(iter(self._outputs)))
+        if wanted not in _SAVED:
+            raise OutputNotRequestedError(f"there is no product {wanted!r}", hint=f"there are: {', '.join(_SAVED)}")
+        ending = path.suffix.lower()
+        if ending == ".npy":
+            with path.open("wb") as file:
+                np.save(file, self._array_to_save(wanted))
+        elif ending == ".json":
+            path.write_text(json.dumps(self.as_dict()) + "\n", encoding="utf-8")
+        else:
+            if ending in _LOSSY and (wanted in _EXACT or wanted == "cutout"):
+                reason = "has no transparency" if wanted == "cutout" else "would blur its values"
+                raise InvalidImageError(f"a {wanted} cannot be a {ending} file, which {reason}", hint="use .png")
+            output = self._outputs.get(wanted)
+            if ending == ".png" and output is not None and output.png is not None:
+                path.write_bytes(output.png)
+            else:
+                self._save_picture(path, wanted)
+        return path
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns what the mask comes to, ready for JSON."""
+        return {
+            "source": self.source,
+            "model": self.model,
+            "version": self.version,
+            "size": list(self.size) if self.size else None,
+            "area": self.area,
+            "bbox": list(self.bbox) if self.bbox else None,
+            "rle": self.rle(),
+        }
+
+    def _output(self, product: str) -> _Output:
+        output = self._outputs.get(product)
+        if output is None:
+            raise OutputNotRequestedError(
+                f"the result holds no {product}",
+                hint=f"ask for it: segment(…, outputs={(*self._outputs, product)!r})",
+                context=self._context,
+            )
+        return output
+
+    def _array_to_save(self, product: str) -> Array:
+        arrays: dict[str, Callable[[], Array]] = {
+            contract.MASK: lambda: self.mask,
+            contract.PROBABILITY: lambda: self.probability,
+            contract.MASKED_IMAGE: lambda: self.masked_image,
+            contract.CLASS_MAP: lambda: self.class_map,
+            "cutout": lambda: np.array(self.cutout()),
+            "overlay": lambda: np.array(self.overlay()),
+        }
+        return arrays[product]()
+
+    def _save_picture(self, path: Path, product: str) -> None:
+        from PIL import Image
+
+        try:
+            self._picture_of(product).save(path)
+        except (ValueError, OSError, Image.UnidentifiedImageError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise InvalidImageError(f"cannot write a {product} to {path}: {error}", hint="use .png") from error
+
+    def _picture_of(self, product: str) -> "Image.Image":
+        from PIL import Image
+
+        if product == "cutout":
+            return self.cutout()
+        if product == "overlay":
+            return self.overlay()
+        if product == contract.MASK:
+            return Image.fromarray(self.mask.astype(np.uint8) * 255)
+        if product == contract.PROBABILITY:
+            return Image.fromarray(np.rint(self.probability * 65535).astype(np.uint16))
+        array = self.class_map if product == contract.CLASS_MAP else self.masked_image
+        if array.dtype.kind == "f":
+            raise InvalidImageError(f"a {product} of {array.dtype} is no picture", hint="save it as .npy")
+        return Image.fromarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array)
+
+    def _fitting_image(self) -> "Image.Image":
+        image = self.image()
+        if (image.height, image.width) != self.mask.shape:
+            raise InvalidResponseError(
+                f"the mask is {self.mask.shape[0]}×{self.mask.shape[1]}, the picture {image.height}×{image.width}",
+                context=self._context,
+            )
+        return image
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentItem:
+    """One picture of many: its result, or why there is none.
+
+    Attributes:
+        source: what was given.
+        index: its place among the pictures, from 0.
+        result: None where there is an error.
+        error: None where there is a result.
+    """
+
+    source: Any
+    index: int
+    result: MaskResult | None = None
+    error: Exception | None = None
+
+
+# What a PNG of each product must be: bits of a sample, and channels.
+_FORMS: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    contract.MASK: ((8,), (1,)),
+    contract.PROBABILITY: ((16,), (1,)),
+    contract.CLASS_MAP: ((8, 16), (1,)),
+    contract.MASKED_IMAGE: ((8, 16), (1, 2, 3, 4)),
+}
+_LARGEST_UNCHECKED = 1 << 28
+"""Pixels that a picture may have in the answer where the sent one's size is not known here."""
+
+
+def encoded_output(product: str, png: bytes, picture: Picture) -> _Output:
+    """Returns a product from a PNG, having looked at its header.
+
+    Raises:
+        InvalidResponseError: it is not a PNG of that product, or not of the sent picture's size.
+    """
+    header = read_png_header(png)
+    bits, channels = _FORMS[product]
+    if header.bits not in bits or header.channels not in channels:
+        raise InvalidResponseError(
+            f"the {product} in the answer is a PNG of {header.bits} bits and {header.channels or 'palette'} channels"
+        )
+    height, width = header.size
+    if picture.size is not None and header.size != picture.size:
+        raise InvalidResponseError(
+            f"the {product} in the answer is {height}×{width}, the picture {picture.size[0]}×{picture.size[1]}"
+        )
+    if picture.size is None and height * width > _LARGEST_UNCHECKED:
+        raise InvalidResponseError(f"the {product} in the answer claims to be {height}×{width}")
+    return _Output(png=png)
+
+
+def pixel_output(product: str, array: Array, picture: Picture) -> _Output:
+    """Returns a product from the array [H, W, C] of a pixel signature.
+
+    Raises:
+        InvalidResponseError: it is not of the sent picture's size.
+    """
+    if array.ndim != 3 or (picture.size is not None and array.shape[:2] != picture.size):
+        raise InvalidResponseError(
+            f"the {product} in the answer has the shape {list(array.shape)}, the picture {list(picture.size or ())}"
+        )
+    return _Output(array=array)
+
+
+def _plane(array: Array) -> Array:
+    return array[:, :, 0] if array.ndim == 3 else array

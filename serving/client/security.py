@@ -1,0 +1,127 @@
+"""How a client proves who it is, and checks who answers."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from .addresses import Address
+from .errors import InvalidRequestError
+
+Metadata = Sequence[tuple[str, str]]
+"""Pairs that travel beside a request: gRPC metadata, or HTTP headers."""
+
+Token = str | Callable[[], str]
+"""A bearer token, or what returns the one that is valid now."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tls:
+    """Certificates for grpcs:// and https://.
+
+    Attributes:
+        ca_file: PEM of the authorities to trust; None is those of the system (https) or of gRPC (grpcs).
+        cert_file: PEM of the client's own certificate, for servers that ask for one (mutual TLS).
+        key_file: PEM of its private key.
+        server_name: name that the server's certificate must bear, where it isn't the address' host.
+    """
+
+    ca_file: str | os.PathLike[str] | None = None
+    cert_file: str | os.PathLike[str] | None = None
+    key_file: str | os.PathLike[str] | None = dataclasses.field(default=None, repr=False)
+    server_name: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise InvalidRequestError("Tls needs both cert_file and key_file, or neither")
+
+    def read(self) -> tuple[bytes | None, bytes | None, bytes | None]:
+        """Returns the contents of the authorities', the key's and the certificate's files, as gRPC wants them.
+
+        Raises:
+            InvalidRequestError: a file cannot be read.
+        """
+
+        def content(path: str | os.PathLike[str] | None) -> bytes | None:
+            if path is None:
+                return None
+            try:
+                return Path(path).read_bytes()
+            except OSError as error:
+                raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
+
+        return content(self.ca_file), content(self.key_file), content(self.cert_file)
+
+
+class Credentials:
+    """What is sent beside every request.
+
+    Args:
+        metadata: pairs, such as `{"x-team": "vision"}`.
+        token: sent as `authorization: Bearer TOKEN`.
+        allow_plaintext: whether secrets may leave this machine unencrypted.
+    """
+
+    def __init__(
+        self,
+        metadata: Mapping[str, str] | Metadata | None = None,
+        token: Token | None = None,
+        *,
+        allow_plaintext: bool = False,
+    ):
+        self._metadata = as_metadata(metadata)
+        self._token = token
+        self._allow_plaintext = allow_plaintext
+
+    def check(self, addresses: Sequence[Address]) -> None:
+        """Checks that nothing secret would leave this machine unencrypted.
+
+        Raises:
+            InvalidRequestError: it would, and that is not allowed.
+        """
+        for address in addresses:
+            self._check(address, self._metadata, has_token=self._token is not None)
+
+    def for_call(self, address: Address, metadata: Metadata = ()) -> list[tuple[str, str]]:
+        """Returns the pairs to send with one call to an address.
+
+        Raises:
+            InvalidRequestError: the call's own pairs hold a secret that would travel unencrypted.
+        """
+        self._check(address, metadata, has_token=False)
+        pairs = [*self._metadata, *metadata]
+        if self._token is not None and not any(key == "authorization" for key, _ in metadata):
+            token = self._token if isinstance(self._token, str) else self._token()
+            pairs.append(("authorization", f"Bearer {token}"))
+        return pairs
+
+    def _check(self, address: Address, metadata: Metadata, *, has_token: bool) -> None:
+        secret = has_token or any(_is_secret(key) for key, _ in metadata)
+        if secret and not (self._allow_plaintext or address.is_secure or address.stays_on_this_machine):
+            raise InvalidRequestError(
+                f"{address} would carry a secret unencrypted",
+                hint="use grpcs:// or https://, or allow it with allow_plaintext_secrets=True",
+            )
+
+
+def as_metadata(metadata: Mapping[str, str] | Metadata | None) -> tuple[tuple[str, str], ...]:
+    """Returns pairs with lower-case keys, as HTTP/2 wants them.
+
+    Raises:
+        InvalidRequestError: a key or value is not printable ASCII text.
+    """
+    if metadata is None:
+        return ()
+    pairs = metadata.items() if isinstance(metadata, Mapping) else metadata
+    checked = []
+    for key, value in pairs:
+        if not (isinstance(key, str) and isinstance(value, str) and key and (key + value).isascii()):
+            raise InvalidRequestError(f"metadata {key!r} is not ASCII text")
+        if not (key + value).isprintable():
+            raise InvalidRequestError(f"metadata {key!r} holds control characters")
+        checked.append((key.lower(), value))
+    return tuple(checked)
+
+
+def _is_secret(key: str) -> bool:
+    return key in ("authorization", "proxy-authorization", "cookie", "x-api-key")
