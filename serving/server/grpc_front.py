@@ -1,0 +1,152 @@
+"""The gRPC side: the official services, answered by the shared core."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
+from typing import Any
+
+import grpc
+from google.protobuf import descriptor, message_factory
+from tensorflow_serving.apis import (
+    model_management_pb2,
+    model_service_pb2,
+    predict_pb2,
+    prediction_service_pb2,
+)
+
+from .errors import Code, RequestError
+from .inference import Inputs, read_input
+from .service import PredictionService, missing_spec
+from .tensors import write_tensor
+
+_STATUS_CODES = {Code(code.value[0]): code for code in grpc.StatusCode}
+_NO_DEADLINE_S = 10 * 365 * 86400.0
+"""A call without a deadline has one in the far future."""
+_MAX_DETAILS = 1024
+
+Method = Callable[[Any, float | None], Any]
+"""Answers a request message, given the seconds that are left for it; raises RequestError."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GrpcSettings:
+    """How the gRPC side behaves.
+
+    Attributes:
+        threads: requests answered at a time.
+        answers_as_content: whether tensors are answered in `tensor_content`.
+        channel_arguments: for gRPC itself.
+    """
+
+    threads: int
+    answers_as_content: bool = False
+    channel_arguments: Sequence[tuple[str, int | str]] = ()
+
+
+def create_server(service: PredictionService, settings: GrpcSettings) -> grpc.Server:
+    """Returns a gRPC server, without addresses yet."""
+    options: list[tuple[str, int | str]] = [
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.max_send_message_length", -1),
+        # A second server on the same port is a mistake.
+        ("grpc.so_reuseport", 0),
+        *settings.channel_arguments,
+    ]
+    front = _GrpcFront(service, answers_as_content=settings.answers_as_content)
+    workers = futures.ThreadPoolExecutor(settings.threads, thread_name_prefix="grpc")
+    server = grpc.server(workers, options=options)
+    for file, name, methods in (
+        (prediction_service_pb2, "PredictionService", front.prediction_methods()),
+        (model_service_pb2, "ModelService", front.model_methods()),
+    ):
+        server.add_generic_rpc_handlers((_handlers(file.DESCRIPTOR.services_by_name[name], methods),))
+    server.add_generic_rpc_handlers((_UnknownMethods(),))
+    return server
+
+
+class _GrpcFront:
+    """The methods of both services, by name."""
+
+    def __init__(self, service: PredictionService, *, answers_as_content: bool) -> None:
+        self._service = service
+        self._answers_as_content = answers_as_content
+
+    def prediction_methods(self) -> dict[str, Method]:
+        return {
+            "Predict": self._predict,
+            "Classify": self._service.classify,
+            "Regress": self._service.regress,
+            "MultiInference": self._service.multi_inference,
+            "GetModelMetadata": lambda request, _: self._service.metadata(request),
+        }
+
+    def model_methods(self) -> dict[str, Method]:
+        return {
+            "GetModelStatus": lambda request, _: self._service.status(request),
+            "HandleReloadConfigRequest": self._reload,
+        }
+
+    def _predict(
+        self, request: predict_pb2.PredictRequest, timeout_s: float | None
+    ) -> predict_pb2.PredictResponse:
+        if not request.HasField("model_spec"):
+            raise missing_spec()
+        inputs = Inputs(request.inputs, lambda name: read_input(name, request.inputs[name]))
+        answer = self._service.predict(request.model_spec, inputs, request.output_filter, timeout_s)
+        response = predict_pb2.PredictResponse(model_spec=answer.model_spec)
+        for name, array in answer.outputs.items():
+            write_tensor(array, response.outputs[name], as_content=self._answers_as_content)
+        return response
+
+    def _reload(
+        self, request: model_management_pb2.ReloadConfigRequest, timeout_s: float | None
+    ) -> model_management_pb2.ReloadConfigResponse:
+        self._service.reload(request.config, timeout_s)
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.SetInParent()
+        return response
+
+
+def _handlers(service: descriptor.ServiceDescriptor, methods: Mapping[str, Method]) -> grpc.GenericRpcHandler:
+    handlers = {}
+    for method in service.methods:
+        request_type = message_factory.GetMessageClass(method.input_type)
+        response_type = message_factory.GetMessageClass(method.output_type)
+        handlers[method.name] = grpc.unary_unary_rpc_method_handler(
+            _behaviour(methods[method.name]),
+            request_deserializer=request_type.FromString,
+            response_serializer=response_type.SerializeToString,
+        )
+    return grpc.method_handlers_generic_handler(service.full_name, handlers)
+
+
+def _behaviour(method: Method) -> Callable[[Any, grpc.ServicerContext], Any]:
+    """Turns a method of the core into one of gRPC's, with its deadline and its errors."""
+
+    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+        left_s = context.time_remaining()
+        try:
+            return method(request, left_s if left_s is not None and left_s < _NO_DEADLINE_S else None)
+        except RequestError as error:
+            context.abort(_STATUS_CODES[error.code], _shortened(error.message))
+
+    return answer
+
+
+def _shortened(text: str) -> str:
+    """Cuts a text where TensorFlow Serving does: gRPC sends it among its headers."""
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= _MAX_DETAILS:
+        return text
+    return encoded[:_MAX_DETAILS].decode(errors="ignore") + "...TRUNCATED"
+
+
+class _UnknownMethods(grpc.GenericRpcHandler):
+    """Answers what no service has, in the words (none) of gRPC's C++ server."""
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        return grpc.stream_stream_rpc_method_handler(self._refuse)
+
+    @staticmethod
+    def _refuse(_: Any, context: grpc.ServicerContext) -> None:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "")

@@ -1,0 +1,222 @@
+"""One SavedModel, loaded and ready to run: a TensorFlow session, as TensorFlow Serving uses it.
+
+Running the graph in a session, rather than calling functions restored by `tf.saved_model.load`, gives the
+same tensor names, error texts and time-outs as TensorFlow Serving, loads faster, costs a third of the time
+per call, and gives all memory back when the session closes.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import tensorflow as tf
+from google.protobuf import message
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
+from tensorflow.python.client import pywrap_tf_session
+from tensorflow.python.saved_model import loader_impl
+
+from .errors import Code, RequestError, deadline_exceeded
+from .tensors import Array
+
+_INIT_OP = "__saved_model_init_op"
+_INIT_OP_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
+_ASSETS_COLLECTION = "saved_model_assets"
+
+
+@dataclasses.dataclass(frozen=True)
+class SessionSettings:
+    """How sessions are made.
+
+    Attributes:
+        tags: which of a SavedModel's graphs is loaded.
+        intra_op_threads: threads for one operation; 0 lets TensorFlow choose.
+        inter_op_threads: operations at a time; 0 lets TensorFlow choose.
+    """
+
+    tags: frozenset[str] = frozenset({"serve"})
+    intra_op_threads: int = 0
+    inter_op_threads: int = 0
+
+
+class Runner(Protocol):
+    """What runs a model's graph: the session itself, or what collects batches for it."""
+
+    def run(
+        self, feeds: Mapping[str, Array], fetches: Sequence[str], timeout_s: float | None = None
+    ) -> list[Array]:
+        """Runs the graph once.
+
+        Args:
+            feeds: arrays by tensor name; strings as objects of type bytes.
+            fetches: names of the tensors to compute.
+            timeout_s: seconds until the run is given up; None is no limit.
+
+        Returns:
+            The fetched arrays, in order.
+
+        Raises:
+            RequestError: the graph failed, or the time is over.
+        """
+
+    def close(self) -> None:
+        """Gives back what the runner holds. Nothing may run any more."""
+
+
+class SavedModel:
+    """A loaded SavedModel.
+
+    Attributes:
+        signatures: the SignatureDef of each signature, by name.
+    """
+
+    def __init__(self, path: str, settings: SessionSettings) -> None:
+        """Loads the model: reads the graph, restores the variables, runs the initialiser.
+
+        Args:
+            path: the version directory.
+            settings: which graph, and how to run it.
+
+        Raises:
+            RequestError: there is no such model, or it does not load; in TensorFlow Serving's words.
+        """
+        meta_graph = _read_meta_graph(path, settings.tags)
+        self.signatures: dict[str, meta_graph_pb2.SignatureDef] = dict(meta_graph.signature_def)
+        self._outputs: dict[str, Any] = {}
+        self._graph = tf.Graph()
+        try:
+            with self._graph.as_default():
+                tf.graph_util.import_graph_def(meta_graph.graph_def, name="")
+            config = config_pb2.ConfigProto(
+                intra_op_parallelism_threads=settings.intra_op_threads,
+                inter_op_parallelism_threads=settings.inter_op_threads,
+            )
+            self._session = tf.compat.v1.Session(graph=self._graph, config=config)
+            try:
+                _initialise(self._session, meta_graph, path)
+            except BaseException:
+                self._session.close()
+                raise
+        except tf.errors.OpError as error:
+            raise _request_error(error) from error
+        except (ValueError, TypeError) as error:
+            # The importer's own complaints: an unknown operation, a malformed node.
+            raise RequestError(Code.INVALID_ARGUMENT, str(error)) from error
+
+    def run(
+        self, feeds: Mapping[str, Array], fetches: Sequence[str], timeout_s: float | None = None
+    ) -> list[Array]:
+        """See `Runner.run`."""
+        options = None
+        if timeout_s is not None:
+            # A session takes 0 for no limit.
+            timeout_ms = int(timeout_s * 1000)
+            if timeout_ms <= 0:
+                raise deadline_exceeded()
+            serialized = config_pb2.RunOptions(timeout_in_ms=timeout_ms).SerializeToString()
+            options = pywrap_tf_session.TF_NewBufferFromString(serialized)
+        try:
+            return pywrap_tf_session.TF_SessionRun_wrapper(
+                self._session._session,
+                options,
+                {self._output(name): array for name, array in feeds.items()},
+                [self._output(name) for name in fetches],
+                [],
+                None,
+            )
+        except tf.errors.OpError as error:
+            raise _request_error(error) from error
+        finally:
+            if options is not None:
+                pywrap_tf_session.TF_DeleteBuffer(options)
+
+    def close(self) -> None:
+        """See `Runner.close`."""
+        self._session.close()
+        self._outputs.clear()
+        del self._session, self._graph
+
+    def _output(self, tensor_name: str) -> Any:
+        output = self._outputs.get(tensor_name)
+        if output is None:
+            try:
+                output = self._graph.get_tensor_by_name(tensor_name)._as_tf_output()
+            except (KeyError, ValueError) as error:
+                raise RequestError(
+                    Code.INVALID_ARGUMENT,
+                    f"Tensor {tensor_name}, specified in either feed_devices or "
+                    "fetch_devices was not found in the Graph",
+                ) from error
+            self._outputs[tensor_name] = output
+        return output
+
+
+def _request_error(error: tf.errors.OpError) -> RequestError:
+    return RequestError(Code(error.error_code), error.message)
+
+
+def _read_meta_graph(path: str, tags: frozenset[str]) -> meta_graph_pb2.MetaGraphDef:
+    for meta_graph in _read_saved_model(path).meta_graphs:
+        if set(meta_graph.meta_info_def.tags) == tags:
+            return meta_graph
+    wanted = " ".join(sorted(tags))
+    raise RequestError(
+        Code.NOT_FOUND,
+        f"Could not find meta graph def matching supplied tags: {{ {wanted} }}. To inspect available "
+        "tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli`",
+    )
+
+
+def _read_saved_model(path: str) -> saved_model_pb2.SavedModel:
+    binary = os.path.join(path, "saved_model.pb")
+    if os.path.exists(binary):
+        try:
+            with open(binary, "rb") as file:
+                return saved_model_pb2.SavedModel.FromString(file.read())
+        except (message.DecodeError, IsADirectoryError):
+            raise RequestError(Code.DATA_LOSS, f"Can't parse {binary} as binary proto") from None
+        except OSError as error:
+            raise RequestError(Code.PERMISSION_DENIED, f"{binary}; {error.strerror}") from error
+    try:
+        # The text form, and the form in pieces for graphs above 2 GB.
+        return loader_impl.parse_saved_model(path)
+    except OSError as error:
+        raise RequestError(
+            Code.NOT_FOUND,
+            "Specified file path does not appear to contain a SavedModel bundle (should have a file called "
+            f"`saved_model.pb`)\nSpecified file path: {path}",
+        ) from error
+
+
+def _initialise(session: Any, meta_graph: meta_graph_pb2.MetaGraphDef, path: str) -> None:
+    """Restores the variables and runs the initialiser, as the C++ loader does."""
+    assets = _asset_feeds(meta_graph, path)
+    variables = os.path.join(path, "variables", "variables")
+    saver = meta_graph.saver_def
+    if os.path.exists(f"{variables}.index") and saver.restore_op_name:
+        session.run(saver.restore_op_name, {saver.filename_tensor_name: variables, **assets})
+    initialiser = _initialiser_name(meta_graph)
+    if initialiser:
+        session.run(initialiser, assets)
+
+
+def _asset_feeds(meta_graph: meta_graph_pb2.MetaGraphDef, path: str) -> dict[str, str]:
+    assets = list(meta_graph.asset_file_def)
+    if not assets:
+        for packed in meta_graph.collection_def[_ASSETS_COLLECTION].any_list.value:
+            asset = meta_graph_pb2.AssetFileDef()
+            packed.Unpack(asset)
+            assets.append(asset)
+    return {asset.tensor_info.name: os.path.join(path, "assets", asset.filename) for asset in assets}
+
+
+def _initialiser_name(meta_graph: meta_graph_pb2.MetaGraphDef) -> str | None:
+    signature = meta_graph.signature_def.get(_INIT_OP)
+    if signature is not None:
+        return str(signature.outputs[_INIT_OP].name)
+    for collection in _INIT_OP_COLLECTIONS:
+        if collection in meta_graph.collection_def:
+            names = meta_graph.collection_def[collection].node_list.value
+            if names:
+                return str(names[0])
+    return None

@@ -1,0 +1,306 @@
+"""Puts the parts together: a server with its models, its two fronts, and its end."""
+
+import dataclasses
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+from grpc import Server, ServerCredentials
+
+from . import grpc_front, http
+from .errors import Code, ConfigError, RequestError, StartError
+from .loading import LoadSettings, ModelLoader
+from .repository import ModelRepository, ModelSettings, RepositorySettings
+from .rest_front import RestFront, RestSettings
+from .service import PredictionService
+from .versions import parse_version
+
+logger = logging.getLogger(__name__)
+
+LOOPBACK = "127.0.0.1"
+_SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
+_LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+THREADS = 4 * (os.cpu_count() or 1)
+ANY_PORT = -1
+"""In place of a port: a free one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ServerSettings:
+    """How a server runs.
+
+    Attributes:
+        host: the address to bind; loopback serves this machine only.
+        grpc_port: 0 is off, `ANY_PORT` a free one.
+        rest_port: likewise.
+        grpc_socket_path: a Unix socket for gRPC, beside the port or in its place; empty for none.
+        rest_threads: REST requests answered at a time.
+        grpc: of the gRPC side.
+        grpc_credentials: for TLS; None is plain text.
+        has_health_service: whether gRPC's own health service is there.
+        rest: of the REST side; `checks_host` is set by the address.
+        limits: what HTTP clients may ask for.
+        load: how models are loaded.
+        repository: how versions are looked for.
+        drain_timeout_s: how long requests under way may take once the server is to end.
+        allows_reload_outside_roots: whether a reload may name any base path.
+    """
+
+    host: str = LOOPBACK
+    grpc_port: int = 8500
+    rest_port: int = 0
+    grpc_socket_path: str = ""
+    rest_threads: int = THREADS
+    grpc: grpc_front.GrpcSettings = dataclasses.field(
+        default_factory=lambda: grpc_front.GrpcSettings(THREADS)
+    )
+    grpc_credentials: ServerCredentials | None = None
+    has_health_service: bool = False
+    rest: RestSettings = dataclasses.field(default_factory=RestSettings)
+    limits: http.Limits = dataclasses.field(default_factory=http.Limits)
+    load: LoadSettings = dataclasses.field(default_factory=LoadSettings)
+    repository: RepositorySettings = dataclasses.field(default_factory=RepositorySettings)
+    drain_timeout_s: float = 10
+    allows_reload_outside_roots: bool = False
+
+
+class ModelServer:
+    """A server of models. Starts once, and ends by `stop`."""
+
+    def __init__(self, models: Sequence[ModelSettings], settings: ServerSettings) -> None:
+        self._models = tuple(models)
+        self._settings = settings
+        self._roots = tuple(_with_parent(model.base_path) for model in models)
+        self._repository = ModelRepository(ModelLoader(settings.load), settings.repository)
+        self._service = PredictionService(self._repository, self._check_reload)
+        self._http: http.HttpServer | None = None
+        self._grpc: Server | None = None
+        self.grpc_port = 0
+        self.rest_port = 0
+
+    @property
+    def repository(self) -> ModelRepository:
+        """The models."""
+        return self._repository
+
+    def start(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
+        """Loads the models, then opens the ports.
+
+        Args:
+            should_stop: asked now and then while models are waited for.
+
+        Returns:
+            False where `should_stop` ended the waiting; the ports are closed then.
+
+        Raises:
+            StartError: a port cannot be had, or the first configuration makes no sense.
+        """
+        settings = self._settings
+        for port in (settings.grpc_port, settings.rest_port):
+            if port > 0:
+                _bound_socket(settings.host, port).close()
+        try:
+            self._repository.start(self._models)
+        except RequestError as error:
+            raise ConfigError(error.message) from error
+        if not self._repository.wait_until_settled(should_stop):
+            return False
+        self._start_grpc()
+        self._start_rest()
+        return True
+
+    def _start_grpc(self) -> None:
+        settings = self._settings
+        server = grpc_front.create_server(self._service, settings.grpc)
+        if settings.grpc_port:
+            address = f"{_bracketed(settings.host)}:{max(settings.grpc_port, 0)}"
+            self.grpc_port = self._add_address(server, address)
+            logger.info("Running gRPC ModelServer at %s:%d ...", settings.host, self.grpc_port)
+        if settings.grpc_socket_path:
+            self._add_address(server, f"unix:{settings.grpc_socket_path}")
+            logger.info("Running gRPC ModelServer at UNIX socket %s ...", settings.grpc_socket_path)
+        server.start()
+        self._grpc = server
+
+    def _add_address(self, server: Server, address: str) -> int:
+        credentials = self._settings.grpc_credentials
+        try:
+            if credentials is None:
+                return int(server.add_insecure_port(address))
+            return int(server.add_secure_port(address, credentials))
+        except RuntimeError as error:
+            raise StartError(f"cannot serve gRPC at {address}: {error}") from error
+
+    def _start_rest(self) -> None:
+        settings = self._settings
+        if not settings.rest_port:
+            return
+        listening = _bound_socket(settings.host, max(settings.rest_port, 0))
+        listening.listen(128)
+        self.rest_port = listening.getsockname()[1]
+        checks_host = settings.host in _LOOPBACK_HOSTS
+        front = RestFront(self._service, dataclasses.replace(settings.rest, checks_host=checks_host))
+        self._http = http.HttpServer(front, threads=settings.rest_threads, limits=settings.limits)
+        self._http.start(listening)
+        logger.info("Exporting HTTP/REST API at:%s:%d ...", settings.host, self.rest_port)
+
+    def stop(self, drain_timeout_s: float | None = None) -> None:
+        """Takes no new requests, waits for those under way, and gives everything back.
+
+        Args:
+            drain_timeout_s: how long to wait at most; the settings' value where it is None.
+        """
+        timeout_s = self._settings.drain_timeout_s if drain_timeout_s is None else drain_timeout_s
+        ended = self._grpc.stop(timeout_s) if self._grpc is not None else None
+        if self._http is not None:
+            self._http.drain(timeout_s)
+            self._http.stop()
+        if ended is not None:
+            ended.wait(timeout_s + 1)
+        self._repository.stop()
+
+    def _check_reload(self, models: Sequence[ModelSettings]) -> None:
+        if self._settings.allows_reload_outside_roots:
+            return
+        for model in models:
+            path = os.path.normpath(os.path.realpath(model.base_path))
+            for root, parent in self._roots:
+                if path == root or path.startswith(root + os.sep) or os.path.dirname(path) == parent:
+                    break
+            else:
+                raise RequestError(
+                    Code.PERMISSION_DENIED,
+                    f"Base path {model.base_path} of model {model.name} neither is one of those the server "
+                    "was started with, nor lies under or beside one; --allow_reload_outside_roots permits it",
+                )
+
+
+def _with_parent(base_path: str) -> tuple[str, str]:
+    path = os.path.normpath(os.path.realpath(base_path))
+    return path, os.path.dirname(path)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _bound_socket(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise StartError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    return bound
+
+
+class EmbeddedServer:
+    """A server in this process, for tests, notebooks and demonstrations. A context manager.
+
+        with EmbeddedServer("/models/coins") as server:
+            client = MaskClient(server.grpc_address, model="coins")
+
+    It binds loopback and free ports, serves gRPC and REST once the model is loaded, follows new versions, and
+    stops at the end of the block whatever happens in it. Several may run at once.
+    """
+
+    def __init__(
+        self,
+        base_path: str | os.PathLike[str],
+        model_name: str | None = None,
+        *,
+        settings: ServerSettings | None = None,
+    ) -> None:
+        """Prepares a server; it starts when the block is entered.
+
+        Args:
+            base_path: a directory of versions, or one version directory, which is then served alone.
+            model_name: the base path's last part where it is None.
+            settings: anything else; ports of 0 in it are taken for free ones.
+        """
+        self._model = _single_model(os.path.abspath(os.fspath(base_path)), model_name)
+        chosen = settings or ServerSettings(
+            repository=RepositorySettings(max_load_retries=0), drain_timeout_s=2
+        )
+        self._settings = dataclasses.replace(
+            chosen,
+            grpc_port=chosen.grpc_port if settings and chosen.grpc_port else ANY_PORT,
+            rest_port=chosen.rest_port or ANY_PORT,
+        )
+        self._server: ModelServer | None = None
+
+    @property
+    def model_name(self) -> str:
+        """The name that requests give."""
+        return self._model.name
+
+    @property
+    def grpc_address(self) -> str:
+        """Where gRPC is served: `grpc://127.0.0.1:PORT`."""
+        return f"grpc://{_bracketed(self._settings.host)}:{self._running.grpc_port}"
+
+    @property
+    def rest_address(self) -> str:
+        """Where REST is served: `http://127.0.0.1:PORT`."""
+        return f"http://{_bracketed(self._settings.host)}:{self._running.rest_port}"
+
+    @property
+    def _running(self) -> ModelServer:
+        if self._server is None:
+            raise StartError("the server is not running; its addresses are known inside its with block")
+        return self._server
+
+    def __enter__(self) -> Self:
+        """Loads the model and opens the ports.
+
+        Raises:
+            StartError: the base path is missing or empty, or no version of the model loads.
+        """
+        if not os.path.isdir(self._model.base_path):
+            raise StartError(f"base path {self._model.base_path} is no directory")
+        if not self._model.find_wanted():
+            raise StartError(
+                f"no version found under {self._model.base_path}; a version is a directory with a number for "
+                "its name"
+            )
+        server = ModelServer([self._model], self._settings)
+        try:
+            server.start()
+            statuses = server.repository.statuses(self._model.name)
+            failed = [status for status in statuses if status.error is not None]
+            if failed and len(failed) == len(statuses):
+                raise StartError(
+                    f"model {self._model.name} version {failed[0].version} did not load: {failed[0].error}"
+                )
+        except BaseException:
+            server.stop(0)
+            raise
+        self._server = server
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stops the server."""
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+
+
+def _single_model(path: str, name: str | None) -> ModelSettings:
+    is_version = any(os.path.exists(os.path.join(path, file)) for file in _SAVED_MODEL_FILES)
+    if not is_version:
+        return ModelSettings(name or os.path.basename(path), path)
+    parent, last = os.path.split(path)
+    version = parse_version(last)
+    if version is None:
+        return ModelSettings(name or last, path, only_version=1)
+    return ModelSettings(name or os.path.basename(parent), path, only_version=version)

@@ -1,0 +1,190 @@
+"""What the server can be asked, whichever way the question comes: the core that both fronts share.
+
+Requests and answers are the official messages where their size does not matter, and arrays where it does.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    model_pb2,
+    regression_pb2,
+)
+from tensorflow_serving.config import model_server_config_pb2
+
+from . import inference
+from .errors import Code, RequestError, invalid_argument
+from .model_config import read_models
+from .repository import Loaded, ModelRepository, ModelSettings
+from .tensors import Array
+
+SIGNATURE_DEF = "signature_def"
+"""The one metadata field there is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """The answer to a predict request.
+
+    Attributes:
+        model_spec: the model, version and signature that gave it.
+        outputs: arrays by name.
+    """
+
+    model_spec: model_pb2.ModelSpec
+    outputs: dict[str, Array]
+
+
+class PredictionService:
+    """Answers requests with the models of a repository. All methods raise RequestError."""
+
+    def __init__(
+        self, repository: ModelRepository, check_reload: Callable[[Sequence[ModelSettings]], None]
+    ) -> None:
+        """Serves a repository.
+
+        Args:
+            repository: where the models are.
+            check_reload: raises RequestError for models that a caller may not load.
+        """
+        self._repository = repository
+        self._check_reload = check_reload
+
+    def predict(
+        self,
+        spec: model_pb2.ModelSpec,
+        inputs: Mapping[str, Array],
+        output_filter: Sequence[str] = (),
+        timeout_s: float | None = None,
+    ) -> Answer:
+        """Runs one signature; see `inference.predict`."""
+        with self._acquire(spec) as loaded:
+            prediction = inference.predict(
+                loaded.model, spec.signature_name, inputs, output_filter, timeout_s
+            )
+        return Answer(_resolved(loaded, prediction.signature), prediction.outputs)
+
+    def inputs_of(self, spec: model_pb2.ModelSpec, signature_name: str) -> dict[str, int]:
+        """Returns the data type of each input of a signature, for requests that do not say it."""
+        with self._acquire(spec) as loaded:
+            name = signature_name or inference.DEFAULT_SIGNATURE
+            signature = loaded.model.signatures.get(name)
+            if signature is None:
+                raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
+            return {alias: info.dtype for alias, info in signature.inputs.items()}
+
+    def classify(
+        self, request: classification_pb2.ClassificationRequest, timeout_s: float | None = None
+    ) -> classification_pb2.ClassificationResponse:
+        """Runs a signature on examples and returns classes."""
+        _check_has_spec(request)
+        spec = request.model_spec
+        with self._acquire(spec) as loaded:
+            result = inference.classify(loaded.model, spec.signature_name, request.input, timeout_s)
+        return classification_pb2.ClassificationResponse(
+            model_spec=_resolved(loaded, spec.signature_name), result=result
+        )
+
+    def regress(
+        self, request: regression_pb2.RegressionRequest, timeout_s: float | None = None
+    ) -> regression_pb2.RegressionResponse:
+        """Runs a signature on examples and returns numbers."""
+        _check_has_spec(request)
+        spec = request.model_spec
+        with self._acquire(spec) as loaded:
+            result = inference.regress(loaded.model, spec.signature_name, request.input, timeout_s)
+        return regression_pb2.RegressionResponse(
+            model_spec=_resolved(loaded, spec.signature_name), result=result
+        )
+
+    def multi_inference(
+        self, request: inference_pb2.MultiInferenceRequest, timeout_s: float | None = None
+    ) -> inference_pb2.MultiInferenceResponse:
+        """Runs several signatures of one model on the same examples; the first task chooses the version."""
+        spec = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
+        with self._acquire(spec) as loaded:
+            results = inference.multi_inference(loaded.model, request.tasks, request.input, timeout_s)
+        for task, result in zip(request.tasks, results, strict=True):
+            result.model_spec.CopyFrom(
+                _resolved(loaded, task.model_spec.signature_name, task.model_spec.name)
+            )
+        return inference_pb2.MultiInferenceResponse(results=results)
+
+    def metadata(
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        """Returns the signatures of a model."""
+        _check_has_spec(request)
+        if not request.metadata_field:
+            raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
+        for field in request.metadata_field:
+            if field != SIGNATURE_DEF:
+                raise invalid_argument(f"Metadata field {field} is not supported")
+        response = get_model_metadata_pb2.GetModelMetadataResponse()
+        with self._acquire(request.model_spec) as loaded:
+            signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=loaded.model.signatures)
+        response.model_spec.name = loaded.name
+        response.model_spec.version.value = loaded.version
+        response.metadata[SIGNATURE_DEF].Pack(signatures)
+        return response
+
+    def status(
+        self, request: get_model_status_pb2.GetModelStatusRequest
+    ) -> get_model_status_pb2.GetModelStatusResponse:
+        """Returns the state of each version; a label in the request makes no difference."""
+        _check_has_spec(request)
+        spec = request.model_spec
+        version = spec.version.value if spec.HasField("version") else None
+        response = get_model_status_pb2.GetModelStatusResponse()
+        for status in self._repository.statuses(spec.name, version):
+            entry = response.model_version_status.add(version=status.version, state=int(status.state))
+            entry.status.SetInParent()
+            if status.error is not None:
+                entry.status.error_code = int(status.error.code)
+                entry.status.error_message = status.error.message
+        return response
+
+    def reload(
+        self, config: model_server_config_pb2.ModelServerConfig, timeout_s: float | None = None
+    ) -> None:
+        """Changes to another configuration and waits until its new models are loaded."""
+        if config.WhichOneof("config") != "model_config_list":
+            raise invalid_argument(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is "
+                "currently supported"
+            )
+        models = read_models(config.model_config_list)
+        self._repository.reload(models, timeout_s, check=lambda: self._check_reload(models))
+
+    def _acquire(self, spec: model_pb2.ModelSpec):  # type: ignore[no-untyped-def]
+        if not spec.name:
+            raise invalid_argument("ModelSpec has no name specified.")
+        choice = spec.WhichOneof("version_choice")
+        return self._repository.acquire(
+            spec.name,
+            spec.version.value if choice == "version" else None,
+            spec.version_label if choice == "version_label" else None,
+        )
+
+
+def _check_has_spec(request) -> None:  # type: ignore[no-untyped-def]
+    if not request.HasField("model_spec"):
+        raise missing_spec()
+
+
+def missing_spec() -> RequestError:
+    """Returns the error of a request that names no model."""
+    return RequestError(Code.INVALID_ARGUMENT, "Missing ModelSpec")
+
+
+def _resolved(loaded: Loaded, signature_name: str, name: str | None = None) -> model_pb2.ModelSpec:
+    spec = model_pb2.ModelSpec(
+        name=loaded.name if name is None else name,
+        signature_name=signature_name or inference.DEFAULT_SIGNATURE,
+    )
+    spec.version.value = loaded.version
+    return spec

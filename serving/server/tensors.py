@@ -1,0 +1,324 @@
+"""Converts between TensorProto messages and NumPy arrays, as TensorFlow's own C++ does.
+
+Protobuf's Python lists hold one object per number, which for images costs more than the model. So the typed
+fields of large tensors are read and written in their wire form: a packed field is one run of bytes, and NumPy
+turns that into an array and back.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tensorflow import dtypes
+from tensorflow.core.framework import tensor_pb2, types_pb2
+
+Array = npt.NDArray[Any]
+
+_MAX_RANK = 254
+_MAX_TENSOR_BYTES = 2**31 - 1
+"""As large as a message can be. A larger tensor can only be asked for by repeating a last value."""
+_SMALL = 64
+"""Up to so many elements Python's lists are faster than the detour over the wire form."""
+_LENGTH_DELIMITED = 2
+_VARINT_LIMITS = tuple(1 << (7 * count) for count in range(1, 10))
+
+
+class TensorError(ValueError):
+    """A TensorProto that is no tensor."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kind:
+    """How one data type travels in a TensorProto.
+
+    Attributes:
+        dtype: of the array.
+        field: the typed field that holds its values.
+        stored: dtype of the field's elements on the wire; None where they are varints.
+        carrier: the dtype as whose bits the values stand in the field: uint16 for the 16-bit floats,
+            float32 for the parts of a complex64; otherwise `dtype` itself.
+    """
+
+    dtype: np.dtype[Any]
+    field: str
+    stored: np.dtype[Any] | None
+    carrier: np.dtype[Any]
+
+
+def _kinds() -> dict[int, _Kind]:
+    fixed = {"float_val": "<f4", "double_val": "<f8", "scomplex_val": "<f4", "dcomplex_val": "<f8"}
+    fields = {
+        "float_val": ["FLOAT"],
+        "double_val": ["DOUBLE"],
+        "int_val": [
+            *("INT32", "INT16", "INT8", "UINT8", "UINT16"),
+            *("QINT8", "QUINT8", "QINT16", "QUINT16", "QINT32"),
+        ],
+        "int64_val": ["INT64"],
+        "uint32_val": ["UINT32"],
+        "uint64_val": ["UINT64"],
+        "bool_val": ["BOOL"],
+        "half_val": ["HALF", "BFLOAT16"],
+        "scomplex_val": ["COMPLEX64"],
+        "dcomplex_val": ["COMPLEX128"],
+    }
+    carriers = {"half_val": "<u2", "scomplex_val": "<f4", "dcomplex_val": "<f8"}
+    kinds = {}
+    for field, names in fields.items():
+        for name in names:
+            number = types_pb2.DataType.Value(f"DT_{name}")
+            dtype = np.dtype(dtypes.as_dtype(number).as_numpy_dtype)
+            # A quantized number is a structure of one integer, to NumPy.
+            plain = dtype[0] if dtype.fields else dtype
+            carrier = np.dtype(carriers[field]) if field in carriers else plain
+            stored = np.dtype(fixed[field]) if field in fixed else None
+            kinds[number] = _Kind(dtype, field, stored, carrier)
+    return kinds
+
+
+_KINDS = _kinds()
+_NUMBERS: dict[np.dtype[Any], int] = {kind.dtype: number for number, kind in _KINDS.items()}
+_FIELD_NUMBERS = {field.name: field.number for field in tensor_pb2.TensorProto.DESCRIPTOR.fields}
+
+
+def dtype_name(number: int) -> str:
+    """Returns a data type's name as it stands in TensorFlow's error texts: float, half, int32, string."""
+    name: str = types_pb2.DataType.Name(number)
+    return name.removeprefix("DT_").lower()
+
+
+def dtype_number(array: Array) -> int:
+    """Returns the number of an array's data type in types.proto; arrays of objects hold bytes."""
+    if array.dtype.hasobject:
+        return int(types_pb2.DT_STRING)
+    return _NUMBERS.get(array.dtype) or int(dtypes.as_dtype(array.dtype).as_datatype_enum)
+
+
+def numpy_dtype(number: int) -> np.dtype[Any]:
+    """Returns the NumPy form of a data type; strings are objects."""
+    kind = _KINDS.get(number)
+    return kind.dtype if kind else np.dtype(object)
+
+
+def read_tensor(proto: tensor_pb2.TensorProto) -> Array:
+    """Returns the array that a TensorProto holds.
+
+    `tensor_content` wins over the typed field. A typed field with too few values repeats its last, an empty
+    one gives zeros, surplus values are passed over. The array may share the message's memory.
+
+    Args:
+        proto: from a request.
+
+    Returns:
+        The array; strings as objects of type bytes.
+
+    Raises:
+        TensorError: the message is no valid tensor.
+    """
+    shape = _read_shape(proto)
+    count = math.prod(shape)
+    if proto.dtype == types_pb2.DT_STRING:
+        return _read_strings(proto, count).reshape(shape)
+    kind = _KINDS.get(proto.dtype)
+    if kind is None:
+        raise TensorError(f"no values of type {proto.dtype} can be read")
+    if count * kind.dtype.itemsize > _MAX_TENSOR_BYTES:
+        raise TensorError(f"{count} elements are more than a message can hold")
+    if count and proto.tensor_content:
+        return _read_content(proto.tensor_content, kind, count).reshape(shape)
+    return _read_field(proto, kind, count).reshape(shape)
+
+
+def _read_shape(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
+    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
+    if proto.tensor_shape.unknown_rank or len(shape) > _MAX_RANK or any(size < 0 for size in shape):
+        raise TensorError(f"{shape} is no shape")
+    if math.prod(size for size in shape if size) >= 2**63:
+        raise TensorError(f"{shape} has too many elements")
+    return shape
+
+
+def _read_content(content: bytes, kind: _Kind, count: int) -> Array:
+    if len(content) != count * kind.dtype.itemsize:
+        raise TensorError(f"{len(content)} bytes for {count} elements of {kind.dtype.itemsize} bytes")
+    array = np.frombuffer(content, kind.dtype, count)
+    if kind.dtype == np.bool_ and array.view(np.uint8).max() > 1:
+        raise TensorError("a boolean is neither 0 nor 1")
+    return array
+
+
+def _read_field(proto: tensor_pb2.TensorProto, kind: _Kind, count: int) -> Array:
+    field = getattr(proto, kind.field)
+    if len(field) <= _SMALL:
+        wide: Array = (
+            np.array(field, kind.stored) if kind.stored else np.array(field, object).astype(np.int64)
+        )
+        if kind.field == "uint64_val":
+            wide = np.array(field, np.uint64)
+    else:
+        packed = _packed_field(proto.SerializeToString(), _FIELD_NUMBERS[kind.field])
+        wide = np.frombuffer(packed, kind.stored) if kind.stored else _decode_varints(packed)
+    # Narrower integers wrap around, as a C++ conversion does.
+    values = wide.astype(kind.carrier, copy=False)
+    if kind.carrier != kind.dtype:
+        whole = len(values) * kind.carrier.itemsize // kind.dtype.itemsize
+        values = values[: whole * kind.dtype.itemsize // kind.carrier.itemsize].view(kind.dtype)
+    if len(values) >= count:
+        return values[:count]
+    filled: Array = np.empty(count, kind.dtype)
+    filled[: len(values)] = values
+    filled[len(values) :] = values[-1] if len(values) else np.zeros((), kind.dtype)
+    return filled
+
+
+def _read_strings(proto: tensor_pb2.TensorProto, count: int) -> Array:
+    if count * np.dtype(object).itemsize > _MAX_TENSOR_BYTES:
+        raise TensorError(f"{count} strings are more than a message can hold")
+    strings = list(
+        _decode_string_list(proto.tensor_content, count) if proto.tensor_content else proto.string_val
+    )
+    array = np.empty(count, object)
+    if strings:
+        array[: len(strings)] = strings[:count]
+        array[len(strings) :] = strings[-1]
+    else:
+        array[:] = b""
+    return array
+
+
+def write_tensor(array: Array, proto: tensor_pb2.TensorProto, *, as_content: bool = False) -> None:
+    """Fills a TensorProto with an array.
+
+    Args:
+        array: any type that a model can return; strings as objects of type bytes.
+        proto: an empty message.
+        as_content: into `tensor_content`, rather than into the typed field.
+    """
+    number = dtype_number(array)
+    proto.dtype = number
+    dims = proto.tensor_shape.dim
+    for size in array.shape:
+        dims.add(size=size)
+    if not array.size:
+        return
+    if number == types_pb2.DT_STRING:
+        if as_content:
+            proto.tensor_content = _encode_string_list(array.ravel().tolist())
+        else:
+            proto.string_val.extend(array.ravel().tolist())
+        return
+    kind = _KINDS.get(number)
+    if as_content or kind is None:
+        proto.tensor_content = array.tobytes()
+        return
+    values = np.ascontiguousarray(array).reshape(-1).view(kind.carrier)
+    if len(values) <= _SMALL:
+        getattr(proto, kind.field).extend(values.tolist())
+        return
+    packed = values.astype(kind.stored, copy=False).tobytes() if kind.stored else _encode_varints(values)
+    tag = _FIELD_NUMBERS[kind.field] << 3 | _LENGTH_DELIMITED
+    proto.MergeFromString(b"".join((_varint(tag), _varint(len(packed)), packed)))
+
+
+def _varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+def _read_varint(data: memoryview | bytes, position: int) -> tuple[int, int]:
+    """Returns the number that begins at a position, and the position after it."""
+    number = shift = 0
+    while True:
+        byte = data[position]
+        position += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, position
+        shift += 7
+
+
+def _packed_field(message: bytes, wanted: int) -> memoryview:
+    """Returns the bytes of a packed field of a serialised TensorProto, which protobuf wrote itself."""
+    view = memoryview(message)
+    position = 0
+    while position < len(view):
+        tag, position = _read_varint(view, position)
+        length, after = _read_varint(view, position)
+        if tag & 7 == _LENGTH_DELIMITED:
+            if tag >> 3 == wanted:
+                return view[after : after + length]
+            position = after + length
+        else:
+            # What else is set (data type, version) is one varint.
+            position = after
+    return view[:0]
+
+
+def _decode_varints(packed: memoryview) -> Array:
+    data = np.frombuffer(packed, np.uint8)
+    is_last = data < 0x80
+    if is_last.all():
+        return data
+    ends = np.flatnonzero(is_last)
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    lengths = ends - starts + 1
+    values = np.zeros(len(ends), np.uint64)
+    for index in range(int(lengths.max())):
+        longer = lengths > index
+        part = data[starts[longer] + index].astype(np.uint64) & np.uint64(0x7F)
+        values[longer] |= part << np.uint64(7 * index)
+    return values
+
+
+def _encode_varints(values: Array) -> bytes:
+    if values.dtype == np.bool_:
+        return values.tobytes()
+    if values.min() >= 0 and values.max() < _VARINT_LIMITS[0]:
+        return values.astype(np.uint8).tobytes()
+    # A negative number is written as its 64 bits, ten bytes long.
+    wide = values if values.dtype == np.uint64 else values.astype(np.int64).view(np.uint64)
+    lengths = np.ones(len(wide), np.int64)
+    for limit in _VARINT_LIMITS:
+        longer = wide >= np.uint64(limit)
+        if not longer.any():
+            break
+        lengths += longer
+    ends = np.cumsum(lengths)
+    starts = ends - lengths
+    encoded = np.empty(int(ends[-1]), np.uint8)
+    for index in range(int(lengths.max())):
+        longer = lengths > index
+        part = (wide[longer] >> np.uint64(7 * index) & np.uint64(0x7F)).astype(np.uint8)
+        encoded[starts[longer] + index] = part | np.where(lengths[longer] > index + 1, 0x80, 0).astype(
+            np.uint8
+        )
+    return encoded.tobytes()
+
+
+def _decode_string_list(content: bytes, count: int) -> list[bytes]:
+    """Reads TensorFlow's string lists: the lengths of all, then the bytes of all."""
+    try:
+        lengths = []
+        position = 0
+        for _ in range(count):
+            length, position = _read_varint(content, position)
+            lengths.append(length)
+    except IndexError:
+        raise TensorError("a string list ends early") from None
+    if position + sum(lengths) != len(content):
+        raise TensorError(f"a string list of {len(content)} bytes should have {position + sum(lengths)}")
+    strings = []
+    for length in lengths:
+        strings.append(content[position : position + length])
+        position += length
+    return strings
+
+
+def _encode_string_list(strings: list[bytes]) -> bytes:
+    return b"".join((*(_varint(len(string)) for string in strings), *strings))
