@@ -1,1 +1,72 @@
 """The client of a served segmentation model. It never imports TensorFlow."""
+
+from .client import MaskClient
+from .errors import (
+    AccessDeniedError,
+    CallCancelledError,
+    ClientClosedError,
+    DeadlineExceededError,
+    InvalidAddressError,
+    InvalidImageError,
+    InvalidRequestError,
+    InvalidResponseError,
+    MaskServingError,
+    MessageTooLargeError,
+    MixedSizesError,
+    ModelNotFoundError,
+    ModelStateError,
+    OutputNotRequestedError,
+    ServerFaultError,
+    ServerOverloadedError,
+    ServerUnavailableError,
+    SignatureNotFoundError,
+    StatusCode,
+    UnsupportedCallError,
+)
+from .observers import ObservedCall, Observer
+from .polygons import Polygon
+from .results import MaskResult, SegmentItem
+from .retries import NO_RETRIES, RetryPolicy
+from .rle import Rle, decode_rle, encode_rle
+from .security import Tls
+from .signatures import ModelMetadata, ModelState, SignatureInfo, TensorSpec, VersionStatus
+
+__all__ = [
+    "NO_RETRIES",
+    "AccessDeniedError",
+    "CallCancelledError",
+    "ClientClosedError",
+    "DeadlineExceededError",
+    "InvalidAddressError",
+    "InvalidImageError",
+    "InvalidRequestError",
+    "InvalidResponseError",
+    "MaskClient",
+    "MaskResult",
+    "MaskServingError",
+    "MessageTooLargeError",
+    "MixedSizesError",
+    "ModelMetadata",
+    "ModelNotFoundError",
+    "ModelState",
+    "ModelStateError",
+    "ObservedCall",
+    "Observer",
+    "OutputNotRequestedError",
+    "Polygon",
+    "RetryPolicy",
+    "Rle",
+    "SegmentItem",
+    "ServerFaultError",
+    "ServerOverloadedError",
+    "ServerUnavailableError",
+    "SignatureInfo",
+    "SignatureNotFoundError",
+    "StatusCode",
+    "TensorSpec",
+    "Tls",
+    "UnsupportedCallError",
+    "VersionStatus",
+    "decode_rle",
+    "encode_rle",
+]

@@ -72,7 +72,7 @@ def parse_address(text: str) -> Address:
         raise InvalidAddressError(f"address {text!r} has no scheme that is known", hint=_FORMS)
     if scheme == "unix":
         if not rest.startswith("/"):
-            raise InvalidAddressError(f"address {text!r} has no absolute path", hint="unix:///PATH, three slashes")
+            raise InvalidAddressError(f"address {text!r} has no absolute path", hint="it is unix:///PATH")
         return Address(scheme, path=rest)
     try:
         parts = urllib.parse.urlsplit(f"{scheme}://{rest}")

@@ -111,6 +111,4 @@ def context_of(call: Call) -> CallContext:
         return CallContext()
     target = call.target
     signature = call.signature.name if isinstance(call, PredictCall) else None
-    return CallContext(
-        model=target.model, version=target.version, label=target.label, signature=signature
-    )
+    return CallContext(model=target.model, version=target.version, label=target.label, signature=signature)

@@ -360,7 +360,7 @@ def error_of_code(
     # What follows names nodes of the graph, which callers have no use for; server_message keeps it.
     problem = server_message.partition("\n\t [[")[0]
     return error_class(
-        problem or f"the server answered {code.name}{f' ({http_status})' if http_status else ''} without a word",
+        problem or f"the server answered {code.name} without a word",
         code=code,
         http_status=http_status,
         server_message=server_message,
@@ -369,5 +369,5 @@ def error_of_code(
 
 
 def code_of_http_status(http_status: int) -> StatusCode:
-    """Returns the status code that an HTTP status means; UNKNOWN for one that TensorFlow Serving never sends."""
+    """Returns the status code that an HTTP status means; UNKNOWN for one without a meaning here."""
     return _CODES_BY_HTTP_STATUS.get(http_status, StatusCode.UNKNOWN)

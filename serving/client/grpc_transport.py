@@ -20,6 +20,7 @@ from .errors import (
 from .transports import ConnectionOptions, Pairs
 
 # How gRPC says that a call never left: no connection could be made. Only then has no server seen it.
+_NOT_GRPC = ("http1.x server", "Expected SETTINGS frame", "Failed parsing HTTP/2")
 _NEVER_SENT = ("failed to connect to all addresses", "connections to all backends failing", "name resolution")
 
 
@@ -131,6 +132,10 @@ def _error_of(error: Any) -> MaskServingError:
         return CallCancelledError(details or "the call was cancelled", server_message=details)
     if code == StatusCode.DEADLINE_EXCEEDED:
         return DeadlineExceededError("no answer in time", server_message=details)
+    if code == StatusCode.UNAVAILABLE and any(words in details for words in _NOT_GRPC):
+        return InvalidResponseError(
+            f"what answers there does not speak gRPC: {details}", hint="use http:// for a REST port"
+        )
     if code == StatusCode.UNAVAILABLE:
         unavailable = ServerUnavailableError(details or "the server is gone", server_message=details)
         unavailable.sent = not any(words in details for words in _NEVER_SENT)
@@ -138,6 +143,4 @@ def _error_of(error: Any) -> MaskServingError:
     if code == StatusCode.UNKNOWN and "Stream removed" in details:
         # How some releases report a connection that broke off in the middle of an answer.
         return ServerUnavailableError(details, server_message=details)
-    if code == StatusCode.UNIMPLEMENTED and "compress" not in details and "HTTP" in details:
-        return InvalidResponseError(details, server_message=details)
     return error_of_code(code, details)

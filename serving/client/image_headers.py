@@ -1,7 +1,7 @@
 """What an encoded picture's first bytes say: its format and size, without a decoder.
 
-Pillow reads headers too, but warns of, or refuses, pictures that are large for its own decoders, which have no
-part in this; and it is by far the slowest part of a call.
+Pillow reads headers too, but warns of, or refuses, pictures that are large for its own decoders, which have
+no part in this; and it is by far the slowest part of a call.
 """
 
 import dataclasses

@@ -147,7 +147,7 @@ class _Array(Picture):
         if self.is_float:
             raise InvalidImageError(
                 f"an array of {self._array.dtype} was given, and the model takes integer pixels",
-                hint="scale it to 0..255 and convert it to uint8, or export the model with image_dtype: float32",
+                hint="scale it to 0..255 as uint8, or export the model with image_dtype: float32",
             )
         return encode_png(self._array)
 
@@ -181,8 +181,8 @@ def read_picture(source: "ImageSource") -> Picture:
     """Returns a picture from whatever holds it; a file is read, but not decoded.
 
     Args:
-        source: see `ImageSource`. Text is a path. A Pillow picture is turned upright; arrays are taken as they
-            are.
+        source: see `ImageSource`. Text is a path. A Pillow picture is turned upright; arrays are taken as
+            they are.
 
     Raises:
         InvalidImageError: it holds none.
@@ -194,6 +194,9 @@ def read_picture(source: "ImageSource") -> Picture:
         return _File(bytes(source), None)
     if isinstance(source, np.ndarray):
         return _Array(source)
+    if hasattr(source, "getexif") and hasattr(source, "convert"):
+        picture: Any = source
+        return _of_pillow(picture)
     read: Callable[[], Any] | None = getattr(source, "read", None)
     if callable(read):
         data = read()
@@ -201,8 +204,6 @@ def read_picture(source: "ImageSource") -> Picture:
             raise InvalidImageError("the file is open for reading text", hint="open it with mode 'rb'")
         name = getattr(source, "name", None)
         return _File(bytes(data), name if isinstance(name, str) else None)
-    if hasattr(source, "getexif") and hasattr(source, "convert"):
-        return _of_pillow(source)
     raise InvalidImageError(
         f"{type(source).__name__} is no image",
         hint="give a path, bytes, a file open for reading bytes, a NumPy array or a Pillow image",

@@ -35,7 +35,7 @@ class ObservedCall:
 
 
 class Observer:
-    """Base of observers: override what is of interest. Methods are called from many threads, and must be quick."""
+    """Base of observers: override what is of interest. Called from many threads, so be quick."""
 
     def call_started(self, call: ObservedCall) -> None:
         """A call begins; nothing was sent yet."""

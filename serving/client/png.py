@@ -50,7 +50,7 @@ def encode_png(pixels: npt.NDArray[Any]) -> bytes:
     rows[0, 1:] = samples[0]
     np.subtract(samples[1:], samples[:-1], out=rows[1:, 1:])
     compressor = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
-    data = compressor.compress(rows) + compressor.flush()
+    data = compressor.compress(rows.data) + compressor.flush()
     bits = 8 * pixels.dtype.itemsize
     header = struct.pack(">IIBBBBB", width, height, bits, _COLOUR_TYPE_OF_CHANNELS[channels], 0, 0, 0)
     return b"".join((_SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", data), _chunk(b"IEND", b"")))

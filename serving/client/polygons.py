@@ -1,6 +1,7 @@
 """The outlines of a mask."""
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -54,8 +55,7 @@ def trace_polygons(mask: npt.NDArray[np.bool_]) -> list[Polygon]:
     polygons = []
     for points, offsets in zip(*filled, strict=True):
         rings = [
-            np.clip(points[start : end - 1], 0, (width, height))
-            for start, end in zip(offsets[:-1], offsets[1:], strict=True)
+            np.clip(points[start : end - 1], 0, (width, height)) for start, end in itertools.pairwise(offsets)
         ]
         polygons.append(Polygon(rings[0], tuple(rings[1:])))
     return sorted(polygons, key=lambda polygon: -polygon.area)

@@ -137,7 +137,9 @@ def _to_json(array: npt.NDArray[Any], name: str) -> Any:
 
 
 def _map_nested(value: Any, function: Any) -> Any:
-    return [_map_nested(element, function) for element in value] if isinstance(value, list) else function(value)
+    return (
+        [_map_nested(element, function) for element in value] if isinstance(value, list) else function(value)
+    )
 
 
 def _outputs(call: PredictCall, answer: Any) -> dict[str, npt.NDArray[Any]]:
@@ -194,4 +196,3 @@ def _error_words(body: bytes) -> str | None:
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return words if isinstance(words, str) else None
-

@@ -1,8 +1,8 @@
 """Calls over REST.
 
-Both transports here are one implementation for asyncio: only there can a call be ended at its deadline whatever
-it is doing. HTTP clients for threads bound each read and write alone, so that an answer that drips in never
-times out. The transport for threads runs it on a loop of its own thread.
+Both transports here are one implementation for asyncio: only there can a call be ended at its deadline
+whatever it is doing. HTTP clients for threads bound each read and write alone, so that an answer that drips
+in never times out. The transport for threads runs it on a loop of its own thread.
 """
 
 import asyncio
@@ -189,4 +189,8 @@ def _error_of(error: Exception) -> MaskServingError:
         return InvalidRequestError(words)
     if isinstance(error, httpx.LocalProtocolError):
         return InvalidRequestError(f"the request breaks HTTP: {words}")
+    if isinstance(error, httpx.RemoteProtocolError) and "illegal" in words:
+        return InvalidResponseError(
+            f"what answers there does not speak HTTP: {words}", hint="use grpc:// for a gRPC port"
+        )
     return ServerUnavailableError(f"the connection broke off: {words}")

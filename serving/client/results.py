@@ -81,7 +81,7 @@ class MaskResult:
         self.response_bytes = response_bytes
 
     def __repr__(self) -> str:
-        size = "×".join(map(str, self.size)) if self.size else "unknown size"
+        size = _size(self.size) if self.size else "unknown size"
         return f"<MaskResult of {self.source or 'an image'}, {size}: {', '.join(self._outputs)}>"
 
     @property
@@ -123,7 +123,7 @@ class MaskResult:
 
     @property
     def bbox(self) -> tuple[int, int, int, int] | None:
-        """The smallest box around the mask: left, top, width and height in pixels; None if the mask is empty."""
+        """The smallest box around the mask: left, top, width and height; None if the mask is empty."""
         rows = np.flatnonzero(self.mask.any(axis=1))
         if not rows.size:
             return None
@@ -184,10 +184,10 @@ class MaskResult:
         """Writes one product to a file; the file's ending says how.
 
         Args:
-            path: `.npy` is the array itself; `.json` the mask's numbers: size, area, box, RLE; everything else
-                a picture in a format of Pillow's. Masks are 0 and 255, probabilities 16-bit gray.
-            product: `mask`, `masked_image`, `cutout`, `overlay`, `probability` or `class_map`; None is the mask, or
-                the first product that was asked for.
+            path: `.npy` is the array itself; `.json` the mask's numbers: size, area, box, RLE; everything
+                else a picture in a format of Pillow's. Masks are 0 and 255, probabilities 16-bit gray.
+            product: `mask`, `masked_image`, `cutout`, `overlay`, `probability` or `class_map`; None is the
+                mask, or the first product that was asked for.
 
         Returns:
             The path.
@@ -200,7 +200,9 @@ class MaskResult:
         path = Path(path)
         wanted = product or (contract.MASK if contract.MASK in self._outputs else next(iter(self._outputs)))
         if wanted not in _SAVED:
-            raise OutputNotRequestedError(f"there is no product {wanted!r}", hint=f"there are: {', '.join(_SAVED)}")
+            raise OutputNotRequestedError(
+                f"there is no product {wanted!r}", hint=f"there are: {', '.join(_SAVED)}"
+            )
         ending = path.suffix.lower()
         if ending == ".npy":
             with path.open("wb") as file:
@@ -210,7 +212,9 @@ class MaskResult:
         else:
             if ending in _LOSSY and (wanted in _EXACT or wanted == "cutout"):
                 reason = "has no transparency" if wanted == "cutout" else "would blur its values"
-                raise InvalidImageError(f"a {wanted} cannot be a {ending} file, which {reason}", hint="use .png")
+                raise InvalidImageError(
+                    f"a {wanted} cannot be a {ending} file, which {reason}", hint="use .png"
+                )
             output = self._outputs.get(wanted)
             if ending == ".png" and output is not None and output.png is not None:
                 path.write_bytes(output.png)
@@ -252,14 +256,14 @@ class MaskResult:
         return arrays[product]()
 
     def _save_picture(self, path: Path, product: str) -> None:
-        from PIL import Image
-
         try:
             self._picture_of(product).save(path)
-        except (ValueError, OSError, Image.UnidentifiedImageError) as error:
+        except (ValueError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise InvalidImageError(f"cannot write a {product} to {path}: {error}", hint="use .png") from error
+            raise InvalidImageError(
+                f"cannot write a {product} to {path}: {error}", hint="use .png"
+            ) from error
 
     def _picture_of(self, product: str) -> "Image.Image":
         from PIL import Image
@@ -281,7 +285,7 @@ class MaskResult:
         image = self.image()
         if (image.height, image.width) != self.mask.shape:
             raise InvalidResponseError(
-                f"the mask is {self.mask.shape[0]}×{self.mask.shape[1]}, the picture {image.height}×{image.width}",
+                f"the mask is {_size(self.mask.shape)}, the picture {_size((image.height, image.width))}",
                 context=self._context,
             )
         return image
@@ -325,15 +329,15 @@ def encoded_output(product: str, png: bytes, picture: Picture) -> _Output:
     bits, channels = _FORMS[product]
     if header.bits not in bits or header.channels not in channels:
         raise InvalidResponseError(
-            f"the {product} in the answer is a PNG of {header.bits} bits and {header.channels or 'palette'} channels"
+            f"the {product} in the answer is a PNG of {header.bits} bits, {header.channels or '?'} channels"
         )
     height, width = header.size
     if picture.size is not None and header.size != picture.size:
         raise InvalidResponseError(
-            f"the {product} in the answer is {height}×{width}, the picture {picture.size[0]}×{picture.size[1]}"
+            f"the {product} in the answer is {_size(header.size)}, the picture {_size(picture.size)}"
         )
     if picture.size is None and height * width > _LARGEST_UNCHECKED:
-        raise InvalidResponseError(f"the {product} in the answer claims to be {height}×{width}")
+        raise InvalidResponseError(f"the {product} in the answer claims to be {_size(header.size)}")
     return _Output(png=png)
 
 
@@ -345,9 +349,13 @@ def pixel_output(product: str, array: Array, picture: Picture) -> _Output:
     """
     if array.ndim != 3 or (picture.size is not None and array.shape[:2] != picture.size):
         raise InvalidResponseError(
-            f"the {product} in the answer has the shape {list(array.shape)}, the picture {list(picture.size or ())}"
+            f"the {product} in the answer is {_size(array.shape)}, the picture {_size(picture.size or ())}"
         )
     return _Output(array=array)
+
+
+def _size(sizes: Sequence[int]) -> str:
+    return "×".join(map(str, sizes))
 
 
 def _plane(array: Array) -> Array:

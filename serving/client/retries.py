@@ -16,14 +16,17 @@ class RetryPolicy:
 
     Everything happens within the call's deadline. Calls that cannot have reached a server (no connection
     could be made) are repeated until then. Those that may have are repeated too, as a prediction changes
-    nothing; but they cost the server work, so a budget bounds their number over all calls of the client: when a
-    server drowns, retries must not hold it under.
+    nothing; but they cost the server work, so a budget bounds their number over all calls of the client:
+    when a server drowns, retries must not hold it under.
 
     Attributes:
         first_delay_s: before the first repetition; each further one waits twice as long. All are shortened at
             random by up to a half, so that many clients do not return at one time.
         max_delay_s: longest wait.
         max_attempts: of one call; None leaves it to the deadline. 1 switches retries off.
+        attempt_timeout_s: how long one attempt may take; None is all the time there is. With several
+            addresses, something well above the model's slowest answer moves calls off a server that swallows
+            them.
         budget: repetitions that may be made at once.
         budget_per_call: what each call gives back to the budget.
     """
@@ -31,6 +34,7 @@ class RetryPolicy:
     first_delay_s: float = 0.05
     max_delay_s: float = 1.0
     max_attempts: int | None = None
+    attempt_timeout_s: float | None = None
     budget: float = 20.0
     budget_per_call: float = 0.2
 
@@ -98,7 +102,7 @@ class Balancer:
         self._lock = threading.Lock()
 
     def pick(self) -> Address:
-        """Returns the address for the next attempt: of those that work the next, else the one that rested longest."""
+        """Returns the next address that works, or else the one whose rest is over first."""
         with self._lock:
             now = self._clock()
             count = len(self._addresses)

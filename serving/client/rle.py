@@ -43,11 +43,12 @@ def decode_rle(rle: Rle) -> npt.NDArray[np.bool_]:
 
 
 def _compress(counts: npt.NDArray[np.int64]) -> str:
-    """Returns run lengths as text: from the third on as differences to the run before the last, in 5-bit digits."""
+    """Returns run lengths as text: 5-bit digits, of differences to the run before the last."""
     values: npt.NDArray[Any] = counts.copy()
     values[3:] -= counts[1:-2]
     digits = []
-    for value in values.tolist():
+    for count in values.tolist():
+        value = count
         while True:
             digit = value & 0x1F
             value >>= 5

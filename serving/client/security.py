@@ -36,7 +36,7 @@ class Tls:
             raise InvalidRequestError("Tls needs both cert_file and key_file, or neither")
 
     def read(self) -> tuple[bytes | None, bytes | None, bytes | None]:
-        """Returns the contents of the authorities', the key's and the certificate's files, as gRPC wants them.
+        """Returns the contents of the authorities', the key's and the certificate's files, in that order.
 
         Raises:
             InvalidRequestError: a file cannot be read.

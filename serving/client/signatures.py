@@ -35,7 +35,9 @@ class TensorSpec:
         return tensors.dtype_of(DataType.Value(self.data_type))
 
     def __str__(self) -> str:
-        sizes = "…" if self.shape is None else ", ".join("?" if size < 0 else str(size) for size in self.shape)
+        sizes = (
+            "…" if self.shape is None else ", ".join("?" if size < 0 else str(size) for size in self.shape)
+        )
         return f"{self.data_type.removeprefix('DT_').lower()} [{sizes}]"
 
 
@@ -146,7 +148,9 @@ def metadata_of_json(model: str, answer: Any) -> ModelMetadata:
         found = {}
         for key, info in sorted(entries.items()):
             shape = info.get("tensor_shape", {})
-            sizes = None if shape.get("unknown_rank") else tuple(int(dim["size"]) for dim in shape.get("dim", []))
+            sizes = (
+                None if shape.get("unknown_rank") else tuple(int(dim["size"]) for dim in shape.get("dim", []))
+            )
             found[key] = TensorSpec(str(info["dtype"]), sizes)
         return found
 
@@ -191,7 +195,9 @@ def check_inputs(signature: SignatureInfo, inputs: Mapping[str, Any]) -> dict[st
         except tensors.TensorError as error:
             raise InvalidRequestError(f"input {name!r}: {error}", hint=f"it takes {spec}") from error
         if spec.shape is not None and not _fits(array.shape, spec.shape):
-            raise InvalidRequestError(f"input {name!r} has the shape {list(array.shape)}", hint=f"it takes {spec}")
+            raise InvalidRequestError(
+                f"input {name!r} has the shape {list(array.shape)}", hint=f"it takes {spec}"
+            )
         checked[name] = array
     return checked
 
@@ -218,7 +224,8 @@ def _cast(array: npt.NDArray[Any], spec: TensorSpec) -> npt.NDArray[Any]:
         return array.astype(np.float32)
     if wanted.kind == "O" or array.dtype.kind == "O":
         raise tensors.TensorError(f"it has the dtype {'string' if array.dtype.kind == 'O' else array.dtype}")
-    # Python's own numbers come as int64 and float64: what fits may pass. Everything else must be cast knowingly.
+    # Python's own numbers come as int64 and float64: what fits may pass. Everything else must be cast
+    # knowingly.
     both_float = array.dtype.kind == "f" and wanted.kind == "f"
     if both_float or np.can_cast(array.dtype, wanted, "safe"):
         return array.astype(wanted)

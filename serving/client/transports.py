@@ -25,7 +25,7 @@ class ConnectionOptions:
         max_connections: to an address at one time, for REST.
     """
 
-    tls: Tls = Tls()
+    tls: Tls = dataclasses.field(default_factory=Tls)
     compression: str | None = None
     keepalive_s: float = 30.0
     keepalive_timeout_s: float = 10.0

@@ -1,0 +1,241 @@
+"""The client for threads."""
+
+import contextvars
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent import futures
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import numpy.typing as npt
+
+from .. import contract
+from ..wire.messages import ModelServerConfig
+from .addresses import Address
+from .calls import Reply
+from .configuration import ClientBase, MetadataLike
+from .errors import CallCancelledError, ClientClosedError
+from .images import ImageSource
+from .results import MaskResult
+from .signatures import ModelMetadata, VersionStatus
+from .steps import Compute, Pause, Script, Send, Step, Together
+from .transports import Transport, connect
+
+T = TypeVar("T")
+_TOGETHER_THREADS = 16
+
+
+class MaskClient(ClientBase):
+    """A client for threads; `ClientBase` tells what it is made from.
+
+    One client may be used by many threads. Close it, or use it in a `with` block: closing ends what is on its
+    way with `ClientClosedError`. After a fork, a child needs a client of its own.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._transports: dict[Address, Transport] = {}
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._threads: futures.ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends what is on its way with `ClientClosedError`, and closes the connections."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            transports = list(self._transports.values())
+        self._closed.set()
+        for transport in transports:
+            transport.close()
+        if self._threads is not None:
+            self._threads.shutdown(wait=True)
+
+    def segment(
+        self,
+        image: ImageSource,
+        threshold: float | None = None,
+        outputs: Sequence[str] = (contract.MASK,),
+        *,
+        timeout: float | None = None,
+        metadata: MetadataLike | None = None,
+    ) -> MaskResult:
+        """Masks one picture.
+
+        Args:
+            image: a path, an encoded picture's bytes, a file open for reading bytes, an array (uint8 or
+                uint16, [H, W] or [H, W, C]) or a Pillow picture. A file's bytes travel as they are.
+            threshold: 0 to 1; None is the one that the model was exported with.
+            outputs: of `mask`, `masked_image`, `probability` and `class_map`; each is one call, at one time.
+            timeout: seconds for all of it.
+            metadata: sent with this call besides the client's own.
+
+        Returns:
+            The result; nothing in it is decoded before it is looked at.
+
+        Raises:
+            InvalidImageError: the picture cannot be masked.
+            MaskServingError: the call failed.
+            OSError: the file cannot be read.
+        """
+        script = self._operations.segment(
+            [image], [threshold], tuple(outputs), self._terms(timeout, metadata)
+        )
+        result = self._run(script)[0]
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def predict(
+        self,
+        signature: str,
+        inputs: Mapping[str, Any],
+        outputs: Sequence[str] | None = None,
+        *,
+        timeout: float | None = None,
+        metadata: MetadataLike | None = None,
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Calls any signature of any model, with arrays in and out.
+
+        Args:
+            signature: its name.
+            inputs: arrays, or what makes one, by name; strings are bytes. Checked against the signature
+                before anything is sent.
+            outputs: those wanted; None for all.
+            timeout: seconds for all of it.
+            metadata: sent with this call besides the client's own.
+
+        Returns:
+            Arrays by name; strings as object arrays of bytes.
+
+        Raises:
+            SignatureNotFoundError: the model has no such signature.
+            InvalidRequestError: an input has a wrong name, dtype, rank or size.
+            MaskServingError: the call failed.
+        """
+        return self._run(self._operations.predict(signature, inputs, outputs, self._terms(timeout, metadata)))
+
+    def wait_until_ready(self, timeout: float | None = None, *, metadata: MetadataLike | None = None) -> None:
+        """Waits until the model answers.
+
+        Args:
+            timeout: seconds.
+            metadata: sent besides the client's own.
+
+        Raises:
+            DeadlineExceededError: it does not, and why.
+            MaskServingError: waiting would not help.
+        """
+        self._run(self._operations.wait_until_ready(self._terms(timeout, metadata)))
+
+    def metadata(
+        self, *, timeout: float | None = None, metadata: MetadataLike | None = None
+    ) -> ModelMetadata:
+        """Returns the model's signatures, as the server has them now."""
+        return self._run(self._operations.metadata(self._terms(timeout, metadata)))
+
+    def status(
+        self, *, timeout: float | None = None, metadata: MetadataLike | None = None
+    ) -> list[VersionStatus]:
+        """Returns the states of the model's versions."""
+        return self._run(self._operations.status(self._terms(timeout, metadata)))
+
+    def info(self, *, timeout: float | None = None, metadata: MetadataLike | None = None) -> dict[str, Any]:
+        """Returns what the exporter wrote about the model: spec, classes, threshold, source.
+
+        Raises:
+            SignatureNotFoundError: the model was not exported by maskport.
+        """
+        return self._run(self._operations.info(self._terms(timeout, metadata)))
+
+    def reload_config(
+        self,
+        config: ModelServerConfig | Mapping[str, str],
+        *,
+        timeout: float | None = None,
+        metadata: MetadataLike | None = None,
+    ) -> None:
+        """Tells the server which models to serve from now on, in place of those that it serves; gRPC only.
+
+        Args:
+            config: base paths by model name, or the full message.
+            timeout: seconds; the server answers once new models are loaded.
+            metadata: sent besides the client's own.
+        """
+        self._run(self._operations.reload_config(config, self._terms(timeout, metadata)))
+
+    # ---- carrying out scripts ----
+
+    def _run(self, script: Script[T]) -> T:
+        self._check_usable()
+        try:
+            step = next(script)
+            while True:
+                try:
+                    value = self._do(step)
+                except Exception as error:
+                    step = script.throw(error)
+                else:
+                    step = script.send(value)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        finally:
+            script.close()
+
+    def _do(self, step: Step) -> Any:
+        if isinstance(step, Send):
+            return self._send(step)
+        if isinstance(step, Pause):
+            if self._closed.wait(step.seconds):
+                raise ClientClosedError("the client was closed")
+            return None
+        if isinstance(step, Compute):
+            return step.function()
+        return self._run_together(step)
+
+    def _send(self, step: Send) -> Reply:
+        try:
+            return self._transport(step.address).send(step.call, step.timeout_s, step.pairs)
+        except CallCancelledError as error:
+            if self._is_closed:
+                raise ClientClosedError("the client was closed") from error
+            raise
+
+    def _transport(self, address: Address) -> Transport:
+        transport = self._transports.get(address)
+        if transport is None:
+            with self._lock:
+                if self._is_closed:
+                    raise ClientClosedError("the client is closed")
+                transport = self._transports.get(address)
+                if transport is None:
+                    transport = self._transports[address] = connect(address, self._options)
+        return transport
+
+    def _run_together(self, step: Together) -> list[Any]:
+        with self._lock:
+            if self._threads is None:
+                self._threads = futures.ThreadPoolExecutor(_TOGETHER_THREADS, "maskport")
+        try:
+            # Each in a copy of the caller's context, so that spans know their parents.
+            running = [
+                self._threads.submit(contextvars.copy_context().run, self._run, script)
+                for script in step.scripts
+            ]
+        except RuntimeError as error:
+            raise ClientClosedError("the client was closed") from error
+        futures.wait(running)
+        return [future.result() for future in running]

@@ -1,0 +1,131 @@
+"""What both clients are made from."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .addresses import parse_addresses
+from .calls import Target
+from .errors import ClientClosedError, InvalidRequestError
+from .observers import Observer
+from .operations import Operations, Terms
+from .retries import RetryPolicy
+from .security import Credentials, Metadata, Tls, Token, as_metadata
+from .transports import ConnectionOptions
+
+DEFAULT_TIMEOUT_S = 30.0
+MetadataLike = Mapping[str, str] | Metadata
+
+
+class ClientBase:
+    """A client of one model on one or more servers.
+
+    Args:
+        address: `grpc://HOST:8500`, `grpcs://`, `http://HOST:8501`, `https://` or `unix:///PATH`; several,
+            in a sequence or with commas between, serve the same model and share the calls.
+        model: its name on the server.
+        version: a version's number; None leaves the choice to the server, which takes the latest.
+        label: in place of a number, a name that the server gives a version.
+        timeout: seconds that any call may take, unless the call says otherwise.
+        metadata: sent with every call: gRPC metadata, or HTTP headers.
+        token: sent with every call as `authorization: Bearer TOKEN`; a function is asked before each call.
+        allow_plaintext_secrets: whether tokens and the like may leave this machine unencrypted.
+        tls: certificates, for grpcs:// and https://.
+        retries: when failed calls are repeated.
+        compression: "gzip" compresses requests; pictures are compressed already.
+        keepalive: seconds of silence during a gRPC call after which the server is asked whether it lives.
+        max_connections: to one address at one time, for REST.
+        observers: told of every call, for tracing and metrics.
+
+    Raises:
+        InvalidAddressError: an address makes no sense.
+        InvalidRequestError: something else does not.
+    """
+
+    def __init__(
+        self,
+        address: str | Sequence[str],
+        model: str,
+        version: int | None = None,
+        label: str | None = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT_S,
+        metadata: MetadataLike | None = None,
+        token: Token | None = None,
+        allow_plaintext_secrets: bool = False,
+        tls: Tls | None = None,
+        retries: RetryPolicy | None = None,
+        compression: str | None = None,
+        keepalive: float = 30.0,
+        max_connections: int = 100,
+        observers: Sequence[Observer] = (),
+    ):
+        if not model or not isinstance(model, str):
+            raise InvalidRequestError(f"model={model!r} is no name of a model")
+        if version is not None and label is not None:
+            raise InvalidRequestError("version and label exclude each other")
+        if version is not None and (isinstance(version, bool) or not isinstance(version, int)):
+            raise InvalidRequestError(f"version={version!r} is no whole number")
+        if compression not in (None, "gzip"):
+            raise InvalidRequestError(f"compression={compression!r} is neither 'gzip' nor None")
+        addresses = parse_addresses(address)
+        credentials = Credentials(metadata, token, allow_plaintext=allow_plaintext_secrets)
+        credentials.check(addresses)
+        self._timeout_s = check_timeout(timeout)
+        self._options = ConnectionOptions(
+            tls=tls or Tls(),
+            compression=compression,
+            keepalive_s=check_timeout(keepalive, "keepalive"),
+            max_connections=max_connections,
+        )
+        self._operations = Operations(
+            Target(model, version, label),
+            addresses,
+            credentials=credentials,
+            retries=retries or RetryPolicy(),
+            observers=observers,
+            clock=time.monotonic,
+        )
+        self._process_id = os.getpid()
+        self._is_closed = False
+
+    def __repr__(self) -> str:
+        addresses = ", ".join(map(str, self._operations.addresses))
+        return f"<{type(self).__name__} of {self._operations.target.model!r} at {addresses}>"
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self._operations.target.model
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The servers' addresses."""
+        return tuple(map(str, self._operations.addresses))
+
+    def _terms(self, timeout: float | None, metadata: MetadataLike | None) -> Terms:
+        timeout_s = self._timeout_s if timeout is None else check_timeout(timeout)
+        return Terms(time.monotonic() + timeout_s, as_metadata(metadata))
+
+    def _check_usable(self) -> None:
+        if self._is_closed:
+            raise ClientClosedError("the client is closed")
+        if os.getpid() != self._process_id:
+            raise ClientClosedError(
+                f"the client was made in process {self._process_id}, and this is its child {os.getpid()}",
+                hint="connections do not survive a fork: make the client in the process that uses it",
+            )
+
+
+def check_timeout(timeout: Any, name: str = "timeout") -> float:
+    """Returns a time in seconds.
+
+    Raises:
+        InvalidRequestError: it is none, or not above 0.
+    """
+    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if not is_number or not 0 < timeout < float("inf"):
+        raise InvalidRequestError(f"{name}={timeout!r} is no number of seconds above 0")
+    # Beyond what clocks of the libraries below can count lies no deadline that anyone meant.
+    return min(float(timeout), 1e7)

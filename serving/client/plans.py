@@ -1,0 +1,259 @@
+"""Which calls give which products of which pictures."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import contract
+from .calls import PredictCall, Prediction, Target
+from .errors import (
+    CallContext,
+    InvalidImageError,
+    InvalidRequestError,
+    InvalidResponseError,
+    MaskServingError,
+    SignatureNotFoundError,
+)
+from .images import Picture
+from .results import MaskResult, encoded_output, pixel_output
+from .signatures import ModelMetadata, SignatureInfo, check_inputs
+
+_TOO_LARGE_HINT = "cut it up with segment_large(), or export the model with a larger limit"
+
+
+def check_request(outputs: Sequence[str], threshold: float | None) -> None:
+    """Checks what `segment` was asked for, as far as no model is needed for it.
+
+    Raises:
+        InvalidRequestError: an unknown, repeated or missing output, or a threshold that is none.
+    """
+    if isinstance(outputs, str) or not outputs:
+        raise InvalidRequestError(f"outputs={outputs!r} is not a list of products", hint='such as ("mask",)')
+    for product in outputs:
+        if product not in contract.PRODUCTS:
+            raise InvalidRequestError(
+                f"there is no product {product!r}", hint=f"there are: {', '.join(contract.PRODUCTS)}"
+            )
+    if len(set(outputs)) < len(outputs):
+        raise InvalidRequestError(f"a product is asked for twice in {list(outputs)}")
+    if threshold is None:
+        return
+    check_threshold(threshold)
+    if not set(outputs) & set(contract.THRESHOLDED_PRODUCTS):
+        raise InvalidRequestError(
+            f"a threshold has no meaning for {', '.join(outputs)}",
+            hint=f"it has for {' and '.join(contract.THRESHOLDED_PRODUCTS)}",
+        )
+
+
+def check_threshold(threshold: float) -> float:
+    """Returns a threshold as a float.
+
+    Raises:
+        InvalidRequestError: it is not a number from 0 to 1.
+    """
+    try:
+        value = float(threshold)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not 0 <= value <= 1:  # neither is NaN
+        raise InvalidRequestError(f"the threshold {threshold!r} is not from 0 to 1")
+    return value
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedCall:
+    """A call, the product it gives, and the pictures that it gives it for."""
+
+    call: PredictCall
+    product: str
+    pictures: tuple[int, ...]
+
+
+def plan_calls(
+    metadata: ModelMetadata,
+    target: Target,
+    pictures: Sequence[Picture],
+    thresholds: Sequence[float | None],
+    outputs: Sequence[str],
+) -> list[PlannedCall]:
+    """Returns the calls that give some products of some pictures.
+
+    Pictures go encoded, all of them in one call for each product, where the model has the signatures for
+    that. Float arrays, and pictures for models without such signatures, go as pixels, each by itself: they
+    may differ in size.
+
+    Args:
+        metadata: of the model.
+        target: the model.
+        pictures: one or more.
+        thresholds: for each picture; all None, or none of them.
+        outputs: the products.
+
+    Raises:
+        SignatureNotFoundError: the model cannot give one of the products.
+        InvalidImageError: a picture has no form that the model takes.
+        InvalidRequestError: likewise.
+    """
+    planned = []
+    for product in outputs:
+        has_threshold = thresholds[0] is not None and product in contract.THRESHOLDED_PRODUCTS
+        encoded = [index for index, picture in enumerate(pictures) if not picture.is_float]
+        signature = _find(metadata, product, encoded=True, at_threshold=has_threshold)
+        if encoded and signature is not None:
+            inputs: dict[str, Any] = {contract.IMAGE_BYTES: [pictures[index].encoded() for index in encoded]}
+            if has_threshold:
+                inputs[contract.THRESHOLD] = np.array([thresholds[index] for index in encoded], np.float32)
+            call = PredictCall(target, signature, check_inputs(signature, inputs))
+            planned.append(PlannedCall(call, product, tuple(encoded)))
+            remaining = [index for index, picture in enumerate(pictures) if picture.is_float]
+        else:
+            remaining = list(range(len(pictures)))
+        if not remaining:
+            continue
+        signature = _find(metadata, product, encoded=False, at_threshold=has_threshold)
+        if signature is None:
+            raise _missing(metadata, product, has_threshold, encoded=not pictures[remaining[0]].is_float)
+        for index in remaining:
+            threshold = thresholds[index] if has_threshold else None
+            call = _pixel_call(target, signature, pictures[index], threshold)
+            planned.append(PlannedCall(call, product, (index,)))
+    return planned
+
+
+def _find(
+    metadata: ModelMetadata, product: str, *, encoded: bool, at_threshold: bool
+) -> SignatureInfo | None:
+    name = contract.signature_name(product, encoded=encoded, at_threshold=at_threshold)
+    return metadata.signatures.get(name)
+
+
+def _missing(metadata: ModelMetadata, product: str, at_threshold: bool, *, encoded: bool) -> MaskServingError:
+    there = ", ".join(map(repr, metadata.signatures)) or "none"
+    if not encoded and _find(metadata, product, encoded=True, at_threshold=at_threshold):
+        return InvalidImageError(
+            "the model takes no arrays of floats", hint="scale it to 0..255 and convert it to uint8"
+        )
+    name = contract.signature_name(product, encoded=encoded, at_threshold=at_threshold)
+    hint = f"it has: {there}"
+    if contract.EXPORT_INFO not in metadata.signatures:
+        hint += "; it was not exported by maskport: call it with predict()"
+    return SignatureNotFoundError(f"there is no signature {name!r}", hint=hint)
+
+
+def _pixel_call(
+    target: Target, signature: SignatureInfo, picture: Picture, threshold: float | None
+) -> PredictCall:
+    spec = signature.inputs[contract.IMAGE]
+    channels = spec.shape[3] if spec.shape is not None and len(spec.shape) == 4 else -1
+    pixels = picture.pixels(spec.dtype, channels if channels > 0 else None)
+    inputs: dict[str, Any] = {contract.IMAGE: pixels[np.newaxis]}
+    if threshold is not None:
+        inputs[contract.THRESHOLD] = np.array([threshold], np.float32)
+    return PredictCall(target, signature, check_inputs(signature, inputs))
+
+
+def read_outputs(
+    planned: PlannedCall, prediction: Prediction, pictures: Sequence[Picture], context: CallContext
+) -> dict[int, Any]:
+    """Returns the product, or the error, of each of a call's pictures.
+
+    Args:
+        planned: the call.
+        prediction: its answer.
+        pictures: all, by their index.
+        context: for errors.
+
+    Raises:
+        InvalidResponseError: the answer is not of the signature's form.
+    """
+    if contract.IMAGE_BYTES not in planned.call.inputs:
+        array = prediction.outputs.get(planned.product)
+        if array is None or array.ndim != 4 or array.shape[0] != 1:
+            raise InvalidResponseError(f"the answer holds no {planned.product} [1, H, W, C]", context=context)
+        index = planned.pictures[0]
+        return {index: pixel_output(planned.product, array[0], pictures[index])}
+    files = prediction.outputs.get(f"{planned.product}_bytes")
+    errors = prediction.outputs.get(contract.ERROR)
+    count = len(planned.pictures)
+    if files is None or errors is None or files.shape != (count,) or errors.shape != (count,):
+        raise InvalidResponseError(
+            f"the answer holds not {count} pictures and their errors for {count} pictures", context=context
+        )
+    found: dict[int, Any] = {}
+    for index, file, error in zip(planned.pictures, files, errors, strict=True):
+        try:
+            if error:
+                raise _image_error(error.decode("utf-8", "replace"), pictures[index])
+            found[index] = encoded_output(planned.product, file, pictures[index])
+        except MaskServingError as image_error:
+            image_error.add_context(context)
+            found[index] = image_error
+    return found
+
+
+def _image_error(words: str, picture: Picture) -> InvalidImageError:
+    name = f"{picture.name}: " if picture.name else ""
+    hint = _TOO_LARGE_HINT if words.startswith(contract.ERROR_TOO_LARGE) else ""
+    return InvalidImageError(f"{name}{words}", hint=hint, server_message=words)
+
+
+def image_error_of(error: MaskServingError, pictures: Sequence[Picture]) -> MaskServingError:
+    """Returns what an error of a whole call means: for a lone picture it may be that picture's."""
+    words = error.server_message or ""
+    if (
+        type(error) is InvalidRequestError
+        and len(pictures) == 1
+        and any(known in words for known in contract.IMAGE_ERRORS if known != contract.ERROR_EMPTY)
+    ):
+        image_error = _image_error(error.problem, pictures[0])
+        image_error.code, image_error.http_status = error.code, error.http_status
+        image_error.server_message = error.server_message
+        image_error.context = error.context
+        return image_error
+    return error
+
+
+def assemble(
+    pictures: Sequence[Picture],
+    products: Mapping[str, Mapping[int, Any]],
+    *,
+    context: CallContext,
+    class_names: Sequence[str] | None,
+    seconds: float,
+    request_bytes: int,
+    response_bytes: int,
+) -> list[MaskResult | MaskServingError]:
+    """Returns each picture's result, or the error of the first product that it has one for.
+
+    Args:
+        pictures: in order.
+        products: for each product, what `read_outputs` found for each picture.
+        context: of the calls.
+        class_names: for class maps.
+        seconds: that it took.
+        request_bytes: of all pictures together.
+        response_bytes: likewise.
+    """
+    results: list[MaskResult | MaskServingError] = []
+    for index, picture in enumerate(pictures):
+        outputs = {product: found[index] for product, found in products.items()}
+        failed = next((value for value in outputs.values() if isinstance(value, MaskServingError)), None)
+        if failed is not None:
+            results.append(failed)
+            continue
+        results.append(
+            MaskResult(
+                picture,
+                outputs,
+                context=context,
+                class_names=class_names,
+                seconds=seconds,
+                request_bytes=request_bytes // len(pictures),
+                response_bytes=response_bytes // len(pictures),
+            )
+        )
+    return results
