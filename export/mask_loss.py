@@ -214,8 +214,7 @@ def _weigh(
     extra = y_pred.shape.rank - y_true.shape.rank
     if extra not in {0, 1}:
         raise ValueError(
-            "y_pred must have the rank of y_true, or one more; "
-            f"got y_true {y_true.shape}, y_pred {y_pred.shape}"
+            f"y_pred must have the rank of y_true, or one more; got y_true {y_true.shape}, y_pred {y_pred.shape}"
         )
     y_pred = tf.where(counts[..., tf.newaxis] if extra else counts, y_pred, 0.5)
 

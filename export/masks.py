@@ -127,9 +127,7 @@ class BinaryMask(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Returns the mask, in the shape of the probabilities."""
-        return create_binary_mask(
-            inputs, self.threshold, threshold_axis=self.threshold_axis, dtype=self.mask_dtype
-        )
+        return create_binary_mask(inputs, self.threshold, threshold_axis=self.threshold_axis, dtype=self.mask_dtype)
 
     def compute_output_spec(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
         """Returns the shape and dtype of the mask."""

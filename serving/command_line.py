@@ -5,11 +5,14 @@ A traceback is shown only under `--debug`. The commands of `export` use this too
 imports nothing of serving.
 """
 
+import importlib
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import NoReturn
 
 from absl import app, flags
@@ -65,14 +68,15 @@ def run_app(
             own = flags.FLAGS.module_help(flags_module)
             # module_help opens with the module's own name, which users have no use for.
             print(f"{description.strip()}\n\nFlags:\n{own.partition(':')[2].strip(os.linesep)}")
-            print(
-                "  --[no]debug: Show the traceback of an error.\n  --helpfull: All flags, absl's own included."
-            )
+            print("  --[no]debug: Show the traceback of an error.")
+            print("  --helpfull: All flags, absl's own included.")
             sys.exit(EXIT_OK)
         try:
             return list(flags.FLAGS(list(words)))
         except flags.Error as error:
             fail(f"{one_line(error)} (see {program} --help)", EXIT_USAGE)
+
+    reported: tuple[type[Exception], ...] = (OSError, *user_errors)
 
     def guarded(words: Sequence[str]) -> int:
         try:
@@ -87,7 +91,7 @@ def run_app(
             # The reader (head, less) has gone: nothing to tell it. Python must not try again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return EXIT_FAILED
-        except (OSError, *user_errors) as error:
+        except reported as error:
             _show_traceback_if_asked()
             fail(one_line(error), EXIT_FAILED)
         except Exception as error:
@@ -99,6 +103,30 @@ def run_app(
 
     app.run(guarded, argv=list(argv) if argv is not None else None, flags_parser=parse)
     raise AssertionError("app.run always ends the process")
+
+
+def import_quietly(module: str) -> ModuleType:
+    """Imports a module whose native code greets everybody on stderr, as TensorFlow does.
+
+    What it wrote is shown after all when the import fails.
+    """
+    # Read by TensorFlow's native code; people who want its log set it themselves.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(sys.stderr.fileno())
+    with tempfile.TemporaryFile() as written:
+        os.dup2(written.fileno(), sys.stderr.fileno())
+        try:
+            imported = importlib.import_module(module)
+        except BaseException:
+            os.dup2(kept, sys.stderr.fileno())
+            written.seek(0)
+            sys.stderr.write(written.read().decode(errors="replace"))
+            raise
+        finally:
+            os.dup2(kept, sys.stderr.fileno())
+            os.close(kept)
+    return imported
 
 
 def _show_traceback_if_asked() -> None:

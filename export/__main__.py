@@ -1,0 +1,5 @@
+"""`python -m maskport.export` is `mask-export`."""
+
+from .cli import run
+
+run()

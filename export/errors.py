@@ -1,0 +1,33 @@
+"""What can go wrong in an export. Each error's text is one line for the person who runs it.
+
+ExportError
+├── SpecError           the spec: unknown key, wrong type, impossible combination
+├── SourceError         the model: not found, not loadable, ambiguous, random weights
+├── UnservableError     the graph: would not run, or must not run, on a stock TensorFlow Serving
+├── VerificationError   what was written does not answer as the model does
+└── PublishError        the version directory: not writable, taken, no room
+"""
+
+
+class ExportError(Exception):
+    """Base of all errors of an export."""
+
+
+class SpecError(ExportError):
+    """A spec that cannot be followed. The text names the key."""
+
+
+class SourceError(ExportError):
+    """A model that cannot be loaded, or of which it is unclear what is to be exported."""
+
+
+class UnservableError(ExportError):
+    """A graph that a stock TensorFlow Serving cannot run, or that would touch its host."""
+
+
+class VerificationError(ExportError):
+    """The written SavedModel answers differently from the model in memory."""
+
+
+class PublishError(ExportError):
+    """The version directory cannot be published."""

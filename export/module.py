@@ -1,0 +1,320 @@
+"""The tf.Module that is saved: one signature for each product, from pixels and from encoded pictures.
+
+One way for data: decode, turn upright, resize, scale, model, activation, foreground, resize to the image's
+size, clean, threshold. Every signature runs through the same steps, and the model is traced once.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from ..serving import contract
+from . import masking, png
+from .decoding import Decoder, Picture
+from .geometry import AtImageSize, make_geometry
+from .masks import create_binary_mask
+from .scaling import ValueScaling
+from .sources.model import SegmentationModel
+from .spec import ExportSpec
+
+_PARALLEL_PICTURES = 4
+"""How many pictures of a request are decoded or encoded at once: bounds memory, whatever the batch."""
+_KEPT_PIXELS = 16_000_000
+"""Decoded pixels of a request that are kept until they are needed again; beyond, they are decoded twice."""
+
+
+class MaskModule(tf.Module):
+    """A segmentation model with the signatures of `serving.contract`.
+
+    Args:
+        model: to export.
+        spec: how.
+        foreground: indices of the model's output channels that the mask is of.
+        adds_foreground: whether several of them are added (probabilities that exclude each other) rather than
+            the largest taken.
+        info: the text that `export_info` answers.
+
+    Raises:
+        SpecError: the spec does not fit the model.
+    """
+
+    def __init__(
+        self,
+        model: SegmentationModel,
+        spec: ExportSpec,
+        foreground: list[int],
+        adds_foreground: bool,
+        info: str,
+    ):
+        super().__init__(name="maskport")
+        self._state = model.trackable
+        self._model = model
+        self._spec = spec
+        self._foreground = foreground
+        self._adds_foreground = adds_foreground
+        self._geometry = make_geometry(spec, model)
+        self._scaling = ValueScaling(spec, model)
+        self._info = info
+        self._trace = functools.cache(self._trace_once)
+        max_pixels = spec.max_image_pixels
+        if isinstance(self._geometry, AtImageSize):
+            max_pixels = min(max_pixels, self._geometry.max_pixels)
+        self._decoder = Decoder(spec, model.channels, max_pixels)
+        self.class_map_dtype = tf.uint8 if model.output_channels <= 256 else tf.uint16
+        size = self._geometry.model_size or (None, None)
+        self._run_model = tf.function(
+            model.forward,
+            input_signature=[tf.TensorSpec([None, *size, model.channels], tf.float32, name="model_input")],
+            autograph=False,
+        )
+        self._decode = tf.function(
+            self._decoder.decode, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
+        )
+
+    def signatures(self, names: list[str]) -> dict[str, Any]:
+        """Returns a concrete function for each of some signatures, by name."""
+        return {name: self.trace(contract.SIGNATURES[name]) for name in names}
+
+    def trace(self, signature: contract.Signature) -> Any:
+        """Returns a signature's concrete function; the same one each time."""
+        return self._trace(signature.product, signature.inputs)  # serving_default is mask itself
+
+    def _trace_once(self, product: str, inputs: tuple[str, ...]) -> Any:
+        specs = {
+            contract.IMAGE: tf.TensorSpec([None, None, None, None], self._spec.image_dtype, name=contract.IMAGE),
+            contract.IMAGE_BYTES: tf.TensorSpec([None], tf.string, name=contract.IMAGE_BYTES),
+            contract.THRESHOLD: tf.TensorSpec([None], tf.float32, name=contract.THRESHOLD),
+            contract.QUERY: tf.TensorSpec([None], tf.string, name=contract.QUERY),
+        }
+        if product == contract.INFO:
+            function: Callable[..., Mapping[str, tf.Tensor]] = self._export_info
+        else:
+            answer = self._answer_encoded if contract.IMAGE_BYTES in inputs else self._answer_pixels
+
+            def function(images: tf.Tensor, threshold: tf.Tensor | None = None) -> Mapping[str, tf.Tensor]:
+                return answer(product, images, threshold)
+
+        return tf.function(function, autograph=False).get_concrete_function(*(specs[name] for name in inputs))
+
+    def _export_info(self, query: tf.Tensor) -> Mapping[str, tf.Tensor]:
+        return {contract.INFO: tf.fill(tf.shape(query), self._info)}
+
+    # From the model's answer to probabilities.
+
+    def _activate(self, outputs: tf.Tensor) -> tf.Tensor:
+        activation = self._spec.activation
+        if activation == "softmax":
+            return tf.nn.softmax(outputs)
+        if activation == "sigmoid":
+            return tf.sigmoid(outputs)
+        return tf.clip_by_value(outputs, 0.0, 1.0)
+
+    def _foreground_probability(self, outputs: tf.Tensor) -> tf.Tensor:
+        """Returns float32 [B, h', w', 1] of the model's [B, h', w', K]."""
+        if self._spec.activation == "softmax":
+            outputs = self._activate(outputs)
+        chosen = [outputs[..., index : index + 1] for index in self._foreground]
+        if self._adds_foreground:
+            # A sum of probabilities can be above 1 by rounding.
+            together = tf.minimum(tf.add_n(chosen), 1.0)
+        else:
+            together = tf.reduce_max(tf.concat(chosen, -1), -1, keepdims=True)
+        return together if self._spec.activation == "softmax" else self._activate(together)
+
+    def _probability_at(self, outputs: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+        return self._geometry.to_image(self._foreground_probability(outputs), size)
+
+    # Pixels in, pixels out.
+
+    def _answer_pixels(self, product: str, images: tf.Tensor, threshold: tf.Tensor | None) -> Mapping[str, tf.Tensor]:
+        checks = self._pixel_checks(images, threshold)
+        with tf.control_dependencies(checks):
+            images = tf.identity(images)
+        size = tf.shape(images)[1:3]
+        full_scale = self._spec.full_scale
+        outputs = self._run_model(self._scaling(self._geometry.to_model(images), full_scale))
+        if product == contract.CLASS_MAP:
+            answer = self._geometry.most_probable(self._activate(outputs), size, self.class_map_dtype)
+            return {product: answer}
+        probability = self._probability_at(outputs, size)
+        if product == contract.PROBABILITY:
+            return {product: probability}
+        if threshold is None:
+            threshold = tf.constant(self._spec.threshold)
+        cleaned = masking.clean(probability, self._spec.clean)
+        if product == contract.MASK:
+            return {product: create_binary_mask(cleaned, threshold, dtype=tf.as_dtype(self._spec.mask_dtype))}
+        alpha = self._alpha(cleaned, threshold)
+        background = "black" if self._spec.background == "transparent" else self._spec.background
+        return {product: masking.compose(images, alpha, background, full_scale)}
+
+    def _pixel_checks(self, images: tf.Tensor, threshold: tf.Tensor | None) -> list[tf.Operation]:
+        shape = tf.shape(images)
+        wanted = "image must be [B, H, W, C] with 1 to 4 channels and at least one pixel; got shape"
+        is_image = (shape[3] <= 4) & tf.reduce_all(shape[1:] >= 1)
+        checks = [tf.debugging.Assert(is_image, [wanted, shape])]
+        if isinstance(self._geometry, AtImageSize):
+            limit = self._geometry.max_pixels
+            pixels = tf.reduce_prod(tf.cast(shape[1:3], tf.int64))
+            text = f"image must have at most {limit} pixels (max_model_pixels); got shape"
+            checks.append(tf.debugging.Assert(pixels <= limit, [text, shape]))
+        if threshold is not None:
+            text = "threshold must have one value for each image; got shapes"
+            checks.append(tf.debugging.Assert(tf.shape(threshold)[0] == shape[0], [text, tf.shape(threshold), shape]))
+            text = "threshold must be in [0, 1]; got"
+            in_range = tf.reduce_all((threshold >= 0) & (threshold <= 1))  # False for NaN
+            checks.append(tf.debugging.Assert(in_range, [text, threshold]))
+        return checks
+
+    def _alpha(self, probability: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
+        if self._spec.edge == "soft":
+            return probability
+        return create_binary_mask(probability, threshold, dtype=tf.bool)
+
+    # Encoded pictures in, PNG out.
+
+    def _answer_encoded(self, product: str, data: tf.Tensor, threshold: tf.Tensor | None) -> Mapping[str, tf.Tensor]:
+        count = tf.size(data)
+        if threshold is None:
+            threshold = tf.fill([count], self._spec.threshold)
+        else:
+            text = "threshold must have one value for each image; got lengths"
+            fits = tf.size(threshold) == count
+            with tf.control_dependencies([tf.debugging.Assert(fits, [text, tf.size(threshold), count])]):
+                threshold = tf.identity(threshold)
+        answer = self._answer_in_one_pass if self._geometry.model_size is None else self._answer_in_two_passes
+        encoded, errors = answer(product, data, threshold)
+        if self._spec.bad_image == "fail":
+            text = "bad image in the request (this export fails on them):"
+            is_good = tf.reduce_all(tf.equal(errors, ""))
+            with tf.control_dependencies([tf.debugging.Assert(is_good, [text, errors], summarize=64)]):
+                encoded = tf.identity(encoded)
+        return {f"{product}_bytes": encoded, contract.ERROR: errors}
+
+    def _read(self, data: tf.Tensor, threshold: tf.Tensor) -> Picture:
+        """Decodes one picture and adds the threshold's error to its own."""
+        picture = Picture(*self._decode(data))
+        text = tf.strings.join(
+            [f"{contract.ERROR_BAD_THRESHOLD}: ", tf.strings.as_string(threshold), " is not in [0, 1]"]
+        )
+        is_good = (threshold >= 0) & (threshold <= 1)  # False for NaN
+        error = tf.where(tf.equal(picture.error, "") & ~is_good, text, picture.error)
+        return picture._replace(error=error)
+
+    def _model_input(self, picture: Picture) -> tf.Tensor:
+        """Returns float32 [1, h, w, C]."""
+        return self._scaling(self._geometry.to_model(picture.image[tf.newaxis]), picture.full_scale)
+
+    def _answer_in_one_pass(self, product: str, data: tf.Tensor, threshold: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Runs a model that takes any size picture by picture, so that none is padded to a batch-mate's size."""
+
+        def step(index: tf.Tensor, encoded: tf.TensorArray, errors: tf.TensorArray) -> tuple[Any, ...]:
+            picture = self._read(data[index], threshold[index])
+
+            def answer() -> tf.Tensor:
+                outputs = self._run_model(self._model_input(picture))
+                size = tf.shape(picture.image)[:2]
+                return self._encode(product, outputs, size, threshold[index], lambda: picture)
+
+            png_bytes = tf.cond(tf.equal(picture.error, ""), answer, lambda: tf.constant(b""))
+            return index + 1, encoded.write(index, png_bytes), errors.write(index, picture.error)
+
+        count = tf.size(data)
+        arrays = [tf.TensorArray(tf.string, count, element_shape=[]) for _ in range(2)]
+        _, encoded, errors = tf.while_loop(
+            lambda index, *_: index < count, step, (0, *arrays), parallel_iterations=_PARALLEL_PICTURES
+        )
+        return encoded.stack(), errors.stack()
+
+    def _answer_in_two_passes(self, product: str, data: tf.Tensor, threshold: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Runs a model of a fixed size once for all pictures: decode each, one forward pass, encode each."""
+        count = tf.size(data)
+        needs_image = product == contract.MASKED_IMAGE
+        height, width = self._geometry.model_size or (0, 0)
+        input_shape = [height, width, self._model.channels]
+
+        def read(index: tf.Tensor, inputs: Any, sizes: Any, errors: Any, scales: Any, kept: Any) -> Any:
+            picture = self._read(data[index], threshold[index])
+            model_input = tf.cond(
+                tf.equal(picture.error, ""),
+                lambda: tf.ensure_shape(self._model_input(picture)[0], input_shape),
+                lambda: tf.zeros(input_shape),
+            )
+            size = tf.shape(picture.image)[:2]
+            image = picture.image
+            if needs_image:
+                is_kept = tf.reduce_prod(size) <= _KEPT_PIXELS // tf.maximum(count, 1)
+                image = tf.cond(is_kept, lambda: picture.image, lambda: picture.image[:0])
+            else:
+                image = image[:0]
+            return (
+                index + 1,
+                inputs.write(index, model_input),
+                sizes.write(index, size),
+                errors.write(index, picture.error),
+                scales.write(index, picture.full_scale),
+                kept.write(index, image),
+            )
+
+        arrays = (
+            tf.TensorArray(tf.float32, count, element_shape=input_shape),
+            tf.TensorArray(tf.int32, count, element_shape=[2]),
+            tf.TensorArray(tf.string, count, element_shape=[]),
+            tf.TensorArray(tf.float32, count, element_shape=[]),
+            tf.TensorArray(self._decoder.dtype, count, element_shape=[None, None, None], infer_shape=False),
+        )
+        _, inputs, sizes, errors, scales, kept = tf.while_loop(
+            lambda index, *_: index < count, read, (0, *arrays), parallel_iterations=_PARALLEL_PICTURES
+        )
+        outputs = self._run_model(inputs.stack())
+        sizes, errors, scales = sizes.stack(), errors.stack(), scales.stack()
+
+        def picture_again(index: tf.Tensor) -> Picture:
+            image = kept.read(index)
+            image = tf.cond(tf.shape(image)[0] > 0, lambda: image, lambda: Picture(*self._decode(data[index])).image)
+            return Picture(image, scales[index], errors[index])
+
+        def write(index: tf.Tensor, encoded: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+            png_bytes = tf.cond(
+                tf.equal(errors[index], ""),
+                lambda: self._encode(
+                    product,
+                    outputs[index : index + 1],
+                    sizes[index],
+                    threshold[index],
+                    lambda: picture_again(index),
+                ),
+                lambda: tf.constant(b""),
+            )
+            return index + 1, encoded.write(index, png_bytes)
+
+        encoded = tf.TensorArray(tf.string, count, element_shape=[])
+        _, encoded = tf.while_loop(
+            lambda index, _: index < count, write, (0, encoded), parallel_iterations=_PARALLEL_PICTURES
+        )
+        return encoded.stack(), errors
+
+    def _encode(
+        self,
+        product: str,
+        outputs: tf.Tensor,
+        size: tf.Tensor,
+        threshold: tf.Tensor,
+        picture: Callable[[], Picture],
+    ) -> tf.Tensor:
+        """Returns one picture's product as PNG, from the model's outputs [1, h', w', K]."""
+        if product == contract.CLASS_MAP:
+            return png.encode(self._geometry.most_probable(self._activate(outputs), size, self.class_map_dtype)[0])
+        probability = self._probability_at(outputs, size)
+        if product == contract.PROBABILITY:
+            return png.encode(png.probability_as_uint16(probability)[0])
+        cleaned = masking.clean(probability, self._spec.clean)
+        if product == contract.MASK:
+            return png.encode(png.mask_as_uint8(create_binary_mask(cleaned, threshold, dtype=tf.bool))[0])
+        image, full_scale, _ = picture()
+        alpha = self._alpha(cleaned, threshold)[0]
+        if self._spec.background == "transparent":
+            return png.encode_like(masking.cut_out(image, alpha, full_scale), full_scale)
+        return png.encode_like(masking.compose(image, alpha, self._spec.background, full_scale), full_scale)

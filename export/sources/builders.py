@@ -1,0 +1,88 @@
+"""Models made by a function of the user's, with weights from a file."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from ..errors import SourceError
+from ..spec import ExportSpec
+from .choosing import choose_output, flatten_named
+from .keras_models import wrap_keras_model
+from .model import RawModel
+from .user_code import import_user_module
+
+_KERAS_WEIGHTS = (".weights.h5", ".h5", ".hdf5", ".keras")
+
+
+def build_model(spec: ExportSpec) -> RawModel:
+    """Calls the builder and restores every one of its variables.
+
+    Raises:
+        SourceError: no such function, it gives no model, or the weights are not wholly those of the model.
+    """
+    import keras
+
+    module_name, _, function_name = spec.source.partition(":")
+    builder = getattr(import_user_module(module_name, "source"), function_name, None)
+    if not callable(builder):
+        raise SourceError(f"source {spec.source}: module {module_name!r} has no function {function_name!r}")
+    model = builder()
+    where = f"source {spec.source}"
+    if isinstance(model, keras.Model):
+        _restore(model, str(spec.weights), is_keras=True)
+        return wrap_keras_model(model, spec, where)
+    if isinstance(model, tf.Module) and callable(model):
+        _restore(model, str(spec.weights), is_keras=False)
+        return _wrap_module(model, spec, where)
+    raise SourceError(f"{where} returned {type(model).__name__}; wanted a keras.Model, or a tf.Module with __call__")
+
+
+def _restore(model: Any, weights: str, *, is_keras: bool) -> None:
+    if weights.endswith(_KERAS_WEIGHTS):
+        if not Path(weights).is_file():
+            raise SourceError(f"weights {weights}: no such file")
+        if not is_keras:
+            raise SourceError(f"weights {weights}: a tf.Module takes a TensorFlow checkpoint, not a Keras file")
+        try:
+            model.load_weights(weights)
+        except Exception as error:
+            raise SourceError(f"weights {weights}: do not fit: {' '.join(str(error).split())[:300]}") from error
+        return
+    prefix = tf.train.latest_checkpoint(weights) if os.path.isdir(weights) else weights
+    if prefix is None or not tf.io.gfile.glob(
+        f"{tf.io.gfile.join(os.path.dirname(prefix), os.path.basename(prefix))}.index"
+    ):
+        raise SourceError(f"weights {weights}: neither a Keras weights file nor a TensorFlow checkpoint")
+    problems = []
+    # People save the model itself, or a Checkpoint(model=…) or (net=…) around it.
+    for wrapped in ({"root": model}, {"model": model}, {"net": model}):
+        try:
+            tf.train.Checkpoint(**wrapped).restore(prefix).assert_existing_objects_matched().expect_partial()
+        except (AssertionError, ValueError, tf.errors.OpError) as error:
+            problems.append(" ".join(str(error).split()))
+        else:
+            return
+    raise SourceError(
+        f"weights {weights}: the checkpoint does not restore every variable of the model: {problems[0][:240]}"
+    )
+
+
+def _wrap_module(module: Any, spec: ExportSpec, where: str) -> RawModel:
+    call = module.__call__
+    signature = getattr(call, "input_signature", None)
+    if not signature or len(signature) != 1:
+        raise SourceError(
+            f"{where}: __call__ of the tf.Module needs to be a tf.function with an input_signature of one image"
+        )
+    outputs = flatten_named(call.get_concrete_function().structured_outputs)
+    output_name = choose_output(spec.source_output, outputs, where)
+    parameter_count = sum(int(variable.shape.num_elements() or 0) for variable in module.variables)
+    return RawModel(
+        call=lambda images: flatten_named(call(images))[output_name],
+        trackable=list(module.variables),
+        input=tf.TensorSpec(signature[0].shape, signature[0].dtype, name="image"),
+        description=f"tf.Module {type(module).__name__}, {parameter_count:,} parameters",
+        parameter_count=parameter_count,
+    )

@@ -1,0 +1,91 @@
+"""Choosing one of several tensors or signatures, or asking the user to."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from ..errors import SourceError
+
+
+def choose(kind: str, key: str, wanted: str | None, choices: Mapping[str, Any], where: str) -> str:
+    """Returns the wanted name, or the only one.
+
+    Args:
+        kind: what is chosen, for people: "output".
+        key: the spec's field that chooses.
+        wanted: the field's value; None where it is not given.
+        choices: what there is, by name.
+        where: in what, for people.
+
+    Raises:
+        SourceError: there is no such name, or it is ambiguous. Lists the choices.
+    """
+    listed = ", ".join(f"{name!r}{_shape_text(choice)}" for name, choice in choices.items())
+    if wanted is not None:
+        if wanted not in choices:
+            raise SourceError(f"{key}: {where} has no {kind} {wanted!r}; it has: {listed or 'none'}")
+        return wanted
+    if not choices:
+        raise SourceError(f"{where} has no {kind} that could be used")
+    if len(choices) > 1:
+        raise SourceError(f"{where} has {len(choices)} {kind}s; choose one by {key}: {listed}")
+    return next(iter(choices))
+
+
+def choose_image(wanted: str | None, inputs: Mapping[str, tf.TensorSpec], where: str) -> str:
+    """Returns the name of the input that takes the image: there must be no other.
+
+    Raises:
+        SourceError: there are several inputs, or the wanted name is not there.
+    """
+    if len(inputs) > 1:
+        listed = ", ".join(f"{name!r}{_shape_text(choice)}" for name, choice in inputs.items())
+        raise SourceError(f"{where} takes {len(inputs)} inputs; an export has one, the image: {listed}")
+    return choose("input", "source_input", wanted, inputs, where)
+
+
+def choose_output(wanted: str | None, outputs: Mapping[str, Any], where: str) -> str:
+    """Returns the name of the output that is the segmentation: the only one that can be, or the wanted one.
+
+    Raises:
+        SourceError: as `choose`, or the output cannot hold probabilities.
+    """
+    maps = {name: output for name, output in outputs.items() if _can_be_segmentation(output)}
+    if wanted is None and not maps:
+        listed = ", ".join(f"{name!r}{_shape_text(output)}" for name, output in outputs.items())
+        raise SourceError(f"{where} gives no floating point map [B, H, W, classes]; its outputs: {listed}")
+    name = choose("output", "source_output", wanted, outputs if wanted is not None else maps, where)
+    if not outputs[name].dtype.is_floating:
+        raise SourceError(
+            f"source_output: {name!r} of {where} is {outputs[name].dtype.name}: probabilities or logits are "
+            "needed, not class indices"
+        )
+    if not _can_be_segmentation(outputs[name]):
+        raise SourceError(
+            f"source_output: {name!r} of {where} has shape {outputs[name].shape}; [B, H, W, classes] is needed"
+        )
+    return name
+
+
+def _can_be_segmentation(output: Any) -> bool:
+    return output.dtype.is_floating and output.shape.rank in (None, 3, 4)
+
+
+def _shape_text(choice: Any) -> str:
+    shape = getattr(choice, "shape", None)
+    if shape is None:
+        return ""
+    shape = tf.TensorShape(shape)
+    if shape.rank is None:
+        return f" {choice.dtype.name}"
+    return f" {choice.dtype.name}{[dimension if dimension is not None else -1 for dimension in shape]}"
+
+
+def flatten_named(outputs: Any) -> dict[str, Any]:
+    """Returns a model's outputs by name: a dict's keys, or the position as a text."""
+    if isinstance(outputs, Mapping):
+        return {str(key): value for key, value in outputs.items()}
+    if isinstance(outputs, list | tuple):
+        return {str(position): value for position, value in enumerate(outputs)}
+    return {"0": outputs}

@@ -1,0 +1,218 @@
+"""From a spec to a `SegmentationModel`: finds the kind of source, then hides the model's own layout."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from ..errors import SourceError
+from ..spec import ExportSpec
+from .builders import build_model
+from .keras_models import load_keras_file
+from .model import CHANNELS_FIRST, CHANNELS_LAST, IMAGE_CHANNELS, RawModel, SegmentationModel
+from .saved_models import load_saved_model
+from .user_code import import_user_module
+
+_KERAS_FILES = (".keras", ".h5", ".hdf5")
+_SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
+_TRIAL_EDGE = 64
+"""Height and width, in pixels, of a trial run of a model that takes any size."""
+
+
+def load_source(spec: ExportSpec) -> SegmentationModel:
+    """Loads the spec's source.
+
+    Raises:
+        SourceError: it cannot be loaded, or is ambiguous, or is no segmentation model. Says what to give.
+    """
+    if spec.custom_objects:
+        import_user_module(spec.custom_objects, "custom_objects")
+    return adapt(_load_raw(spec), spec)
+
+
+def _load_raw(spec: ExportSpec) -> RawModel:
+    if spec.is_builder:
+        return build_model(spec)
+    path = spec.source
+    if tf.io.gfile.isdir(path):
+        if any(tf.io.gfile.exists(os.path.join(path, name)) for name in _SAVED_MODEL_FILES):
+            return load_saved_model(spec)
+        versions = [name for name in tf.io.gfile.listdir(path) if name.strip("/").isdecimal()]
+        advice = f"; did you mean {os.path.join(path, max(versions, key=int))}?" if versions else ""
+        raise SourceError(f"source {path}: a directory without saved_model.pb{advice}")
+    if not tf.io.gfile.exists(path):
+        raise SourceError(f"source {path}: no such file or directory")
+    if Path(path).suffix.lower() not in _KERAS_FILES:
+        raise SourceError(
+            f"source {path}: not a kind of model that is known; wanted a .keras or .h5 file, a SavedModel "
+            "directory or package.module:function"
+        )
+    return load_keras_file(spec)
+
+
+def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:
+    """Hides a model's own layout, dtype and batch size.
+
+    Raises:
+        SourceError: its input is no image, or its output no map of classes.
+    """
+    where = f"source {spec.source}"
+    shape = raw.input.shape if raw.input.shape.rank is not None else tf.TensorShape([None] * 4)
+    if shape.rank != 4:
+        raise SourceError(
+            f"{where}: the model's input has shape {shape}; an image batch is [B, H, W, C] or [B, C, H, W]"
+        )
+    data_format = spec.data_format or _find_data_format(shape, where)
+    batch, height, width, channels = _channels_last_dimensions(shape, data_format)
+    if channels is None:
+        channels = _find_channels(raw, data_format, (height, width), where)
+    if channels not in IMAGE_CHANNELS:
+        raise SourceError(
+            f"{where}: the model takes {channels} channels ({data_format}); wanted 1, 3 or 4. "
+            "If that is not its channel axis: --data_format"
+        )
+    size = _model_size(height, width, spec, where)
+    forward = _channels_last(raw, data_format)
+    output_channels = _trial_output_channels(raw, data_format, batch, size, channels, where)
+    if batch is not None:
+        forward = _in_chunks(forward, batch)
+    return SegmentationModel(
+        forward=forward,
+        trackable=raw.trackable,
+        channels=channels,
+        size=size,
+        batch=batch,
+        data_format=data_format,
+        input_dtype=raw.input.dtype,
+        output_channels=output_channels,
+        description=raw.description,
+        parameter_count=raw.parameter_count,
+    )
+
+
+def _find_data_format(shape: tf.TensorShape, where: str) -> str:
+    first, last = shape[1] in IMAGE_CHANNELS, shape[3] in IMAGE_CHANNELS
+    if first and last:
+        raise SourceError(f"{where}: input {shape} can be read both ways; give --data_format")
+    return CHANNELS_FIRST if first else CHANNELS_LAST
+
+
+def _channels_last_dimensions(shape: tf.TensorShape, data_format: str) -> tuple[int | None, ...]:
+    batch, *rest = shape.as_list()
+    if data_format == CHANNELS_FIRST:
+        rest = [rest[1], rest[2], rest[0]]
+    return (batch, *rest)
+
+
+def _model_size(height: int | None, width: int | None, spec: ExportSpec, where: str) -> tuple[int, int] | None:
+    wanted = spec.model_size
+    for fixed, position in ((height, 0), (width, 1)):
+        if fixed is not None and wanted is not None and wanted[position] != fixed:
+            raise SourceError(
+                f"model_size: {wanted[0]},{wanted[1]} does not fit {where}, which takes "
+                f"{height or 'any'} by {width or 'any'} pixels (height by width)"
+            )
+    if wanted is not None:
+        return wanted
+    if height is None and width is None:
+        return None
+    if height is None or width is None:
+        raise SourceError(
+            f"model_size: {where} takes {height or 'any'} by {width or 'any'} pixels; choose the free one"
+        )
+    if spec.pad_to_multiple > 1:
+        raise SourceError(
+            f"pad_to_multiple: is for models that run at the image's size; {where} takes {height} by {width}"
+        )
+    return height, width
+
+
+def _cast_to_input(images: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    if dtype.is_floating:
+        return tf.cast(images, dtype)
+    return tf.saturate_cast(tf.round(images), dtype)
+
+
+def _as_model_input(images: tf.Tensor, raw: RawModel, data_format: str) -> tf.Tensor:
+    images = _cast_to_input(images, raw.input.dtype)
+    return tf.transpose(images, [0, 3, 1, 2]) if data_format == CHANNELS_FIRST else images
+
+
+def _channels_last(raw: RawModel, data_format: str) -> Callable[[tf.Tensor], tf.Tensor]:
+    def forward(images: tf.Tensor) -> tf.Tensor:
+        outputs = tf.cast(raw.call(_as_model_input(images, raw, data_format)), tf.float32)
+        if outputs.shape.rank == 3:
+            return outputs[..., tf.newaxis]
+        return tf.transpose(outputs, [0, 2, 3, 1]) if data_format == CHANNELS_FIRST else outputs
+
+    return forward
+
+
+def _in_chunks(forward: Callable[[tf.Tensor], tf.Tensor], batch: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Runs a model of a fixed batch on any number of images; the last chunk is filled up with copies."""
+
+    def forward_in_chunks(images: tf.Tensor) -> tf.Tensor:
+        count = tf.shape(images)[0]
+        chunks = (count + batch - 1) // batch
+        filled = tf.gather(images, tf.minimum(tf.range(chunks * batch), tf.maximum(count - 1, 0)))
+        grouped = tf.reshape(filled, tf.concat([[chunks, batch], tf.shape(images)[1:]], 0))
+        grouped.set_shape([None, batch, *images.shape[1:]])
+        signature = tf.TensorSpec(None, tf.float32)
+        outputs = tf.map_fn(forward, grouped, fn_output_signature=signature, parallel_iterations=1)
+        return tf.reshape(outputs, tf.concat([[chunks * batch], tf.shape(outputs)[2:]], 0))[:count]
+
+    return forward_in_chunks
+
+
+def _find_channels(raw: RawModel, data_format: str, size: tuple[int | None, int | None], where: str) -> int:
+    """Finds the number of channels of a model that does not state it, by trying."""
+    height, width = (edge or _TRIAL_EDGE for edge in size)
+    fitting = []
+    for channels in IMAGE_CHANNELS:
+        try:
+            raw.call(_as_model_input(tf.zeros([raw.input.shape[0] or 1, height, width, channels]), raw, data_format))
+        except Exception:
+            continue
+        fitting.append(channels)
+    if not fitting:
+        raise SourceError(f"{where}: takes none of 1, 3 or 4 channels at {height} by {width} pixels")
+    # A model that takes any number of channels is made for photographs.
+    return 3 if 3 in fitting else fitting[0]
+
+
+def _trial_output_channels(
+    raw: RawModel,
+    data_format: str,
+    batch: int | None,
+    size: tuple[int, int] | None,
+    channels: int,
+    where: str,
+) -> int:
+    """Traces the model as it will be exported, and returns its number of output channels."""
+    forward = _channels_last(raw, data_format)
+    height, width = size or (None, None)
+    spec = tf.TensorSpec([batch, height, width, channels], tf.float32)
+    try:
+        traced = tf.function(forward).get_concrete_function(spec)
+    except Exception as error:
+        advice = "" if size else "; it may need a fixed size: --model_size=HEIGHT,WIDTH"
+        raise SourceError(
+            f"{where}: the model cannot be traced for {_shape_text(spec)}: {' '.join(str(error).split())[:300]}{advice}"
+        ) from error
+    shape = traced.structured_outputs.shape
+    if shape.rank is None or shape[-1] is None:
+        shape = traced(_trial_images(spec, size)).shape
+    if shape.rank != 4:
+        raise SourceError(f"{where}: the model's output has shape {shape}; wanted [B, H, W, classes]")
+    return int(shape[-1])
+
+
+def _trial_images(spec: tf.TensorSpec, size: tuple[int, int] | None) -> Any:
+    height, width = size or (_TRIAL_EDGE, _TRIAL_EDGE)
+    return tf.zeros([spec.shape[0] or 1, height, width, spec.shape[-1]])
+
+
+def _shape_text(spec: tf.TensorSpec) -> str:
+    return "x".join("any" if dimension is None else str(dimension) for dimension in spec.shape)

@@ -1,0 +1,61 @@
+"""The one form that every source is brought into."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+CHANNELS_LAST = "channels_last"
+CHANNELS_FIRST = "channels_first"
+IMAGE_CHANNELS = (1, 3, 4)
+"""What an image can have: gray, RGB, RGBA."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RawModel:
+    """A loaded model as it is: its own layout, dtypes and batch size.
+
+    Attributes:
+        call: takes the input tensor, returns the chosen output tensor; can be traced.
+        trackable: what holds the model's variables, to be attached to the module that is saved.
+        input: shape (rank 4, sizes may be None) and dtype that `call` takes.
+        description: for people, such as "Keras model 'unet' (129,665 parameters)".
+        parameter_count: number of weights.
+    """
+
+    call: Callable[[tf.Tensor], tf.Tensor]
+    trackable: Any
+    input: tf.TensorSpec
+    description: str
+    parameter_count: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentationModel:
+    """A model that takes any number of channels-last images and answers channels-last.
+
+    Attributes:
+        forward: float32 [B, h, w, `channels`] to float32 [B, h', w', `output_channels`], before any activation.
+            Free sizes are free in a trace, too; a model with a fixed batch is run in chunks of it.
+        trackable: what holds the model's variables.
+        channels: 1, 3 or 4.
+        size: (height, width) that the model runs at; None where it takes any.
+        batch: the fixed batch size; None where it is free.
+        data_format: of the model itself.
+        input_dtype: of the model itself.
+        output_channels: number of classes, 1 for a single foreground channel.
+        description: for people.
+        parameter_count: number of weights.
+    """
+
+    forward: Callable[[tf.Tensor], tf.Tensor]
+    trackable: Any
+    channels: int
+    size: tuple[int, int] | None
+    batch: int | None
+    data_format: str
+    input_dtype: tf.DType
+    output_channels: int
+    description: str
+    parameter_count: int

@@ -1,0 +1,86 @@
+"""SavedModel directories: from Keras, from tf.Module, and from TensorFlow 1."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from ..errors import SourceError
+from ..spec import ExportSpec
+from .choosing import choose, choose_image, choose_output, flatten_named
+from .model import RawModel
+
+_DEFAULT_SIGNATURE = "serving_default"
+_INIT_SIGNATURE = "__saved_model_init_op"
+
+
+def load_saved_model(spec: ExportSpec) -> RawModel:
+    """Loads a SavedModel directory and finds the function to export.
+
+    Raises:
+        SourceError: it cannot be loaded, or which signature, input or output is meant is unclear.
+    """
+    where = f"source {spec.source}"
+    try:
+        loaded = tf.saved_model.load(spec.source)
+    except Exception as error:
+        raise SourceError(f"{where}: TensorFlow cannot load it: {' '.join(str(error).split())[:300]}") from error
+
+    function = _find_function(loaded, spec, where)
+    image_name, image = _find_image_input(function, spec, where)
+    outputs = flatten_named(function.structured_outputs)
+    output_name = choose_output(spec.source_output, outputs, where)
+    by_keyword = image_name in function.structured_input_signature[1]
+
+    def call(images: tf.Tensor) -> tf.Tensor:
+        results = function(**{image_name: images}) if by_keyword else function(images)
+        return flatten_named(results)[output_name]
+
+    variables = getattr(loaded, "variables", None) or function.graph.variables
+    parameter_count = sum(int(variable.shape.num_elements() or 0) for variable in variables)
+    return RawModel(
+        call=call,
+        trackable=loaded,
+        input=tf.TensorSpec(image.shape, image.dtype, name="image"),
+        description=f"SavedModel, {parameter_count:,} parameters in variables",
+        parameter_count=parameter_count,
+    )
+
+
+def _find_function(loaded: Any, spec: ExportSpec, where: str) -> Any:
+    signatures: Mapping[str, Any] = {
+        name: function for name, function in loaded.signatures.items() if name != _INIT_SIGNATURE
+    }
+    if signatures:
+        wanted = spec.source_signature
+        if wanted is None and _DEFAULT_SIGNATURE in signatures:
+            wanted = _DEFAULT_SIGNATURE  # the one that callers get who name none
+        return signatures[choose("signature", "source_signature", wanted, signatures, where)]
+    if spec.source_signature is not None:
+        raise SourceError(f"source_signature: {where} has no signatures at all")
+    # A tf.Module saved without signatures still has its traced __call__.
+    traces = getattr(getattr(loaded, "__call__", None), "concrete_functions", None) or []  # noqa: B004
+    if not traces:
+        raise SourceError(f"{where} has neither a signature nor a traced __call__; save it with signatures=…")
+    return max(traces, key=_freedom)
+
+
+def _freedom(function: Any) -> int:
+    """Of several traces, the one with the most free dimensions serves the most images."""
+    return sum(
+        tensor.shape.rank is None or sum(dimension is None for dimension in tensor.shape)
+        for tensor in function.inputs
+        if tensor.dtype != tf.resource
+    )
+
+
+def _find_image_input(function: Any, spec: ExportSpec, where: str) -> tuple[str, tf.TensorSpec]:
+    positional, keywords = function.structured_input_signature
+    inputs = {spec_.name or str(i): spec_ for i, spec_ in enumerate(positional) if _is_tensor(spec_)}
+    inputs |= {name: spec_ for name, spec_ in keywords.items() if _is_tensor(spec_)}
+    name = choose_image(spec.source_input, inputs, where)
+    return name, inputs[name]
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, tf.TensorSpec)

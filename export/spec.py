@@ -1,0 +1,334 @@
+"""The export spec: every choice of an export, validated in one place.
+
+A spec comes from a YAML file, from flags, or from keyword arguments; each gives the same fields.
+Nothing here imports TensorFlow.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import pydantic
+import yaml
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+
+from ..serving import contract
+from .errors import SpecError
+
+FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
+"""The default `input_max` of each `image_dtype`."""
+
+DEFAULT_MAX_MODEL_PIXELS = 4_000_000
+DEFAULT_MAX_IMAGE_PIXELS = 50_000_000
+
+_BUILDER = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def _split_commas(value: Any) -> Any:
+    if isinstance(value, str):
+        return [word.strip() for word in value.split(",")] if value.strip() else []
+    return value
+
+
+def _as_list(value: Any) -> Any:
+    value = _split_commas(value)
+    return list(value) if isinstance(value, Sequence) else [value]
+
+
+def _as_channels(value: Any) -> Any:
+    # A channel given on the command line as "1" is an index, not a class of that name.
+    return [int(word) if isinstance(word, str) and word.isdecimal() else word for word in _as_list(value)]
+
+
+def _as_size(value: Any) -> Any:
+    if isinstance(value, str):
+        value = [word.strip() for word in re.split(r"[,x×]", value)]
+    elif isinstance(value, int) and not isinstance(value, bool):
+        value = [value]
+    if isinstance(value, Sequence) and len(value) == 1:
+        value = [value[0], value[0]]
+    return value
+
+
+def _as_mapping(value: Any) -> Any:
+    if isinstance(value, str):
+        pairs = [word.partition("=") for word in _split_commas(value)]
+        return {key.strip(): number.strip() for key, _, number in pairs}
+    return value
+
+
+def _no_repeats(values: list[Any]) -> list[Any]:
+    repeated = sorted({str(value) for value in values if values.count(value) > 1})
+    if repeated:
+        raise ValueError(f"given twice: {', '.join(repeated)}")
+    return values
+
+
+def _known_signatures(names: list[str]) -> list[str]:
+    for name in names:
+        if name not in contract.SIGNATURES:
+            raise ValueError(
+                f"no signature {name!r}{_did_you_mean(name, contract.SIGNATURES)}; "
+                f"there are: {', '.join(contract.SIGNATURES)}"
+            )
+    return names
+
+
+def _did_you_mean(word: str, choices: Any) -> str:
+    close = difflib.get_close_matches(word, list(choices), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+Numbers = Annotated[list[float], BeforeValidator(_as_list), Field(min_length=1)]
+Names = Annotated[list[str], BeforeValidator(_split_commas), AfterValidator(_no_repeats)]
+Size = Annotated[tuple[pydantic.PositiveInt, pydantic.PositiveInt], BeforeValidator(_as_size)]
+Channels = Annotated[
+    list[pydantic.NonNegativeInt | str],
+    BeforeValidator(_as_channels),
+    AfterValidator(_no_repeats),
+    Field(min_length=1),
+]
+
+
+class Clean(pydantic.BaseModel):
+    """Radii of a morphological opening and closing of the mask, in image pixels; 0 is off."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    open: Annotated[int, Field(ge=0, le=50)] = 0
+    close: Annotated[int, Field(ge=0, le=50)] = 0
+
+
+class ExportSpec(pydantic.BaseModel):
+    """Every choice of an export. The descriptions of the fields are the help of the flags."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    source: str = Field(
+        description="The model: a .keras or .h5 file, a SavedModel directory, or package.module:function "
+        "(called without arguments; needs --weights)."
+    )
+    weights: str | None = Field(
+        None, description="With a builder function: a .weights.h5 file or a TensorFlow checkpoint prefix."
+    )
+    custom_objects: str | None = Field(
+        None, description="Module to import first: it registers the model's own Keras objects."
+    )
+    unsafe_load: bool = Field(
+        False, description="Let Keras load Lambda layers. They are code: only for files that you trust."
+    )
+    source_signature: str | None = Field(
+        None, description="Which signature of a SavedModel; found by itself when there is only one."
+    )
+    source_input: str | None = Field(
+        None, description="Which input takes the image; found by itself when there is only one."
+    )
+    source_output: str | None = Field(
+        None, description="Which output is the segmentation; found by itself when there is only one."
+    )
+    activation: Literal["none", "sigmoid", "softmax"] = Field(
+        "none", description="What turns the model's output into probabilities."
+    )
+    image_dtype: Literal["uint8", "uint16", "float32"] = Field(
+        "uint8", description="Of the images in the pixel signatures."
+    )
+    input_max: float | None = Field(
+        None,
+        gt=0,
+        description="The pixel value that means full scale. Default 255, 65535 or 1.0, by image_dtype; "
+        "4095 for 12-bit data.",
+    )
+    scaling: Literal["none", "unit", "signed", "imagenet", "caffe"] = Field(
+        "none",
+        description="What the model wants of a pixel x: none (as given), unit (x/max), signed (2x/max - 1), "
+        "imagenet ((x/max - mean)/std), caffe (0..255 minus mean). Or give --mean and --std.",
+    )
+    mean: Numbers | None = Field(
+        None, description="Own mean, in units of x/max: one number, or one for each channel in RGB order."
+    )
+    std: Numbers | None = Field(None, description="Own standard deviation, like --mean.")
+    channel_order: Literal["rgb", "bgr"] = Field("rgb", description="In which the model wants its channels.")
+    model_size: Size | None = Field(
+        None,
+        description="HEIGHT,WIDTH that the model runs at. Read from the model when it is fixed there; "
+        "without one the model runs at the image's own size.",
+    )
+    resize: Literal["stretch", "letterbox"] = Field(
+        "stretch", description="How an image gets to model_size: stretch, or letterbox (keeps its shape)."
+    )
+    antialias: bool = Field(True, description="Smooth before shrinking an image to model_size.")
+    max_model_pixels: pydantic.PositiveInt = Field(
+        DEFAULT_MAX_MODEL_PIXELS,
+        description="Without model_size: larger images are refused.",
+    )
+    pad_to_multiple: pydantic.PositiveInt = Field(
+        1,
+        description="Without model_size: pad images at right and bottom to a multiple of this for the model.",
+    )
+    data_format: Literal["channels_last", "channels_first"] | None = Field(
+        None, description="Of the model; found by itself where its shapes show it."
+    )
+    classes: Names | None = Field(None, description="Names of the model's output channels, in order.")
+    foreground: Channels | None = Field(
+        None,
+        description="The output channel(s) that the mask is of, by index or class name. "
+        "Several: softmax adds them, sigmoid takes the largest.",
+    )
+    threshold: float = Field(0.5, ge=0, le=1, description="A pixel is foreground when its probability is above this.")
+    mask_dtype: Literal["float32", "uint8", "bool"] = Field("float32", description="Of masks in the pixel signatures.")
+    background: str = Field(
+        "black",
+        pattern=r"^(black|transparent|#[0-9a-fA-F]{6})$",
+        description="Of masked images: black, #rrggbb, or transparent (RGBA; encoded signatures only).",
+    )
+    edge: Literal["hard", "soft"] = Field(
+        "hard", description="Of masked images: hard (the mask) or soft (alpha is the probability)."
+    )
+    clean: Annotated[Clean, BeforeValidator(_as_mapping)] = Field(
+        Clean(),
+        description="Radii in image pixels, such as open=2,close=3: removes specks, then closes holes.",
+    )
+    formats: Annotated[
+        list[Literal["jpeg", "png", "bmp", "webp"]],
+        BeforeValidator(_as_list),
+        AfterValidator(_no_repeats),
+        Field(min_length=1),
+    ] = Field(["jpeg", "png", "bmp", "webp"], description="Encodings that are accepted, by a file's first bytes.")
+    max_image_pixels: pydantic.PositiveInt = Field(
+        DEFAULT_MAX_IMAGE_PIXELS, description="Larger encoded images are refused before decoding."
+    )
+    bad_image: Literal["report", "fail"] = Field(
+        "report",
+        description="report: a bad image has its own error text, others in the batch are served. fail: the "
+        "whole request fails, and under server-side batching those of strangers with it.",
+    )
+    signatures: Annotated[list[str], BeforeValidator(_as_list), AfterValidator(_known_signatures)] | None = Field(
+        None, description="Which signatures to export. Default: all that apply."
+    )
+    optimize: Literal["none"] = Field("none", description="Transformations of the exported graph.")
+    warmup: bool = Field(True, description="Write warm-up requests for TensorFlow Serving.")
+    allow_ops: Names = Field([], description="Ops that are exported although they are refused by default.")
+    output_dir: str = Field(description="Base path of the served model; the version directory goes into it.")
+    version: pydantic.PositiveInt | None = Field(None, description="Default: the highest there, plus 1.")
+    keep: pydantic.PositiveInt | None = Field(
+        None, description="How many versions to keep, this one included. Default: all."
+    )
+
+    @property
+    def full_scale(self) -> float:
+        """The pixel value that means full scale in the pixel signatures."""
+        return self.input_max if self.input_max is not None else FULL_SCALE[self.image_dtype]
+
+    @property
+    def decodes_16_bits(self) -> bool:
+        """Whether 16-bit PNG files keep all of their bits."""
+        return self.full_scale > FULL_SCALE["uint8"]
+
+    @property
+    def is_builder(self) -> bool:
+        """Whether the source is a function to call, rather than a file."""
+        return is_builder(self.source)
+
+    @model_validator(mode="after")
+    def _combinations_are_possible(self) -> Self:
+        def refuse(key: str, why: str) -> None:
+            raise ValueError(f"{key}: {why}")
+
+        if self.mean is not None or self.std is not None:
+            if self.scaling != "none":
+                refuse("scaling", f"mean and std replace it; leave scaling out (got {self.scaling!r})")
+            if any(value <= 0 for value in self.std or []):
+                refuse("std", "each value must be above 0")
+        if self.is_builder and not self.weights:
+            refuse("weights", f"needed with the builder {self.source!r}: its own weights would be random")
+        if self.weights and not self.is_builder:
+            refuse("weights", f"only a builder (package.module:function) takes them; got {self.source!r}")
+        if self.image_dtype == "uint8" and self.full_scale > FULL_SCALE["uint8"]:
+            refuse("input_max", f"{self.full_scale:g} is above what uint8 holds; set image_dtype: uint16")
+        if self.image_dtype == "uint16" and self.full_scale > FULL_SCALE["uint16"]:
+            refuse("input_max", f"{self.full_scale:g} is above what uint16 holds; set image_dtype: float32")
+        if self.model_size and self.pad_to_multiple > 1:
+            refuse("pad_to_multiple", "is for models that run at the image's size; leave out model_size")
+        named = [channel for channel in self.foreground or [] if isinstance(channel, str)]
+        for name in named:
+            if name not in (self.classes or []):
+                known = f"; classes are: {', '.join(self.classes)}" if self.classes else "; give classes too"
+                refuse("foreground", f"no class {name!r}{_did_you_mean(name, self.classes or [])}{known}")
+        return self
+
+
+def is_builder(source: str) -> bool:
+    """Tells a `package.module:function` from a path."""
+    return bool(_BUILDER.fullmatch(source)) and not Path(source).exists()
+
+
+def load_spec(path: str | None, overrides: Mapping[str, Any]) -> ExportSpec:
+    """Returns the spec of a YAML file with single fields overridden.
+
+    Args:
+        path: of the file; None takes the overrides alone.
+        overrides: values by field name; they may be the texts of flags.
+
+    Raises:
+        SpecError: the file is not readable or not YAML, or the spec is not valid. Names the key.
+    """
+    fields = read_spec_fields(path) if path else {}
+    return make_spec({**fields, **overrides}, origin=path)
+
+
+def read_spec_fields(path: str) -> dict[str, Any]:
+    """Returns a spec file's fields as they stand there.
+
+    Raises:
+        SpecError: the file is not readable or does not hold a mapping.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SpecError(f"spec {path}: cannot be read: {reason}") from error
+    try:
+        fields = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        raise SpecError(f"spec {path}:{where} is not YAML: {getattr(error, 'problem', error)}") from error
+    if not isinstance(fields, dict):
+        found = "is empty" if fields is None else f"holds a {type(fields).__name__}"
+        raise SpecError(f"spec {path}: {found}; wanted lines such as 'source: model.keras'")
+    return fields
+
+
+def make_spec(fields: Mapping[str, Any], origin: str | None = None) -> ExportSpec:
+    """Returns the validated spec of some fields.
+
+    Args:
+        fields: values by field name.
+        origin: the file they come from, for errors.
+
+    Raises:
+        SpecError: an unknown key, a wrong type, an impossible combination. Names the key.
+    """
+    try:
+        return ExportSpec(**{str(key): value for key, value in fields.items()})
+    except pydantic.ValidationError as error:
+        prefix = f"spec {origin}: " if origin else ""
+        raise SpecError(prefix + _first_problem(error)) from None
+
+
+def _first_problem(error: pydantic.ValidationError) -> str:
+    # An unknown key explains others (a field that seems missing is the misspelt one), so it goes first.
+    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    problem = problems[0]
+    key = str(problem["loc"][0]) if problem["loc"] else ""
+    if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
+        return f"unknown key {key!r}{_did_you_mean(key, ExportSpec.model_fields)}"
+    if problem["type"] == "missing":
+        return f"{key}: is needed"
+    text = problem["msg"].removeprefix("Value error, ")
+    text = text[0].lower() + text[1:]
+    if not key:
+        return text
+    return f"{key}: {text} (got {problem['input']!r})"

@@ -1,0 +1,164 @@
+"""Comparing a served answer with the one that was recorded when the model was exported.
+
+Used by the exporter on what it has just written, and by the verification gate on a running server, so that
+both mean the same by "agrees". NumPy and Pillow only.
+"""
+
+import base64
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+NEAR_THRESHOLD = 1e-3
+"""A mask may differ where the probability is this near to the threshold: processors round differently."""
+MIN_IOU = 0.999
+"""Masks and class maps must overlap at least so much."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tolerance:
+    """How far an output may be from the recorded one.
+
+    Attributes:
+        atol: largest difference of a value, in its own units.
+        undecided: bool, one for each value (in the order of memory), true where it may be anything; None
+            where there are none.
+        min_overlap: smallest share of agreement: intersection over union of masks, or equal values of class maps.
+        is_mask: whether the values are a mask, so that overlap means intersection over union.
+        is_png: whether the tensor holds PNG files.
+    """
+
+    atol: float = 0.0
+    undecided: npt.NDArray[np.bool_] | None = None
+    min_overlap: float = 0.0
+    is_mask: bool = False
+    is_png: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns a form for JSON."""
+        fields = {**dataclasses.asdict(self), "undecided": None}
+        if self.undecided is not None and self.undecided.any():
+            fields["undecided"] = base64.b64encode(np.packbits(self.undecided).tobytes()).decode()
+            fields["undecided_count"] = int(self.undecided.size)
+        return fields
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Tolerance":
+        """Reads what `to_json` wrote."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        values = {name: value for name, value in fields.items() if name in known}
+        if fields.get("undecided"):
+            bits = np.frombuffer(base64.b64decode(fields["undecided"]), np.uint8)
+            values["undecided"] = np.unpackbits(bits, count=int(fields["undecided_count"])).astype(bool)
+        return cls(**values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement:
+    """The result of a comparison.
+
+    Attributes:
+        holds: whether the answer is within the tolerance.
+        largest_difference: between decided values, in their own units; infinite where they cannot be compared.
+        overlap: 0 to 1, as `Tolerance.min_overlap`; None where it does not apply.
+        problem: what is wrong, for people; empty where it holds.
+    """
+
+    holds: bool
+    largest_difference: float
+    overlap: float | None
+    problem: str = ""
+
+
+def compare(expected: npt.NDArray[Any], got: npt.NDArray[Any], tolerance: Tolerance) -> Agreement:
+    """Compares one output with the recorded one.
+
+    Args:
+        expected: as recorded: numbers, or byte strings as an object array.
+        got: as served.
+        tolerance: how far they may be apart.
+    """
+    if expected.shape != got.shape:
+        return _incomparable(f"shape {list(got.shape)} instead of {list(expected.shape)}")
+    if expected.dtype != got.dtype:
+        return _incomparable(f"dtype {got.dtype} instead of {expected.dtype}")
+    if expected.dtype == object and not tolerance.is_png:
+        unequal = [i for i, (a, b) in enumerate(zip(expected.flat, got.flat, strict=True)) if a != b]
+        if unequal:
+            first = unequal[0]
+            return _incomparable(f"text {_excerpt(got.flat[first])} instead of {_excerpt(expected.flat[first])}")
+        return Agreement(True, 0.0, None)
+    if tolerance.is_png:
+        return _compare_png(list(expected.flat), list(got.flat), tolerance)
+    return _compare_values(expected.astype(np.float64), got.astype(np.float64), tolerance)
+
+
+def _compare_png(expected: Sequence[bytes], got: Sequence[bytes], tolerance: Tolerance) -> Agreement:
+    flat_expected, flat_got = [], []
+    for position, (one, other) in enumerate(zip(expected, got, strict=True)):
+        if bool(one) != bool(other):
+            which = "no picture" if one else "a picture"
+            return _incomparable(f"{which} at position {position}, unlike the recorded answer")
+        if not one:
+            continue
+        try:
+            pixels, other_pixels = decode_png(one), decode_png(other)
+        except (OSError, ValueError) as error:
+            return _incomparable(f"no PNG at position {position}: {error}")
+        if pixels.shape != other_pixels.shape:
+            return _incomparable(f"a picture of {other_pixels.shape} instead of {pixels.shape}")
+        flat_expected.append(pixels.ravel())
+        flat_got.append(other_pixels.ravel())
+    if not flat_expected:
+        return Agreement(True, 0.0, None)
+    return _compare_values(np.concatenate(flat_expected), np.concatenate(flat_got), tolerance)
+
+
+def decode_png(data: bytes) -> npt.NDArray[np.float64]:
+    """Returns the pixels of a PNG, [H, W] or [H, W, C].
+
+    Raises:
+        OSError: it is none.
+    """
+    with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+        return np.asarray(picture, np.float64)
+
+
+def _compare_values(expected: npt.NDArray[np.float64], got: npt.NDArray[np.float64], tolerance: Tolerance) -> Agreement:
+    expected, got = expected.ravel(), got.ravel()
+    same_nan = np.isnan(expected) & np.isnan(got)
+    difference = np.where(same_nan | (expected == got), 0.0, np.abs(expected - got))
+    difference = np.where(np.isnan(difference), np.inf, difference)
+    if tolerance.undecided is not None:
+        if tolerance.undecided.size != difference.size:
+            return _incomparable(f"{difference.size} values, {tolerance.undecided.size} recorded")
+        difference = difference[~tolerance.undecided]
+    largest = float(difference.max(initial=0.0))
+    overlap = _overlap(expected, got, tolerance) if tolerance.min_overlap else None
+    problems = []
+    if largest > tolerance.atol:
+        count = int((difference > tolerance.atol).sum())
+        problems.append(f"{count} values differ, by up to {largest:.4g} ({tolerance.atol:.4g} allowed)")
+    if overlap is not None and overlap < tolerance.min_overlap:
+        problems.append(f"overlap {overlap:.4f} ({tolerance.min_overlap:.4f} needed)")
+    return Agreement(not problems, largest, overlap, "; ".join(problems))
+
+
+def _overlap(expected: npt.NDArray[np.float64], got: npt.NDArray[np.float64], tolerance: Tolerance) -> float:
+    if not tolerance.is_mask:
+        return float((expected == got).mean()) if expected.size else 1.0
+    union = np.count_nonzero((expected > 0) | (got > 0))
+    return float(np.count_nonzero((expected > 0) & (got > 0)) / union) if union else 1.0
+
+
+def _incomparable(problem: str) -> Agreement:
+    return Agreement(False, float("inf"), None, problem)
+
+
+def _excerpt(text: bytes) -> str:
+    return repr(text[:60].decode("ascii", "replace")) + ("…" if len(text) > 60 else "")
