@@ -1,0 +1,56 @@
+"""The reference's toy networks as TensorFlow models, saved in every way that people save models."""
+
+import keras
+import tensorflow as tf
+
+
+def keras_model(network, size=(None, None), batch=None, activation=None, channels=None, output_names=()):
+    """A functional Keras model of a `reference.Toy`."""
+    channels = channels or network.kernel.shape[2]
+    image = keras.Input((*size, channels), batch_size=batch, name="picture")
+    convolution = keras.layers.Conv2D(
+        network.kernel.shape[3], 3, network.stride, "same", activation=activation, name="toy_convolution"
+    )
+    outputs = convolution(image)
+    if output_names:
+        outputs = {name: outputs if i == 0 else outputs * 0.5 for i, name in enumerate(output_names)}
+    model = keras.Model(image, outputs, name="toy")
+    convolution.set_weights([network.kernel, network.bias])
+    return model
+
+
+class ToyModule(tf.Module):
+    """A tf.Module of a `reference.Toy`; channels-first on request, with a dict or a tuple as output."""
+
+    def __init__(self, network, shape, channels_first=False, form="tensor", dtype=tf.float32):
+        super().__init__()
+        self.kernel = tf.Variable(network.kernel)
+        self.bias = tf.Variable(network.bias)
+        self.stride = network.stride
+        self.channels_first = channels_first
+        self.form = form
+        self.run = tf.function(self._run, input_signature=[tf.TensorSpec(shape, dtype, name="pixels")])
+
+    def _run(self, pixels):
+        x = tf.cast(pixels, tf.float32)
+        if self.channels_first:
+            x = tf.transpose(x, [0, 2, 3, 1])
+        y = tf.nn.conv2d(x, self.kernel, self.stride, "SAME") + self.bias
+        if self.channels_first:
+            y = tf.transpose(y, [0, 3, 1, 2])
+        return {"tensor": y, "dict": {"logits": y, "size": tf.shape(y)}, "tuple": (tf.shape(y), y)}[self.form]
+
+
+def save_tf1(network, directory, size):
+    """A TensorFlow 1 SavedModel, with variables and the classic builder."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        pixels = v1.placeholder(tf.float32, [None, *size, network.kernel.shape[2]], name="pixels")
+        kernel = v1.get_variable("kernel", initializer=network.kernel, use_resource=False)
+        bias = v1.get_variable("bias", initializer=network.bias, use_resource=False)
+        answer = tf.nn.conv2d(pixels, kernel, network.stride, "SAME") + bias
+        session.run(v1.global_variables_initializer())
+        signature = v1.saved_model.signature_def_utils.predict_signature_def({"pixels": pixels}, {"map": answer})
+        builder = v1.saved_model.Builder(str(directory))
+        builder.add_meta_graph_and_variables(session, ["serve"], {"segment": signature})
+        builder.save()
