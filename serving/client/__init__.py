@@ -1,5 +1,6 @@
 """The client of a served segmentation model. It never imports TensorFlow."""
 
+from .async_client import AsyncMaskClient
 from .client import MaskClient
 from .errors import (
     AccessDeniedError,
@@ -34,6 +35,7 @@ from .signatures import ModelMetadata, ModelState, SignatureInfo, TensorSpec, Ve
 __all__ = [
     "NO_RETRIES",
     "AccessDeniedError",
+    "AsyncMaskClient",
     "CallCancelledError",
     "ClientClosedError",
     "DeadlineExceededError",

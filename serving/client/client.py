@@ -1,8 +1,9 @@
 """The client for threads."""
 
+import collections
 import contextvars
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -14,9 +15,10 @@ from ..wire.messages import ModelServerConfig
 from .addresses import Address
 from .calls import Reply
 from .configuration import ClientBase, MetadataLike
-from .errors import CallCancelledError, ClientClosedError
+from .errors import CallCancelledError, ClientClosedError, MaskServingError
 from .images import ImageSource
-from .results import MaskResult
+from .many import Thresholds, Wanted, check_many, failed_items, groups, items_of, window
+from .results import MaskResult, SegmentItem
 from .signatures import ModelMetadata, VersionStatus
 from .steps import Compute, Pause, Script, Send, Step, Together
 from .transports import Transport, connect
@@ -32,8 +34,7 @@ class MaskClient(ClientBase):
     way with `ClientClosedError`. After a fork, a child needs a client of its own.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+    def _set_up(self) -> None:
         self._transports: dict[Address, Transport] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -90,13 +91,89 @@ class MaskClient(ClientBase):
             MaskServingError: the call failed.
             OSError: the file cannot be read.
         """
-        script = self._operations.segment(
-            [image], [threshold], tuple(outputs), self._terms(timeout, metadata)
-        )
+        script = self._operations.segment([image], [threshold], tuple(outputs), self._terms(timeout, metadata))
         result = self._run(script)[0]
         if isinstance(result, Exception):
             raise result
         return result
+
+    def segment_many(
+        self,
+        images: Iterable[ImageSource],
+        threshold: Thresholds = None,
+        outputs: Sequence[str] = (contract.MASK,),
+        *,
+        concurrency: int = 8,
+        batch_size: int = 1,
+        ordered: bool = True,
+        timeout: float | None = None,
+        metadata: MetadataLike | None = None,
+    ) -> Iterator[SegmentItem]:
+        """Masks any number of pictures, several at one time, in bounded memory.
+
+        A picture that fails has its error in its own item, and the others go on. Pictures are taken from
+        `images`, and read, only shortly before they are sent.
+
+        Args:
+            images: see `segment`.
+            threshold: one for all, or one for each picture; None is the model's own.
+            outputs: see `segment`.
+            concurrency: calls that are under way at one time.
+            batch_size: pictures that go in one call, where they are small (4 MB together).
+            ordered: whether items come in the order of the pictures, or as they are done.
+            timeout: seconds for each call.
+            metadata: sent with each call besides the client's own.
+
+        Yields:
+            An item for each picture.
+
+        Raises:
+            InvalidRequestError: an argument makes no sense.
+            ClientClosedError: the client was closed meanwhile.
+        """
+        self._check_usable()
+        outputs = tuple(outputs)
+        check_many(outputs, concurrency, batch_size)
+        # The rest is a generator: arguments are checked at the call rather than at the first item.
+        return self._segment_groups(
+            groups(images, threshold, batch_size), outputs, concurrency, ordered, timeout, metadata
+        )
+
+    def _segment_groups(
+        self,
+        grouped: Iterator[tuple[Wanted, ...]],
+        outputs: tuple[str, ...],
+        concurrency: int,
+        ordered: bool,
+        timeout: float | None,
+        metadata: MetadataLike | None,
+    ) -> Iterator[SegmentItem]:
+        def segment(group: tuple[Wanted, ...]) -> list[SegmentItem]:
+            try:
+                script = self._operations.segment(
+                    [wanted.source for wanted in group],
+                    [wanted.threshold for wanted in group],
+                    outputs,
+                    self._terms(timeout, metadata),
+                )
+                return items_of(group, self._run(script))
+            except ClientClosedError:
+                raise
+            except MaskServingError as error:
+                return failed_items(group, error)
+
+        threads = futures.ThreadPoolExecutor(concurrency, "maskport-many")
+        running: collections.deque[futures.Future[list[SegmentItem]]] = collections.deque()
+        try:
+            for group in grouped:
+                context = contextvars.copy_context()
+                running.append(threads.submit(context.run, segment, group))
+                if len(running) >= window(concurrency):
+                    yield from _take(running, ordered=ordered)
+            while running:
+                yield from _take(running, ordered=ordered)
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def predict(
         self,
@@ -140,15 +217,11 @@ class MaskClient(ClientBase):
         """
         self._run(self._operations.wait_until_ready(self._terms(timeout, metadata)))
 
-    def metadata(
-        self, *, timeout: float | None = None, metadata: MetadataLike | None = None
-    ) -> ModelMetadata:
+    def metadata(self, *, timeout: float | None = None, metadata: MetadataLike | None = None) -> ModelMetadata:
         """Returns the model's signatures, as the server has them now."""
         return self._run(self._operations.metadata(self._terms(timeout, metadata)))
 
-    def status(
-        self, *, timeout: float | None = None, metadata: MetadataLike | None = None
-    ) -> list[VersionStatus]:
+    def status(self, *, timeout: float | None = None, metadata: MetadataLike | None = None) -> list[VersionStatus]:
         """Returns the states of the model's versions."""
         return self._run(self._operations.status(self._terms(timeout, metadata)))
 
@@ -232,10 +305,21 @@ class MaskClient(ClientBase):
         try:
             # Each in a copy of the caller's context, so that spans know their parents.
             running = [
-                self._threads.submit(contextvars.copy_context().run, self._run, script)
-                for script in step.scripts
+                self._threads.submit(contextvars.copy_context().run, self._run, script) for script in step.scripts
             ]
         except RuntimeError as error:
             raise ClientClosedError("the client was closed") from error
         futures.wait(running)
         return [future.result() for future in running]
+
+
+def _take(running: collections.deque[futures.Future[list[SegmentItem]]], *, ordered: bool) -> list[SegmentItem]:
+    """Waits for the first group, or for any, and returns its items."""
+    if ordered:
+        return running.popleft().result()
+    done, _ = futures.wait(running, return_when=futures.FIRST_COMPLETED)
+    items: list[SegmentItem] = []
+    for future in done:
+        running.remove(future)
+        items += future.result()
+    return items

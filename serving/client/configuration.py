@@ -89,6 +89,11 @@ class ClientBase:
         )
         self._process_id = os.getpid()
         self._is_closed = False
+        self._set_up()
+
+    def _set_up(self) -> None:
+        """Makes what carries out calls; connections come with the first call."""
+        raise NotImplementedError
 
     def __repr__(self) -> str:
         addresses = ", ".join(map(str, self._operations.addresses))

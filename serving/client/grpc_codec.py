@@ -78,9 +78,7 @@ def _spec(target: Target, signature: str = "") -> ModelSpec:
 
 
 def _predict_request(call: PredictCall) -> PredictRequest:
-    request = PredictRequest(
-        model_spec=_spec(call.target, call.signature.name), output_filter=list(call.outputs)
-    )
+    request = PredictRequest(model_spec=_spec(call.target, call.signature.name), output_filter=list(call.outputs))
     if sum(array.nbytes for array in call.inputs.values()) > MAX_MESSAGE_BYTES:
         raise MessageTooLargeError(f"the request is larger than {MAX_MESSAGE_BYTES} bytes")
     for name, array in call.inputs.items():
@@ -107,9 +105,7 @@ def _metadata(call: MetadataCall, response: GetModelMetadataResponse) -> ModelMe
     # The Any names the official type; its bytes are read as our message of the same fields.
     signatures = SignatureDefMap.FromString(response.metadata["signature_def"].value)
     spec = response.model_spec
-    return metadata_of_message(
-        call.target.model, spec.version.value if spec.HasField("version") else None, signatures
-    )
+    return metadata_of_message(call.target.model, spec.version.value if spec.HasField("version") else None, signatures)
 
 
 def _statuses(response: GetModelStatusResponse) -> list[VersionStatus]:

@@ -62,9 +62,7 @@ class AsyncGrpcTransport:
     def __init__(self, address: Address, options: ConnectionOptions):
         arguments = _channel_arguments(options)
         if address.is_secure:
-            self._channel = grpc.aio.secure_channel(
-                address.grpc_target, _credentials(options), options=arguments
-            )
+            self._channel = grpc.aio.secure_channel(address.grpc_target, _credentials(options), options=arguments)
         else:
             self._channel = grpc.aio.insecure_channel(address.grpc_target, options=arguments)
         self._compression = _compression(options)

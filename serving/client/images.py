@@ -17,9 +17,7 @@ from .png import encode_png
 if TYPE_CHECKING:
     from PIL import Image
 
-    ImageSource = (
-        str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | npt.NDArray[Any] | Image.Image
-    )
+    ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | npt.NDArray[Any] | Image.Image
     """A path, an encoded picture's bytes, a file open for reading bytes, an array, or a Pillow picture."""
 else:
     ImageSource = Any
@@ -44,6 +42,11 @@ class Picture:
     def is_float(self) -> bool:
         """Whether it is an array of floats, which only float models take."""
         return False
+
+    @property
+    def byte_count(self) -> int:
+        """How many bytes it takes here; on the wire at most about as many."""
+        raise NotImplementedError
 
     def encoded(self) -> bytes:
         """Returns it as a file that servers read.
@@ -85,6 +88,10 @@ class _File(Picture):
         if self._format in _CONVERTED:
             upright = self._upright
             self.size = (upright.height, upright.width)
+
+    @property
+    def byte_count(self) -> int:
+        return len(self._data)
 
     def encoded(self) -> bytes:
         if self._format in _CONVERTED:
@@ -143,6 +150,10 @@ class _Array(Picture):
     def is_float(self) -> bool:
         return self._array.dtype.kind == "f"
 
+    @property
+    def byte_count(self) -> int:
+        return self._array.nbytes
+
     def encoded(self) -> bytes:
         if self.is_float:
             raise InvalidImageError(
@@ -159,9 +170,7 @@ class _Array(Picture):
             )
         array = self._array.reshape(*self._array.shape[:2], -1)
         if channels is not None and array.shape[2] != channels:
-            raise InvalidImageError(
-                f"an array of {array.shape[2]} channels was given, and the model takes {channels}"
-            )
+            raise InvalidImageError(f"an array of {array.shape[2]} channels was given, and the model takes {channels}")
         return array.astype(dtype, copy=False)
 
     def picture(self) -> "Image.Image":

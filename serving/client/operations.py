@@ -14,10 +14,12 @@ from .errors import (
     CallCancelledError,
     CallContext,
     DeadlineExceededError,
+    InvalidImageError,
     InvalidRequestError,
     InvalidResponseError,
     MaskServingError,
     ModelNotFoundError,
+    ModelStateError,
     ServerUnavailableError,
     SignatureNotFoundError,
 )
@@ -39,6 +41,8 @@ from .steps import Compute, Pause, Script, Send, Together
 _METADATA_FRESH_S = 1.0
 """Metadata younger than this is not asked for again because something is missing in it."""
 _POLL_S = 0.1
+_CHUNK_BYTES = 4 << 20
+"""Pictures beyond this are not sent in one call with others."""
 _SHORT_ATTEMPT_S = 0.2
 
 
@@ -220,9 +224,7 @@ class Operations:
 
     def info(self, terms: Terms) -> Script[dict[str, Any]]:
         """Asks for what the exporter wrote about the model."""
-        outputs = yield from self.predict(
-            contract.EXPORT_INFO, {contract.QUERY: ["info"]}, (contract.INFO,), terms
-        )
+        outputs = yield from self.predict(contract.EXPORT_INFO, {contract.QUERY: ["info"]}, (contract.INFO,), terms)
         try:
             info = json.loads(outputs[contract.INFO][0])
             if not isinstance(info, dict):
@@ -271,9 +273,7 @@ class Operations:
                     f"not ready in time: {last.problem}",
                     hint=last.hint,
                     server_message=last.server_message,
-                    context=dataclasses.replace(
-                        context_of(StatusCall(self.target)), address=str(self.addresses[0])
-                    ),
+                    context=dataclasses.replace(context_of(StatusCall(self.target)), address=str(self.addresses[0])),
                 ) from last
             yield Pause(_POLL_S)
 
@@ -323,9 +323,7 @@ class Operations:
         inputs: Mapping[str, Any],
         outputs: Sequence[str] | None,
     ) -> PredictCall:
-        context = CallContext(
-            str(self.addresses[0]), self.target.model, metadata.version, self.target.label, signature
-        )
+        context = CallContext(str(self.addresses[0]), self.target.model, metadata.version, self.target.label, signature)
         try:
             info = metadata.signature(signature)
             if isinstance(outputs, str):
@@ -354,18 +352,35 @@ class Operations:
         """
         for threshold in thresholds:
             check_request(outputs, threshold)
-        started = self._clock()
         read = yield Compute(lambda: [_read(source) for source in sources])
-        indexes = [index for index, picture in enumerate(read) if isinstance(picture, Picture)]
         results: list[MaskResult | Exception] = list(read)
-        if not indexes:
-            return results
-        pictures = [read[index] for index in indexes]
-        masked = yield from self._mask(
-            pictures, [thresholds[index] for index in indexes], outputs, started, terms
-        )
-        for index, result in zip(indexes, masked, strict=True):
-            results[index] = result
+        for indexes in _chunks(read):
+            masked = yield from self._mask_robustly(
+                [read[index] for index in indexes], [thresholds[index] for index in indexes], outputs, terms
+            )
+            for index, result in zip(indexes, masked, strict=True):
+                results[index] = result
+        return results
+
+    def _mask_robustly(
+        self,
+        pictures: Sequence[Picture],
+        thresholds: Sequence[float | None],
+        outputs: Sequence[str],
+        terms: Terms,
+    ) -> Script[list[MaskResult | MaskServingError]]:
+        """Masks pictures together, or one by one where one of them makes the call fail for all."""
+        try:
+            return (yield from self._mask(pictures, thresholds, outputs, terms))
+        except (InvalidRequestError, InvalidImageError, ModelStateError) as error:
+            if len(pictures) == 1:
+                return [error]
+        results: list[MaskResult | MaskServingError] = []
+        for picture, threshold in zip(pictures, thresholds, strict=True):
+            try:
+                results += yield from self._mask([picture], [threshold], outputs, terms)
+            except MaskServingError as error:
+                results.append(error)
         return results
 
     def _mask(
@@ -373,9 +388,9 @@ class Operations:
         pictures: Sequence[Picture],
         thresholds: Sequence[float | None],
         outputs: Sequence[str],
-        started: float,
         terms: Terms,
     ) -> Script[list[MaskResult | MaskServingError]]:
+        started = self._clock()
         metadata = yield from self.known_metadata(terms)
 
         def plan() -> Any:
@@ -434,11 +449,24 @@ class Operations:
 
 
 def _attempt_timed_out(error: DeadlineExceededError, attempt_s: float) -> ServerUnavailableError:
-    late = ServerUnavailableError(
-        f"no answer to one attempt in {attempt_s:g} s", server_message=error.server_message
-    )
+    late = ServerUnavailableError(f"no answer to one attempt in {attempt_s:g} s", server_message=error.server_message)
     late.__cause__ = error
     return late
+
+
+def _chunks(read: Sequence[Picture | Exception]) -> list[list[int]]:
+    """Returns the indexes of those pictures that go in one call together: many small ones, or one large one."""
+    chunks: list[list[int]] = []
+    filled = _CHUNK_BYTES
+    for index, picture in enumerate(read):
+        if isinstance(picture, Exception):
+            continue
+        if filled + picture.byte_count > _CHUNK_BYTES:
+            chunks.append([])
+            filled = 0
+        chunks[-1].append(index)
+        filled += picture.byte_count
+    return chunks
 
 
 def _read(source: Any) -> Picture | Exception:

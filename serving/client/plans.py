@@ -124,9 +124,7 @@ def plan_calls(
     return planned
 
 
-def _find(
-    metadata: ModelMetadata, product: str, *, encoded: bool, at_threshold: bool
-) -> SignatureInfo | None:
+def _find(metadata: ModelMetadata, product: str, *, encoded: bool, at_threshold: bool) -> SignatureInfo | None:
     name = contract.signature_name(product, encoded=encoded, at_threshold=at_threshold)
     return metadata.signatures.get(name)
 
@@ -144,9 +142,7 @@ def _missing(metadata: ModelMetadata, product: str, at_threshold: bool, *, encod
     return SignatureNotFoundError(f"there is no signature {name!r}", hint=hint)
 
 
-def _pixel_call(
-    target: Target, signature: SignatureInfo, picture: Picture, threshold: float | None
-) -> PredictCall:
+def _pixel_call(target: Target, signature: SignatureInfo, picture: Picture, threshold: float | None) -> PredictCall:
     spec = signature.inputs[contract.IMAGE]
     channels = spec.shape[3] if spec.shape is not None and len(spec.shape) == 4 else -1
     pixels = picture.pixels(spec.dtype, channels if channels > 0 else None)

@@ -54,9 +54,7 @@ def trace_polygons(mask: npt.NDArray[np.bool_]) -> list[Polygon]:
     filled: Any = generator.filled(0.5, 2.0)
     polygons = []
     for points, offsets in zip(*filled, strict=True):
-        rings = [
-            np.clip(points[start : end - 1], 0, (width, height)) for start, end in itertools.pairwise(offsets)
-        ]
+        rings = [np.clip(points[start : end - 1], 0, (width, height)) for start, end in itertools.pairwise(offsets)]
         polygons.append(Polygon(rings[0], tuple(rings[1:])))
     return sorted(polygons, key=lambda polygon: -polygon.area)
 

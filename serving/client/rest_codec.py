@@ -106,9 +106,7 @@ def _dump(body: Any) -> bytes:
 
 def _is_finite(values: Iterable[Any]) -> bool:
     return all(
-        bool(np.isfinite(value).all())
-        for value in values
-        if isinstance(value, np.ndarray) and value.dtype.kind == "f"
+        bool(np.isfinite(value).all()) for value in values if isinstance(value, np.ndarray) and value.dtype.kind == "f"
     )
 
 
@@ -137,9 +135,7 @@ def _to_json(array: npt.NDArray[Any], name: str) -> Any:
 
 
 def _map_nested(value: Any, function: Any) -> Any:
-    return (
-        [_map_nested(element, function) for element in value] if isinstance(value, list) else function(value)
-    )
+    return [_map_nested(element, function) for element in value] if isinstance(value, list) else function(value)
 
 
 def _outputs(call: PredictCall, answer: Any) -> dict[str, npt.NDArray[Any]]:

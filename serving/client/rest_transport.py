@@ -78,9 +78,7 @@ class AsyncRestTransport:
             if task is not None:
                 self._running.discard(task)
         if response.status_code != 200:
-            raise rest_codec.error_of_answer(
-                response.status_code, body, response.headers.get("content-type", "")
-            )
+            raise rest_codec.error_of_answer(response.status_code, body, response.headers.get("content-type", ""))
         return Reply(rest_codec.decode(call, body), len(request.body), len(body))
 
     async def _exchange(self, request: httpx.Request) -> tuple[httpx.Response, bytes]:
@@ -130,9 +128,7 @@ class RestTransport:
 
     def __init__(self, address: Address, options: ConnectionOptions):
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name=f"maskport {address}", daemon=True
-        )
+        self._thread = threading.Thread(target=self._loop.run_forever, name=f"maskport {address}", daemon=True)
         self._thread.start()
         self._transport = AsyncRestTransport(address, options)
         self._closing = threading.Lock()

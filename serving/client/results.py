@@ -200,9 +200,7 @@ class MaskResult:
         path = Path(path)
         wanted = product or (contract.MASK if contract.MASK in self._outputs else next(iter(self._outputs)))
         if wanted not in _SAVED:
-            raise OutputNotRequestedError(
-                f"there is no product {wanted!r}", hint=f"there are: {', '.join(_SAVED)}"
-            )
+            raise OutputNotRequestedError(f"there is no product {wanted!r}", hint=f"there are: {', '.join(_SAVED)}")
         ending = path.suffix.lower()
         if ending == ".npy":
             with path.open("wb") as file:
@@ -212,9 +210,7 @@ class MaskResult:
         else:
             if ending in _LOSSY and (wanted in _EXACT or wanted == "cutout"):
                 reason = "has no transparency" if wanted == "cutout" else "would blur its values"
-                raise InvalidImageError(
-                    f"a {wanted} cannot be a {ending} file, which {reason}", hint="use .png"
-                )
+                raise InvalidImageError(f"a {wanted} cannot be a {ending} file, which {reason}", hint="use .png")
             output = self._outputs.get(wanted)
             if ending == ".png" and output is not None and output.png is not None:
                 path.write_bytes(output.png)
@@ -261,9 +257,7 @@ class MaskResult:
         except (ValueError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise InvalidImageError(
-                f"cannot write a {product} to {path}: {error}", hint="use .png"
-            ) from error
+            raise InvalidImageError(f"cannot write a {product} to {path}: {error}", hint="use .png") from error
 
     def _picture_of(self, product: str) -> "Image.Image":
         from PIL import Image

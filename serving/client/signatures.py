@@ -35,9 +35,7 @@ class TensorSpec:
         return tensors.dtype_of(DataType.Value(self.data_type))
 
     def __str__(self) -> str:
-        sizes = (
-            "…" if self.shape is None else ", ".join("?" if size < 0 else str(size) for size in self.shape)
-        )
+        sizes = "…" if self.shape is None else ", ".join("?" if size < 0 else str(size) for size in self.shape)
         return f"{self.data_type.removeprefix('DT_').lower()} [{sizes}]"
 
 
@@ -124,16 +122,12 @@ def metadata_of_message(model: str, version: int | None, signatures: SignatureDe
             return {
                 key: TensorSpec(
                     DataType.Name(info.dtype),
-                    None
-                    if info.tensor_shape.unknown_rank
-                    else tuple(dim.size for dim in info.tensor_shape.dim),
+                    None if info.tensor_shape.unknown_rank else tuple(dim.size for dim in info.tensor_shape.dim),
                 )
                 for key, info in sorted(entries.items())
             }
 
-        table[name] = SignatureInfo(
-            name, specs(signature.inputs), specs(signature.outputs), signature.method_name
-        )
+        table[name] = SignatureInfo(name, specs(signature.inputs), specs(signature.outputs), signature.method_name)
     return ModelMetadata(model, version, dict(sorted(table.items())))
 
 
@@ -148,9 +142,7 @@ def metadata_of_json(model: str, answer: Any) -> ModelMetadata:
         found = {}
         for key, info in sorted(entries.items()):
             shape = info.get("tensor_shape", {})
-            sizes = (
-                None if shape.get("unknown_rank") else tuple(int(dim["size"]) for dim in shape.get("dim", []))
-            )
+            sizes = None if shape.get("unknown_rank") else tuple(int(dim["size"]) for dim in shape.get("dim", []))
             found[key] = TensorSpec(str(info["dtype"]), sizes)
         return found
 
@@ -195,9 +187,7 @@ def check_inputs(signature: SignatureInfo, inputs: Mapping[str, Any]) -> dict[st
         except tensors.TensorError as error:
             raise InvalidRequestError(f"input {name!r}: {error}", hint=f"it takes {spec}") from error
         if spec.shape is not None and not _fits(array.shape, spec.shape):
-            raise InvalidRequestError(
-                f"input {name!r} has the shape {list(array.shape)}", hint=f"it takes {spec}"
-            )
+            raise InvalidRequestError(f"input {name!r} has the shape {list(array.shape)}", hint=f"it takes {spec}")
         checked[name] = array
     return checked
 
@@ -237,6 +227,4 @@ def _cast(array: npt.NDArray[Any], spec: TensorSpec) -> npt.NDArray[Any]:
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    return len(shape) == len(wanted) and all(
-        want in (-1, size) for size, want in zip(shape, wanted, strict=True)
-    )
+    return len(shape) == len(wanted) and all(want in (-1, size) for size, want in zip(shape, wanted, strict=True))

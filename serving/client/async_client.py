@@ -1,0 +1,264 @@
+"""The client for asyncio."""
+
+import asyncio
+import collections
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import numpy.typing as npt
+
+from .. import contract
+from ..wire.messages import ModelServerConfig
+from .addresses import Address
+from .calls import Reply
+from .configuration import ClientBase, MetadataLike
+from .errors import CallCancelledError, ClientClosedError, MaskServingError
+from .images import ImageSource
+from .many import (
+    Thresholds,
+    Wanted,
+    async_groups,
+    check_many,
+    failed_items,
+    groups,
+    items_of,
+    window,
+)
+from .results import MaskResult, SegmentItem
+from .signatures import ModelMetadata, VersionStatus
+from .steps import Compute, Pause, Script, Send, Step, Together
+from .transports import AsyncTransport, connect_async
+
+T = TypeVar("T")
+
+
+class AsyncMaskClient(ClientBase):
+    """A client for asyncio; `ClientBase` tells what it is made from, `MaskClient` what its methods do.
+
+    It belongs to the event loop that it is first used in. Cancelling a task ends its calls; closing the client
+    ends all that is on its way with `ClientClosedError`. Files are read and arrays encoded in threads.
+    """
+
+    def _set_up(self) -> None:
+        self._transports: dict[Address, AsyncTransport] = {}
+        self._closed = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends what is on its way with `ClientClosedError`, and closes the connections."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._closed.set()
+        for transport in self._transports.values():
+            await transport.close()
+
+    async def segment(
+        self,
+        image: ImageSource,
+        threshold: float | None = None,
+        outputs: Sequence[str] = (contract.MASK,),
+        *,
+        timeout: float | None = None,
+        metadata: MetadataLike | None = None,
+    ) -> MaskResult:
+        """Masks one picture; see `MaskClient.segment`."""
+        script = self._operations.segment([image], [threshold], tuple(outputs), self._terms(timeout, metadata))
+        result = (await self._run(script))[0]
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def segment_many(
+        self,
+        images: Iterable[ImageSource] | AsyncIterable[ImageSource],
+        threshold: Thresholds = None,
+        outputs: Sequence[str] = (contract.MASK,),
+        *,
+        concurrency: int = 8,
+        batch_size: int = 1,
+        ordered: bool = True,
+        timeout: float | None = None,
+        metadata: MetadataLike | None = None,
+    ) -> AsyncIterator[SegmentItem]:
+        """Masks any number of pictures, several at one time, in bounded memory; see `MaskClient.segment_many`.
+
+        Args:
+            images: may be asynchronous too.
+            threshold: see there, like all others.
+            outputs: see there.
+            concurrency: see there.
+            batch_size: see there.
+            ordered: see there.
+            timeout: see there.
+            metadata: see there.
+        """
+        self._check_usable()
+        outputs = tuple(outputs)
+        check_many(outputs, concurrency, batch_size)
+
+        async def segment(group: tuple[Wanted, ...], limit: asyncio.Semaphore) -> list[SegmentItem]:
+            async with limit:
+                try:
+                    script = self._operations.segment(
+                        [wanted.source for wanted in group],
+                        [wanted.threshold for wanted in group],
+                        outputs,
+                        self._terms(timeout, metadata),
+                    )
+                    return items_of(group, await self._run(script))
+                except ClientClosedError:
+                    raise
+                except MaskServingError as error:
+                    return failed_items(group, error)
+
+        async def items() -> AsyncIterator[SegmentItem]:
+            limit = asyncio.Semaphore(concurrency)
+            running: collections.deque[asyncio.Task[list[SegmentItem]]] = collections.deque()
+            try:
+                async for group in _grouped(images, threshold, batch_size):
+                    running.append(asyncio.create_task(segment(group, limit)))
+                    if len(running) >= window(concurrency):
+                        for item in await _take(running, ordered=ordered):
+                            yield item
+                while running:
+                    for item in await _take(running, ordered=ordered):
+                        yield item
+            finally:
+                for task in running:
+                    task.cancel()
+                await asyncio.gather(*running, return_exceptions=True)
+
+        return items()
+
+    async def predict(
+        self,
+        signature: str,
+        inputs: Mapping[str, Any],
+        outputs: Sequence[str] | None = None,
+        *,
+        timeout: float | None = None,
+        metadata: MetadataLike | None = None,
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Calls any signature of any model, with arrays in and out; see `MaskClient.predict`."""
+        return await self._run(self._operations.predict(signature, inputs, outputs, self._terms(timeout, metadata)))
+
+    async def wait_until_ready(self, timeout: float | None = None, *, metadata: MetadataLike | None = None) -> None:
+        """Waits until the model answers; see `MaskClient.wait_until_ready`."""
+        await self._run(self._operations.wait_until_ready(self._terms(timeout, metadata)))
+
+    async def metadata(self, *, timeout: float | None = None, metadata: MetadataLike | None = None) -> ModelMetadata:
+        """Returns the model's signatures, as the server has them now."""
+        return await self._run(self._operations.metadata(self._terms(timeout, metadata)))
+
+    async def status(
+        self, *, timeout: float | None = None, metadata: MetadataLike | None = None
+    ) -> list[VersionStatus]:
+        """Returns the states of the model's versions."""
+        return await self._run(self._operations.status(self._terms(timeout, metadata)))
+
+    async def info(self, *, timeout: float | None = None, metadata: MetadataLike | None = None) -> dict[str, Any]:
+        """Returns what the exporter wrote about the model; see `MaskClient.info`."""
+        return await self._run(self._operations.info(self._terms(timeout, metadata)))
+
+    async def reload_config(
+        self,
+        config: ModelServerConfig | Mapping[str, str],
+        *,
+        timeout: float | None = None,
+        metadata: MetadataLike | None = None,
+    ) -> None:
+        """Tells the server which models to serve from now on; see `MaskClient.reload_config`."""
+        await self._run(self._operations.reload_config(config, self._terms(timeout, metadata)))
+
+    # ---- carrying out scripts ----
+
+    async def _run(self, script: Script[T]) -> T:
+        self._check_usable()
+        try:
+            step = next(script)
+            while True:
+                try:
+                    value = await self._do(step)
+                except Exception as error:
+                    step = script.throw(error)
+                else:
+                    step = script.send(value)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        finally:
+            script.close()
+
+    async def _do(self, step: Step) -> Any:
+        if isinstance(step, Send):
+            return await self._send(step)
+        if isinstance(step, Pause):
+            await self._pause(step.seconds)
+            return None
+        if isinstance(step, Compute):
+            return await asyncio.to_thread(step.function)
+        return await self._run_together(step)
+
+    async def _send(self, step: Send) -> Reply:
+        transport = self._transports.get(step.address)
+        if transport is None:
+            if self._is_closed:
+                raise ClientClosedError("the client is closed")
+            transport = self._transports[step.address] = connect_async(step.address, self._options)
+        try:
+            return await transport.send(step.call, step.timeout_s, step.pairs)
+        except CallCancelledError as error:
+            if self._is_closed:
+                raise ClientClosedError("the client was closed") from error
+            raise
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
+        except TimeoutError:
+            return
+        raise ClientClosedError("the client was closed")
+
+    async def _run_together(self, step: Together) -> list[Any]:
+        results = await asyncio.gather(*(self._run(script) for script in step.scripts), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return results
+
+
+async def _grouped(
+    images: Iterable[ImageSource] | AsyncIterable[ImageSource], thresholds: Thresholds, batch_size: int
+) -> AsyncIterator[tuple[Wanted, ...]]:
+    if isinstance(images, AsyncIterable):
+        async for group in async_groups(images, thresholds, batch_size):
+            yield group
+    else:
+        for group in groups(images, thresholds, batch_size):
+            yield group
+
+
+async def _take(running: collections.deque[asyncio.Task[list[SegmentItem]]], *, ordered: bool) -> list[SegmentItem]:
+    """Waits for the first group, or for any, and returns its items."""
+    if ordered:
+        await asyncio.wait([running[0]])
+        return running.popleft().result()
+    done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    items: list[SegmentItem] = []
+    for task in done:
+        running.remove(task)
+        items += task.result()
+    return items

@@ -1,0 +1,122 @@
+"""Which pictures a command line means, and where the answers to them go."""
+
+import dataclasses
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from .errors import InvalidRequestError
+
+STANDARD = "-"
+"""In place of a path: standard input, or output."""
+
+IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """One picture of a command line.
+
+    Attributes:
+        path: of the picture, or `STANDARD`.
+        relative: its path below the folder or the fixed part of the pattern that it was found by.
+    """
+
+    path: str
+    relative: Path
+
+
+def find_inputs(words: Sequence[str]) -> list[Input]:
+    """Returns the pictures that paths, folders and patterns mean, each once, in order.
+
+    Args:
+        words: files; folders, of which all files with an image's ending are taken, at any depth; patterns with
+            `*`, `?`, `[…]`, and `**` for any depth; `-` for standard input.
+
+    Raises:
+        InvalidRequestError: one means nothing.
+    """
+    found: dict[str, Input] = {}
+    for word in words:
+        inputs = list(_inputs_of(word))
+        if not inputs:
+            raise InvalidRequestError(f"{word}: there is no image")
+        for one in inputs:
+            found.setdefault(one.path, one)
+    return list(found.values())
+
+
+def output_paths(inputs: Sequence[Input], folder: Path, ending: str) -> list[Path]:
+    """Returns where each input's answer goes, below a folder.
+
+    Args:
+        inputs: in order.
+        folder: that the answers go to.
+        ending: of their files, with the dot.
+
+    Returns:
+        `RELATIVE/NAME.png`; `RELATIVE/NAME.EXT.png` where several inputs share NAME.
+
+    Raises:
+        InvalidRequestError: two would go to one file, or one over an input.
+    """
+    shared = Counter(one.relative.with_suffix("") for one in inputs)
+    paths = [
+        folder
+        / (
+            one.relative.with_suffix(ending)
+            if shared[one.relative.with_suffix("")] == 1
+            else one.relative.with_name(one.relative.name + ending)
+        )
+        for one in inputs
+    ]
+    twice = [path for path, count in Counter(paths).items() if count > 1]
+    read = {os.path.realpath(one.path) for one in inputs}
+    for path in paths:
+        if os.path.realpath(path) in read:
+            raise InvalidRequestError(f"{path} would be overwritten by its own answer", hint="write to another folder")
+    if twice:
+        clashing = [one.path for one, path in zip(inputs, paths, strict=True) if path == twice[0]]
+        raise InvalidRequestError(
+            f"{' and '.join(clashing[:2])} would both be written to {twice[0]}",
+            hint="name a folder that holds both, or write them to different folders",
+        )
+    return paths
+
+
+def _inputs_of(word: str) -> Iterable[Input]:
+    if word == STANDARD:
+        return [Input(STANDARD, Path("stdin"))]
+    path = Path(word)
+    if path.is_dir():
+        return [
+            Input(str(file), file.relative_to(path))
+            for file in _files_below(path)
+            if file.suffix.lower() in IMAGE_ENDINGS
+        ]
+    # A file may have a name that reads like a pattern.
+    if path.exists():
+        return [Input(word, Path(path.name))]
+    if glob.has_magic(word):
+        return _inputs_of_pattern(word)
+    raise InvalidRequestError(f"{word}: there is no such file or folder")
+
+
+def _inputs_of_pattern(pattern: str) -> Iterable[Input]:
+    fixed = Path(pattern)
+    while glob.has_magic(str(fixed)):
+        fixed = fixed.parent
+    for name in sorted(glob.iglob(pattern, recursive=True)):
+        file = Path(name)
+        if file.is_file() and (file.suffix.lower() in IMAGE_ENDINGS or Path(pattern).suffix == file.suffix):
+            yield Input(name, file.relative_to(fixed))
+
+
+def _files_below(folder: Path) -> Iterable[Path]:
+    for current, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            if not name.startswith("."):
+                yield Path(current, name)

@@ -1,0 +1,254 @@
+"""`mask-client segment`: pictures in, files out."""
+
+import contextlib
+import dataclasses
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import contract
+from .client import MaskClient
+from .errors import (
+    AccessDeniedError,
+    InvalidRequestError,
+    MaskServingError,
+    ModelNotFoundError,
+    ServerUnavailableError,
+)
+from .images import ImageSource
+from .inputs import STANDARD, Input, find_inputs, output_paths
+from .results import MaskResult, SegmentItem
+
+DERIVED_PRODUCTS = ("cutout", "overlay")
+PRODUCTS = (contract.MASK, contract.MASKED_IMAGE, *DERIVED_PRODUCTS, contract.PROBABILITY, contract.CLASS_MAP)
+FORMATS = ("png", "npy", "json", "webp", "tif")
+
+# When so many calls in a row find no server, it is not the pictures' fault.
+_HOPELESS = 10
+_CHECK_S = 5.0
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentJob:
+    """What to do with the pictures.
+
+    Attributes:
+        out: a file, a folder, or `-` for standard output.
+        product: one of `PRODUCTS`.
+        threshold: None is the export's.
+        concurrency: calls at one time.
+        batch_size: small pictures to a call.
+        format: of files in a folder.
+        overwrite: whether files that are there already are made again.
+    """
+
+    out: str
+    product: str = contract.MASK
+    threshold: float | None = None
+    concurrency: int = 8
+    batch_size: int = 1
+    format: str = "png"
+    overwrite: bool = False
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What is asked of the model for the product."""
+        return (contract.MASK,) if self.product in DERIVED_PRODUCTS else (self.product,)
+
+
+@dataclasses.dataclass
+class Tally:
+    """What became of the pictures."""
+
+    written: int = 0
+    skipped: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+    def __str__(self) -> str:
+        parts = [f"{self.written} written"]
+        if self.skipped:
+            parts.append(f"{self.skipped} skipped as they are there already (--overwrite makes them again)")
+        if self.failed:
+            parts.append(f"{self.failed} failed")
+        if self.written and self.seconds > 0:
+            parts.append(f"{self.written / self.seconds:.1f} images/s")
+        return ", ".join(parts)
+
+
+def segment_files(
+    client: MaskClient, words: Sequence[str], job: SegmentJob, report_failure: Callable[[str], None]
+) -> Tally:
+    """Masks pictures and writes a file for each.
+
+    Files appear under their names only when they are whole, so that a run that was stopped can be run again:
+    it does what is missing.
+
+    Args:
+        client: to call.
+        words: what the pictures are named by: see `inputs.find_inputs`.
+        job: what to do.
+        report_failure: told in one line of each picture that failed.
+
+    Raises:
+        InvalidRequestError: the pictures or the output make no sense together.
+        MaskServingError: no picture can be masked: there is no server, or no such model.
+        OSError: the output cannot be written.
+    """
+    inputs = find_inputs(words)
+    # What would fail for every picture is found before the first.
+    client.metadata(timeout=_CHECK_S)
+    started = time.monotonic()
+    tally = Tally()
+    work = list(_work(inputs, job, words))
+    todo = [(one, target) for one, target in work if target is None or job.overwrite or not _is_there(target)]
+    if not _is_folder(job.out, inputs, words):
+        todo = work
+    tally.skipped = len(work) - len(todo)
+    targets = [target for _, target in todo]
+    in_a_row = 0
+    with _progress(len(todo)) as advance:
+        items = client.segment_many(
+            (_source(one) for one, _ in todo),
+            job.threshold,
+            job.outputs,
+            concurrency=job.concurrency,
+            batch_size=job.batch_size,
+            ordered=False,
+        )
+        with contextlib.closing(_closable(items)):
+            for item in items:
+                name = todo[item.index][0].path
+                error = item.error or _write(item, targets[item.index], job, tally)
+                if error is not None:
+                    tally.failed += 1
+                    report_failure(_failure(name, error))
+                    in_a_row = in_a_row + 1 if isinstance(error, _HOPELESS_ERRORS) else 0
+                    if in_a_row >= _HOPELESS:
+                        raise error
+                else:
+                    in_a_row = 0
+                advance()
+    tally.seconds = time.monotonic() - started
+    return tally
+
+
+_HOPELESS_ERRORS = (ServerUnavailableError, ModelNotFoundError, AccessDeniedError)
+
+
+def _closable(items: Iterator[SegmentItem]) -> Any:
+    return items  # a generator; the type of `segment_many` promises less
+
+
+def _is_folder(out: str, inputs: Sequence[Input], words: Sequence[str]) -> bool:
+    """Returns whether the output is a folder: it is one, or there are many pictures, or it has no ending."""
+    if out == STANDARD:
+        return False
+    many = len(inputs) > 1 or words[0] != inputs[0].path
+    return many or Path(out).is_dir() or out.endswith(os.sep) or not Path(out).suffix
+
+
+def _work(inputs: Sequence[Input], job: SegmentJob, words: Sequence[str]) -> Iterator[tuple[Input, Path | None]]:
+    if _is_folder(job.out, inputs, words):
+        folder = Path(job.out)
+        if folder.exists() and not folder.is_dir():
+            raise InvalidRequestError(f"--out={job.out} is a file, and there are {len(inputs)} images")
+        yield from zip(inputs, output_paths(inputs, folder, f".{job.format}"), strict=True)
+    elif len(inputs) > 1:
+        raise InvalidRequestError(f"{len(inputs)} images cannot all go to standard output")
+    elif job.out != STANDARD and Path(job.out).exists() and Path(job.out).samefile(inputs[0].path):
+        raise InvalidRequestError(f"--out={job.out} is the image itself")
+    else:
+        yield inputs[0], None if job.out == STANDARD else Path(job.out)
+
+
+def _is_there(target: Path) -> bool:
+    try:
+        return target.stat().st_size > 0
+    except OSError:
+        return False
+
+
+def _source(one: Input) -> ImageSource:
+    return sys.stdin.buffer.read() if one.path == STANDARD else one.path
+
+
+def _failure(name: str, error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{name}: {error.strerror}"
+    text = " ".join(str(error).split())
+    return text if name in text else f"{name}: {text}"
+
+
+def _write(item: SegmentItem, target: Path | None, job: SegmentJob, tally: Tally) -> Exception | None:
+    """Writes one result; returns what went wrong with this picture alone."""
+    result = item.result
+    if result is None:
+        return item.error
+    try:
+        if target is None:
+            sys.stdout.buffer.write(_png(result, job.product))
+            sys.stdout.buffer.flush()
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _save_whole(result, target, job.product)
+    except MaskServingError as error:
+        return error
+    tally.written += 1
+    tally.bytes_sent += result.request_bytes
+    tally.bytes_received += result.response_bytes
+    return None
+
+
+def _save_whole(result: MaskResult, target: Path, product: str) -> None:
+    """Saves a result so that its file is there whole or not at all."""
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=target.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        result.save(temporary, product)
+        temporary.chmod(0o666 & ~_UMASK)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _read_umask()
+
+
+def _png(result: MaskResult, product: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return result.save(Path(folder, "result.png"), product).read_bytes()
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """Shows a bar on stderr where a person watches and there is something to wait for."""
+    if total < 2 or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.speed:.1f} images/s"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("masking", total=total)
+        yield lambda: progress.advance(task)
