@@ -17,6 +17,9 @@ from ..command_line import EXIT_FAILED, EXIT_USAGE, UsageError, run_app
 from . import unsupported_flags
 
 if TYPE_CHECKING:
+    from grpc import ServerCredentials
+
+    from .batching import BatchingSettings, PoolSettings
     from .repository import ModelSettings
     from .server import ServerSettings
 
@@ -30,13 +33,9 @@ It binds to loopback unless --host says otherwise, and serves until SIGTERM or C
 
 _THREADS = 4 * (os.cpu_count() or 1)
 
-_HOST = flags.DEFINE_string(
-    "host", "127.0.0.1", "Address to bind; 0.0.0.0 serves every network this machine is in."
-)
+_HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to bind; 0.0.0.0 serves every network this machine is in.")
 _PORT = flags.DEFINE_integer("port", 8500, "Port for gRPC; 0 is off.", lower_bound=0, upper_bound=65535)
-_REST_API_PORT = flags.DEFINE_integer(
-    "rest_api_port", 0, "Port for REST; 0 is off.", lower_bound=0, upper_bound=65535
-)
+_REST_API_PORT = flags.DEFINE_integer("rest_api_port", 0, "Port for REST; 0 is off.", lower_bound=0, upper_bound=65535)
 _GRPC_SOCKET_PATH = flags.DEFINE_string("grpc_socket_path", "", "Unix socket for gRPC, beside --port.")
 _GRPC_MAX_THREADS = flags.DEFINE_integer(
     "grpc_max_threads", _THREADS, "gRPC requests answered at a time.", lower_bound=1
@@ -60,8 +59,7 @@ _MODEL_BASE_PATH = flags.DEFINE_string(
 _MODEL_CONFIG_FILE = flags.DEFINE_string(
     "model_config_file",
     "",
-    "Text file with a ModelServerConfig, for several models; --model_name and --model_base_path do not count "
-    "then.",
+    "Text file with a ModelServerConfig, for several models; --model_name and --model_base_path do not count then.",
 )
 _MODEL_CONFIG_FILE_POLL_WAIT_SECONDS = flags.DEFINE_integer(
     "model_config_file_poll_wait_seconds", 0, "Seconds between two looks at that file; 0 reads it once."
@@ -84,8 +82,27 @@ _LOAD_RETRY_INTERVAL_MICROS = flags.DEFINE_integer(
 _ALLOW_VERSION_LABELS_FOR_UNAVAILABLE_MODELS = flags.DEFINE_boolean(
     "allow_version_labels_for_unavailable_models", False, "Let new labels name versions that are not there."
 )
-_SAVED_MODEL_TAGS = flags.DEFINE_string(
-    "saved_model_tags", "serve", "Tags of the graph to load, separated by commas."
+_SAVED_MODEL_TAGS = flags.DEFINE_string("saved_model_tags", "serve", "Tags of the graph to load, separated by commas.")
+_ENABLE_BATCHING = flags.DEFINE_boolean("enable_batching", False, "Merge requests of several callers.")
+_BATCHING_PARAMETERS_FILE = flags.DEFINE_string(
+    "batching_parameters_file", "", "Text file with BatchingParameters: how requests are merged."
+)
+_ENABLE_PER_MODEL_BATCHING_PARAMETERS = flags.DEFINE_boolean(
+    "enable_per_model_batching_parameters",
+    False,
+    "Read them from batching_params.pbtxt in each version directory instead; those without are not batched.",
+)
+_ENABLE_MODEL_WARMUP = flags.DEFINE_boolean(
+    "enable_model_warmup", True, "Replay a version's warm-up requests before it is served."
+)
+_NUM_REQUEST_ITERATIONS_FOR_WARMUP = flags.DEFINE_integer(
+    "num_request_iterations_for_warmup", 0, "How often each warm-up request is made, where above 0."
+)
+_MONITORING_CONFIG_FILE = flags.DEFINE_string(
+    "monitoring_config_file", "", "Text file with a MonitoringConfig: where Prometheus finds the metrics."
+)
+_SSL_CONFIG_FILE = flags.DEFINE_string(
+    "ssl_config_file", "", "Text file with an SSLConfig: the keys with which gRPC is served over TLS."
 )
 _ENABLE_SIGNATURE_METHOD_NAME_CHECK = flags.DEFINE_boolean(
     "enable_signature_method_name_check",
@@ -178,6 +195,8 @@ def _check_flags() -> None:
         raise UsageError("what to serve? Give --model_base_path or --model_config_file")
     if not _PORT.value and not _GRPC_SOCKET_PATH.value:
         raise UsageError("at least one of --port and --grpc_socket_path must be set")
+    if _BATCHING_PARAMETERS_FILE.value and not _ENABLE_BATCHING.value:
+        raise UsageError("--batching_parameters_file needs --enable_batching")
     if _PORT.value and _PORT.value == _REST_API_PORT.value:
         raise UsageError("--rest_api_port cannot be the same as --port")
 
@@ -208,10 +227,13 @@ def _settings() -> "ServerSettings":
     from .rest_front import RestSettings
     from .saved_model import SessionSettings
     from .server import ServerSettings
+    from .text_configs import read_metrics_path
 
     both = _TENSORFLOW_SESSION_PARALLELISM.value
     intra, inter = _TENSORFLOW_INTRA_OP_PARALLELISM.value, _TENSORFLOW_INTER_OP_PARALLELISM.value
     timeout_ms = _REST_API_TIMEOUT_IN_MS.value
+    monitoring = _MONITORING_CONFIG_FILE.value
+    batching, batching_pool = _batching()
     return ServerSettings(
         host=_HOST.value,
         grpc_port=_PORT.value,
@@ -222,11 +244,13 @@ def _settings() -> "ServerSettings":
             threads=_GRPC_MAX_THREADS.value,
             answers_as_content=_ENABLE_SERIALIZATION_AS_TENSOR_CONTENT.value,
             channel_arguments=_channel_arguments(_GRPC_CHANNEL_ARGUMENTS.value),
+            has_health_service=_ENABLE_GRPC_HEALTHCHECK_SERVICE.value,
         ),
-        has_health_service=_ENABLE_GRPC_HEALTHCHECK_SERVICE.value,
+        grpc_credentials=_credentials(),
         rest=RestSettings(
             timeout_s=timeout_ms / 1000 if timeout_ms > 0 else None,
             has_cors=_REST_API_ENABLE_CORS_SUPPORT.value,
+            metrics_path=read_metrics_path(monitoring) if monitoring else None,
         ),
         load=LoadSettings(
             session=SessionSettings(
@@ -235,6 +259,11 @@ def _settings() -> "ServerSettings":
                 inter_op_threads=inter if intra or inter else both,
             ),
             checks_method_names=_ENABLE_SIGNATURE_METHOD_NAME_CHECK.value,
+            batching=batching,
+            batching_pool=batching_pool,
+            reads_batching_files=_ENABLE_PER_MODEL_BATCHING_PARAMETERS.value,
+            warms_up=_ENABLE_MODEL_WARMUP.value,
+            warmup_iterations=max(_NUM_REQUEST_ITERATIONS_FOR_WARMUP.value, 1),
         ),
         repository=RepositorySettings(
             poll_wait_s=_FILE_SYSTEM_POLL_WAIT_SECONDS.value,
@@ -246,6 +275,28 @@ def _settings() -> "ServerSettings":
         drain_timeout_s=_DRAIN_TIMEOUT_S.value,
         allows_reload_outside_roots=_ALLOW_RELOAD_OUTSIDE_ROOTS.value,
     )
+
+
+def _batching() -> "tuple[BatchingSettings | None, PoolSettings]":
+    from .batching import BatchingSettings, PoolSettings
+    from .text_configs import read_batching
+
+    if not _ENABLE_BATCHING.value:
+        return None, PoolSettings()
+    if _BATCHING_PARAMETERS_FILE.value:
+        return read_batching(_BATCHING_PARAMETERS_FILE.value)
+    return BatchingSettings(), PoolSettings(name="model_server_batch_threads")
+
+
+def _credentials() -> "ServerCredentials | None":
+    if not _SSL_CONFIG_FILE.value:
+        return None
+    import grpc
+
+    from .text_configs import read_tls
+
+    key, certificate, authority, verifies_clients = read_tls(_SSL_CONFIG_FILE.value)
+    return grpc.ssl_server_credentials([(key, certificate)], authority, verifies_clients)
 
 
 def _channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 from google.protobuf import descriptor, message_factory
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import (
     model_management_pb2,
     model_service_pb2,
@@ -14,8 +15,10 @@ from tensorflow_serving.apis import (
     prediction_service_pb2,
 )
 
+from .calls import Call
 from .errors import Code, RequestError
 from .inference import Inputs, read_input
+from .metrics import Metrics, Stopwatch
 from .service import PredictionService, missing_spec
 from .tensors import write_tensor
 
@@ -24,8 +27,10 @@ _NO_DEADLINE_S = 10 * 365 * 86400.0
 """A call without a deadline has one in the far future."""
 _MAX_DETAILS = 1024
 
-Method = Callable[[Any, float | None], Any]
-"""Answers a request message, given the seconds that are left for it; raises RequestError."""
+Method = Callable[[Any, Call], Any]
+"""Answers a request message; raises RequestError."""
+_MEASURED_METHODS = ("Predict", "Classify", "Regress")
+"""The methods whose requests TensorFlow Serving counts and times."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +41,17 @@ class GrpcSettings:
         threads: requests answered at a time.
         answers_as_content: whether tensors are answered in `tensor_content`.
         channel_arguments: for gRPC itself.
+        has_health_service: whether gRPC's own health service is there. As in TensorFlow Serving it says that
+            the server runs, and nothing of models.
     """
 
     threads: int
     answers_as_content: bool = False
     channel_arguments: Sequence[tuple[str, int | str]] = ()
+    has_health_service: bool = False
 
 
-def create_server(service: PredictionService, settings: GrpcSettings) -> grpc.Server:
+def create_server(service: PredictionService, settings: GrpcSettings, metrics: Metrics) -> grpc.Server:
     """Returns a gRPC server, without addresses yet."""
     options: list[tuple[str, int | str]] = [
         ("grpc.max_receive_message_length", -1),
@@ -59,7 +67,9 @@ def create_server(service: PredictionService, settings: GrpcSettings) -> grpc.Se
         (prediction_service_pb2, "PredictionService", front.prediction_methods()),
         (model_service_pb2, "ModelService", front.model_methods()),
     ):
-        server.add_generic_rpc_handlers((_handlers(file.DESCRIPTOR.services_by_name[name], methods),))
+        server.add_generic_rpc_handlers((_handlers(file.DESCRIPTOR.services_by_name[name], methods, metrics),))
+    if settings.has_health_service:
+        health_pb2_grpc.add_HealthServicer_to_server(_health(), server)
     server.add_generic_rpc_handlers((_UnknownMethods(),))
     return server
 
@@ -86,47 +96,70 @@ class _GrpcFront:
             "HandleReloadConfigRequest": self._reload,
         }
 
-    def _predict(
-        self, request: predict_pb2.PredictRequest, timeout_s: float | None
-    ) -> predict_pb2.PredictResponse:
+    def _predict(self, request: predict_pb2.PredictRequest, call: Call) -> predict_pb2.PredictResponse:
         if not request.HasField("model_spec"):
             raise missing_spec()
         inputs = Inputs(request.inputs, lambda name: read_input(name, request.inputs[name]))
-        answer = self._service.predict(request.model_spec, inputs, request.output_filter, timeout_s)
+        answer = self._service.predict(request.model_spec, inputs, request.output_filter, call)
         response = predict_pb2.PredictResponse(model_spec=answer.model_spec)
         for name, array in answer.outputs.items():
             write_tensor(array, response.outputs[name], as_content=self._answers_as_content)
         return response
 
     def _reload(
-        self, request: model_management_pb2.ReloadConfigRequest, timeout_s: float | None
+        self, request: model_management_pb2.ReloadConfigRequest, call: Call
     ) -> model_management_pb2.ReloadConfigResponse:
-        self._service.reload(request.config, timeout_s)
+        self._service.reload(request.config, call)
         response = model_management_pb2.ReloadConfigResponse()
         response.status.SetInParent()
         return response
 
 
-def _handlers(service: descriptor.ServiceDescriptor, methods: Mapping[str, Method]) -> grpc.GenericRpcHandler:
+def _handlers(
+    service: descriptor.ServiceDescriptor, methods: Mapping[str, Method], metrics: Metrics
+) -> grpc.GenericRpcHandler:
     handlers = {}
     for method in service.methods:
+        answer = methods[method.name]
+        if method.name in _MEASURED_METHODS:
+            answer = _measured(answer, method.name, metrics)
         request_type = message_factory.GetMessageClass(method.input_type)
         response_type = message_factory.GetMessageClass(method.output_type)
         handlers[method.name] = grpc.unary_unary_rpc_method_handler(
-            _behaviour(methods[method.name]),
+            _behaviour(answer),
             request_deserializer=request_type.FromString,
             response_serializer=response_type.SerializeToString,
         )
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
 
+def _measured(method: Method, name: str, metrics: Metrics) -> Method:
+    def answer(request: Any, call: Call) -> Any:
+        answering = Stopwatch()
+        model = request.model_spec.name
+        try:
+            response = method(request, call)
+        except RequestError as error:
+            metrics.count_request(model, error.code)
+            raise
+        metrics.measure_request(model, name, "GRPC", answering.seconds)
+        metrics.count_request(model, Code.OK)
+        return response
+
+    return answer
+
+
 def _behaviour(method: Method) -> Callable[[Any, grpc.ServicerContext], Any]:
-    """Turns a method of the core into one of gRPC's, with its deadline and its errors."""
+    """Turns a method of the core into one of gRPC's, with its deadline, its cancelling and its errors."""
 
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
         left_s = context.time_remaining()
+        call = Call(left_s if left_s is not None and left_s < _NO_DEADLINE_S else None)
+        # Also called when the answer is out; there is nothing left to stop then.
+        if not context.add_callback(call.cancel):
+            call.cancel()
         try:
-            return method(request, left_s if left_s is not None and left_s < _NO_DEADLINE_S else None)
+            return method(request, call)
         except RequestError as error:
             context.abort(_STATUS_CODES[error.code], _shortened(error.message))
 
@@ -150,3 +183,22 @@ class _UnknownMethods(grpc.GenericRpcHandler):
     @staticmethod
     def _refuse(_: Any, context: grpc.ServicerContext) -> None:
         context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
+
+
+class _Health(health.HealthServicer):
+    """gRPC's health service, with the C++ server's word for services it does not know."""
+
+    def Check(  # noqa: N802
+        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
+    ) -> health_pb2.HealthCheckResponse:
+        response = super().Check(request, context)
+        if response.status == health_pb2.HealthCheckResponse.UNKNOWN:
+            context.abort(grpc.StatusCode.NOT_FOUND, "service name unknown")
+        return response
+
+
+def _health() -> _Health:
+    servicer = _Health()
+    for service in ("", "ModelService", "PredictionService"):
+        servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
+    return servicer

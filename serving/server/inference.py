@@ -5,6 +5,7 @@ The rules and texts are TensorFlow Serving's. Both fronts come here, and so does
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from google.protobuf import text_format
@@ -12,7 +13,9 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2, regression_pb2
 
+from .calls import Call
 from .errors import Code, RequestError, invalid_argument
+from .metrics import Stopwatch
 from .saved_model import Runner
 from .tensors import Array, TensorError, dtype_number, read_tensor
 
@@ -88,8 +91,8 @@ def predict(
     model: Model,
     signature_name: str,
     inputs: Mapping[str, Array],
-    output_filter: Sequence[str] = (),
-    timeout_s: float | None = None,
+    output_filter: Sequence[str],
+    call: Call,
 ) -> Prediction:
     """Runs one signature.
 
@@ -98,7 +101,7 @@ def predict(
         signature_name: empty for the default one.
         inputs: arrays by the signature's names for them; what is left out takes the signature's default.
         output_filter: the outputs to return; all where it is empty.
-        timeout_s: seconds until the run is given up.
+        call: whom it is for.
 
     Raises:
         RequestError: in TensorFlow Serving's words.
@@ -117,8 +120,16 @@ def predict(
     _check_number_of_inputs(signature, inputs)
     feeds = _feeds(signature, inputs)
     aliases = _checked_outputs(signature, output_filter)
-    fetched = model.runner.run(feeds, [signature.outputs[alias].name for alias in aliases], timeout_s)
+    fetched = _run(model, feeds, [signature.outputs[alias].name for alias in aliases], call)
     return Prediction(name, dict(zip(aliases, fetched, strict=True)))
+
+
+def _run(model: Model, feeds: Mapping[str, Array], fetches: Sequence[str], call: Call) -> list[Array]:
+    running = Stopwatch()
+    try:
+        return model.runner.run(feeds, fetches, call)
+    finally:
+        call.run_s = running.seconds
 
 
 def _check_number_of_inputs(signature: meta_graph_pb2.SignatureDef, inputs: Mapping[str, Array]) -> None:
@@ -189,7 +200,7 @@ class _Task:
 
 
 def classify(
-    model: Model, signature_name: str, examples: input_pb2.Input, timeout_s: float | None = None
+    model: Model, signature_name: str, examples: input_pb2.Input, call: Call
 ) -> classification_pb2.ClassificationResult:
     """Runs a signature on tf.Examples and returns classes with scores.
 
@@ -197,12 +208,12 @@ def classify(
         RequestError: in TensorFlow Serving's words.
     """
     task = _single_task(model, CLASSIFY_METHOD, signature_name)
-    fetched, count = _run_on_examples(model, [task], examples, timeout_s)
+    fetched, count = _run_on_examples(model, [task], examples, call)
     return _classifications(task.signature, fetched, count)
 
 
 def regress(
-    model: Model, signature_name: str, examples: input_pb2.Input, timeout_s: float | None = None
+    model: Model, signature_name: str, examples: input_pb2.Input, call: Call
 ) -> regression_pb2.RegressionResult:
     """Runs a signature on tf.Examples and returns one number for each.
 
@@ -210,7 +221,7 @@ def regress(
         RequestError: in TensorFlow Serving's words.
     """
     task = _single_task(model, REGRESS_METHOD, signature_name)
-    fetched, count = _run_on_examples(model, [task], examples, timeout_s)
+    fetched, count = _run_on_examples(model, [task], examples, call)
     return _regressions(task.signature, fetched, count)
 
 
@@ -218,7 +229,7 @@ def multi_inference(
     model: Model,
     tasks: Sequence[inference_pb2.InferenceTask],
     examples: input_pb2.Input,
-    timeout_s: float | None = None,
+    call: Call,
 ) -> list[inference_pb2.InferenceResult]:
     """Runs several classifications and regressions on the same tf.Examples in one go.
 
@@ -236,9 +247,7 @@ def multi_inference(
             raise invalid_argument("Found ModelSpec with an empty model name.")
         model_name = model_name or task.model_spec.name
         if task.model_spec.name != model_name:
-            raise invalid_argument(
-                "All ModelSpecs in a MultiInferenceRequest must access the same model name."
-            )
+            raise invalid_argument("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
         name = task.model_spec.signature_name or DEFAULT_SIGNATURE
         if name in seen:
             raise invalid_argument(f"Duplicate evaluation of signature: {name}")
@@ -248,7 +257,7 @@ def multi_inference(
         if task.method_name not in (CLASSIFY_METHOD, REGRESS_METHOD):
             raise RequestError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
         checked.append(_task(model, task.method_name, model.signatures[name]))
-    fetched, count = _run_on_examples(model, checked, examples, timeout_s)
+    fetched, count = _run_on_examples(model, checked, examples, call)
     results = []
     for one in checked:
         if one.method == CLASSIFY_METHOD:
@@ -271,9 +280,7 @@ def _task(model: Model, method: str, signature: meta_graph_pb2.SignatureDef) -> 
     is_classify = method == CLASSIFY_METHOD
     kind = "classification" if is_classify else "regression"
     if model.checks_method_names and signature.method_name != method:
-        raise invalid_argument(
-            f"Expected {kind} signature method_name to be {method}. Was: {signature.method_name}"
-        )
+        raise invalid_argument(f"Expected {kind} signature method_name to be {method}. Was: {signature.method_name}")
     if len(signature.inputs) != 1:
         raise invalid_argument("Expected one input Tensor.")
     if is_classify and len(signature.outputs) not in (1, 2):
@@ -299,22 +306,30 @@ def _described(signature: meta_graph_pb2.SignatureDef) -> str:
 
 
 def _run_on_examples(
-    model: Model, tasks: Sequence[_Task], examples: input_pb2.Input, timeout_s: float | None
+    model: Model, tasks: Sequence[_Task], examples: input_pb2.Input, call: Call
 ) -> tuple[dict[str, Array], int]:
     """Returns the fetched arrays by tensor name, and the number of examples."""
     serialized = _serialized_examples(examples)
     fetches = sorted({name for task in tasks for name in task.fetches})
-    fetched = model.runner.run({task.feed: serialized for task in tasks}, fetches, timeout_s)
+    fetched = _run(model, {task.feed: serialized for task in tasks}, fetches, call)
     return dict(zip(fetches, fetched, strict=True)), len(serialized)
+
+
+def count_examples(examples: input_pb2.Input) -> int:
+    """Returns how many tf.Examples a request has."""
+    return len(_listed(examples).examples)
+
+
+def _listed(examples: input_pb2.Input) -> Any:
+    has_context = examples.HasField("example_list_with_context")
+    return examples.example_list_with_context if has_context else examples.example_list
 
 
 def _serialized_examples(examples: input_pb2.Input) -> Array:
     context = b""
     if examples.HasField("example_list_with_context"):
         context = examples.example_list_with_context.context.SerializeToString()
-        listed = examples.example_list_with_context.examples
-    else:
-        listed = examples.example_list.examples
+    listed = _listed(examples).examples
     if not listed:
         raise invalid_argument("Input is empty.")
     array = np.empty(len(listed), object)
@@ -326,14 +341,11 @@ def _serialized_examples(examples: input_pb2.Input) -> Array:
 def _checked_table(table: Array, kind: str, dtype: int, count: int) -> None:
     """Checks an output of classification: [examples, classes] of the right type."""
     if table.ndim != 2:
-        raise invalid_argument(
-            f"Expected Tensor shape: [batch_size num_classes] but got {_shape_text(table)}"
-        )
+        raise invalid_argument(f"Expected Tensor shape: [batch_size num_classes] but got {_shape_text(table)}")
     number = dtype_number(table)
     if number != dtype:
         raise invalid_argument(
-            f"Expected {kind} Tensor of {types_pb2.DataType.Name(dtype)}. "
-            f"Got: {types_pb2.DataType.Name(number)}"
+            f"Expected {kind} Tensor of {types_pb2.DataType.Name(dtype)}. Got: {types_pb2.DataType.Name(number)}"
         )
     if len(table) != count:
         raise invalid_argument(f"Expected {kind} output batch size of {count}. Got: {len(table)}")
@@ -350,8 +362,7 @@ def _classifications(
         _checked_table(scores, _SCORES, types_pb2.DT_FLOAT, count)
     if classes is not None and scores is not None and classes.shape[1] != scores.shape[1]:
         raise invalid_argument(
-            "Tensors class and score should match in dim_size(1). "
-            f"Got {classes.shape[1]} vs. {scores.shape[1]}"
+            f"Tensors class and score should match in dim_size(1). Got {classes.shape[1]} vs. {scores.shape[1]}"
         )
     table = classes if classes is not None else scores
     width = table.shape[1] if table is not None else 0
@@ -375,8 +386,7 @@ def _regressions(
     values = fetched[signature.outputs[_OUTPUTS].name]
     if not (values.ndim == 1 or (values.ndim == 2 and values.shape[1] == 1)):
         raise invalid_argument(
-            "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got "
-            f"{_shape_text(values)}"
+            f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {_shape_text(values)}"
         )
     if len(values) != count:
         raise invalid_argument(f"Input batch size did not match output batch size: {count} vs. {len(values)}")

@@ -67,9 +67,7 @@ def _rows(outputs: Mapping[str, Array]) -> bytes:
         if array.ndim == 0:
             raise invalid_argument(f"Tensor name: {name} has no shape information ")
         if count not in (-1, len(array)):
-            raise invalid_argument(
-                f"Tensor name: {name} has inconsistent batch size: {len(array)} expecting: {count}"
-            )
+            raise invalid_argument(f"Tensor name: {name} has inconsistent batch size: {len(array)} expecting: {count}")
         count = len(array)
     if len(outputs) == 1:
         ((name, array),) = outputs.items()

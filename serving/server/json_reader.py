@@ -211,9 +211,7 @@ class _Parser:
             if not self._digits():
                 raise self._error("Miss exponent in number.")
             # An exponent is too large by itself, even where the number before it is 0.
-            if not exponent_is_negative and int(self._text[exponent_at : self._at]) > self._largest_exponent(
-                start
-            ):
+            if not exponent_is_negative and int(self._text[exponent_at : self._at]) > self._largest_exponent(start):
                 raise self._error("Number too big to be stored in double.", start)
         text = self._text[start : self._at]
         if is_integer and len(text) <= len(str(_LARGEST_UNSIGNED)) + 1:

@@ -141,9 +141,7 @@ def _format_error(value: JsonValue, complaint: str) -> RequestError:
 def _signature_name(document: dict[str, JsonValue]) -> str:
     name = document.get(_SIGNATURE_NAME, "")
     if not isinstance(name, str):
-        raise _format_error(
-            document, f"not formatted correctly. '{_SIGNATURE_NAME}' key must be a string value."
-        )
+        raise _format_error(document, f"not formatted correctly. '{_SIGNATURE_NAME}' key must be a string value.")
     return name
 
 
@@ -174,9 +172,7 @@ def _read_predict(
     raise invalid_argument(f"Missing '{_INPUTS}' or '{_INSTANCES}' key")
 
 
-def _from_columns(
-    value: JsonValue, types: Mapping[str, int], arrays: "_FastArrays | _ExactArrays"
-) -> dict[str, Array]:
+def _from_columns(value: JsonValue, types: Mapping[str, int], arrays: "_FastArrays | _ExactArrays") -> dict[str, Array]:
     if not isinstance(value, dict) or _is_base64(value):
         if len(types) > 1:
             raise invalid_argument(
@@ -241,8 +237,7 @@ class _FastArrays:
             if not isinstance(instance, dict) or instance.keys() != types.keys():
                 raise _UnsureError
         return {
-            name: self.from_value([instance[name] for instance in instances], dtype)
-            for name, dtype in types.items()
+            name: self.from_value([instance[name] for instance in instances], dtype) for name, dtype in types.items()
         }
 
     def _strings(self, value: JsonValue) -> Array:
@@ -296,9 +291,7 @@ class _ExactArrays:
             name = min(types)
             for index, instance in enumerate(instances):
                 if _is_record(instance):
-                    raise invalid_argument(
-                        f"Expecting value/list but got object at item {index} of input list"
-                    )
+                    raise invalid_argument(f"Expecting value/list but got object at item {index} of input list")
                 try:
                     rows.add(name, instance)
                 except RequestError as error:
@@ -347,9 +340,7 @@ class _Rows:
         elif self._sizes[name] != size:
             raise invalid_argument(f"Expecting tensor size: {self._sizes[name]} but got: {size}")
         elif self._shapes[name] != shape:
-            raise invalid_argument(
-                f"Expecting shape {_shape_text(self._shapes[name])} but got: {_shape_text(shape)}"
-            )
+            raise invalid_argument(f"Expecting shape {_shape_text(self._shapes[name])} but got: {_shape_text(shape)}")
 
     def arrays(self, count: int) -> dict[str, Array]:
         return {
@@ -392,8 +383,7 @@ def _collect(value: JsonValue, shape: list[int], dtype: int, values: list[Any]) 
             raise invalid_argument(f"Encountered list at unexpected level: {level} expected < {rank}")
         if len(item) != shape[level]:
             raise invalid_argument(
-                f"Encountered list at unexpected size: {len(item)} at level: {level} "
-                f"expected size: {shape[level]}"
+                f"Encountered list at unexpected size: {len(item)} at level: {level} expected size: {shape[level]}"
             )
         pending.extend((element, level + 1) for element in reversed(item))
 
@@ -439,11 +429,7 @@ def _array(values: list[Any], dtype: int, shape: list[int]) -> Array:
         wide = np.uint64 if dtype == types_pb2.DT_UINT64 else np.int64
         return np.array(values, wide).astype(numpy_dtype(dtype)).reshape(shape)
     with np.errstate(over="ignore"):
-        return (
-            np.array(values, np.float64 if dtype in _FLOATS else None)
-            .astype(numpy_dtype(dtype))
-            .reshape(shape)
-        )
+        return np.array(values, np.float64 if dtype in _FLOATS else None).astype(numpy_dtype(dtype)).reshape(shape)
 
 
 _BASE64_WHITE_SPACE = re.compile(r"[ \t\n\v\f\r]+", re.ASCII)
@@ -471,9 +457,7 @@ def _read_examples(document: dict[str, JsonValue]) -> ExamplesBody:
     if has_context:
         result.example_list_with_context.context.CopyFrom(_example(document[_CONTEXT]))
     if _EXAMPLES not in document:
-        raise _format_error(
-            document, f"When method is classify, key '{_EXAMPLES}' is expected and was not found"
-        )
+        raise _format_error(document, f"When method is classify, key '{_EXAMPLES}' is expected and was not found")
     listed = document[_EXAMPLES]
     if not isinstance(listed, list):
         raise _format_error(document, f"Expecting '{_EXAMPLES}' value to be an list/array")

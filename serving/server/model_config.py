@@ -56,8 +56,7 @@ def read_models(
     for config in config_list.config:
         if not os.path.isabs(config.base_path):
             raise invalid_argument(
-                f"Expected model {config.name} to have an absolute path or URI; "
-                f"got base_path()={config.base_path}"
+                f"Expected model {config.name} to have an absolute path or URI; got base_path()={config.base_path}"
             )
     platforms = [_platform(config) for config in config_list.config]
     for config, platform in zip(config_list.config, platforms, strict=True):

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 
+from .calls import Call
 from .errors import Code, RequestError, deadline_exceeded, invalid_argument, not_found
 from .inference import Model
 from .versions import VersionPolicy, find_versions
@@ -297,7 +298,7 @@ class ModelRepository:
     def reload(
         self,
         models: Sequence[ModelSettings],
-        timeout_s: float | None = None,
+        call: Call,
         *,
         waits_for_paths: bool = False,
         check: Callable[[], None] = lambda: None,
@@ -306,7 +307,7 @@ class ModelRepository:
 
         Args:
             models: the whole of it; models left out are unloaded.
-            timeout_s: how long to wait at most.
+            call: whom it is for; nothing is waited for longer than by that one.
             waits_for_paths: a new model's base path may appear later; nothing is waited for then.
             check: further objections, raised before anything is changed.
 
@@ -314,8 +315,9 @@ class ModelRepository:
             RequestError: the configuration is refused, and nothing was changed; or UNKNOWN: it holds, but
                 some new models did not load.
         """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        if not self._reloading.acquire(timeout=-1 if timeout_s is None else max(timeout_s, 0)):
+        call.check()
+        left_s = call.left_s
+        if not self._reloading.acquire(timeout=-1 if left_s is None else max(left_s, 0)):
             raise deadline_exceeded()
         try:
             labels = self._checked_labels(models)
@@ -330,7 +332,7 @@ class ModelRepository:
         finally:
             self._reloading.release()
         if not waits_for_paths:
-            self._wait_for_new([model.name for model in new], deadline)
+            self._wait_for_new([model.name for model in new], call)
 
     def _is_configured(self, name: str) -> bool:
         model = self._models.get(name)
@@ -379,16 +381,16 @@ class ModelRepository:
         if self._settings.poll_wait_s >= 0:
             self._look_at_disk()
 
-    def _wait_for_new(self, names: Sequence[str], deadline: float | None) -> None:
+    def _wait_for_new(self, names: Sequence[str], call: Call) -> None:
         with self._changed:
             while True:
                 pending = [name for name in names if not self._is_decided(name)]
                 if not pending:
                     break
-                left = None if deadline is None else deadline - time.monotonic()
-                if self._stopping or (left is not None and left <= 0):
-                    raise deadline_exceeded()
-                self._changed.wait(left)
+                call.check()
+                if self._stopping:
+                    raise RequestError(Code.UNAVAILABLE, "the server is about to end")
+                self._changed.wait(0.1)
             failed = [self._models[name] for name in names if not self._models[name].available(None)]
             if not failed:
                 return
@@ -397,9 +399,7 @@ class ModelRepository:
                 last = max(model.versions.values(), key=lambda version: version.number)
                 because = f" due to error: {last.error}" if last.error else ""
                 causes.append(f"{{{last}{because}}}, ")
-        raise RequestError(
-            Code.UNKNOWN, f"{len(causes)} model(s) did not become available: {{{''.join(causes)}}}"
-        )
+        raise RequestError(Code.UNKNOWN, f"{len(causes)} model(s) did not become available: {{{''.join(causes)}}}")
 
     def _is_decided(self, name: str) -> bool:
         model = self._models[name]

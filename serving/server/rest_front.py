@@ -16,8 +16,10 @@ from tensorflow_serving.apis import (
 )
 
 from . import json_answers, json_requests
+from .calls import Call
 from .errors import Code, RequestError, invalid_argument
-from .http import Request, Response, error_page
+from .http_server import Request, Response, error_page
+from .metrics import Metrics, Stopwatch
 from .service import SIGNATURE_DEF, PredictionService
 
 _HTTP_STATUS = {
@@ -77,18 +79,21 @@ class RestSettings:
         timeout_s: seconds that a model may take; None is no limit.
         has_cors: whether pages of other origins may read the answers.
         checks_host: whether a Host header must name this machine.
+        metrics_path: where the metrics are; None is nowhere.
     """
 
     timeout_s: float | None = 30
     has_cors: bool = False
     checks_host: bool = False
+    metrics_path: str | None = None
 
 
 class RestFront:
     """Answers HTTP requests. The instance is the handler of an `HttpServer`."""
 
-    def __init__(self, service: PredictionService, settings: RestSettings) -> None:
+    def __init__(self, service: PredictionService, settings: RestSettings, metrics: Metrics) -> None:
         self._service = service
+        self._metrics = metrics
         self._settings = settings
 
     def __call__(self, request: Request) -> Response:
@@ -104,67 +109,75 @@ class RestFront:
         target = _TARGET.fullmatch(request.target)
         if target is None:
             return error_page(http.HTTPStatus.BAD_REQUEST)
-        path = (target["path"] or "/") + target["rest"]
-        if not _API.fullmatch(path):
+        path, rest = target["path"] or "/", target["rest"]
+        if path == self._settings.metrics_path:
+            return self._answer_metrics(path, rest)
+        if not _API.fullmatch(path + rest):
             return error_page(http.HTTPStatus.NOT_FOUND)
-        return self._answer_api(request, path)
+        return self._answer_api(request, path + rest)
+
+    def _answer_metrics(self, path: str, rest: str) -> Response:
+        text = {"Content-Type": "text/plain"}
+        if rest:
+            return Response(400, text, f"Unexpected path: {path}{rest}. Should be {path}".encode())
+        return Response(200, text, self._metrics.page())
 
     def _answer_api(self, request: Request, path: str) -> Response:
-        extra = _CORS if self._settings.has_cors else {}
-        if request.method == "OPTIONS":
-            has_origin = re.search("https?://", request.headers.get("origin", ""))
-            return Response(200 if has_origin else 400, extra)
+        answering = Stopwatch()
+        asked = _Asked()
+        headers = _CORS if self._settings.has_cors else {}
+        code, body = Code.OK, b""
         try:
-            status, body = 200, self._answer_model(request, path)
-        except _SilentError:
-            status, body = 400, b""
+            if request.method == "OPTIONS":
+                if not re.search("https?://", request.headers.get("origin", "")):
+                    raise _SilentError(Code.FAILED_PRECONDITION)
+            else:
+                headers = {**_JSON, **headers}
+                body = self._answer_model(request, path, asked)
+        except _SilentError as error:
+            code = error.code
         except RequestError as error:
-            status, body = _HTTP_STATUS[error.code], json_answers.write_error(error)
-        return Response(status, {**_JSON, **extra}, body)
+            code, body = error.code, json_answers.write_error(error)
+        if code is Code.OK:
+            self._metrics.measure_request(asked.model, asked.verb, "REST", answering.seconds)
+        self._metrics.count_request(asked.model, code)
+        return Response(_HTTP_STATUS[code], headers, body)
 
-    def _answer_model(self, request: Request, path: str) -> bytes:
-        malformed = invalid_argument(f"Malformed request: {request.method} {path}")
-        if request.method == "POST":
-            match = _VERB.fullmatch(path)
-            if match is None:
-                raise malformed
-            spec = _model_spec(match)
-            body = _body(request)
-            # The path is matched in any case, but a verb is in lower case.
-            if match["verb"] == "predict":
-                return self._predict(spec, body)
-            if match["verb"] == "classify":
-                return self._classify(spec, body)
-            if match["verb"] == "regress":
-                return self._regress(spec, body)
-        elif request.method == "GET":
-            match = _STATUS.fullmatch(path)
-            if match is None:
-                raise malformed
-            spec = _model_spec(match)
+    def _answer_model(self, request: Request, path: str, asked: "_Asked") -> bytes:
+        match = _PATHS[request.method].fullmatch(path) if request.method in _PATHS else None
+        if match is None:
+            raise _malformed(request, path)
+        asked.model = _unescaped(match["name"] or "")
+        spec = _model_spec(match)
+        if request.method == "GET":
             if not spec.name:
                 raise invalid_argument("Missing model name in request.")
             return self._metadata(spec) if match["metadata"] == "metadata" else self._status(spec)
-        raise malformed
+        asked.verb = match["verb"]
+        verbs = {"predict": self._predict, "classify": self._classify, "regress": self._regress}
+        # The path is matched in any case, but a verb is in lower case.
+        if asked.verb not in verbs:
+            raise _malformed(request, path)
+        return verbs[asked.verb](spec, _body(request))
 
     def _predict(self, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
         parsed = json_requests.read_predict(body, lambda name: self._service.inputs_of(spec, name))
         spec.signature_name = parsed.signature_name
-        answer = self._service.predict(spec, parsed.inputs, (), self._settings.timeout_s)
+        answer = self._service.predict(spec, parsed.inputs, (), Call(self._settings.timeout_s))
         return json_answers.write_outputs(answer.outputs, parsed.layout)
 
     def _classify(self, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
         parsed = json_requests.read_examples(body)
         spec.signature_name = parsed.signature_name
         request = classification_pb2.ClassificationRequest(model_spec=spec, input=parsed.examples)
-        response = self._service.classify(request, self._settings.timeout_s)
+        response = self._service.classify(request, Call(self._settings.timeout_s))
         return json_answers.write_classifications(response.result)
 
     def _regress(self, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
         parsed = json_requests.read_examples(body)
         spec.signature_name = parsed.signature_name
         request = regression_pb2.RegressionRequest(model_spec=spec, input=parsed.examples)
-        response = self._service.regress(request, self._settings.timeout_s)
+        response = self._service.regress(request, Call(self._settings.timeout_s))
         return json_answers.write_regressions(response.result)
 
     def _status(self, spec: model_pb2.ModelSpec) -> bytes:
@@ -172,14 +185,31 @@ class RestFront:
         return json_answers.write_status(self._service.status(request))
 
     def _metadata(self, spec: model_pb2.ModelSpec) -> bytes:
-        request = get_model_metadata_pb2.GetModelMetadataRequest(
-            model_spec=spec, metadata_field=[SIGNATURE_DEF]
-        )
+        request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=[SIGNATURE_DEF])
         return json_answers.write_metadata(self._service.metadata(request))
+
+
+_PATHS = {"POST": _VERB, "GET": _STATUS}
+
+
+@dataclasses.dataclass
+class _Asked:
+    """What a request turned out to be about, for the metrics."""
+
+    model: str = ""
+    verb: str = ""
 
 
 class _SilentError(Exception):
     """An error that TensorFlow Serving answers with an empty body."""
+
+    def __init__(self, code: Code) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def _malformed(request: Request, path: str) -> RequestError:
+    return invalid_argument(f"Malformed request: {request.method} {path}")
 
 
 def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
@@ -187,7 +217,7 @@ def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(name=_unescaped(parts["name"] or ""))
     if parts["version"]:
         if int(parts["version"]) > _MAX_VERSION:
-            raise _SilentError
+            raise _SilentError(Code.INVALID_ARGUMENT)
         spec.version.value = int(parts["version"])
     if parts["label"]:
         spec.version_label = _unescaped(parts["label"])

@@ -10,13 +10,16 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import tensorflow as tf
 from google.protobuf import message
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
 from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.saved_model import loader_impl
 
+from .calls import Call, cancelled
 from .errors import Code, RequestError, deadline_exceeded
+from .interruption import Interrupter
 from .tensors import Array
 
 _INIT_OP = "__saved_model_init_op"
@@ -32,31 +35,31 @@ class SessionSettings:
         tags: which of a SavedModel's graphs is loaded.
         intra_op_threads: threads for one operation; 0 lets TensorFlow choose.
         inter_op_threads: operations at a time; 0 lets TensorFlow choose.
+        interruptible_runs: how many runs of a model at a time end as soon as their caller has gone.
     """
 
     tags: frozenset[str] = frozenset({"serve"})
     intra_op_threads: int = 0
     inter_op_threads: int = 0
+    interruptible_runs: int = 16
 
 
 class Runner(Protocol):
     """What runs a model's graph: the session itself, or what collects batches for it."""
 
-    def run(
-        self, feeds: Mapping[str, Array], fetches: Sequence[str], timeout_s: float | None = None
-    ) -> list[Array]:
+    def run(self, feeds: Mapping[str, Array], fetches: Sequence[str], call: Call) -> list[Array]:
         """Runs the graph once.
 
         Args:
             feeds: arrays by tensor name; strings as objects of type bytes.
             fetches: names of the tensors to compute.
-            timeout_s: seconds until the run is given up; None is no limit.
+            call: whom it is for: the run is given up when that one does.
 
         Returns:
             The fetched arrays, in order.
 
         Raises:
-            RequestError: the graph failed, or the time is over.
+            RequestError: the graph failed, the time is over, or the caller has gone.
         """
 
     def close(self) -> None:
@@ -87,11 +90,13 @@ class SavedModel:
         try:
             with self._graph.as_default():
                 tf.graph_util.import_graph_def(meta_graph.graph_def, name="")
+            self._interrupter = Interrupter(self._graph, settings.interruptible_runs)
             config = config_pb2.ConfigProto(
                 intra_op_parallelism_threads=settings.intra_op_threads,
                 inter_op_parallelism_threads=settings.inter_op_threads,
             )
             self._session = tf.compat.v1.Session(graph=self._graph, config=config)
+            self._interrupter.attach(self._session)
             try:
                 _initialise(self._session, meta_graph, path)
             except BaseException:
@@ -103,38 +108,42 @@ class SavedModel:
             # The importer's own complaints: an unknown operation, a malformed node.
             raise RequestError(Code.INVALID_ARGUMENT, str(error)) from error
 
-    def run(
-        self, feeds: Mapping[str, Array], fetches: Sequence[str], timeout_s: float | None = None
-    ) -> list[Array]:
+    def run(self, feeds: Mapping[str, Array], fetches: Sequence[str], call: Call) -> list[Array]:
         """See `Runner.run`."""
-        options = None
-        if timeout_s is not None:
-            # A session takes 0 for no limit.
-            timeout_ms = int(timeout_s * 1000)
-            if timeout_ms <= 0:
-                raise deadline_exceeded()
-            serialized = config_pb2.RunOptions(timeout_in_ms=timeout_ms).SerializeToString()
-            options = pywrap_tf_session.TF_NewBufferFromString(serialized)
+        call.check()
+        outputs = [self._output(name) for name in fetches]
+        inputs = {self._output(name): array for name, array in feeds.items()}
+        targets = self._interrupter.targets(fetches)
+        slot = self._interrupter.take_slot() if targets is not None else None
+        if slot is None or targets is None:
+            return self._run(inputs, outputs, [], call)
+        inputs[self._interrupter.feed] = np.array(slot, np.int32)
+        with self._interrupter.watching(call, slot) as watch:
+            try:
+                return self._run(inputs, outputs, targets, call)
+            except RequestError:
+                if watch.was_interrupted:
+                    raise cancelled() from None
+                raise
+
+    def _run(self, inputs: dict[Any, Any], outputs: list[Any], targets: list[Any], call: Call) -> list[Array]:
+        options = _run_options(call)
         try:
-            return pywrap_tf_session.TF_SessionRun_wrapper(
-                self._session._session,
-                options,
-                {self._output(name): array for name, array in feeds.items()},
-                [self._output(name) for name in fetches],
-                [],
-                None,
+            fetched = pywrap_tf_session.TF_SessionRun_wrapper(
+                self._session._session, options, inputs, outputs, targets, None
             )
         except tf.errors.OpError as error:
             raise _request_error(error) from error
         finally:
             if options is not None:
                 pywrap_tf_session.TF_DeleteBuffer(options)
+        return [value if isinstance(value, np.ndarray) else _scalar(value) for value in fetched]
 
     def close(self) -> None:
         """See `Runner.close`."""
         self._session.close()
         self._outputs.clear()
-        del self._session, self._graph
+        del self._session, self._graph, self._interrupter
 
     def _output(self, tensor_name: str) -> Any:
         output = self._outputs.get(tensor_name)
@@ -149,6 +158,26 @@ class SavedModel:
                 ) from error
             self._outputs[tensor_name] = output
         return output
+
+
+def _scalar(value: Any) -> Array:
+    """Returns a fetched scalar, which comes without its array, as an array; a string as an object."""
+    array = np.empty((), object if isinstance(value, bytes) else value.dtype)
+    array[()] = value
+    return array
+
+
+def _run_options(call: Call) -> Any:
+    """Returns a call's time limit as the session takes it; None for none."""
+    left_s = call.left_s
+    if left_s is None:
+        return None
+    timeout_ms = int(left_s * 1000)
+    if timeout_ms <= 0:
+        # A session takes 0 for no limit.
+        raise deadline_exceeded()
+    serialized = config_pb2.RunOptions(timeout_in_ms=timeout_ms).SerializeToString()
+    return pywrap_tf_session.TF_NewBufferFromString(serialized)
 
 
 def _request_error(error: tf.errors.OpError) -> RequestError:

@@ -10,9 +10,10 @@ from typing import Self
 
 from grpc import Server, ServerCredentials
 
-from . import grpc_front, http
+from . import grpc_front, http_server
 from .errors import Code, ConfigError, RequestError, StartError
 from .loading import LoadSettings, ModelLoader
+from .metrics import Metrics
 from .repository import ModelRepository, ModelSettings, RepositorySettings
 from .rest_front import RestFront, RestSettings
 from .service import PredictionService
@@ -40,7 +41,6 @@ class ServerSettings:
         rest_threads: REST requests answered at a time.
         grpc: of the gRPC side.
         grpc_credentials: for TLS; None is plain text.
-        has_health_service: whether gRPC's own health service is there.
         rest: of the REST side; `checks_host` is set by the address.
         limits: what HTTP clients may ask for.
         load: how models are loaded.
@@ -54,13 +54,10 @@ class ServerSettings:
     rest_port: int = 0
     grpc_socket_path: str = ""
     rest_threads: int = THREADS
-    grpc: grpc_front.GrpcSettings = dataclasses.field(
-        default_factory=lambda: grpc_front.GrpcSettings(THREADS)
-    )
+    grpc: grpc_front.GrpcSettings = dataclasses.field(default_factory=lambda: grpc_front.GrpcSettings(THREADS))
     grpc_credentials: ServerCredentials | None = None
-    has_health_service: bool = False
     rest: RestSettings = dataclasses.field(default_factory=RestSettings)
-    limits: http.Limits = dataclasses.field(default_factory=http.Limits)
+    limits: http_server.Limits = dataclasses.field(default_factory=http_server.Limits)
     load: LoadSettings = dataclasses.field(default_factory=LoadSettings)
     repository: RepositorySettings = dataclasses.field(default_factory=RepositorySettings)
     drain_timeout_s: float = 10
@@ -74,9 +71,11 @@ class ModelServer:
         self._models = tuple(models)
         self._settings = settings
         self._roots = tuple(_with_parent(model.base_path) for model in models)
-        self._repository = ModelRepository(ModelLoader(settings.load), settings.repository)
-        self._service = PredictionService(self._repository, self._check_reload)
-        self._http: http.HttpServer | None = None
+        self._metrics = Metrics()
+        self._loader = ModelLoader(settings.load, self._metrics)
+        self._repository = ModelRepository(self._loader, settings.repository)
+        self._service = PredictionService(self._repository, self._metrics, self._check_reload)
+        self._http: http_server.HttpServer | None = None
         self._grpc: Server | None = None
         self.grpc_port = 0
         self.rest_port = 0
@@ -114,7 +113,7 @@ class ModelServer:
 
     def _start_grpc(self) -> None:
         settings = self._settings
-        server = grpc_front.create_server(self._service, settings.grpc)
+        server = grpc_front.create_server(self._service, settings.grpc, self._metrics)
         if settings.grpc_port:
             address = f"{_bracketed(settings.host)}:{max(settings.grpc_port, 0)}"
             self.grpc_port = self._add_address(server, address)
@@ -142,8 +141,9 @@ class ModelServer:
         listening.listen(128)
         self.rest_port = listening.getsockname()[1]
         checks_host = settings.host in _LOOPBACK_HOSTS
-        front = RestFront(self._service, dataclasses.replace(settings.rest, checks_host=checks_host))
-        self._http = http.HttpServer(front, threads=settings.rest_threads, limits=settings.limits)
+        rest = dataclasses.replace(settings.rest, checks_host=checks_host)
+        front = RestFront(self._service, rest, self._metrics)
+        self._http = http_server.HttpServer(front, threads=settings.rest_threads, limits=settings.limits)
         self._http.start(listening)
         logger.info("Exporting HTTP/REST API at:%s:%d ...", settings.host, self.rest_port)
 
@@ -161,6 +161,7 @@ class ModelServer:
         if ended is not None:
             ended.wait(timeout_s + 1)
         self._repository.stop()
+        self._loader.stop()
 
     def _check_reload(self, models: Sequence[ModelSettings]) -> None:
         if self._settings.allows_reload_outside_roots:
@@ -224,9 +225,7 @@ class EmbeddedServer:
             settings: anything else; ports of 0 in it are taken for free ones.
         """
         self._model = _single_model(os.path.abspath(os.fspath(base_path)), model_name)
-        chosen = settings or ServerSettings(
-            repository=RepositorySettings(max_load_retries=0), drain_timeout_s=2
-        )
+        chosen = settings or ServerSettings(repository=RepositorySettings(max_load_retries=0), drain_timeout_s=2)
         self._settings = dataclasses.replace(
             chosen,
             grpc_port=chosen.grpc_port if settings and chosen.grpc_port else ANY_PORT,
@@ -265,8 +264,7 @@ class EmbeddedServer:
             raise StartError(f"base path {self._model.base_path} is no directory")
         if not self._model.find_wanted():
             raise StartError(
-                f"no version found under {self._model.base_path}; a version is a directory with a number for "
-                "its name"
+                f"no version found under {self._model.base_path}; a version is a directory with a number for its name"
             )
         server = ModelServer([self._model], self._settings)
         try:

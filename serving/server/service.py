@@ -17,7 +17,9 @@ from tensorflow_serving.apis import (
 from tensorflow_serving.config import model_server_config_pb2
 
 from . import inference
+from .calls import Call
 from .errors import Code, RequestError, invalid_argument
+from .metrics import Metrics
 from .model_config import read_models
 from .repository import Loaded, ModelRepository, ModelSettings
 from .tensors import Array
@@ -43,29 +45,33 @@ class PredictionService:
     """Answers requests with the models of a repository. All methods raise RequestError."""
 
     def __init__(
-        self, repository: ModelRepository, check_reload: Callable[[Sequence[ModelSettings]], None]
+        self,
+        repository: ModelRepository,
+        metrics: Metrics,
+        check_reload: Callable[[Sequence[ModelSettings]], None],
     ) -> None:
         """Serves a repository.
 
         Args:
             repository: where the models are.
+            metrics: hears how long the graphs run.
             check_reload: raises RequestError for models that a caller may not load.
         """
         self._repository = repository
+        self._metrics = metrics
         self._check_reload = check_reload
 
     def predict(
         self,
         spec: model_pb2.ModelSpec,
         inputs: Mapping[str, Array],
-        output_filter: Sequence[str] = (),
-        timeout_s: float | None = None,
+        output_filter: Sequence[str],
+        call: Call,
     ) -> Answer:
         """Runs one signature; see `inference.predict`."""
         with self._acquire(spec) as loaded:
-            prediction = inference.predict(
-                loaded.model, spec.signature_name, inputs, output_filter, timeout_s
-            )
+            prediction = inference.predict(loaded.model, spec.signature_name, inputs, output_filter, call)
+        self._metrics.measure_run(loaded.name, "Predict", call.run_s)
         return Answer(_resolved(loaded, prediction.signature), prediction.outputs)
 
     def inputs_of(self, spec: model_pb2.ModelSpec, signature_name: str) -> dict[str, int]:
@@ -78,40 +84,37 @@ class PredictionService:
             return {alias: info.dtype for alias, info in signature.inputs.items()}
 
     def classify(
-        self, request: classification_pb2.ClassificationRequest, timeout_s: float | None = None
+        self, request: classification_pb2.ClassificationRequest, call: Call
     ) -> classification_pb2.ClassificationResponse:
         """Runs a signature on examples and returns classes."""
         _check_has_spec(request)
         spec = request.model_spec
         with self._acquire(spec) as loaded:
-            result = inference.classify(loaded.model, spec.signature_name, request.input, timeout_s)
+            result = inference.classify(loaded.model, spec.signature_name, request.input, call)
+        self._metrics.measure_run(loaded.name, "Classify", call.run_s)
         return classification_pb2.ClassificationResponse(
             model_spec=_resolved(loaded, spec.signature_name), result=result
         )
 
-    def regress(
-        self, request: regression_pb2.RegressionRequest, timeout_s: float | None = None
-    ) -> regression_pb2.RegressionResponse:
+    def regress(self, request: regression_pb2.RegressionRequest, call: Call) -> regression_pb2.RegressionResponse:
         """Runs a signature on examples and returns numbers."""
         _check_has_spec(request)
         spec = request.model_spec
         with self._acquire(spec) as loaded:
-            result = inference.regress(loaded.model, spec.signature_name, request.input, timeout_s)
-        return regression_pb2.RegressionResponse(
-            model_spec=_resolved(loaded, spec.signature_name), result=result
-        )
+            result = inference.regress(loaded.model, spec.signature_name, request.input, call)
+        self._metrics.measure_run(loaded.name, "Regress", call.run_s)
+        return regression_pb2.RegressionResponse(model_spec=_resolved(loaded, spec.signature_name), result=result)
 
     def multi_inference(
-        self, request: inference_pb2.MultiInferenceRequest, timeout_s: float | None = None
+        self, request: inference_pb2.MultiInferenceRequest, call: Call
     ) -> inference_pb2.MultiInferenceResponse:
         """Runs several signatures of one model on the same examples; the first task chooses the version."""
         spec = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
         with self._acquire(spec) as loaded:
-            results = inference.multi_inference(loaded.model, request.tasks, request.input, timeout_s)
+            results = inference.multi_inference(loaded.model, request.tasks, request.input, call)
+        self._metrics.count_examples(loaded.name, inference.count_examples(request.input))
         for task, result in zip(request.tasks, results, strict=True):
-            result.model_spec.CopyFrom(
-                _resolved(loaded, task.model_spec.signature_name, task.model_spec.name)
-            )
+            result.model_spec.CopyFrom(_resolved(loaded, task.model_spec.signature_name, task.model_spec.name))
         return inference_pb2.MultiInferenceResponse(results=results)
 
     def metadata(
@@ -148,9 +151,7 @@ class PredictionService:
                 entry.status.error_message = status.error.message
         return response
 
-    def reload(
-        self, config: model_server_config_pb2.ModelServerConfig, timeout_s: float | None = None
-    ) -> None:
+    def reload(self, config: model_server_config_pb2.ModelServerConfig, call: Call) -> None:
         """Changes to another configuration and waits until its new models are loaded."""
         if config.WhichOneof("config") != "model_config_list":
             raise invalid_argument(
@@ -158,7 +159,7 @@ class PredictionService:
                 "currently supported"
             )
         models = read_models(config.model_config_list)
-        self._repository.reload(models, timeout_s, check=lambda: self._check_reload(models))
+        self._repository.reload(models, call, check=lambda: self._check_reload(models))
 
     def _acquire(self, spec: model_pb2.ModelSpec):  # type: ignore[no-untyped-def]
         if not spec.name:

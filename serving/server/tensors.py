@@ -16,7 +16,8 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 
 Array = npt.NDArray[Any]
 
-_MAX_RANK = 254
+_MAX_RANK = 64
+"""As many axes as a NumPy array can have; TensorFlow's tensors can have 254."""
 _MAX_TENSOR_BYTES = 2**31 - 1
 """As large as a message can be. A larger tensor can only be asked for by repeating a last value."""
 _SMALL = 64
@@ -152,14 +153,11 @@ def _read_content(content: bytes, kind: _Kind, count: int) -> Array:
 def _read_field(proto: tensor_pb2.TensorProto, kind: _Kind, count: int) -> Array:
     field = getattr(proto, kind.field)
     if len(field) <= _SMALL:
-        wide: Array = (
-            np.array(field, kind.stored) if kind.stored else np.array(field, object).astype(np.int64)
-        )
-        if kind.field == "uint64_val":
-            wide = np.array(field, np.uint64)
+        integers = np.uint64 if kind.field == "uint64_val" else np.int64
+        wide: Array = np.array(field, integers if kind.stored is None else kind.stored)
     else:
         packed = _packed_field(proto.SerializeToString(), _FIELD_NUMBERS[kind.field])
-        wide = np.frombuffer(packed, kind.stored) if kind.stored else _decode_varints(packed)
+        wide = _decode_varints(packed) if kind.stored is None else np.frombuffer(packed, kind.stored)
     # Narrower integers wrap around, as a C++ conversion does.
     values = wide.astype(kind.carrier, copy=False)
     if kind.carrier != kind.dtype:
@@ -176,9 +174,7 @@ def _read_field(proto: tensor_pb2.TensorProto, kind: _Kind, count: int) -> Array
 def _read_strings(proto: tensor_pb2.TensorProto, count: int) -> Array:
     if count * np.dtype(object).itemsize > _MAX_TENSOR_BYTES:
         raise TensorError(f"{count} strings are more than a message can hold")
-    strings = list(
-        _decode_string_list(proto.tensor_content, count) if proto.tensor_content else proto.string_val
-    )
+    strings = list(_decode_string_list(proto.tensor_content, count) if proto.tensor_content else proto.string_val)
     array = np.empty(count, object)
     if strings:
         array[: len(strings)] = strings[:count]
@@ -198,6 +194,8 @@ def write_tensor(array: Array, proto: tensor_pb2.TensorProto, *, as_content: boo
     """
     number = dtype_number(array)
     proto.dtype = number
+    # Present even where it is empty: a scalar.
+    proto.tensor_shape.SetInParent()
     dims = proto.tensor_shape.dim
     for size in array.shape:
         dims.add(size=size)
@@ -217,7 +215,7 @@ def write_tensor(array: Array, proto: tensor_pb2.TensorProto, *, as_content: boo
     if len(values) <= _SMALL:
         getattr(proto, kind.field).extend(values.tolist())
         return
-    packed = values.astype(kind.stored, copy=False).tobytes() if kind.stored else _encode_varints(values)
+    packed = _encode_varints(values) if kind.stored is None else values.astype(kind.stored, copy=False).tobytes()
     tag = _FIELD_NUMBERS[kind.field] << 3 | _LENGTH_DELIMITED
     proto.MergeFromString(b"".join((_varint(tag), _varint(len(packed)), packed)))
 
@@ -295,9 +293,7 @@ def _encode_varints(values: Array) -> bytes:
     for index in range(int(lengths.max())):
         longer = lengths > index
         part = (wide[longer] >> np.uint64(7 * index) & np.uint64(0x7F)).astype(np.uint8)
-        encoded[starts[longer] + index] = part | np.where(lengths[longer] > index + 1, 0x80, 0).astype(
-            np.uint8
-        )
+        encoded[starts[longer] + index] = part | np.where(lengths[longer] > index + 1, 0x80, 0).astype(np.uint8)
     return encoded.tobytes()
 
 
