@@ -253,7 +253,9 @@ class MaskResult:
 
     def _save_picture(self, path: Path, product: str) -> None:
         try:
-            self._picture_of(product).save(path)
+            # Of these, only WebP is lossy unless told otherwise.
+            options = {"lossless": True} if path.suffix.lower() == ".webp" else {}
+            self._picture_of(product).save(path, **options)
         except (ValueError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise

@@ -1,7 +1,7 @@
 """A small server with TensorFlow Serving's two faces, for tests of the client.
 
-The model is plain NumPy and Pillow; the messages are the official ones. `behaviours` is a list of functions that
-each take one call in place of the model: they raise `Refusal`, sleep, or return outputs that are wrong.
+The model is plain NumPy and Pillow; the messages are the official ones. `behaviours` is a list of functions
+that each take one call in place of the model: they raise `RefusedError`, sleep, or return outputs that are wrong.
 """
 
 import base64
@@ -14,7 +14,7 @@ import urllib.parse
 from collections.abc import Callable
 from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 
 import grpc
 import numpy as np
@@ -38,7 +38,7 @@ _HTTP_STATUSES = {
 }  # fmt: skip
 
 
-class Refusal(Exception):
+class RefusedError(Exception):
     """Ends a call with a gRPC code, or what TensorFlow Serving makes of it over HTTP."""
 
     def __init__(self, code: str, words: str = "refused", http_status: int | None = None):
@@ -64,7 +64,7 @@ class FakeModel:
     """Masks what is brighter than the threshold; `threshold` is the one it was "exported" with."""
 
     threshold = 0.5
-    signatures = {
+    signatures: ClassVar = {
         "mask_png": (
             {"image_bytes": (STRING, [-1])},
             {"mask_bytes": (STRING, [-1]), "error": (STRING, [-1])},
@@ -93,7 +93,7 @@ class FakeModel:
         "export_info": ({"query": (STRING, [-1])}, {"info": (STRING, [-1])}),
         "double": ({"x": (FLOAT, [-1])}, {"y": (FLOAT, [-1]), "name_bytes": (STRING, [-1])}),
     }
-    info = {"classes": ["dark", "bright"], "threshold": 0.5}
+    info: ClassVar = {"classes": ["dark", "bright"], "threshold": 0.5}
 
     def predict(self, signature: str, inputs: dict[str, Any]) -> dict[str, Any]:
         if signature == "export_info":
@@ -192,9 +192,9 @@ class FakeServing:
 
     def check_target(self, name: str, version: int | None) -> None:
         if name != "model":
-            raise Refusal("NOT_FOUND", f"Servable not found for request: Latest({name})")
+            raise RefusedError("NOT_FOUND", f"Servable not found for request: Latest({name})")
         if version not in (None, self.version):
-            raise Refusal("NOT_FOUND", f"Servable not found for request: Specific({name}, {version})")
+            raise RefusedError("NOT_FOUND", f"Servable not found for request: Specific({name}, {version})")
 
     def predict(self, signature: str, inputs: dict[str, Any]) -> dict[str, Any]:
         with self._lock:
@@ -205,7 +205,7 @@ class FakeServing:
             if outputs is not None:
                 return outputs
         if signature not in self.model.signatures:
-            raise Refusal("FAILED_PRECONDITION", f'Serving signature key "{signature}" not found.')
+            raise RefusedError("FAILED_PRECONDITION", f'Serving signature key "{signature}" not found.')
         return self.model.predict(signature, inputs)
 
 
@@ -242,11 +242,11 @@ class _GrpcFace(grpc.GenericRpcHandler):
         request_class, handle = methods[details.method]
 
         def answer(request, context):
-            headers = {key: value for key, value in context.invocation_metadata()}
+            headers = dict(context.invocation_metadata())
             self._serving.note(details.method.rpartition("/")[2], headers)
             try:
                 return handle(request)
-            except Refusal as refusal:
+            except RefusedError as refusal:
                 context.abort(getattr(grpc.StatusCode, refusal.code), refusal.words)
 
         return grpc.unary_unary_rpc_method_handler(
@@ -256,7 +256,7 @@ class _GrpcFace(grpc.GenericRpcHandler):
     def _check(self, spec):
         self._serving.check_target(spec.name, spec.version.value if spec.HasField("version") else None)
         if spec.version_label not in ("", "stable"):
-            raise Refusal("INVALID_ARGUMENT", f"Unrecognized servable version label: {spec.version_label}")
+            raise RefusedError("INVALID_ARGUMENT", f"Unrecognized servable version label: {spec.version_label}")
 
     def _predict(self, request):
         self._check(request.model_spec)
@@ -291,7 +291,7 @@ class _GrpcFace(grpc.GenericRpcHandler):
 
     def _status(self, request):
         if request.model_spec.name != "model":
-            raise Refusal("NOT_FOUND", f"Could not find any versions of model {request.model_spec.name}")
+            raise RefusedError("NOT_FOUND", f"Could not find any versions of model {request.model_spec.name}")
         response = get_model_status_pb2.GetModelStatusResponse()
         for version, state, code, words in self._serving.statuses:
             status = response.model_version_status.add(version=version, state=state)
@@ -328,7 +328,7 @@ def _rest_face(serving: FakeServing):
             headers = {key.lower(): value for key, value in self.headers.items()}
             try:
                 answer, status = self._route(body, headers), 200
-            except Refusal as refusal:
+            except RefusedError as refusal:
                 answer, status = {"error": refusal.words}, refusal.http_status
             data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             self.send_response(status)
@@ -342,7 +342,7 @@ def _rest_face(serving: FakeServing):
                 r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?(/metadata|:predict)?", self.path
             )
             if match is None:
-                raise Refusal("INVALID_ARGUMENT", f"Malformed request: {self.command} {self.path}")
+                raise RefusedError("INVALID_ARGUMENT", f"Malformed request: {self.command} {self.path}")
             name, version, label, verb = match.groups()
             name = urllib.parse.unquote(name)
             method = {None: "GetModelStatus", "/metadata": "GetModelMetadata"}.get(verb, "Predict")
@@ -351,12 +351,12 @@ def _rest_face(serving: FakeServing):
                 return self._status(name)
             serving.check_target(name, int(version) if version else None)
             if label not in (None, "stable"):
-                raise Refusal("INVALID_ARGUMENT", f"Unrecognized servable version label: {label}")
+                raise RefusedError("INVALID_ARGUMENT", f"Unrecognized servable version label: {label}")
             return self._metadata() if method == "GetModelMetadata" else self._predict(json.loads(body))
 
         def _status(self, name):
             if name != "model":
-                raise Refusal("NOT_FOUND", f"Could not find any versions of model {name}")
+                raise RefusedError("NOT_FOUND", f"Could not find any versions of model {name}")
             states = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
             return {
                 "model_version_status": [
@@ -435,6 +435,6 @@ def refuse(code: str, words: str = "refused", http_status: int | None = None):
     """A behaviour: refuses the call."""
 
     def behave(signature, inputs):
-        raise Refusal(code, words, http_status)
+        raise RefusedError(code, words, http_status)
 
     return behave

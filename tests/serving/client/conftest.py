@@ -1,0 +1,32 @@
+import pytest
+from any_client import KINDS, make_client
+from fake_serving import FakeServing
+
+
+@pytest.fixture(scope="session")
+def shared_serving():
+    with FakeServing() as serving:
+        yield serving
+
+
+@pytest.fixture
+def serving(shared_serving):
+    """A server as after its start; the process' one, as starting takes longer than most tests."""
+    shared_serving.behaviours.clear()
+    shared_serving.calls.clear()
+    shared_serving.requests.clear()
+    shared_serving.reloads.clear()
+    shared_serving.version = 7
+    shared_serving.statuses = [(7, 30, 0, "")]
+    return shared_serving
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def client(kind, serving):
+    with make_client(kind, serving, timeout=20) as client:
+        yield client

@@ -1,0 +1,220 @@
+import io
+import os
+import subprocess
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from maskport.serving.client import InvalidImageError, InvalidResponseError
+from maskport.serving.client.image_headers import read_header
+from maskport.serving.client.images import read_picture
+from maskport.serving.client.png import decode_png, encode_png, read_png_header
+from PIL import Image, ImageOps
+
+
+def _saved(picture, format, **options):
+    buffer = io.BytesIO()
+    picture.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+@given(st.data())
+def test_what_is_sent_as_png_is_read_back_by_pillow(data):
+    dtype = data.draw(st.sampled_from([np.uint8, np.uint16]))
+    channels = data.draw(st.sampled_from([(), (1,), (3,), (4,)] if dtype is np.uint8 else [(), (1,)]))
+    shape = data.draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
+    array = data.draw(hnp.arrays(dtype, (*shape, *channels)))
+    with Image.open(io.BytesIO(encode_png(array))) as picture:
+        picture.load()
+        np.testing.assert_array_equal(np.array(picture), array.squeeze(axis=2) if channels == (1,) else array)
+    np.testing.assert_array_equal(decode_png(encode_png(array)).reshape(array.shape), array)
+
+
+def test_sixteen_bit_colour_is_written_as_sixteen_bits():
+    import tensorflow as tf
+
+    array = np.arange(2 * 3 * 3, dtype=np.uint16).reshape(2, 3, 3) * 3001
+    np.testing.assert_array_equal(tf.io.decode_png(encode_png(array), dtype=tf.uint16).numpy(), array)
+
+
+def test_views_and_foreign_byte_orders_are_written_right():
+    array = np.arange(24, dtype=np.uint16).reshape(4, 6) * 999
+    for view in (array.T, array[::-1], array[:, ::2], array.astype(">u2")):
+        np.testing.assert_array_equal(decode_png(encode_png(view)), view)
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "BMP", "WEBP", "GIF"])
+@given(width=st.integers(1, 300), height=st.integers(1, 300))
+def test_the_size_in_a_header_is_pillows(format, width, height):
+    header = read_header(_saved(Image.new("RGB", (width, height)), format))
+    assert header.size == (height, width)
+    assert header.format == format.lower()
+
+
+@pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 10, "exact": True}])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_the_size_in_every_kind_of_webp_is_pillows(mode, options):
+    data = _saved(Image.new(mode, (301, 17), 77), "WEBP", **options)
+    assert read_header(data).size == (17, 301)
+
+
+@pytest.mark.parametrize("orientation", range(0, 10))
+@pytest.mark.parametrize("progressive", [False, True])
+def test_the_size_of_a_turned_jpeg_is_the_upright_ones(orientation, progressive):
+    picture = Image.new("RGB", (40, 20))
+    exif = picture.getexif()
+    exif[0x010F] = "a maker"
+    exif[0x0112] = orientation
+    data = _saved(picture, "JPEG", exif=exif, progressive=progressive)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert read_header(data).size == (upright.height, upright.width)
+
+
+def test_exif_of_the_other_byte_order_is_read_too():
+    entry = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"
+    tiff = b"MM\x00\x2a\x00\x00\x00\x08\x00\x01" + entry + b"\x00\x00\x00\x00"
+    block = b"Exif\0\0" + tiff
+    segment = b"\xff\xe1" + (len(block) + 2).to_bytes(2, "big") + block
+    data = _saved(Image.new("RGB", (40, 20)), "JPEG")
+    turned = data[:2] + segment + data[2:]
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(turned)))
+    assert read_header(turned).size == (upright.height, upright.width) == (40, 20)
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8"]))
+def test_headers_of_anything_are_read_without_fault(data, magic):
+    read_header(magic + data)
+
+
+@given(st.data())
+def test_damaged_jpegs_are_read_without_fault(data):
+    picture = Image.new("RGB", (40, 20))
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    damaged = bytearray(_saved(picture, "JPEG", exif=exif))
+    for _ in range(data.draw(st.integers(0, 5))):
+        damaged[data.draw(st.integers(3, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    read_header(bytes(damaged[: data.draw(st.integers(0, len(damaged)))]))
+
+
+def test_sources_of_every_kind_are_read(tmp_path):
+    array = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    data = _saved(Image.fromarray(array), "PNG")
+    path = tmp_path / "a.png"
+    path.write_bytes(data)
+    for source in (path, str(path), data, bytearray(data), memoryview(data), io.BytesIO(data)):
+        picture = read_picture(source)
+        assert picture.encoded() == data
+        assert picture.size == (2, 4)
+    assert read_picture(path).name == str(path)
+    with path.open("rb") as file:
+        assert read_picture(file).name == str(path)
+    with Image.open(path) as opened:
+        np.testing.assert_array_equal(decode_png(read_picture(opened).encoded()), array)
+
+
+@pytest.mark.parametrize(
+    ("mode", "wanted"),
+    [("1", "L"), ("L", "L"), ("LA", "LA"), ("P", "RGB"), ("RGB", "RGB"), ("RGBA", "RGBA"), ("CMYK", "RGB")],
+)
+def test_pillow_pictures_of_every_mode_are_sent(mode, wanted):
+    picture = Image.linear_gradient("L").resize((9, 5)).convert("RGB" if mode == "P" else "L").convert(mode)
+    sent = Image.open(io.BytesIO(read_picture(picture).encoded()))
+    assert sent.mode == wanted
+    assert sent.size == (9, 5)
+    np.testing.assert_array_equal(np.array(sent), np.array(picture.convert(wanted)))
+
+
+def test_pillow_pictures_of_sixteen_bits_keep_them():
+    array = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000
+    for picture in (Image.fromarray(array), Image.fromarray(array.astype(np.int32))):
+        np.testing.assert_array_equal(decode_png(read_picture(picture).encoded()), array)
+    with pytest.raises(InvalidImageError, match="outside 0..65535"):
+        read_picture(Image.fromarray(np.full((2, 2), 70000, np.int32)))
+
+
+def test_formats_that_servers_do_not_read_are_sent_as_png():
+    picture = Image.linear_gradient("L").resize((9, 5))
+    for format in ("GIF", "TIFF"):
+        sent = read_picture(_saved(picture, format))
+        assert sent.size == (5, 9)
+        with Image.open(io.BytesIO(sent.encoded())) as png:
+            assert png.format == "PNG"
+            np.testing.assert_array_equal(np.array(png.convert("L")), np.array(picture))
+
+
+def test_several_pictures_in_one_file_are_refused():
+    frames = [Image.new("L", (4, 4), value) for value in (0, 255)]
+    data = _saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    with pytest.raises(InvalidImageError, match="holds 2 pictures"):
+        read_picture(data)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (b"", "is empty"),
+        (np.zeros((2, 2, 5), np.uint8), "shape .* is no image; an array is uint8 or uint16"),
+        (np.zeros((2,), np.uint8), "is no image"),
+        (np.zeros((0, 2), np.uint8), "is no image"),
+        (np.zeros((2, 2), np.int64), "an array of int64 is no image"),
+        (np.zeros((2, 2), bool), "an array of bool is no image"),
+        (io.StringIO("text"), "open for reading text"),
+        (17, "int is no image; give a path"),
+    ],
+)
+def test_what_is_no_image_is_refused(source, words):
+    with pytest.raises(InvalidImageError, match=words):
+        read_picture(source)
+
+
+def test_a_missing_file_is_an_os_error():
+    with pytest.raises(FileNotFoundError):
+        read_picture("/no/such/file.png")
+
+
+def test_a_named_pipe_is_read_to_its_end(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = subprocess.Popen(["sh", "-c", f"printf abc > {pipe}"])
+    assert read_picture(pipe).encoded() == b"abc"
+    writer.wait()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels", "shape"), [(np.uint8, 3, (2, 4, 3)), (np.uint8, 1, (2, 4, 1)), (np.uint8, 4, (2, 4, 4))]
+)
+def test_files_become_the_pixels_a_model_wants(dtype, channels, shape):
+    array = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    pixels = read_picture(_saved(Image.fromarray(array), "PNG")).pixels(np.dtype(dtype), channels)
+    assert (pixels.dtype, pixels.shape) == (dtype, shape)
+
+
+def test_eight_bits_become_sixteen_at_full_scale():
+    data = _saved(Image.fromarray(np.array([[0, 255]], np.uint8)), "PNG")
+    assert read_picture(data).pixels(np.dtype(np.uint16), 1).reshape(-1).tolist() == [0, 65535]
+
+
+def test_a_file_is_not_guessed_into_floats():
+    data = _saved(Image.new("L", (2, 2)), "PNG")
+    with pytest.raises(InvalidImageError, match="decode and scale it"):
+        read_picture(data).pixels(np.dtype(np.float32), 1)
+
+
+def test_a_png_is_known_by_its_header_alone():
+    header = read_png_header(encode_png(np.zeros((3, 5, 4), np.uint16)))
+    assert (header.size, header.bits, header.channels) == ((3, 5), 16, 4)
+    for bad in (b"", b"\x89PNG\r\n\x1a\n", b"x" * 40):
+        with pytest.raises(InvalidResponseError, match="no PNG"):
+            read_png_header(bad)
+
+
+def test_a_damaged_png_is_an_invalid_response():
+    data = bytearray(encode_png(np.arange(255, dtype=np.uint8).reshape(15, 17)))
+    data[45] ^= 0xFF
+    with pytest.raises(InvalidResponseError, match="cannot be decoded"):
+        decode_png(bytes(data))
+    with pytest.raises(InvalidResponseError, match="cannot be decoded"):
+        decode_png(bytes(data[:50]))

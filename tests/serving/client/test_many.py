@@ -1,0 +1,200 @@
+import gc
+import itertools
+import threading
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+from any_client import make_client
+from fake_serving import refuse, slow
+from maskport.serving.client import (
+    ClientClosedError,
+    InvalidImageError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    ServerFaultError,
+)
+from maskport.serving.client.png import encode_png
+
+
+def _picture(value, size=(2, 3)):
+    return np.full((*size, 3), value, np.uint8)
+
+
+def _pictures(count):
+    """Pictures that tell their number by their size."""
+    return [_picture(200, (1 + index // 10, 1 + index % 10)) for index in range(count)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_items_come_in_order_each_with_its_own_result(client, batch_size):
+    pictures = _pictures(25)
+    items = list(client.segment_many(iter(pictures), batch_size=batch_size))
+    assert [item.index for item in items] == list(range(25))
+    assert [item.result.mask.shape for item in items] == [picture.shape[:2] for picture in pictures]
+    assert all(item.source is picture for item, picture in zip(items, pictures, strict=True))
+
+
+def test_items_may_come_as_they_are_done(client, serving):
+    client.segment(_picture(0))
+    serving.behaviours.append(slow(0.6))
+    items = list(client.segment_many(_pictures(6), ordered=False, concurrency=2))
+    assert sorted(item.index for item in items) == list(range(6))
+    assert items[-1].index in (0, 1)
+
+
+def test_a_bad_picture_is_an_error_in_its_own_item(client, tmp_path):
+    sources = [_picture(9), b"\x89PNG\r\n\x1a\nbroken", tmp_path / "missing.png", np.zeros(3), _picture(255)]
+    for batch_size in (1, 5):
+        items = list(client.segment_many(sources, batch_size=batch_size))
+        assert [type(item.error) for item in items] == [
+            type(None),
+            InvalidImageError,
+            FileNotFoundError,
+            InvalidImageError,
+            type(None),
+        ]
+        assert items[4].result.mask.all()
+
+
+def test_a_failed_call_is_the_error_of_its_items(client, serving):
+    client.segment(_picture(0))
+    serving.behaviours.append(refuse("INTERNAL", "out of order"))
+    items = list(client.segment_many(_pictures(6), batch_size=2, concurrency=1))
+    assert [type(item.error) for item in items[:2]] == [ServerFaultError] * 2
+    assert [item.error for item in items[2:]] == [None] * 4
+
+
+def test_one_picture_that_makes_a_batch_fail_does_not_take_the_others_with_it(client, serving):
+    client.segment(_picture(0))
+
+    def refuse_batches(signature, inputs):
+        refuse("INVALID_ARGUMENT", "image 1 cannot be decoded")(signature, inputs)
+
+    serving.behaviours.append(refuse_batches)
+    items = list(client.segment_many([_picture(9), b"\x89PNG\r\n\x1a\n...", _picture(255)], batch_size=3))
+    assert [type(item.error) for item in items] == [type(None), InvalidImageError, type(None)]
+
+
+def test_small_pictures_travel_together_and_large_ones_alone(client, serving):
+    client.segment(_picture(0))
+    serving.requests.clear()
+    large = np.zeros((1000, 1500, 3), np.uint8)
+    list(client.segment_many([_picture(9)] * 3 + [large] * 2, batch_size=5, concurrency=1))
+    assert [len(inputs["image_bytes"]) for _, inputs in serving.requests] == [3, 1, 1]
+
+
+def test_thresholds_may_be_one_or_one_for_each(client, serving):
+    pictures = [_picture(128)] * 3
+    for thresholds, wanted in ((0.6, [0, 0, 0]), ([0.1, 0.9, 0.4], [1, 0, 1])):
+        for batch_size in (1, 3):
+            items = client.segment_many(pictures, thresholds, batch_size=batch_size)
+            assert [int(item.result.mask.all()) for item in items] == wanted
+    with pytest.raises(InvalidRequestError, match="thresholds for 2 pictures only"):
+        list(client.segment_many(pictures, [0.1, 0.2]))
+
+
+def test_a_bad_threshold_is_the_error_of_its_item(client):
+    items = list(client.segment_many([_picture(128)] * 3, [0.1, 7, 0.4]))
+    assert [type(item.error) for item in items] == [type(None), InvalidRequestError, type(None)]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"concurrency": 0}, "concurrency=0 is no whole number above 0"),
+        ({"batch_size": 1.5}, "batch_size=1.5"),
+        ({"outputs": ("depth",)}, "no product 'depth'"),
+    ],
+)
+def test_arguments_are_checked_at_the_call(client, options, words):
+    with pytest.raises(InvalidRequestError, match=words):
+        client.segment_many([], **options)
+
+
+def test_no_more_calls_are_under_way_than_asked_for_and_pictures_are_taken_late(kind, serving):
+    under_way, most = 0, 0
+    lock = threading.Lock()
+
+    def behave(signature, inputs):
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        time.sleep(0.02)
+        with lock:
+            under_way -= 1
+
+    serving.behaviours += [behave] * 40
+    taken = 0
+
+    def pictures():
+        nonlocal taken
+        for _ in range(40):
+            taken += 1
+            yield _picture(200)
+
+    with make_client(kind, serving) as client:
+        for done, _ in enumerate(client.segment_many(pictures(), concurrency=3), start=1):
+            assert taken <= done + 2 * 3
+    assert 2 <= most <= 3
+
+
+def test_stopping_early_sends_no_more(client, serving):
+    serving.behaviours += [slow(0.02)] * 200
+    items = client.segment_many((_picture(200) for _ in itertools.count()), concurrency=2)
+    for _ in range(5):
+        next(items)
+    del items
+    gc.collect()
+    time.sleep(0.3)
+    sent = len(serving.requests)
+    time.sleep(0.3)
+    assert len(serving.requests) == sent < 20
+
+
+def test_an_unknown_model_is_the_error_of_every_item(kind, serving):
+    with make_client(kind, serving, model="other") as client:
+        items = list(client.segment_many(_pictures(3)))
+    assert [type(item.error) for item in items] == [ModelNotFoundError] * 3
+
+
+def test_a_closed_client_ends_the_iteration(kind, serving):
+    client = make_client(kind, serving)
+    items = client.segment_many(_picture(200) for _ in itertools.count())
+    next(items)
+    client.close()
+    if kind.startswith("sync"):
+        with pytest.raises(ClientClosedError):
+            list(items)
+    else:
+        del items
+
+
+def test_ten_thousand_pictures_run_in_flat_memory(serving):
+    """Each picture is 100 kB, so that keeping even one in ten of them would show."""
+
+    def behave(signature, inputs):
+        return {"mask_bytes": [mask] * len(inputs["image_bytes"]), "error": [b""] * len(inputs["image_bytes"])}
+
+    mask = encode_png(np.zeros((2, 3), np.uint8))
+    serving.behaviours += [behave] * 10_000
+    tail = bytes(100_000)
+    data = encode_png(_picture(1)) + tail
+    with make_client("sync-grpc", serving) as client:
+        items = client.segment_many((bytes(data) + b"" for _ in range(10_000)), batch_size=20)
+        for _ in range(1000):
+            next(items)
+        serving.requests.clear()
+        gc.collect()
+        tracemalloc.start()
+        for count, _ in enumerate(items):
+            if count % 500 == 0:
+                serving.requests.clear()
+        serving.requests.clear()
+        gc.collect()
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert count == 8999
+    assert kept < 10_000_000
