@@ -254,7 +254,7 @@ class MaskResult:
     def _save_picture(self, path: Path, product: str) -> None:
         try:
             # Of these, only WebP is lossy unless told otherwise.
-            options = {"lossless": True} if path.suffix.lower() == ".webp" else {}
+            options: dict[str, Any] = {"lossless": True} if path.suffix.lower() == ".webp" else {}
             self._picture_of(product).save(path, **options)
         except (ValueError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:

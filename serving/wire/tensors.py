@@ -231,9 +231,7 @@ def _check_cast(source: np.dtype[Any], target: np.dtype[Any], data_type: int) ->
         allowed = np.can_cast(source, target, "safe") or (source.kind == "f" and target.kind == "f")
     if not allowed:
         name = DataType.Name(_as_data_type(data_type))
-        raise TensorError(
-            f"an array of dtype {source} cannot be sent as {name} without loss: convert it first"
-        )
+        raise TensorError(f"an array of dtype {source} cannot be sent as {name} without loss: convert it first")
 
 
 def _bfloat16_bits(array: Array) -> Array:
@@ -292,9 +290,7 @@ def _filled(values: Array, size: int) -> Array:
 
 
 def _strings(tensor: TensorProto, size: int) -> Array:
-    strings = (
-        _split_strings(tensor.tensor_content, size) if tensor.tensor_content else list(tensor.string_val)
-    )
+    strings = _split_strings(tensor.tensor_content, size) if tensor.tensor_content else list(tensor.string_val)
     if len(strings) > size:
         raise TensorError(f"a tensor has {len(strings)} strings where its shape needs {size}")
     flat = np.empty(size, dtype=object)

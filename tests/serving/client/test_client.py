@@ -32,9 +32,9 @@ def photo():
     return np.repeat(rows[:, :, None], 3, axis=2)
 
 
-def _encoded(array, format="PNG", **options):
+def _encoded(array, kind="PNG", **options):
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format, **options)
+    Image.fromarray(array).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -349,7 +349,7 @@ def _png_bytes(array):
     ],
 )
 def test_an_answer_that_cannot_be_right_is_refused(client, serving, photo, outputs, words):
-    outputs = {name: np.array(value, dtype=object) if not value else value for name, value in outputs.items()}
+    outputs = {name: value or np.array(value, dtype=object) for name, value in outputs.items()}
     serving.behaviours.append(lambda signature, inputs: outputs)
     with pytest.raises(InvalidResponseError, match=words):
         client.segment(photo)
@@ -363,7 +363,7 @@ def test_a_model_with_pixel_signatures_only_is_fed_pixels(kind, serving, photo, 
         for source in (photo, path):
             assert client.segment(source).mask[0].tolist() == [False, False, True, True, True]
         assert serving.requests[-1][0] == "mask"
-        with pytest.raises(SignatureNotFoundError, match="no signature 'masked_image_png'.*predict"):
+        with pytest.raises(SignatureNotFoundError, match=r"no signature 'masked_image_png'.*predict"):
             client.segment(photo, outputs=("masked_image",))
         with pytest.raises(InvalidImageError, match="1 channels was given, and the model takes 3"):
             client.segment(photo[:, :, 0])
@@ -381,8 +381,8 @@ def test_a_float_array_needs_a_model_of_floats(client, kind, serving, photo, mon
     serving.behaviours.append(
         lambda signature, inputs: {"mask": (np.asarray(inputs["image"])[..., :1] > 0.5).astype(np.float32)}
     )
-    with make_client(kind, serving) as client:
-        assert client.segment(floats).mask[0].tolist() == [False, False, True, True, True]
+    with make_client(kind, serving) as float_client:
+        assert float_client.segment(floats).mask[0].tolist() == [False, False, True, True, True]
     assert serving.requests[-1][0] == "mask"
 
 

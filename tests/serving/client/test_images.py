@@ -14,9 +14,9 @@ from maskport.serving.client.png import decode_png, encode_png, read_png_header
 from PIL import Image, ImageOps
 
 
-def _saved(picture, format, **options):
+def _saved(picture, kind, **options):
     buffer = io.BytesIO()
-    picture.save(buffer, format, **options)
+    picture.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -45,12 +45,12 @@ def test_views_and_foreign_byte_orders_are_written_right():
         np.testing.assert_array_equal(decode_png(encode_png(view)), view)
 
 
-@pytest.mark.parametrize("format", ["PNG", "JPEG", "BMP", "WEBP", "GIF"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "WEBP", "GIF"])
 @given(width=st.integers(1, 300), height=st.integers(1, 300))
-def test_the_size_in_a_header_is_pillows(format, width, height):
-    header = read_header(_saved(Image.new("RGB", (width, height)), format))
+def test_the_size_in_a_header_is_pillows(kind, width, height):
+    header = read_header(_saved(Image.new("RGB", (width, height)), kind))
     assert header.size == (height, width)
-    assert header.format == format.lower()
+    assert header.format == kind.lower()
 
 
 @pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 10, "exact": True}])
@@ -131,14 +131,14 @@ def test_pillow_pictures_of_sixteen_bits_keep_them():
     array = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000
     for picture in (Image.fromarray(array), Image.fromarray(array.astype(np.int32))):
         np.testing.assert_array_equal(decode_png(read_picture(picture).encoded()), array)
-    with pytest.raises(InvalidImageError, match="outside 0..65535"):
+    with pytest.raises(InvalidImageError, match="outside 0"):
         read_picture(Image.fromarray(np.full((2, 2), 70000, np.int32)))
 
 
 def test_formats_that_servers_do_not_read_are_sent_as_png():
     picture = Image.linear_gradient("L").resize((9, 5))
-    for format in ("GIF", "TIFF"):
-        sent = read_picture(_saved(picture, format))
+    for kind in ("GIF", "TIFF"):
+        sent = read_picture(_saved(picture, kind))
         assert sent.size == (5, 9)
         with Image.open(io.BytesIO(sent.encoded())) as png:
             assert png.format == "PNG"

@@ -25,9 +25,7 @@ print("\\nLOADED", *names)
 def test_the_list_of_names_is_complete():
     assert len(set(package.__all__)) == len(package.__all__)
     public = {
-        name
-        for name, value in vars(package).items()
-        if not name.startswith("_") and not type(value).__name__ == "module"
+        name for name, value in vars(package).items() if not name.startswith("_") and type(value).__name__ != "module"
     }
     assert public == set(package.__all__)
 

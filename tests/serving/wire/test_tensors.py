@@ -112,9 +112,7 @@ def test_the_last_value_stands_for_all_that_are_missing():
     assert tensors.to_array(tensor).tolist() == [[1.0, 2.5, 2.5], [2.5, 2.5, 2.5]]
     half = TensorProto(dtype=DataType.Value("DT_HALF"), tensor_shape=_shape(2), half_val=[0x3C00])
     assert tensors.to_array(half).tolist() == [1.0, 1.0]
-    complex_ = TensorProto(
-        dtype=DataType.Value("DT_COMPLEX64"), tensor_shape=_shape(3), scomplex_val=[1, 2, 3, 4]
-    )
+    complex_ = TensorProto(dtype=DataType.Value("DT_COMPLEX64"), tensor_shape=_shape(3), scomplex_val=[1, 2, 3, 4])
     assert tensors.to_array(complex_).tolist() == [1 + 2j, 3 + 4j, 3 + 4j]
     text = TensorProto(dtype=DataType.Value("DT_STRING"), tensor_shape=_shape(3), string_val=[b"a", b"b"])
     assert tensors.to_array(text).tolist() == [b"a", b"b", b"b"]
