@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from .batching import BatchingSettings, PoolSettings
     from .repository import ModelSettings
-    from .server import ServerSettings
+    from .server import ModelServer, ServerSettings
 
 _PROGRAM = "mask-serve"
 _DESCRIPTION = """\
@@ -176,18 +176,28 @@ def _main(arguments: Sequence[str]) -> int:
         print(f"TensorFlow ModelServer: maskport embedded server {importlib.metadata.version('maskport')}")
         print(f"TensorFlow Library: {importlib.metadata.version('tensorflow')}")
         return 0
-    _check_flags()
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s", force=True
     )
     with _quiet_import():
         from .errors import ConfigError
-        from .server import ModelServer
     try:
-        server = ModelServer(_models(), _settings())
-        return _serve(server)
+        return _serve(server_from_flags())
     except ConfigError as error:
         raise UsageError(str(error)) from error
+
+
+def server_from_flags() -> "ModelServer":
+    """Returns the server that the flags describe, not started yet.
+
+    Raises:
+        UsageError: the flags make no sense.
+        ConfigError: a file that they name makes none.
+    """
+    _check_flags()
+    from .server import ModelServer
+
+    return ModelServer(_models(), _settings())
 
 
 def _check_flags() -> None:
@@ -272,6 +282,8 @@ def _settings() -> "ServerSettings":
             retry_interval_s=_LOAD_RETRY_INTERVAL_MICROS.value / 1e6,
             allows_labels_for_unavailable=_ALLOW_VERSION_LABELS_FOR_UNAVAILABLE_MODELS.value,
         ),
+        config_file=_MODEL_CONFIG_FILE.value,
+        config_poll_wait_s=_MODEL_CONFIG_FILE_POLL_WAIT_SECONDS.value,
         drain_timeout_s=_DRAIN_TIMEOUT_S.value,
         allows_reload_outside_roots=_ALLOW_RELOAD_OUTSIDE_ROOTS.value,
     )
@@ -309,7 +321,7 @@ def _channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
     return tuple(arguments)
 
 
-def _serve(server) -> int:  # type: ignore[no-untyped-def]
+def _serve(server: "ModelServer") -> int:
     """Serves until a signal comes; a second one ends the process at once."""
     ending = threading.Event()
 

@@ -554,6 +554,12 @@ def _nothing_found(settings: ModelSettings, error: OSError | None = None) -> str
             f"Could not find base path {settings.base_path} for servable {settings.name} with error "
             f"{error.strerror or error}"
         )
+    if settings.policy.specific is not None:
+        wanted = ", ".join(map(str, settings.policy.specific)) or "none"
+        return (
+            f"No version of servable {settings.name} that its policy names ({wanted}) is under base path "
+            f"{settings.base_path}"
+        )
     return (
         f"No versions of servable {settings.name} found under base path {settings.base_path}. Did you forget "
         "to name your leaf directory as a number (eg. '/1/')?"

@@ -11,6 +11,7 @@ from typing import Self
 from grpc import Server, ServerCredentials
 
 from . import grpc_front, http_server
+from .config_watch import ConfigWatch
 from .errors import Code, ConfigError, RequestError, StartError
 from .loading import LoadSettings, ModelLoader
 from .metrics import Metrics
@@ -45,6 +46,8 @@ class ServerSettings:
         limits: what HTTP clients may ask for.
         load: how models are loaded.
         repository: how versions are looked for.
+        config_file: a models configuration to follow; empty for none.
+        config_poll_wait_s: seconds between two looks at it; 0 does not look again.
         drain_timeout_s: how long requests under way may take once the server is to end.
         allows_reload_outside_roots: whether a reload may name any base path.
     """
@@ -60,6 +63,8 @@ class ServerSettings:
     limits: http_server.Limits = dataclasses.field(default_factory=http_server.Limits)
     load: LoadSettings = dataclasses.field(default_factory=LoadSettings)
     repository: RepositorySettings = dataclasses.field(default_factory=RepositorySettings)
+    config_file: str = ""
+    config_poll_wait_s: float = 0
     drain_timeout_s: float = 10
     allows_reload_outside_roots: bool = False
 
@@ -75,6 +80,7 @@ class ModelServer:
         self._loader = ModelLoader(settings.load, self._metrics)
         self._repository = ModelRepository(self._loader, settings.repository)
         self._service = PredictionService(self._repository, self._metrics, self._check_reload)
+        self._watch: ConfigWatch | None = None
         self._http: http_server.HttpServer | None = None
         self._grpc: Server | None = None
         self.grpc_port = 0
@@ -109,6 +115,9 @@ class ModelServer:
             return False
         self._start_grpc()
         self._start_rest()
+        if settings.config_file and settings.config_poll_wait_s > 0:
+            self._watch = ConfigWatch(self._repository, settings.config_file, settings.config_poll_wait_s)
+            self._watch.start()
         return True
 
     def _start_grpc(self) -> None:
@@ -154,6 +163,8 @@ class ModelServer:
             drain_timeout_s: how long to wait at most; the settings' value where it is None.
         """
         timeout_s = self._settings.drain_timeout_s if drain_timeout_s is None else drain_timeout_s
+        if self._watch is not None:
+            self._watch.stop()
         ended = self._grpc.stop(timeout_s) if self._grpc is not None else None
         if self._http is not None:
             self._http.drain(timeout_s)

@@ -1,0 +1,1 @@
+"""Replays recorded requests, and compares the answers with TensorFlow Serving's."""
