@@ -47,6 +47,6 @@ def as_pixels(picture: npt.NDArray[np.uint8], channels: int, dtype: str, full_sc
 def encode(picture: npt.NDArray[np.uint8], image_format: str) -> bytes:
     """Returns a drawn picture as a file of one of the spec's formats."""
     file = io.BytesIO()
-    options: dict[str, Any] = {"jpeg": {"quality": 90}, "webp": {"lossless": True}}.get(image_format, {})
-    Image.fromarray(picture).save(file, image_format.upper(), **options)
+    options: dict[str, dict[str, Any]] = {"jpeg": {"quality": 90}, "webp": {"lossless": True}}
+    Image.fromarray(picture).save(file, image_format.upper(), **options.get(image_format, {}))
     return file.getvalue()

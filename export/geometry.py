@@ -106,12 +106,12 @@ class Letterbox(Geometry):
     """The image keeps its shape, is centred, and the rest is 0."""
 
     def __init__(self, model_size: tuple[int, int], antialias: bool):
-        self.model_size = model_size
+        self.model_size = self._size = model_size
         self._antialias = antialias
 
     def _box(self, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns int32 [2] the top left corner, and [2] the size of the image within the model's."""
-        model_size = tf.constant(self.model_size)
+        model_size = tf.constant(self._size)
         scale = tf.reduce_min(tf.cast(model_size, tf.float64) / tf.cast(size, tf.float64))
         inner = tf.cast(tf.round(tf.cast(size, tf.float64) * scale), tf.int32)
         inner = tf.clip_by_value(inner, 1, model_size)
@@ -120,14 +120,14 @@ class Letterbox(Geometry):
     def to_model(self, images: tf.Tensor) -> tf.Tensor:  # noqa: D102
         corner, inner = self._box(tf.shape(images)[1:3])
         resized = _resize(images, inner, self._antialias)
-        after = tf.constant(self.model_size) - corner - inner
+        after = tf.constant(self._size) - corner - inner
         padding = [[0, 0], [corner[0], after[0]], [corner[1], after[1]], [0, 0]]
         padded = tf.pad(resized, padding)
-        padded.set_shape([images.shape[0], *self.model_size, images.shape[3]])
+        padded.set_shape([images.shape[0], *self._size, images.shape[3]])
         return padded
 
     def place(self, maps: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:  # noqa: D102
-        maps = _resize(maps, tf.constant(self.model_size))
+        maps = _resize(maps, tf.constant(self._size))
         corner, inner = self._box(size)
         end = corner + inner
         cropped = maps[:, corner[0] : end[0], corner[1] : end[1]]

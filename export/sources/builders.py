@@ -51,15 +51,13 @@ def _restore(model: Any, weights: str, *, is_keras: bool) -> None:
             raise SourceError(f"weights {weights}: do not fit: {' '.join(str(error).split())[:300]}") from error
         return
     prefix = tf.train.latest_checkpoint(weights) if os.path.isdir(weights) else weights
-    if prefix is None or not tf.io.gfile.glob(
-        f"{tf.io.gfile.join(os.path.dirname(prefix), os.path.basename(prefix))}.index"
-    ):
+    if prefix is None or not tf.io.gfile.exists(f"{prefix}.index"):
         raise SourceError(f"weights {weights}: neither a Keras weights file nor a TensorFlow checkpoint")
     problems = []
     # People save the model itself, or a Checkpoint(model=…) or (net=…) around it.
     for wrapped in ({"root": model}, {"model": model}, {"net": model}):
         try:
-            tf.train.Checkpoint(**wrapped).restore(prefix).assert_existing_objects_matched().expect_partial()
+            tf.train.Checkpoint(**wrapped).read(prefix).assert_existing_objects_matched().expect_partial()
         except (AssertionError, ValueError, tf.errors.OpError) as error:
             problems.append(" ".join(str(error).split()))
         else:
@@ -80,7 +78,8 @@ def _wrap_module(module: Any, spec: ExportSpec, where: str) -> RawModel:
     output_name = choose_output(spec.source_output, outputs, where)
     parameter_count = sum(int(variable.shape.num_elements() or 0) for variable in module.variables)
     return RawModel(
-        call=lambda images: flatten_named(call(images))[output_name],
+        # Through the module itself: a bound tf.function would not keep it alive.
+        call=lambda images: flatten_named(module(images))[output_name],
         trackable=list(module.variables),
         input=tf.TensorSpec(signature[0].shape, signature[0].dtype, name="image"),
         description=f"tf.Module {type(module).__name__}, {parameter_count:,} parameters",

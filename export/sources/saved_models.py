@@ -1,9 +1,10 @@
 """SavedModel directories: from Keras, from tf.Module, and from TensorFlow 1."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow.python.saved_model.loader_impl import parse_saved_model
 
 from ..errors import SourceError
 from ..spec import ExportSpec
@@ -22,7 +23,11 @@ def load_saved_model(spec: ExportSpec) -> RawModel:
     """
     where = f"source {spec.source}"
     try:
+        if _is_from_tensorflow_1(spec.source):
+            return _load_frozen(spec, where)
         loaded = tf.saved_model.load(spec.source)
+    except SourceError:
+        raise
     except Exception as error:
         raise SourceError(f"{where}: TensorFlow cannot load it: {' '.join(str(error).split())[:300]}") from error
 
@@ -47,15 +52,56 @@ def load_saved_model(spec: ExportSpec) -> RawModel:
     )
 
 
+def _is_from_tensorflow_1(path: str) -> bool:
+    (meta_graph, *_) = parse_saved_model(path).meta_graphs
+    return not meta_graph.HasField("object_graph_def")
+
+
+def _load_frozen(spec: ExportSpec, where: str) -> RawModel:
+    """Loads a SavedModel of TensorFlow 1 with its variables as constants.
+
+    Loaded by TensorFlow 2, its variables would come without their values when they are saved once more.
+    """
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        meta_graph = v1.saved_model.loader.load(session, [tf.saved_model.SERVING], spec.source)
+        signature = _choose_signature(dict(meta_graph.signature_def), spec, where)
+        inputs = {name: _spec_of(info) for name, info in signature.inputs.items()}
+        outputs = {name: _spec_of(info) for name, info in signature.outputs.items()}
+        image_name = choose_image(spec.source_input, inputs, where)
+        output_name = choose_output(spec.source_output, outputs, where)
+        ends = [signature.inputs[image_name].name, signature.outputs[output_name].name]
+        variables = v1.global_variables()
+        frozen = v1.graph_util.convert_variables_to_constants(
+            session, session.graph.as_graph_def(), [ends[1].partition(":")[0]]
+        )
+    wrapped = v1.wrap_function(lambda: tf.graph_util.import_graph_def(frozen, name=""), [])
+    function = wrapped.prune(*(wrapped.graph.as_graph_element(end) for end in ends))
+    parameter_count = sum(int(variable.shape.num_elements() or 0) for variable in variables)
+    return RawModel(
+        call=function,
+        trackable=None,
+        input=inputs[image_name],
+        description=f"TensorFlow 1 SavedModel, {parameter_count:,} parameters",
+        parameter_count=parameter_count,
+    )
+
+
+def _spec_of(info: meta_graph_pb2.TensorInfo) -> tf.TensorSpec:
+    return tf.TensorSpec(tf.TensorShape(info.tensor_shape), tf.as_dtype(info.dtype))
+
+
+def _choose_signature(signatures: dict[str, Any], spec: ExportSpec, where: str) -> Any:
+    named = {name: signature for name, signature in signatures.items() if name != _INIT_SIGNATURE}
+    wanted = spec.source_signature
+    if wanted is None and _DEFAULT_SIGNATURE in named:
+        wanted = _DEFAULT_SIGNATURE  # the one that callers get who name none
+    return named[choose("signature", "source_signature", wanted, named, where)]
+
+
 def _find_function(loaded: Any, spec: ExportSpec, where: str) -> Any:
-    signatures: Mapping[str, Any] = {
-        name: function for name, function in loaded.signatures.items() if name != _INIT_SIGNATURE
-    }
-    if signatures:
-        wanted = spec.source_signature
-        if wanted is None and _DEFAULT_SIGNATURE in signatures:
-            wanted = _DEFAULT_SIGNATURE  # the one that callers get who name none
-        return signatures[choose("signature", "source_signature", wanted, signatures, where)]
+    if any(name != _INIT_SIGNATURE for name in loaded.signatures):
+        return _choose_signature(dict(loaded.signatures), spec, where)
     if spec.source_signature is not None:
         raise SourceError(f"source_signature: {where} has no signatures at all")
     # A tf.Module saved without signatures still has its traced __call__.

@@ -116,9 +116,7 @@ def test_an_all_zero_mask_gives_zero_and_a_gradient_of_zero(form, from_logits):
 
 def test_what_the_mask_leaves_out_changes_neither_loss_nor_gradient():
     y_true, mask = np.float32([1, 0, np.nan, 255]), np.float32([1, 0.5, 0, 0])
-    poisoned = gradient_of(
-        lambda y_pred: masked_loss(y_true, y_pred, mask), np.float32([0.3, 0.6, np.nan, np.inf])
-    )
+    poisoned = gradient_of(lambda y_pred: masked_loss(y_true, y_pred, mask), np.float32([0.3, 0.6, np.nan, np.inf]))
     clean = gradient_of(
         lambda y_pred: masked_loss(np.float32([1, 0, 0, 0]), y_pred, mask), np.float32([0.3, 0.6, 0.5, 0.5])
     )
@@ -248,9 +246,7 @@ def test_another_loss_per_element_takes_the_place_of_cross_entropy(loss, form):
 
 @pytest.mark.parametrize("label_shape", [(2, 3, 4), (2, 3, 4, 1)])
 @pytest.mark.parametrize("mask_shape", [(2, 3, 4), (2, 3, 4, 1)])
-@pytest.mark.parametrize(
-    "loss", ["sparse_categorical_crossentropy", keras.losses.SparseCategoricalCrossentropy()]
-)
+@pytest.mark.parametrize("loss", ["sparse_categorical_crossentropy", keras.losses.SparseCategoricalCrossentropy()])
 def test_class_indices_are_taken_with_or_without_a_channel_axis(loss, label_shape, mask_shape):
     rng = np.random.default_rng(7)
     labels = rng.integers(0, 5, (2, 3, 4))

@@ -33,9 +33,7 @@ threshold_values = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.5001, 0.7, 1.0]) | st
 )
 
 
-def draw_map(
-    data: st.DataObject, shape: tuple[int, ...], dtype: np.dtype, thresholds: np.ndarray
-) -> np.ndarray:
+def draw_map(data: st.DataObject, shape: tuple[int, ...], dtype: np.dtype, thresholds: np.ndarray) -> np.ndarray:
     """Probabilities at, just below and just above the thresholds, at the ends, outside, and not numbers."""
     nearest = np.broadcast_to(thresholds, shape).astype(dtype)
     candidates = [
@@ -79,13 +77,9 @@ def test_mask_of_a_scalar_threshold_equals_the_oracle(data, shape, dtype, thresh
     threshold_dtype=st.sampled_from(["float16", "float32", "float64"]),
     axis=st.sampled_from([None, -1]),
 )
-def test_mask_of_a_threshold_per_image_or_per_class_equals_the_oracle(
-    data, shape, dtype, threshold_dtype, axis
-):
+def test_mask_of_a_threshold_per_image_or_per_class_equals_the_oracle(data, shape, dtype, threshold_dtype, axis):
     length = shape[0] if axis is None else shape[-1]
-    thresholds = np.array(
-        data.draw(st.lists(threshold_values, min_size=length, max_size=length)), threshold_dtype
-    )
+    thresholds = np.array(data.draw(st.lists(threshold_values, min_size=length, max_size=length)), threshold_dtype)
     along = thresholds.reshape([-1] + [1] * (len(shape) - 1)) if axis is None else thresholds
     probabilities = draw_map(data, shape, np.dtype(FLOATS[dtype]), along)
 
@@ -192,9 +186,7 @@ mask_dtypes = st.sampled_from(["bool", "uint8", "int32", *sorted(FLOATS)])
 def test_masked_image_equals_the_oracle(shape, image_dtype, mask_dtype, has_channels, seed):
     rng = np.random.default_rng(seed)
     image_dtype = FLOATS.get(image_dtype, np.dtype(image_dtype))
-    image = (rng.integers(0, 256, shape) / (1 if np.dtype(image_dtype).kind in "iu" else 256)).astype(
-        image_dtype
-    )
+    image = (rng.integers(0, 256, shape) / (1 if np.dtype(image_dtype).kind in "iu" else 256)).astype(image_dtype)
     mask_shape = shape if has_channels else (*shape[:-1], 1)
     # Quarters: every product is exact in every dtype, so that halves to be rounded are met and not missed.
     steps = 4 if mask_dtype in FLOATS else 1
@@ -244,17 +236,10 @@ def test_a_mask_of_another_shape_is_refused_with_both_shapes(image_shape, mask_s
 @pytest.mark.parametrize(
     ("image_shape", "mask_shape", "knows_rank"),
     # Different ranks, if known, are refused while the graph is built.
-    [
-        (*pair, knows)
-        for pair in misfits
-        for knows in (True, False)
-        if not knows or len(pair[0]) == len(pair[1])
-    ],
+    [(*pair, knows) for pair in misfits for knows in (True, False) if not knows or len(pair[0]) == len(pair[1])],
 )
 def test_a_graph_of_unknown_shapes_refuses_it_with_both_shapes(image_shape, mask_shape, knows_rank):
-    specs = [
-        tf.TensorSpec([None] * len(shape) if knows_rank else None) for shape in (image_shape, mask_shape)
-    ]
+    specs = [tf.TensorSpec([None] * len(shape) if knows_rank else None) for shape in (image_shape, mask_shape)]
     graph = tf.function(apply_mask_to_image).get_concrete_function(*specs)
     with pytest.raises(tf.errors.InvalidArgumentError, match="the mask must have the shape") as caught:
         graph(tf.zeros(image_shape), tf.zeros(mask_shape))
