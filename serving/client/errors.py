@@ -368,6 +368,24 @@ def error_of_code(
     )
 
 
+_CERTIFICATE_WORDS = ("CERTIFICATE_VERIFY_FAILED", "certificate verify failed", "Hostname Verification")
+
+
+def certificate_error(words: str) -> "AccessDeniedError | None":
+    """Returns the error of a connection that failed over the server's certificate; None where it did not.
+
+    Args:
+        words: the transport's library's own.
+    """
+    if not any(telling in words for telling in _CERTIFICATE_WORDS):
+        return None
+    return AccessDeniedError(
+        f"the server's certificate is not accepted: {words}",
+        hint="check ca_file and server_name of Tls",
+        code=StatusCode.UNAUTHENTICATED,
+    )
+
+
 def code_of_http_status(http_status: int) -> StatusCode:
     """Returns the status code that an HTTP status means; UNKNOWN for one without a meaning here."""
     return _CODES_BY_HTTP_STATUS.get(http_status, StatusCode.UNKNOWN)

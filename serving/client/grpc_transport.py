@@ -15,6 +15,7 @@ from .errors import (
     MaskServingError,
     ServerUnavailableError,
     StatusCode,
+    certificate_error,
     error_of_code,
 )
 from .transports import ConnectionOptions, Pairs
@@ -135,6 +136,8 @@ def _error_of(error: Any) -> MaskServingError:
             f"what answers there does not speak gRPC: {details}", hint="use http:// for a REST port"
         )
     if code == StatusCode.UNAVAILABLE:
+        if (refused := certificate_error(details)) is not None:
+            return refused
         unavailable = ServerUnavailableError(details or "the server is gone", server_message=details)
         unavailable.sent = not any(words in details for words in _NEVER_SENT)
         return unavailable

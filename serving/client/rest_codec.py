@@ -159,7 +159,7 @@ def _from_json(value: Any, spec: TensorSpec, name: str) -> npt.NDArray[Any]:
         if spec.data_type == "DT_STRING":
             return tensors.as_array(_map_nested(value, _string_from_json))
         return np.array(value, dtype=spec.dtype)
-    except (ValueError, TypeError, OverflowError, tensors.TensorError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise InvalidResponseError(f"output {name!r} is not {spec}: {error}") from error
 
 

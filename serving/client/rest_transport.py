@@ -7,6 +7,7 @@ in never times out. The transport for threads runs it on a loop of its own threa
 
 import asyncio
 import gzip
+import os
 import ssl
 import threading
 from collections.abc import Coroutine
@@ -24,6 +25,7 @@ from .errors import (
     InvalidResponseError,
     MaskServingError,
     ServerUnavailableError,
+    certificate_error,
 )
 from .transports import ConnectionOptions, Pairs
 
@@ -174,8 +176,10 @@ def _ssl_context(options: ConnectionOptions) -> ssl.SSLContext:
 
 def _error_of(error: Exception) -> MaskServingError:
     """Returns the error of a request that brought no answer."""
-    words = str(error) or type(error).__name__
+    words = _words_of(error)
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        if (refused := certificate_error(words)) is not None:
+            return refused
         unavailable = ServerUnavailableError(f"cannot connect: {words}")
         unavailable.sent = False
         return unavailable
@@ -190,3 +194,14 @@ def _error_of(error: Exception) -> MaskServingError:
             f"what answers there does not speak HTTP: {words}", hint="use grpc:// for a gRPC port"
         )
     return ServerUnavailableError(f"the connection broke off: {words}")
+
+
+def _words_of(error: BaseException) -> str:
+    """Returns what an error says; where the operating system said something to begin with, that."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno and not isinstance(cause, ssl.SSLError):
+            return os.strerror(cause.errno)
+        inner = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else None
+        cause = inner or cause.__cause__ or cause.__context__
+    return str(error) or type(error).__name__

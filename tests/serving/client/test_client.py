@@ -113,7 +113,7 @@ def test_results_say_where_they_come_from(client, kind, serving, photo, tmp_path
 
 
 def test_a_bad_image_is_an_error_of_its_own(client, serving):
-    with pytest.raises(InvalidImageError, match="signature 'mask_png' at .*: cannot be decoded") as caught:
+    with pytest.raises(InvalidImageError, match=r"signature 'mask_png' at .*: cannot be decoded") as caught:
         client.segment(b"\x89PNG\r\n\x1a\nnonsense")
     assert caught.value.server_message == "cannot be decoded"
     assert caught.value.model == "model"
