@@ -122,6 +122,7 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._incoming = _Incoming()
         self._waiting: collections.deque[tuple[_Incoming, int | None]] = collections.deque()
+        self._is_in_head = False
         self._is_busy = False
         self._is_finished = False
         self._transport: asyncio.Transport | None = None
@@ -131,6 +132,10 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
+        connected = transport.get_extra_info("socket")
+        if connected.family in (socket.AF_INET, socket.AF_INET6):
+            # asyncio sets this only where the listening socket was made with the protocol named.
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._server._connections.add(self)
         self._watch(self._server.limits.idle_s)
 
@@ -144,9 +149,10 @@ class _Connection(asyncio.Protocol):
         if self._is_finished:
             return
         try:
-            self._parser.feed_data(data)
-            if self._incoming.head_bytes == 0 and not self._incoming.headers:
+            if self._is_in_head:
+                # The parser keeps what is not a whole header line yet.
                 self._check_head(len(data))
+            self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             # Nothing is spoken here but HTTP; the request itself has been taken.
             self._is_finished = True
@@ -168,17 +174,17 @@ class _Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._incoming = _Incoming()
+        self._is_in_head = True
         self._watch(self._server.limits.receive_s)
 
     def on_url(self, url: bytes) -> None:
         self._incoming.target += url
-        self._check_head(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._check_head(len(name) + len(value))
         self._incoming.headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
 
     def on_headers_complete(self) -> None:
+        self._is_in_head = False
         incoming = self._incoming
         incoming.method = self._parser.get_method().decode("latin-1")
         incoming.version = self._parser.get_http_version()
@@ -268,9 +274,8 @@ class _Connection(asyncio.Protocol):
             lines.append("Connection: close")
         elif old:
             lines.append("Connection: keep-alive")
-        self._transport.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
-        if has_body and response.body:
-            self._transport.write(response.body)
+        head = "\r\n".join([*lines, "", ""]).encode("latin-1")
+        self._transport.writelines([head, response.body] if has_body else [head])
         if closes:
             self._is_finished = True
             self._waiting.clear()

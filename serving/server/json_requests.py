@@ -20,7 +20,7 @@ from tensorflow.core.example import example_pb2, feature_pb2
 from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import input_pb2
 
-from . import json_reader
+from . import collector, json_reader
 from .errors import Code, RequestError, invalid_argument
 from .json_reader import JsonValue, describe, kind_of
 from .tensors import Array, dtype_name, numpy_dtype
@@ -82,10 +82,11 @@ def read_predict(body: bytes, input_types: InputTypes) -> PredictBody:
     Raises:
         RequestError: in TensorFlow Serving's words.
     """
-    try:
-        return _read_predict(_parse_fast(body), input_types, _FastArrays(body))
-    except (_UnsureError, RequestError):
-        return _read_predict(_parse_exactly(body), input_types, _ExactArrays())
+    with collector.paused():
+        try:
+            return _read_predict(_parse_fast(body), input_types, _FastArrays(body))
+        except (_UnsureError, RequestError):
+            return _read_predict(_parse_exactly(body), input_types, _ExactArrays())
 
 
 def read_examples(body: bytes) -> ExamplesBody:
