@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -194,6 +195,8 @@ def _client() -> "MaskClient":
         raise UsageError("--version and --label exclude each other")
     if (_CERT_FILE.value is None) != (_KEY_FILE.value is None):
         raise UsageError("--cert_file and --key_file need each other")
+    # absl shows what libraries log; of requests that go well there is nothing to tell.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         client = MaskClient(
             _ADDRESS.value,
