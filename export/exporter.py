@@ -62,7 +62,12 @@ def export_spec(spec: ExportSpec, on_step: OnStep = lambda _: None) -> Path:
         on_step: called with a short text before each step.
     """
     on_step(f"Loading {spec.source}")
-    plan = Plan.make(spec)
+    return publish(Plan.make(spec), on_step)
+
+
+def publish(plan: "Plan", on_step: OnStep = lambda _: None) -> Path:
+    """Writes a plan, checks in a fresh process what was written, and publishes it as a version directory."""
+    spec = plan.spec
     on_step(f"Writing {len(plan.functions)} signatures ({plan.model.description})")
     with _version_writer(spec) as writer:
         plan.write(writer.staging)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import NoReturn
 
-from absl import app, flags
+from absl import app, flags, logging
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -43,6 +43,7 @@ def run_app(
     description: str,
     flags_module: str,
     user_errors: tuple[type[Exception], ...] = (),
+    verbosity: int = logging.WARNING,
     argv: Sequence[str] | None = None,
 ) -> NoReturn:
     """Parses the flags, runs `main`, and ends the process.
@@ -54,6 +55,7 @@ def run_app(
         flags_module: the module that defines the command's flags, for `--help`.
         user_errors: what `main` raises for a user's mistake: shown as it is. `OSError` always is one; any
             other exception is shown as an internal error.
+        verbosity: what is logged where `--verbosity` does not say.
         argv: in place of `sys.argv`; the first word is the program.
     """
 
@@ -79,6 +81,8 @@ def run_app(
     reported: tuple[type[Exception], ...] = (OSError, *user_errors)
 
     def guarded(words: Sequence[str]) -> int:
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(verbosity)
         try:
             return main(words[1:]) or EXIT_OK
         except UsageError as error:

@@ -1,0 +1,109 @@
+"""The spec: where its fields come from, and what each mistake is answered with."""
+
+import re
+
+import pytest
+from maskport.export import ExportSpec, SpecError, load_spec
+from maskport.export.spec import make_spec
+
+MINIMAL = {"source": "model.keras", "output_dir": "served/model"}
+
+
+def test_flags_override_single_fields_of_the_file(tmp_path):
+    file = tmp_path / "spec.yaml"
+    file.write_text("source: a.keras\noutput_dir: out\nthreshold: 0.3\nclasses: [sky, cat]\nforeground: [cat]\n")
+    spec = load_spec(str(file), {"threshold": "0.7", "formats": "png, jpeg"})
+    assert (spec.source, spec.threshold, spec.classes) == ("a.keras", 0.7, ["sky", "cat"])
+    assert spec.formats == ["png", "jpeg"]
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "value"),
+    [
+        ("320,256", "model_size", (320, 256)),
+        ("320x256", "model_size", (320, 256)),
+        ("256", "model_size", (256, 256)),
+        ("0,2", "foreground", [0, 2]),
+        ("cat,1", "foreground", ["cat", 1]),
+        ("0.5", "mean", [0.5]),
+        ("0.4,0.5,0.6", "mean", [0.4, 0.5, 0.6]),
+        ("mask,mask_png", "signatures", ["mask", "mask_png"]),
+        ("7", "version", 7),
+    ],
+)
+def test_flag_texts_become_values(text, field, value):
+    classes = {"classes": ["dog", "cat"]} if "cat" in text else {}
+    assert getattr(make_spec({**MINIMAL, **classes, field: text}), field) == value
+
+
+def test_clean_is_read_from_pairs():
+    clean = make_spec({**MINIMAL, "clean": "open=2,close=3"}).clean
+    assert (clean.open, clean.close) == (2, 3)
+
+
+@pytest.mark.parametrize(("dtype", "full_scale"), [("uint8", 255), ("uint16", 65535), ("float32", 1)])
+def test_full_scale_follows_the_image_dtype(dtype, full_scale):
+    assert make_spec({**MINIMAL, "image_dtype": dtype}).full_scale == full_scale
+    assert make_spec({**MINIMAL, "image_dtype": dtype, "input_max": 1}).full_scale == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"treshold": 0.5}, "unknown key 'treshold' (did you mean 'threshold'?)"),
+        ({"threshold": 1.5}, "threshold: input should be less than or equal to 1 (got 1.5)"),
+        ({"threshold": "high"}, "threshold: input should be a valid number"),
+        ({"threshold": float("nan")}, "threshold: input should be a finite number"),
+        ({"activation": "relu"}, "activation: input should be 'none', 'sigmoid' or 'softmax' (got 'relu')"),
+        ({"classes": ["a", "a"]}, "classes: given twice: a"),
+        ({"classes": ["sky"], "foreground": "cat"}, "foreground: no class 'cat'; classes are: sky"),
+        ({"classes": ["car"], "foreground": "cat"}, "foreground: no class 'cat' (did you mean 'car'?)"),
+        ({"foreground": "cat"}, "foreground: no class 'cat'; give classes too"),
+        ({"scaling": "unit", "mean": 0.5}, "scaling: mean and std replace it"),
+        ({"std": 0}, "std: each value must be above 0"),
+        ({"input_max": 4095}, "input_max: 4095 is above what uint8 holds; set image_dtype: uint16"),
+        ({"model_size": 64, "pad_to_multiple": 8}, "pad_to_multiple: is for models that run at the image's size"),
+        ({"signatures": "masks"}, "signatures: no signature 'masks' (did you mean 'mask'?)"),
+        ({"source": "nets.unet:build"}, "weights: needed with the builder 'nets.unet:build'"),
+        ({"weights": "a.weights.h5"}, "weights: only a builder (package.module:function) takes them"),
+        ({"version": 0}, "version: input should be greater than 0"),
+        ({"background": "pink"}, "background: string should match pattern"),
+        ({"clean": {"opening": 2}}, "clean: "),
+        ({"formats": "gif"}, "formats: input should be 'jpeg', 'png', 'bmp' or 'webp'"),
+    ],
+)
+def test_each_mistake_is_one_line_that_names_the_key(fields, message):
+    with pytest.raises(SpecError, match=re.escape(message)) as caught:
+        make_spec({**MINIMAL, **fields})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_field_is_named():
+    with pytest.raises(SpecError, match="^output_dir: is needed$"):
+        make_spec({"source": "model.keras"})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("- a\n- b\n", "holds a list"),
+        ("source: [a\nb: c: d", "line 2 is not YAML"),
+        ("source: a.keras\nthresold: 0.5", "unknown key 'thresold' (did you mean 'threshold'?)"),
+    ],
+)
+def test_a_bad_file_is_named_with_what_is_wrong(tmp_path, text, message):
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    with pytest.raises(SpecError, match=re.escape(message)) as caught:
+        load_spec(str(file), {})
+    assert str(caught.value).startswith(f"spec {file}:")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(SpecError, match=r"none\.yaml: cannot be read: No such file or directory"):
+        load_spec(str(tmp_path / "none.yaml"), {})
+
+
+def test_every_field_says_what_it_is_for():
+    assert not [name for name, field in ExportSpec.model_fields.items() if not field.description]
