@@ -11,6 +11,7 @@ import dataclasses
 import email.utils
 import http
 import logging
+import re
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"})
 DEFAULT_CONTENT_TYPE = "text/html; charset=ISO-8859-1"
 _ERROR_PAGE = "<HTML><HEAD>\n<TITLE>{0} {1}</TITLE>\n</HEAD><BODY>\n<H1>{1}</H1>\n</BODY></HTML>\n"
+_REQUEST_LINE = re.compile(rb"\S+ \S+ HTTP/1\.[01]\r?\n")
 _MAX_HEAD_BYTES = 65536
 _MAX_WAITING_REQUESTS = 8
 
@@ -125,6 +127,7 @@ class _Connection(asyncio.Protocol):
         self._is_in_head = False
         self._is_busy = False
         self._is_finished = False
+        self._has_ended = False
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -159,7 +162,9 @@ class _Connection(asyncio.Protocol):
         except _RefusedError as refusal:
             self._refuse(refusal.status)
         except httptools.HttpParserInvalidMethodError:
-            self._refuse(http.HTTPStatus.NOT_IMPLEMENTED)
+            # A request line with an unknown word in it, or none at all.
+            is_request = _REQUEST_LINE.search(data)
+            self._refuse(http.HTTPStatus.NOT_IMPLEMENTED if is_request else http.HTTPStatus.BAD_REQUEST)
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
             self._refuse(cause.status if isinstance(cause, _RefusedError) else http.HTTPStatus.BAD_REQUEST)
@@ -168,6 +173,7 @@ class _Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         # Half a connection is enough to answer what has arrived.
+        self._has_ended = True
         return self._is_busy or bool(self._waiting)
 
     # -- called by the parser
@@ -189,6 +195,8 @@ class _Connection(asyncio.Protocol):
         incoming.method = self._parser.get_method().decode("latin-1")
         incoming.version = self._parser.get_http_version()
         incoming.keeps_alive = self._parser.should_keep_alive()
+        if incoming.version not in ("1.0", "1.1"):
+            raise _RefusedError(http.HTTPStatus.BAD_REQUEST)
         if incoming.method not in METHODS:
             raise _RefusedError(http.HTTPStatus.NOT_IMPLEMENTED)
         length = incoming.headers.get("content-length", "")
@@ -253,6 +261,8 @@ class _Connection(asyncio.Protocol):
             self._transport.resume_reading()
         if self._waiting:
             self._answer_next()
+        elif self._has_ended:
+            self._transport.close()
         elif not self._is_busy and not self._incoming.headers:
             self._watch(self._server.limits.idle_s)
 
