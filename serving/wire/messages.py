@@ -10,7 +10,18 @@ import pkgutil
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.internal import enum_type_wrapper
+
+
+def _message_class(descriptor: Descriptor) -> Any:
+    """Returns the class of a message; the classes of those nested in it are its attributes."""
+    message_class = message_factory.GetMessageClass(descriptor)
+    for name, nested in descriptor.nested_types_by_name.items():
+        # The pure Python implementation leaves that to generated code.
+        if not nested.GetOptions().map_entry and not hasattr(message_class, name):
+            setattr(message_class, name, _message_class(nested))
+    return message_class
 
 
 def _load() -> dict[str, Any]:
@@ -25,7 +36,7 @@ def _load() -> dict[str, Any]:
         descriptor = pool.FindFileByName(file.name)
         names["DESCRIPTOR"] = descriptor
         for name, message in descriptor.message_types_by_name.items():
-            names[name] = message_factory.GetMessageClass(message)
+            names[name] = _message_class(message)
         for name, enum in descriptor.enum_types_by_name.items():
             names[name] = enum_type_wrapper.EnumTypeWrapper(enum)
             names.update((value.name, value.number) for value in enum.values)

@@ -1,0 +1,319 @@
+"""`mask-client` as users run it: from outside the process."""
+
+import io
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_serving import slow
+from PIL import Image
+
+MASK_CLIENT = Path(sys.executable).with_name("mask-client")
+
+
+@pytest.fixture
+def run(serving, tmp_path):
+    def run(*words, transport="grpc", model="model", stdin=None):
+        flags = [f"--address={serving.address(transport)}", f"--model={model}"]
+        return subprocess.run(
+            [MASK_CLIENT, *words, *flags],
+            cwd=tmp_path, capture_output=True, text=stdin is None, input=stdin, timeout=60, check=False,
+        )  # fmt: skip
+
+    return run
+
+
+def _write(path, value=200, size=(6, 8), **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((*size, 3), value, np.uint8)).save(path, **options)
+    return path
+
+
+def _mask(path):
+    with Image.open(path) as picture:
+        assert picture.mode == "L"
+        return np.array(picture)
+
+
+@pytest.mark.parametrize("transport", ["grpc", "rest"])
+def test_one_picture_becomes_one_file(run, tmp_path, transport):
+    _write(tmp_path / "photo.jpg")
+    done = run("segment", "photo.jpg", "--out=mask.png", transport=transport)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"1 written, [\d.]+ images/s → mask\.png\n", done.stdout)
+    assert _mask(tmp_path / "mask.png").tolist() == [[255] * 8] * 6
+
+
+def test_a_folder_becomes_a_folder_of_the_same_shape(run, tmp_path):
+    for name in ("a.jpg", "deep/b.png", "deep/er/c.webp", "same.jpg", "same.png"):
+        _write(tmp_path / "photos" / name)
+    (tmp_path / "photos/notes.txt").write_text("no image")
+    done = run("segment", "photos", "--out=masks")
+    assert done.returncode == 0, done.stderr
+    assert sorted(str(path.relative_to(tmp_path / "masks")) for path in (tmp_path / "masks").rglob("*.png")) == [
+        "a.png", "deep/b.png", "deep/er/c.png", "same.jpg.png", "same.png.png",
+    ]  # fmt: skip
+    assert [path for path in (tmp_path / "masks").rglob("*") if path.is_file() and path.suffix != ".png"] == []
+
+
+def test_patterns_are_relative_to_their_fixed_part(run, tmp_path):
+    for name in ("x/a.jpg", "y/b.jpg", "y/c.png"):
+        _write(tmp_path / "photos" / name)
+    done = run("segment", "photos/**/*.jpg", "--out=masks")
+    assert done.returncode == 0, done.stderr
+    found = sorted(str(path.relative_to(tmp_path / "masks")) for path in (tmp_path / "masks").rglob("*.png"))
+    assert found == ["x/a.png", "y/b.png"]
+
+
+def test_standard_input_and_output(run, tmp_path):
+    data = _write(tmp_path / "photo.png").read_bytes()
+    done = run("segment", "-", "--out=-", stdin=data)
+    assert done.returncode == 0, done.stderr
+    assert _mask(io.BytesIO(done.stdout)).shape == (6, 8)
+
+
+@pytest.mark.parametrize(
+    ("product", "mode"),
+    [("mask", "L"), ("masked_image", "RGB"), ("cutout", "RGBA"), ("overlay", "RGB"), ("probability", "I;16"),
+     ("class_map", "L")],
+)  # fmt: skip
+def test_every_product_can_be_had(run, tmp_path, product, mode):
+    _write(tmp_path / "photo.png")
+    done = run("segment", "photo.png", f"--product={product}", "--out=out.png")
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "out.png") as picture:
+        assert (picture.mode, picture.size) == (mode, (8, 6))
+
+
+def test_the_threshold_may_be_chosen(run, tmp_path):
+    _write(tmp_path / "photo.png", 128)
+    for threshold, value in ((0.4, 255), (0.6, 0)):
+        assert run("segment", "photo.png", "--out=out.png", f"--threshold={threshold}").returncode == 0
+        assert (_mask(tmp_path / "out.png") == value).all()
+
+
+def test_the_form_of_the_files_may_be_chosen(run, tmp_path):
+    for name in ("a.png", "b.png"):
+        _write(tmp_path / "photos" / name)
+    done = run("segment", "photos", "--out=masks", "--format=json", "--batch_size=2", "--concurrency=2")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "masks/a.json").read_text())["area"] == 48
+
+
+def test_a_bad_picture_is_named_and_the_others_go_on(run, tmp_path):
+    _write(tmp_path / "photos/a.png")
+    _write(tmp_path / "photos/c.png")
+    (tmp_path / "photos/b.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    (tmp_path / "photos/e.png").write_bytes(b"")
+    done = run("segment", "photos", "--out=masks")
+    assert done.returncode == 1
+    lines = sorted(done.stderr.splitlines())
+    assert len(lines) == 2
+    assert re.fullmatch(r"mask-client: .*photos/b\.png: cannot be decoded", lines[0])
+    assert re.fullmatch(r"mask-client: photos/e\.png is empty", lines[1])
+    assert "2 written, 2 failed" in done.stdout
+    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == ["a.png", "c.png"]
+
+
+def test_a_second_run_does_only_what_is_missing(run, serving, tmp_path):
+    for index in range(5):
+        _write(tmp_path / f"photos/{index}.png")
+    assert run("segment", "photos", "--out=masks").returncode == 0
+    (tmp_path / "masks/2.png").unlink()
+    (tmp_path / "masks/3.png").write_bytes(b"")
+    serving.requests.clear()
+    done = run("segment", "photos", "--out=masks")
+    assert "2 written, 3 skipped" in done.stdout
+    assert len(serving.requests) == 2
+    assert "5 written" in run("segment", "photos", "--out=masks", "--overwrite").stdout
+
+
+def test_a_run_that_is_interrupted_leaves_only_whole_files_and_can_go_on(run, serving, tmp_path):
+    for index in range(40):
+        _write(tmp_path / f"photos/{index:02}.png")
+    serving.behaviours += [slow(0.1)] * 40
+    process = subprocess.Popen(
+        [MASK_CLIENT, "segment", "photos", "--out=masks", "--concurrency=2", "--model=model",
+         f"--address={serving.grpc_address}"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 30
+    while len(list((tmp_path / "masks").glob("*.png"))) < 5 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert stderr == "mask-client: interrupted\n"
+    written = list((tmp_path / "masks").iterdir())
+    assert 5 <= len(written) < 40
+    assert all(_mask(path).shape == (6, 8) for path in written)
+    serving.behaviours.clear()
+    done = run("segment", "photos", "--out=masks")
+    assert done.returncode == 0
+    assert f"{40 - len(written)} written, {len(written)} skipped" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "no command: it is one of segment, status, metadata, bench"),
+        (["nope"], "no command 'nope'"),
+        (["segment"], "segment needs at least one image"),
+        (["segment", "a.png"], "segment needs --out"),
+        (["segment", "a.png", "--out=b", "--threshold=1.5"], "--threshold=1.5 is not from 0 to 1"),
+        (["segment", "a.png", "--out=b", "--threshold=nan"], "--threshold=nan is not from 0 to 1"),
+        (["segment", "a.png", "--out=b", "--product=depth"], "--product=depth"),
+        (["segment", "a.png", "--out=b", "--product=class_map", "--threshold=0.5"], "has no meaning"),
+        (["status", "extra"], "status takes no 'extra'"),
+        (["status", "--version=1", "--label=a"], "exclude each other"),
+        (["status", "--version=x"], "version"),
+        (["status", "--cert_file=a"], "need each other"),
+        (["status", "--metadata=novalue"], "is not KEY=VALUE"),
+        (["bench"], "bench needs at least one image"),
+        (["bench", "a.png", "--product=overlay"], "made by the client"),
+        (["status", "--nope"], "Unknown command line flag 'nope'"),
+        (["status", "--timeout=0"], "timeout"),
+    ],
+)
+def test_a_command_line_that_makes_no_sense_ends_with_2_in_one_line(run, words, message):
+    done = run(*words)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.endswith("(see mask-client --help)\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["segment", "missing.png", "--out=b"], "missing.png: there is no such file or folder"),
+        (["segment", "empty", "--out=b"], "empty: there is no image"),
+        (["segment", "empty/*.png", "--out=b"], "empty/*.png: there is no image"),
+        (["segment", "one", "--out=one"], "one/a.png would be overwritten by its own answer"),
+        (["segment", "one/a.png", "--out=one/a.png"], "is the image itself"),
+        (["segment", "one", "two", "--out=file.txt"], "--out=file.txt is a file"),
+        (["segment", "one/a.png", "two/a.png", "--out=b"], "would both be written to b/a.png"),
+        (["segment", "one", "two/b.png", "--out=-"], "2 images cannot all go to standard output"),
+    ],
+)
+def test_pictures_and_output_that_do_not_fit_end_with_1_in_one_line(run, serving, tmp_path, words, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.txt").write_text("text")
+    for name in ("one/a.png", "two/a.png", "two/b.png"):
+        _write(tmp_path / name)
+    done = run(*words)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert serving.requests == []
+
+
+def test_no_server_is_found_out_soon_and_said_in_one_line(tmp_path):
+    _write(tmp_path / "a.png")
+    started = time.monotonic()
+    done = subprocess.run(
+        [MASK_CLIENT, "segment", "a.png", "--out=b.png", "--address=grpc://127.0.0.1:1", "--model=m"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert time.monotonic() - started < 9
+    assert done.returncode == 1
+    assert re.fullmatch(r"mask-client: model 'm' at grpc://127\.0\.0\.1:1: .*refused.*\n", done.stderr)
+    assert "Traceback" not in done.stderr
+
+
+def test_debug_brings_the_traceback_back(run):
+    done = run("status", "--debug", model="other")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "ModelNotFoundError" in done.stderr
+
+
+def test_an_unknown_model_is_said_once_not_for_each_picture(run, tmp_path):
+    for index in range(30):
+        _write(tmp_path / f"photos/{index}.png")
+    done = run("segment", "photos", "--out=masks", model="other")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "Servable not found" in done.stderr
+
+
+@pytest.mark.parametrize("transport", ["grpc", "rest"])
+def test_status_and_metadata_are_shown(run, transport):
+    status = run("status", transport=transport)
+    assert (status.returncode, status.stderr) == (0, "")
+    assert status.stdout.split() == ["version", "state", "7", "AVAILABLE"]
+    assert json.loads(run("status", "--json", transport=transport).stdout) == [
+        {"version": 7, "state": "AVAILABLE", "error_code": "OK", "error_message": ""}
+    ]
+    metadata = run("metadata", transport=transport)
+    assert metadata.stdout.startswith("model version 7\n")
+    assert re.search(r"mask_png\n  takes image_bytes +string \[\?\]\n", metadata.stdout)
+    shown = json.loads(run("metadata", "--json", transport=transport).stdout)
+    assert shown["signatures"]["mask"]["inputs"]["image"] == {
+        "data_type": "DT_UINT8",
+        "shape": [-1, -1, -1, 3],
+    }
+
+
+def test_waiting_for_a_model_is_part_of_every_command(run, serving):
+    serving.statuses = [(7, 20, 0, "")]
+    done = run("status", "--wait=0.5")
+    assert done.returncode == 1
+    assert "not ready in time: version 7 is LOADING" in done.stderr
+
+
+@pytest.mark.parametrize("transport", ["grpc", "rest"])
+def test_bench_measures_rate_times_and_bytes(run, serving, tmp_path, transport):
+    path = _write(tmp_path / "photo.jpg", size=(30, 40))
+    words = ("bench", "photo.jpg", "--requests=40", "--concurrency=4")
+    done = run(*words, "--json", transport=transport)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["images"] == 40
+    assert report["concurrency"] == 4
+    assert report["images_per_s"] == pytest.approx(40 / report["seconds"])
+    assert 0 < report["p50_ms"] <= report["p90_ms"] <= report["p99_ms"] <= report["max_ms"]
+    assert report["sent_bytes"] > path.stat().st_size
+    assert report["received_bytes"] > 50
+    assert report["errors"] == {}
+    table = run(*words, transport=transport).stdout
+    assert [line.split()[0] for line in table.splitlines()] == [
+        "images", "rate", "p50", "p90", "p99", "slowest", "sent", "received",
+    ]  # fmt: skip
+
+
+def test_bench_times_are_the_servers(run, serving, tmp_path):
+    _write(tmp_path / "photo.jpg")
+    serving.behaviours += [slow(0.05)] * 1000
+    report = json.loads(run("bench", "photo.jpg", "--seconds=1", "--concurrency=2", "--json").stdout)
+    assert 50 <= report["p50_ms"] < 90
+    assert 20 < report["images_per_s"] <= 40
+    assert 1 <= report["seconds"] < 1.5
+
+
+def test_tokens_come_from_a_file(run, serving, tmp_path):
+    (tmp_path / "token").write_text("secret\n")
+    assert run("status", "--token_file=token", "--metadata=x-team=vision").returncode == 0
+    assert serving.calls[-1][1]["authorization"] == "Bearer secret"
+    assert serving.calls[-1][1]["x-team"] == "vision"
+
+
+def test_help_is_immediate_and_names_every_flag():
+    started = time.monotonic()
+    done = subprocess.run([MASK_CLIENT, "--help"], capture_output=True, text=True, timeout=30, check=False)
+    assert time.monotonic() - started < 3
+    assert (done.returncode, done.stderr) == (0, "")
+    for words in ("mask-client segment PATH", "--address", "--threshold", "--product", "--out", "Exit codes"):
+        assert words in done.stdout
+
+
+def test_it_runs_as_a_module_too():
+    words = [sys.executable, "-m", "maskport.serving.client", "--help"]
+    assert subprocess.run(words, capture_output=True, timeout=30, check=False).returncode == 0
