@@ -1,0 +1,22 @@
+"""Fixtures that several packages' tests share."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def coins_export(tmp_path_factory):
+    """Base path of the demo model, exported by its own spec: `coins/1`."""
+    from maskport.export import load_spec
+    from maskport.export.exporter import export_spec
+
+    base_path = tmp_path_factory.mktemp("served") / "coins"
+    spec = load_spec(
+        str(ROOT / "configs/export/coins.yaml"),
+        {"source": str(ROOT / "models/coins/coins.keras"), "output_dir": str(base_path)},
+    )
+    export_spec(spec)
+    return base_path

@@ -1,0 +1,196 @@
+"""An export from outside: what is written, what is refused, and what is left behind."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import toy_models
+from maskport.export import (
+    ExportError,
+    PublishError,
+    SourceError,
+    SpecError,
+    VerificationError,
+    export_model,
+    saved_check,
+)
+from maskport.serving import contract
+from reference import Toy
+from tensorflow_serving.apis import prediction_log_pb2
+
+ONE_CLASS = Toy.make(3, 1, gain=4)
+THREE_CLASSES = Toy.make(3, 3, gain=4)
+SOME_SIGNATURES = ["mask", "mask_at_threshold", "mask_png", "export_info"]
+QUICK = {"scaling": "unit", "activation": "sigmoid", "signatures": SOME_SIGNATURES}
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "toy.keras"
+    toy_models.keras_model(ONE_CLASS).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def version_dir(model_file, tmp_path_factory):
+    return export_model(model_file, tmp_path_factory.mktemp("served") / "toy", threshold=0.4, **QUICK)
+
+
+def test_a_version_directory_holds_what_the_design_says(version_dir):
+    files = {str(file.relative_to(version_dir)) for file in version_dir.rglob("*") if file.is_file()}
+    golden = {f"assets.extra/golden/{name}.pb" for name in SOME_SIGNATURES}
+    assert files == golden | {
+        "saved_model.pb",
+        "fingerprint.pb",
+        "variables/variables.index",
+        "variables/variables.data-00000-of-00001",
+        "assets.extra/golden/golden.json",
+        "assets.extra/maskport.json",
+        "assets.extra/tf_serving_warmup_requests",
+    }
+
+
+def test_the_manifest_tells_about_the_model_and_nothing_about_the_machine(version_dir, model_file):
+    text = (version_dir / "assets.extra/maskport.json").read_text()
+    manifest = json.loads(text)
+    assert manifest["schema_version"] == 1
+    assert manifest["threshold"] == 0.4
+    assert manifest["model"]["channels"] == 3
+    assert list(manifest["signatures"]) == SOME_SIGNATURES
+    assert manifest["source"]["name"] == "toy.keras"
+    digest = subprocess.run(["sha256sum", model_file], capture_output=True, text=True, check=True).stdout.split()[0]
+    assert manifest["source"]["sha256"] == digest
+    assert str(model_file.parent) not in text
+    answer = tf.saved_model.load(str(version_dir)).signatures["export_info"](query=tf.constant([b""]))
+    assert answer["info"].numpy()[0].decode() == text
+
+
+def test_warm_up_records_call_every_signature_with_a_real_pictures_size(version_dir):
+    records = tf.data.TFRecordDataset(str(version_dir / "assets.extra/tf_serving_warmup_requests"))
+    requests = [prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request for record in records]
+    assert [request.model_spec.signature_name for request in requests] == SOME_SIGNATURES
+    for request in requests:
+        assert set(request.inputs) == set(contract.SIGNATURES[request.model_spec.signature_name].inputs)
+    assert tf.make_ndarray(requests[0].inputs["image"]).shape == (1, 384, 512, 3)
+
+
+def test_the_fresh_process_finds_a_changed_weight(version_dir):
+    file = version_dir / "variables/variables.data-00000-of-00001"
+    original = file.read_bytes()
+    weights = np.frombuffer(original[: 4 * (len(original) // 4)], np.float32)
+    try:
+        file.write_bytes((weights * 1.5).astype(np.float32).tobytes() + original[4 * len(weights) :])
+        with pytest.raises(VerificationError, match="does not answer as the model does"):
+            saved_check.check_in_fresh_process(version_dir)
+    finally:
+        file.write_bytes(original)
+    saved_check.check_in_fresh_process(version_dir)
+
+
+def test_a_model_in_memory_is_exported_too(tmp_path):
+    version = export_model(toy_models.keras_model(ONE_CLASS), tmp_path / "toy", **{**QUICK, "signatures": ["mask"]})
+    assert (version / "saved_model.pb").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "fields", "error", "message"),
+    [
+        (lambda path: None, {}, SourceError, "no such file or directory"),
+        (lambda path: path.write_bytes(b""), {}, SourceError, "Keras cannot load it"),
+        (lambda path: path.write_bytes(b"not a model"), {}, SourceError, "Keras cannot load it"),
+        (lambda path: path.mkdir(), {}, SourceError, "a directory without saved_model.pb"),
+        (lambda path: (path / "3").mkdir(parents=True), {}, SourceError, "did you mean .*/3?"),
+        (toy_models.keras_model(ONE_CLASS).save, {"activation": "none"}, SpecError, "so they are no probabilities"),
+        (toy_models.keras_model(THREE_CLASSES).save, {}, SpecError, "has 3 output channels; give the mask's: 0 to 2"),
+        (toy_models.keras_model(THREE_CLASSES).save, {"foreground": 3}, SpecError, "no output channel 3"),
+        (toy_models.keras_model(THREE_CLASSES).save, {"classes": ["a", "b"], "foreground": 0}, SpecError, "2 names"),
+        (toy_models.keras_model(ONE_CLASS).save, {"activation": "softmax"}, SpecError, "needs two or more"),
+        (toy_models.keras_model(ONE_CLASS).save, {"signatures": ["class_map"]}, SpecError, "needs two or more"),
+        (
+            toy_models.keras_model(ONE_CLASS).save,
+            {"scaling": "none", "mean": [1, 2]},
+            SpecError,
+            "2 values do not fit a model of 3",
+        ),
+        (
+            toy_models.keras_model(ONE_CLASS, size=(32, 48)).save,
+            {"model_size": 64},
+            SourceError,
+            "64,64 does not fit .* which takes 32 by 48 pixels",
+        ),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_in_one_line_and_leaves_nothing(tmp_path, make, fields, error, message):
+    source = tmp_path / ("model.keras" if "mkdir" not in make.__code__.co_names else "folder")
+    make(source)
+    with pytest.raises(error, match=message) as caught:
+        export_model(source, tmp_path / "served", **{"scaling": "unit", "activation": "sigmoid", **fields})
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "served").exists()
+
+
+def test_a_taken_version_is_refused_before_the_work(model_file, version_dir):
+    with pytest.raises(PublishError, match="version 1 exists already"):
+        export_model(model_file, version_dir.parent, version=1, **QUICK)
+    assert sorted(entry.name for entry in version_dir.parent.iterdir()) == [".maskport-lock", "1"]
+
+
+def test_a_lambda_layer_is_loaded_only_when_the_file_is_trusted(tmp_path):
+    import keras
+
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, keras.layers.Lambda(lambda x: x[..., :1] * 0.5)(image))
+    model.save(tmp_path / "lambda.keras")
+    with pytest.raises(SourceError, match="if you trust the file: --unsafe_load"):
+        export_model(tmp_path / "lambda.keras", tmp_path / "served", scaling="unit")
+    fields = {"scaling": "unit", "signatures": ["mask"], "unsafe_load": True}
+    assert export_model(tmp_path / "lambda.keras", tmp_path / "served", **fields).name == "1"
+
+
+def test_random_weights_are_refused(tmp_path, monkeypatch):
+    (tmp_path / "nets.py").write_text(
+        "import tensorflow as tf\n"
+        "class Net(tf.Module):\n"
+        "    def __init__(self):\n"
+        "        self.a = tf.Variable(1.0); self.b = tf.Variable(2.0)\n"
+        "    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)])\n"
+        "    def __call__(self, x):\n"
+        "        return x[..., :1] * self.a + self.b\n"
+        "def build():\n    return Net()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    partial = tf.Module()
+    partial.a = tf.Variable(0.5)
+    tf.train.Checkpoint(model=partial).write(str(tmp_path / "half"))
+    with pytest.raises(SourceError, match="does not restore every variable"):
+        export_model("nets:build", tmp_path / "served", weights=str(tmp_path / "half"))
+    with pytest.raises(SpecError, match="weights: needed with the builder"):
+        export_model("nets:build", tmp_path / "served")
+
+
+def limit_file_size():
+    """As a full disk does it: writing beyond it fails."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+
+def test_a_disk_without_room_is_one_line_and_leaves_nothing(model_file, tmp_path):
+    words = [f"--source={model_file}", f"--output_dir={tmp_path / 'served'}", "--scaling=unit", "--activation=sigmoid"]
+    done = subprocess.run(
+        [sys.executable, "-m", "maskport.export", *words],
+        capture_output=True, text=True, check=False, preexec_fn=limit_file_size,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith(f"mask-export: output_dir {tmp_path / 'served'}: ")
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "served").exists()
+
+
+def test_every_error_of_the_export_is_one_family():
+    for error in (PublishError, SourceError, SpecError, VerificationError):
+        assert issubclass(error, ExportError)

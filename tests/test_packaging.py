@@ -1,0 +1,72 @@
+"""The distribution: import names, what the wheel holds, and a working directory that shadows nothing."""
+
+import importlib
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import maskport.export
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PACKAGES = PYPROJECT["tool"]["setuptools"]["packages"]
+
+
+def folders():
+    return sorted(path.parent for top in ("export", "serving") for path in (ROOT / top).rglob("__init__.py"))
+
+
+def test_every_folder_of_the_house_is_in_the_distribution():
+    assert sorted(PACKAGES) == sorted("maskport." + ".".join(f.relative_to(ROOT).parts) for f in folders())
+
+
+def test_the_wheel_holds_the_very_files_under_maskport(tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", tmp_path, ROOT],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("maskport-*.whl")
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    suffixes = {".py", ".pyi", ".typed", ".binpb", ".proto", ".html", ".js", ".css"}
+    expected = {
+        f"maskport/{file.relative_to(ROOT)}"
+        for top in ("export", "serving")
+        for file in (ROOT / top).rglob("*")
+        if file.suffix in suffixes or file.name == "py.typed"
+    }
+    assert held == expected
+
+
+@pytest.mark.parametrize("name", ["export.py", "serving.py"])
+def test_a_stray_module_in_the_working_directory_changes_nothing(tmp_path, name):
+    (tmp_path / name).write_text("raise RuntimeError('shadowed')")
+    program = "import maskport.export, maskport.serving.contract; print(maskport.export.__file__)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()) == Path(maskport.export.__file__)
+
+
+@pytest.mark.parametrize("name", ["maskport.export"])
+def test_lazy_packages_give_every_name_they_list(name):
+    package = importlib.import_module(name)
+    assert package.__all__ == sorted(package.__all__)
+    for member in package.__all__:
+        assert getattr(package, member).__name__ == member
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        package.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize("command", sorted(PYPROJECT["project"]["scripts"]))
+def test_help_answers_without_tensorflow(command):
+    module = PYPROJECT["project"]["scripts"][command].partition(":")[0]
+    program = (
+        f"import sys; sys.argv = ['{command}', '--help']\n"
+        f"from {module} import run\n"
+        "try:\n    run()\n"
+        "finally:\n    print(sorted({'tensorflow', 'keras'} & set(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "[]\n")
+    assert "Flags:" in done.stdout
