@@ -57,7 +57,7 @@ def test_writing_a_file_is_refused(tmp_path):
 
 
 def test_ops_that_are_no_core_ops_are_refused(tmp_path):
-    graph = saved_graph(tmp_path, lambda texts: tf.strings.lower(texts))
+    graph = saved_graph(tmp_path, tf.strings.lower)
     for function in graph.graph_def.library.function:
         for node in function.node_def:
             if node.op == "StringLower":

@@ -79,7 +79,7 @@ def test_each_mistake_is_one_line_that_names_the_key(fields, message):
 
 
 def test_a_missing_field_is_named():
-    with pytest.raises(SpecError, match="^output_dir: is needed$"):
+    with pytest.raises(SpecError, match=r"^output_dir: is needed$"):
         make_spec({"source": "model.keras"})
 
 
