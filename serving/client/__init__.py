@@ -24,6 +24,7 @@ from .errors import (
     StatusCode,
     UnsupportedCallError,
 )
+from .large import LargeResult
 from .observers import ObservedCall, Observer
 from .polygons import Polygon
 from .results import MaskResult, SegmentItem
@@ -43,6 +44,7 @@ __all__ = [
     "InvalidImageError",
     "InvalidRequestError",
     "InvalidResponseError",
+    "LargeResult",
     "MaskClient",
     "MaskResult",
     "MaskServingError",

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Seq
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import numpy as np
 import numpy.typing as npt
 
 from .. import contract
@@ -15,6 +16,15 @@ from .calls import Reply
 from .configuration import ClientBase, MetadataLike
 from .errors import CallCancelledError, ClientClosedError, MaskServingError
 from .images import ImageSource
+from .large import (
+    DEFAULT_OVERLAP,
+    DEFAULT_TILE,
+    LargeJob,
+    LargeResult,
+    Progress,
+    check_large,
+    tile_signature,
+)
 from .many import (
     Thresholds,
     Wanted,
@@ -28,6 +38,7 @@ from .many import (
 from .results import MaskResult, SegmentItem
 from .signatures import ModelMetadata, VersionStatus
 from .steps import Compute, Pause, Script, Send, Step, Together
+from .tiling import Tile
 from .transports import AsyncTransport, connect_async
 
 T = TypeVar("T")
@@ -141,6 +152,54 @@ class AsyncMaskClient(ClientBase):
                 await asyncio.gather(*running, return_exceptions=True)
 
         return items()
+
+    async def segment_large(
+        self,
+        source: Any,
+        out: Any,
+        threshold: float | None = None,
+        *,
+        product: str = contract.MASK,
+        tile: int = DEFAULT_TILE,
+        overlap: int = DEFAULT_OVERLAP,
+        concurrency: int = 4,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+        metadata: MetadataLike | None = None,
+    ) -> LargeResult:
+        """Masks a picture that is too large for one call, tile by tile; see `MaskClient.segment_large`."""
+        self._check_usable()
+        check_many((product,), concurrency, 1)
+        check_large(product, threshold)
+        found, plan = await self._run(self._operations.tile_plan(tile, overlap, self._terms(timeout, metadata)))
+        job = await asyncio.to_thread(
+            LargeJob, source, out, threshold=threshold, product=product, plan=plan, progress=progress
+        )
+        signature = tile_signature(found, job.source.shape, job.source.dtype)
+        running: collections.deque[tuple[Tile, asyncio.Task[npt.NDArray[np.float32]]]] = collections.deque()
+
+        def ask(pixels: npt.NDArray[Any]) -> asyncio.Task[npt.NDArray[np.float32]]:
+            terms = self._terms(timeout, metadata)
+            return asyncio.create_task(self._run(self._operations.tile_probability(pixels, signature, terms)))
+
+        try:
+            for one in job.tiles:
+                if len(running) >= concurrency:
+                    earlier, answer = running[0]
+                    await asyncio.to_thread(job.accept, earlier, await answer)
+                    running.popleft()
+                running.append((one, ask(await asyncio.to_thread(job.pixels, one))))
+            while running:
+                earlier, answer = running[0]
+                await asyncio.to_thread(job.accept, earlier, await answer)
+                running.popleft()
+            return await asyncio.to_thread(job.finish)
+        except BaseException:
+            for _, answer in running:
+                answer.cancel()
+            await asyncio.gather(*(answer for _, answer in running), return_exceptions=True)
+            job.abandon()
+            raise
 
     async def predict(
         self,

@@ -8,6 +8,7 @@ from concurrent import futures
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import numpy as np
 import numpy.typing as npt
 
 from .. import contract
@@ -17,10 +18,20 @@ from .calls import Reply
 from .configuration import ClientBase, MetadataLike
 from .errors import CallCancelledError, ClientClosedError, MaskServingError
 from .images import ImageSource
+from .large import (
+    DEFAULT_OVERLAP,
+    DEFAULT_TILE,
+    LargeJob,
+    LargeResult,
+    Progress,
+    check_large,
+    tile_signature,
+)
 from .many import Thresholds, Wanted, check_many, failed_items, groups, items_of, window
 from .results import MaskResult, SegmentItem
 from .signatures import ModelMetadata, VersionStatus
 from .steps import Compute, Pause, Script, Send, Step, Together
+from .tiling import Tile
 from .transports import Transport, connect
 
 T = TypeVar("T")
@@ -172,6 +183,76 @@ class MaskClient(ClientBase):
                     yield from _take(running, ordered=ordered)
             while running:
                 yield from _take(running, ordered=ordered)
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    def segment_large(
+        self,
+        source: Any,
+        out: Any,
+        threshold: float | None = None,
+        *,
+        product: str = contract.MASK,
+        tile: int = DEFAULT_TILE,
+        overlap: int = DEFAULT_OVERLAP,
+        concurrency: int = 4,
+        progress: Progress | None = None,
+        timeout: float | None = None,
+        metadata: MetadataLike | None = None,
+    ) -> LargeResult:
+        """Masks a picture that is too large for one call, tile by tile, in bounded memory.
+
+        The model runs at its own scale on overlapping tiles, whose probabilities are put together without
+        seams. The result equals that of one call where the model looks less far than `overlap`.
+
+        Args:
+            source: path of a .npy or TIFF file, or an array, such as a memory-mapped one.
+            out: path of a .npy or TIFF file, which appears when it is whole, or an array [H, W] to write to:
+                uint8 for a mask (0 and 255), float32 for a probability.
+            threshold: 0 to 1; None is the model's own.
+            product: `mask` or `probability`.
+            tile: side of a tile in pixels, about.
+            overlap: how far a tile reaches into its neighbours, in pixels, about.
+            concurrency: tiles that are under way at one time.
+            progress: told after each tile how many are done, and of how many.
+            timeout: seconds for each tile.
+            metadata: sent with each call besides the client's own.
+
+        Raises:
+            InvalidRequestError: the model has no scale of its own, as it stretches its input, or an argument
+                makes no sense.
+            InvalidImageError: the source or the output is of no form that can be read or written by pieces.
+            UnsupportedCallError: TIFF is asked for, and the extra `large` is not installed.
+            MaskServingError: a call failed; nothing is left of the output.
+            OSError: the source cannot be read, or the output not written.
+        """
+        self._check_usable()
+        check_many((product,), concurrency, 1)
+        check_large(product, threshold)
+        found, plan = self._run(self._operations.tile_plan(tile, overlap, self._terms(timeout, metadata)))
+        job = LargeJob(source, out, threshold=threshold, product=product, plan=plan, progress=progress)
+        signature = tile_signature(found, job.source.shape, job.source.dtype)
+
+        def ask(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+            terms = self._terms(timeout, metadata)
+            return self._run(self._operations.tile_probability(pixels, signature, terms))
+
+        threads = futures.ThreadPoolExecutor(concurrency, "maskport-large")
+        running: collections.deque[tuple[Tile, futures.Future[npt.NDArray[np.float32]]]] = collections.deque()
+        try:
+            for one in job.tiles:
+                # One more than can be sent, so that nobody waits for pixels; no more, for memory's sake.
+                if len(running) > concurrency:
+                    earlier, answer = running.popleft()
+                    job.accept(earlier, answer.result())
+                context = contextvars.copy_context()
+                running.append((one, threads.submit(context.run, ask, job.pixels(one))))
+            for earlier, answer in running:
+                job.accept(earlier, answer.result())
+            return job.finish()
+        except BaseException:
+            job.abandon()
+            raise
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
 

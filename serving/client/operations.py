@@ -6,6 +6,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from .. import contract
 from ..wire.messages import ModelConfig, ModelServerConfig
 from .addresses import Address
@@ -18,12 +21,14 @@ from .errors import (
     InvalidRequestError,
     InvalidResponseError,
     MaskServingError,
+    MixedSizesError,
     ModelNotFoundError,
     ModelStateError,
     ServerUnavailableError,
     SignatureNotFoundError,
 )
 from .images import ImageSource, Picture, read_picture
+from .large import TilePlan, plan_tiles
 from .observers import ObservedCall, Observer
 from .plans import PlannedCall, assemble, check_request, image_error_of, plan_calls, read_outputs
 from .results import MaskResult
@@ -32,6 +37,7 @@ from .security import Credentials, Metadata
 from .signatures import (
     ModelMetadata,
     ModelState,
+    SignatureInfo,
     VersionStatus,
     check_inputs,
     check_outputs,
@@ -361,6 +367,52 @@ class Operations:
             for index, result in zip(indexes, masked, strict=True):
                 results[index] = result
         return results
+
+    def tile_plan(self, tile: int, overlap: int, terms: Terms) -> Script[tuple[ModelMetadata, TilePlan]]:
+        """Gives the model's signatures, and how it wants large pictures cut up."""
+        metadata = yield from self.known_metadata(terms)
+        try:
+            if contract.EXPORT_INFO not in metadata.signatures:
+                raise SignatureNotFoundError(
+                    "the model does not tell at which scale it works", hint="large pictures need a maskport export"
+                )
+            info = self._cache.info
+            if info is None:
+                info = yield from self.info(terms)
+            return metadata, plan_tiles(info, tile, overlap)
+        except MaskServingError as error:
+            error.add_context(context_of(MetadataCall(self.target)))
+            raise
+
+    def tile_probability(
+        self, pixels: npt.NDArray[Any], signature: SignatureInfo | None, terms: Terms
+    ) -> Script[npt.NDArray[np.float32]]:
+        """Gives the probability [h, w] of a tile's pixels [h, w, C].
+
+        Args:
+            pixels: of the tile.
+            signature: the pixel signature that takes them; None sends them encoded.
+            terms: of the calls.
+        """
+        if signature is not None:
+            call = PredictCall(self.target, signature, {contract.IMAGE: pixels[np.newaxis]})
+            try:
+                reply = yield from self.call(call, terms)
+            except MixedSizesError:
+                pass  # the server batches: encoded pictures pass unharmed
+            else:
+                probability = reply.value.outputs.get(contract.PROBABILITY)
+                wanted = (1, *pixels.shape[:2], 1)
+                if probability is None or probability.shape != wanted:
+                    raise InvalidResponseError(
+                        f"the answer holds no {contract.PROBABILITY} of shape {list(wanted)}",
+                        context=dataclasses.replace(context_of(call), address=reply.address),
+                    )
+                return np.asarray(probability[0, :, :, 0], np.float32)
+        results = yield from self.segment([pixels], [None], (contract.PROBABILITY,), terms)
+        if isinstance(results[0], Exception):
+            raise results[0]
+        return results[0].probability
 
     def _mask_robustly(
         self,
