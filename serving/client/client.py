@@ -241,8 +241,7 @@ class MaskClient(ClientBase):
         running: collections.deque[tuple[Tile, futures.Future[npt.NDArray[np.float32]]]] = collections.deque()
         try:
             for one in job.tiles:
-                # One more than can be sent, so that nobody waits for pixels; no more, for memory's sake.
-                if len(running) > concurrency:
+                if len(running) >= concurrency:
                     earlier, answer = running.popleft()
                     job.accept(earlier, answer.result())
                 context = contextvars.copy_context()

@@ -83,7 +83,7 @@ def _predict_request(call: PredictCall) -> PredictRequest:
         raise MessageTooLargeError(f"the request is larger than {MAX_MESSAGE_BYTES} bytes")
     for name, array in call.inputs.items():
         data_type = DataType.Value(call.signature.inputs[name].data_type)
-        request.inputs[name].CopyFrom(tensors.to_tensor(array, data_type))
+        tensors.write_tensor(request.inputs[name], array, data_type)
     return request
 
 

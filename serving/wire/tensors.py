@@ -141,11 +141,21 @@ def to_tensor(value: Any, data_type: int | None = None) -> TensorProto:
     Raises:
         TensorError: it cannot be sent, or not as that data type.
     """
+    tensor = TensorProto()
+    write_tensor(tensor, value, data_type)
+    return tensor
+
+
+def write_tensor(tensor: TensorProto, value: Any, data_type: int | None = None) -> None:
+    """Makes an empty TensorProto that of an array; like `to_tensor`, without a copy to where it belongs."""
     array = as_array(value)
     own = data_type_of(array.dtype)
     wanted = own if data_type is None else data_type
     layout = _layout(wanted)
-    tensor = TensorProto(dtype=_as_data_type(wanted), tensor_shape=_to_shape(array.shape))
+    tensor.dtype = _as_data_type(wanted)
+    tensor.tensor_shape.SetInParent()
+    for size in array.shape:
+        tensor.tensor_shape.dim.add(size=size)
     if wanted == _STRING and own == _STRING:
         tensor.string_val.extend(array.reshape(-1).tolist())
     elif wanted == _BFLOAT16:
@@ -155,7 +165,6 @@ def to_tensor(value: Any, data_type: int | None = None) -> TensorProto:
             _check_cast(array.dtype, layout.dtype, wanted)
             array = array.astype(layout.dtype)
         tensor.tensor_content = array.tobytes()
-    return tensor
 
 
 def to_array(tensor: TensorProto) -> Array:
@@ -243,10 +252,6 @@ def _bfloat16_bits(array: Array) -> Array:
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
     # Rounding could carry a NaN's payload into an infinity.
     return np.where(np.isnan(array), (bits >> 16) | 0x40, rounded).astype("<u2")
-
-
-def _to_shape(shape: tuple[int, ...]) -> TensorShapeProto:
-    return TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in shape])
 
 
 def _from_shape(shape: TensorShapeProto) -> tuple[int, ...]:
