@@ -16,6 +16,7 @@ from . import golden, manifest
 from .errors import PublishError, SpecError
 from .module import MaskModule
 from .probe import probe
+from .remote_versions import RemoteVersionWriter
 from .saved_check import check_in_fresh_process
 from .servable_ops import check_servable
 from .sources import SegmentationModel, load_source
@@ -25,17 +26,17 @@ from .versions import VersionWriter
 OnStep = Callable[[str], None]
 
 
-def export_model(model: Any, output_dir: str | os.PathLike[str], **spec_fields: Any) -> Path:
+def export_model(model: Any, output_dir: str | os.PathLike[str], **spec_fields: Any) -> Path | str:
     """Exports a segmentation model as a version directory that TensorFlow Serving can load.
 
     Args:
         model: path of a `.keras` or `.h5` file or of a SavedModel directory, `package.module:function`, or a
             `keras.Model` in memory.
-        output_dir: the served model's base path; the version directory goes into it.
+        output_dir: the served model's base path, or a URL that tf.io.gfile knows; the version directory goes into it.
         **spec_fields: fields of `ExportSpec`, such as `scaling="unit"` or `threshold=0.4`.
 
     Returns:
-        The published version directory.
+        The published version directory; a text where `output_dir` is a URL.
 
     Raises:
         ExportError: whatever is wrong, in one line; nothing is published then.
@@ -54,7 +55,7 @@ def export_model(model: Any, output_dir: str | os.PathLike[str], **spec_fields: 
         return export_spec(make_spec({"source": file, "output_dir": os.fspath(output_dir), **spec_fields}))
 
 
-def export_spec(spec: ExportSpec, on_step: OnStep = lambda _: None) -> Path:
+def export_spec(spec: ExportSpec, on_step: OnStep = lambda _: None) -> Path | str:
     """Exports as a spec says; see `export_model`.
 
     Args:
@@ -65,7 +66,7 @@ def export_spec(spec: ExportSpec, on_step: OnStep = lambda _: None) -> Path:
     return publish(Plan.make(spec), on_step)
 
 
-def publish(plan: "Plan", on_step: OnStep = lambda _: None) -> Path:
+def publish(plan: "Plan", on_step: OnStep = lambda _: None) -> Path | str:
     """Writes a plan, checks in a fresh process what was written, and publishes it as a version directory."""
     spec = plan.spec
     on_step(f"Writing {len(plan.functions)} signatures ({plan.model.description})")
@@ -78,8 +79,9 @@ def publish(plan: "Plan", on_step: OnStep = lambda _: None) -> Path:
 
 
 @contextlib.contextmanager
-def _version_writer(spec: ExportSpec) -> Iterator[VersionWriter]:
-    with VersionWriter(Path(spec.output_dir)) as writer:
+def _version_writer(spec: ExportSpec) -> Iterator[VersionWriter | RemoteVersionWriter]:
+    is_remote = "://" in spec.output_dir
+    with RemoteVersionWriter(spec.output_dir) if is_remote else VersionWriter(Path(spec.output_dir)) as writer:
         if spec.version is not None:
             writer.check_free(spec.version)
         try:

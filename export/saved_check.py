@@ -1,4 +1,4 @@
-"""Checks a written version directory in a process of its own: `python -m maskport.export.saved_check DIR`.
+"""Checks and measures a written version directory in a process of its own, `python -m maskport.export.saved_check DIR`.
 
 A fresh process has neither the model's Python objects nor Keras, like the server that will load it. Every
 golden request must get its recorded answer. Problems go to stdout, one a line; the exit code is 1 if any.
@@ -37,30 +37,40 @@ def check_in_fresh_process(version_dir: Path) -> None:
         )
 
 
-def find_problems(version_dir: Path) -> list[str]:
-    """Returns what is wrong with a version directory, for people; nothing where all is well."""
+def examine(version_dir: Path) -> list[str]:
+    """Returns what is wrong with a version directory, for people.
+
+    Where nothing is, the batching parameters are measured and written into it.
+    """
     import tensorflow as tf
 
     from ..serving.agreement import compare
     from . import golden
+    from .batching_parameters import measure_batching
 
     loaded = tf.saved_model.load(str(version_dir))
     problems = []
+    requests = {}
     for record in golden.read_goldens(version_dir / contract.ASSETS_DIR / contract.GOLDEN_DIR):
         name = record.signature.name
+        requests[name] = golden.tensors_of(record.request)
         if name not in loaded.signatures:
             problems.append(f"signature {name} is missing")
             continue
-        answers = golden.run(loaded.signatures[name], record.signature, golden.tensors_of(record.request))
+        answers = golden.run(loaded.signatures[name], record.signature, requests[name])
         for output, expected in golden.tensors_of(record.response).items():
             agreement = compare(expected, answers[output], record.tolerances[output])
             if not agreement.holds:
                 problems.append(f"signature {name}, output {output}: {agreement.problem}")
+    if not problems:
+        # Here the model is loaded as a server loads it, and nothing else runs.
+        parameters = measure_batching(loaded.signatures, requests)
+        (version_dir / contract.BATCHING_FILE).write_text(parameters, encoding="utf-8")
     return problems
 
 
 if __name__ == "__main__":
     sys.modules["keras"] = None  # type: ignore[assignment]  # whatever imports it fails from here on
-    found = find_problems(Path(sys.argv[1]))
+    found = examine(Path(sys.argv[1]))
     print("\n".join(found))
     sys.exit(1 if found else 0)

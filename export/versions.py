@@ -11,7 +11,7 @@ import fcntl
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from .errors import PublishError
@@ -38,6 +38,24 @@ def list_versions(base_path: Path) -> dict[int, Path]:
         if number is not None:
             found[number] = entry
     return found
+
+
+def next_version(taken: Collection[int]) -> int:
+    """Returns the highest version plus 1; the first is 1."""
+    return max(0, *taken, 0) + 1
+
+
+def check_free(version: int, taken: Mapping[int, str], base_path: object) -> None:
+    """Makes sure that a version is not among those taken, which are given with the names they go by.
+
+    Raises:
+        PublishError: it is.
+    """
+    if version in taken:
+        raise PublishError(
+            f"version {version} exists already in {base_path} (as {taken[version]}); "
+            f"the next free one is {next_version(taken)}"
+        )
 
 
 class VersionWriter:
@@ -96,12 +114,8 @@ class VersionWriter:
         Raises:
             PublishError: it is there already.
         """
-        taken = list_versions(self._base_path)
-        if version in taken:
-            raise PublishError(
-                f"version {version} exists already in {self._base_path} (as {taken[version].name}); "
-                f"the next free one is {max(taken) + 1}"
-            )
+        taken = {number: path.name for number, path in list_versions(self._base_path).items()}
+        check_free(version, taken, self._base_path)
 
     def publish(self, version: int | None, keep: int | None) -> Path:
         """Makes the staging directory a version, then removes the oldest beyond `keep`.
@@ -120,7 +134,7 @@ class VersionWriter:
             _sync_tree(self._staging)
             with self._lock():
                 if version is None:
-                    version = max(0, *list_versions(self._base_path), 0) + 1
+                    version = next_version(list_versions(self._base_path))
                 self.check_free(version)
                 # rename() would replace an empty directory of that name: under the lock there is none.
                 target = self._base_path / str(version)

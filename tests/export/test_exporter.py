@@ -45,6 +45,7 @@ def test_a_version_directory_holds_what_the_design_says(version_dir):
     files = {str(file.relative_to(version_dir)) for file in version_dir.rglob("*") if file.is_file()}
     golden = {f"assets.extra/golden/{name}.pb" for name in SOME_SIGNATURES}
     assert files == golden | {
+        "batching_params.pbtxt",
         "saved_model.pb",
         "fingerprint.pb",
         "variables/variables.index",
@@ -95,6 +96,17 @@ def test_the_fresh_process_finds_a_changed_weight(version_dir):
 def test_a_model_in_memory_is_exported_too(tmp_path):
     version = export_model(toy_models.keras_model(ONE_CLASS), tmp_path / "toy", **{**QUICK, "signatures": ["mask"]})
     assert (version / "saved_model.pb").exists()
+
+
+def test_a_remote_base_path_gets_the_same_files(model_file, version_dir):
+    remote = export_model(model_file, "ram://models/toy", threshold=0.4, **QUICK)
+    assert remote == "ram://models/toy/1"
+    held = {
+        f"{parent.removeprefix(remote)}/{name}".lstrip("/")
+        for parent, _, names in tf.io.gfile.walk(remote)
+        for name in names
+    }
+    assert held == {str(file.relative_to(version_dir)) for file in version_dir.rglob("*") if file.is_file()}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,113 @@
+"""How good masks are at every threshold, counted over any number of pictures in constant memory.
+
+A mask is `probability > threshold`. So each probability needs only be put in its place between the thresholds
+of a grid, and two histograms, of what is foreground and of what is not, tell all scores at once.
+"""
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+Counts = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float64]
+
+STEPS = 1000
+THRESHOLDS: npt.NDArray[np.float32] = (np.arange(STEPS + 1) / STEPS).astype(np.float32)
+"""0 to 1; float32, as the exported graph compares them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Curves:
+    """Scores at each of `THRESHOLDS`, float64. Nothing out of nothing counts as 1.
+
+    Attributes:
+        iou: intersection over union.
+        dice: twice the intersection over the sum of both areas (F1).
+        precision: how much of what is found is right.
+        recall: how much of what is right is found.
+    """
+
+    iou: Scores
+    dice: Scores
+    precision: Scores
+    recall: Scores
+
+    @classmethod
+    def of_counts(cls, found: Counts, wrong: Counts, missed: Counts) -> "Curves":
+        """Makes scores of true positives, false positives and false negatives, each at every threshold."""
+        return cls(
+            iou=_share(found, found + wrong + missed),
+            dice=_share(2 * found, 2 * found + wrong + missed),
+            precision=_share(found, found + wrong),
+            recall=_share(found, found + missed),
+        )
+
+
+def _share(part: Counts, whole: Counts) -> Scores:
+    return np.where(whole == 0, 1.0, part / np.maximum(whole, 1))
+
+
+class Tally:
+    """Counts pictures one after another.
+
+    Attributes:
+        pictures: how many were added.
+    """
+
+    def __init__(self) -> None:
+        self.pictures = 0
+        self._foreground: Counts = np.zeros(STEPS + 2, np.int64)
+        self._background: Counts = np.zeros(STEPS + 2, np.int64)
+        self._sums = {field.name: np.zeros(STEPS + 1) for field in dataclasses.fields(Curves)}
+
+    def add(self, probability: npt.NDArray[np.float32], truth: npt.NDArray[np.bool_]) -> None:
+        """Adds one picture.
+
+        Args:
+            probability: [H, W], 0 to 1; NaN is background, as in the exported masks.
+            truth: [H, W].
+        """
+        # How many thresholds a probability is above: `left` leaves out the one that it equals.
+        places = np.searchsorted(THRESHOLDS, np.nan_to_num(probability, nan=0.0), side="left")
+        foreground = np.bincount(places[truth], minlength=STEPS + 2)
+        background = np.bincount(places[~truth], minlength=STEPS + 2)
+        self._foreground += foreground
+        self._background += background
+        own = Curves.of_counts(*_counts(foreground, background))
+        for name, total in self._sums.items():
+            total += getattr(own, name)
+        self.pictures += 1
+
+    @property
+    def pixels(self) -> int:
+        """How many there were in all pictures."""
+        return int(self._foreground.sum() + self._background.sum())
+
+    @property
+    def foreground_pixels(self) -> int:
+        """How many of them are foreground in truth."""
+        return int(self._foreground.sum())
+
+    @property
+    def counts(self) -> tuple[Counts, Counts, Counts]:
+        """True positives, false positives and false negatives in all pictures, at each threshold."""
+        return _counts(self._foreground, self._background)
+
+    def over_pixels(self) -> Curves:
+        """Returns the scores of all pixels together, as if they were one picture: large pictures weigh more."""
+        return Curves.of_counts(*self.counts)
+
+    def over_pictures(self) -> Curves:
+        """Returns the mean of the pictures' own scores: every picture weighs the same."""
+        return Curves(**{name: total / max(self.pictures, 1) for name, total in self._sums.items()})
+
+
+def _counts(foreground: Counts, background: Counts) -> tuple[Counts, Counts, Counts]:
+    found, wrong = _above(foreground), _above(background)
+    return found, wrong, foreground.sum() - found
+
+
+def _above(histogram: Counts) -> Counts:
+    """Returns how many values are above each threshold."""
+    return np.cumsum(histogram[::-1])[::-1][1:]
