@@ -9,7 +9,6 @@ import grpc
 from google.protobuf import descriptor, message_factory
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import (
-    model_management_pb2,
     model_service_pb2,
     predict_pb2,
     prediction_service_pb2,
@@ -53,16 +52,16 @@ class GrpcSettings:
 
 def create_server(service: PredictionService, settings: GrpcSettings, metrics: Metrics) -> grpc.Server:
     """Returns a gRPC server, without addresses yet."""
-    options: list[tuple[str, int | str]] = [
-        ("grpc.max_receive_message_length", -1),
-        ("grpc.max_send_message_length", -1),
+    options = {
+        "grpc.max_receive_message_length": -1,
+        "grpc.max_send_message_length": -1,
         # A second server on the same port is a mistake.
-        ("grpc.so_reuseport", 0),
-        *settings.channel_arguments,
-    ]
+        "grpc.so_reuseport": 0,
+        **dict(settings.channel_arguments),
+    }
     front = _GrpcFront(service, answers_as_content=settings.answers_as_content)
     workers = futures.ThreadPoolExecutor(settings.threads, thread_name_prefix="grpc")
-    server = grpc.server(workers, options=options)
+    server = grpc.server(workers, options=list(options.items()))
     for file, name, methods in (
         (prediction_service_pb2, "PredictionService", front.prediction_methods()),
         (model_service_pb2, "ModelService", front.model_methods()),
@@ -93,7 +92,7 @@ class _GrpcFront:
     def model_methods(self) -> dict[str, Method]:
         return {
             "GetModelStatus": lambda request, _: self._service.status(request),
-            "HandleReloadConfigRequest": self._reload,
+            "HandleReloadConfigRequest": self._service.reload,
         }
 
     def _predict(self, request: predict_pb2.PredictRequest, call: Call) -> predict_pb2.PredictResponse:
@@ -104,14 +103,6 @@ class _GrpcFront:
         response = predict_pb2.PredictResponse(model_spec=answer.model_spec)
         for name, array in answer.outputs.items():
             write_tensor(array, response.outputs[name], as_content=self._answers_as_content)
-        return response
-
-    def _reload(
-        self, request: model_management_pb2.ReloadConfigRequest, call: Call
-    ) -> model_management_pb2.ReloadConfigResponse:
-        self._service.reload(request.config, call)
-        response = model_management_pb2.ReloadConfigResponse()
-        response.status.SetInParent()
         return response
 
 

@@ -2,10 +2,13 @@
 
 A session can be told how long a run may take, but not to stop one now; so a client that hangs up would leave
 the model computing for nobody. A few nodes beside the model's make up for that. A run takes a slot, which is a
-queue in the graph, and runs a guard too: a node that waits for a word in that queue. The run's own last node
-puts `True` there, which ends the guard and with it the run. Whoever wants the run to end puts `False` there
-from outside; then the guard fails, and the session stops the whole run as it does at any failure. It costs some
-10 microseconds per run.
+queue in the graph, and runs a guard too: a node that waits for an element of that queue. The run's own last
+node puts one there, which ends the guard and with it the run. Whoever wants the run to end closes the queue from
+outside; then the guard fails, and the session stops the whole run as it does at any failure. A queue that was
+closed is destroyed, and made anew by the next run in its slot. All this costs some 10 microseconds per run.
+
+Stopping works while all of TensorFlow's threads are taken: closing a queue, and what follows from it, happens in
+the thread that asks for it.
 """
 
 import contextlib
@@ -20,7 +23,8 @@ from .calls import Call
 _SCOPE = "zz_interruption"
 """Comes last in the alphabet: a session numbers its feeds in that order, and names the number in errors."""
 _MAX_ENDINGS = 64
-_CAPACITY = 4
+_THIS_THREAD = -1
+"""In place of a thread pool's number."""
 
 
 class Interrupter:
@@ -42,15 +46,14 @@ class Interrupter:
             self._slot = tf.compat.v1.placeholder(tf.int32, [], "slot")
             queues = [
                 tf.raw_ops.FIFOQueueV2(
-                    component_types=[tf.bool], shapes=[[]], capacity=_CAPACITY, shared_name=f"interruption_{slot}"
+                    component_types=[tf.bool], shapes=[[]], capacity=1, shared_name=f"interruption_{slot}"
                 )
                 for slot in range(slots)
             ]
             self._queue = tf.gather(tf.stack(queues), self._slot)
-            self._word = tf.raw_ops.QueueDequeueV2(handle=self._queue, component_types=[tf.bool])[0]
-            self._guard = tf.raw_ops.Assert(condition=self._word, data=["interrupted"])
-            self._stop = tf.raw_ops.QueueEnqueueV2(handle=self._queue, components=[tf.constant(False)])
-            self._waiting = tf.raw_ops.QueueSizeV2(handle=self._queue)
+            self._guard = tf.raw_ops.QueueDequeueV2(handle=self._queue, component_types=[tf.bool])[0].op
+            self._close = tf.raw_ops.QueueCloseV2(handle=self._queue)
+            self._destroy = tf.raw_ops.DestroyResourceOp(resource=self._queue)
         self.feed = self._slot._as_tf_output()
 
     def attach(self, session: Any) -> None:
@@ -69,8 +72,10 @@ class Interrupter:
 
     def _ending(self, fetches: Sequence[str]) -> Any:
         last = [self._graph.get_tensor_by_name(name).op for name in fetches]
-        with self._graph.as_default(), tf.device("/CPU:0"), tf.name_scope(_SCOPE), tf.control_dependencies(last):
+        with self._graph.as_default(), tf.device("/CPU:0"), tf.name_scope(_SCOPE):
             ending = tf.raw_ops.QueueEnqueueV2(handle=self._queue, components=[tf.constant(True)])
+        # tf.control_dependencies would mark the model's nodes, which a session has taken over already.
+        ending._add_control_inputs(last)
         if self._session is not None:
             self._session._extend_graph()
         return ending
@@ -83,7 +88,7 @@ class Interrupter:
     @contextlib.contextmanager
     def watching(self, call: Call, slot: int) -> Iterator["Watch"]:
         """Interrupts the run in the block once its caller has gone; gives the slot back after it."""
-        watch = Watch(lambda: self._session.run(self._stop, {self._slot: slot}))
+        watch = Watch(lambda: self._run_here(self._close, slot))
         call.when_cancelled(watch.interrupt)
         try:
             yield watch
@@ -91,11 +96,14 @@ class Interrupter:
             call.when_cancelled(None)
             watch.close()
             if watch.was_interrupted:
-                # The run may have been over already: its slot must not keep the word for the next one.
-                for _ in range(self._session.run(self._waiting, {self._slot: slot})):
-                    self._session.run(self._word, {self._slot: slot})
+                self._run_here(self._destroy, slot)
             with self._lock:
                 self._free.append(slot)
+
+    def _run_here(self, operation: Any, slot: int) -> None:
+        """Runs an operation in this thread."""
+        options = tf.compat.v1.RunOptions(inter_op_thread_pool=_THIS_THREAD)
+        self._session.run(operation, {self._slot: slot}, options)
 
 
 class Watch:

@@ -106,6 +106,18 @@ class Metrics:
         """Counts one run of a graph."""
         self._graph_runs.inc()
 
+    def value(self, name: str) -> int:
+        """Returns a counter's first value; 0 where there is none.
+
+        Args:
+            name: as TensorFlow has it: `/tensorflow/serving/request_count`.
+        """
+        wanted = name.replace("/", ":")
+        for metric in self._registry.collect():
+            if metric.documentation == wanted and metric.type == "counter" and metric.samples:
+                return int(metric.samples[0].value)
+        return 0
+
     def page(self) -> bytes:
         """Returns all numbers in Prometheus' text form, in order of their names."""
         metrics = sorted(self._registry.collect(), key=lambda metric: metric.documentation)

@@ -391,7 +391,9 @@ class ModelRepository:
                 if self._stopping:
                     raise RequestError(Code.UNAVAILABLE, "the server is about to end")
                 self._changed.wait(0.1)
-            failed = [self._models[name] for name in names if not self._models[name].available(None)]
+            # What another reload has taken out again did not fail.
+            wanted = [self._models[name] for name in names if self._is_configured(name)]
+            failed = [model for model in wanted if not model.available(None)]
             if not failed:
                 return
             causes = []

@@ -70,18 +70,25 @@ class ServerSettings:
 
 
 class ModelServer:
-    """A server of models. Starts once, and ends by `stop`."""
+    """A server of models. Starts once, and ends by `stop`.
+
+    Attributes:
+        metrics: what has been counted and measured.
+        grpc_port: where gRPC is served; 0 where it is not.
+        rest_port: where REST is served; 0 where it is not.
+    """
 
     def __init__(self, models: Sequence[ModelSettings], settings: ServerSettings) -> None:
         self._models = tuple(models)
         self._settings = settings
         self._roots = tuple(_with_parent(model.base_path) for model in models)
-        self._metrics = Metrics()
-        self._loader = ModelLoader(settings.load, self._metrics)
+        self.metrics = Metrics()
+        self._loader = ModelLoader(settings.load, self.metrics)
         self._repository = ModelRepository(self._loader, settings.repository)
-        self._service = PredictionService(self._repository, self._metrics, self._check_reload)
+        self._service = PredictionService(self._repository, self.metrics, self._check_reload)
         self._watch: ConfigWatch | None = None
         self._http: http_server.HttpServer | None = None
+        self._is_stopped = False
         self._grpc: Server | None = None
         self.grpc_port = 0
         self.rest_port = 0
@@ -122,7 +129,7 @@ class ModelServer:
 
     def _start_grpc(self) -> None:
         settings = self._settings
-        server = grpc_front.create_server(self._service, settings.grpc, self._metrics)
+        server = grpc_front.create_server(self._service, settings.grpc, self.metrics)
         if settings.grpc_port:
             address = f"{_bracketed(settings.host)}:{max(settings.grpc_port, 0)}"
             self.grpc_port = self._add_address(server, address)
@@ -151,7 +158,7 @@ class ModelServer:
         self.rest_port = listening.getsockname()[1]
         checks_host = settings.host in _LOOPBACK_HOSTS
         rest = dataclasses.replace(settings.rest, checks_host=checks_host)
-        front = RestFront(self._service, rest, self._metrics)
+        front = RestFront(self._service, rest, self.metrics)
         self._http = http_server.HttpServer(front, threads=settings.rest_threads, limits=settings.limits)
         self._http.start(listening)
         logger.info("Exporting HTTP/REST API at:%s:%d ...", settings.host, self.rest_port)
@@ -162,6 +169,9 @@ class ModelServer:
         Args:
             drain_timeout_s: how long to wait at most; the settings' value where it is None.
         """
+        if self._is_stopped:
+            return
+        self._is_stopped = True
         timeout_s = self._settings.drain_timeout_s if drain_timeout_s is None else drain_timeout_s
         if self._watch is not None:
             self._watch.stop()

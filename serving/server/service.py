@@ -11,10 +11,10 @@ from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     inference_pb2,
+    model_management_pb2,
     model_pb2,
     regression_pb2,
 )
-from tensorflow_serving.config import model_server_config_pb2
 
 from . import inference
 from .calls import Call
@@ -151,15 +151,24 @@ class PredictionService:
                 entry.status.error_message = status.error.message
         return response
 
-    def reload(self, config: model_server_config_pb2.ModelServerConfig, call: Call) -> None:
+    def reload(
+        self, request: model_management_pb2.ReloadConfigRequest, call: Call
+    ) -> model_management_pb2.ReloadConfigResponse:
         """Changes to another configuration and waits until its new models are loaded."""
+        config = request.config
         if config.WhichOneof("config") != "model_config_list":
             raise invalid_argument(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is "
                 "currently supported"
             )
         models = read_models(config.model_config_list)
+        before = {name: self._metrics.value(name) for name in request.metric_names}
         self._repository.reload(models, call, check=lambda: self._check_reload(models))
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.SetInParent()
+        for name, value in before.items():
+            response.metric.add(name=name, int64_value_increase=self._metrics.value(name) - value)
+        return response
 
     def _acquire(self, spec: model_pb2.ModelSpec):  # type: ignore[no-untyped-def]
         if not spec.name:

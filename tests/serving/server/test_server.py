@@ -1,0 +1,452 @@
+"""The whole server: swapping versions under load, ending, addresses, keys; and the embedded one in Python."""
+
+import http.client
+import os
+import re
+import socket
+import threading
+import time
+import urllib.request
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+import trustme
+from maskport.serving.server import EmbeddedServer, ServerSettings, StartError
+from maskport.serving.server.errors import ConfigError
+from maskport.serving.server.grpc_front import GrpcSettings
+from maskport.serving.server.repository import ModelSettings, RepositorySettings
+from maskport.serving.server.server import ANY_PORT, ModelServer
+from tensorflow_serving.apis import (
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+_FAST_POLLING = RepositorySettings(poll_wait_s=0.05, max_load_retries=0)
+
+
+def request_for(model, signature="", **inputs):
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = model, signature
+    for name, value in inputs.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    return request
+
+
+def stub_for(address, credentials=None):
+    channel = grpc.secure_channel(address, credentials) if credentials else grpc.insecure_channel(address)
+    return prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+
+# ------------------------------------------------------------------ versions come and go
+
+
+def test_no_request_fails_and_no_answer_is_mixed_while_versions_change(serve, publish):
+    """16 callers over both transports; every answer is wholly of one version, and never of an older one again."""
+    factors = {1: (2.0, 1.0), 2: (3.0, -1.0), 3: (0.5, 10.0)}
+    publish("arithmetic/1", "m/1")
+    base = publish("arithmetic/1", "other/1").parent.parent / "m"
+    server = serve(ModelSettings("m", str(base)), repository=_FAST_POLLING)
+    stub = stub_for(f"127.0.0.1:{server.grpc_port}")
+    x = np.arange(5000, dtype=np.float32)
+    request = request_for("m", x=x)
+    ended, failures, seen = threading.Event(), [], [set() for _ in range(16)]
+
+    def call_grpc(number):
+        last = 0
+        while not ended.is_set():
+            try:
+                answer = stub.Predict(request, timeout=20)
+            except grpc.RpcError as error:
+                failures.append(error)
+                return
+            version = answer.model_spec.version.value
+            a, b = factors[(version - 1) % 3 + 1]
+            if not np.array_equal(tf.make_ndarray(answer.outputs["y"]), (x * a + b).astype(np.float32)):
+                failures.append(f"mixed answer of version {version}")
+            if version < last:
+                failures.append(f"{version} after {last}")
+            last = version
+            seen[number].add(version)
+
+    def call_rest(number):
+        connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=20)
+        while not ended.is_set():
+            connection.request("POST", "/v1/models/m:predict", '{"instances": [10, 20]}')
+            response = connection.getresponse()
+            body = response.read()
+            if response.status != 200:
+                failures.append(body)
+                return
+            values = re.findall(rb"[0-9.-]+", body.split(b":")[1])
+            if [float(value) for value in values] not in [[a * 10 + b, a * 20 + b] for a, b in factors.values()]:
+                failures.append(body)
+        connection.close()
+
+    callers = [threading.Thread(target=call_grpc if number < 12 else call_rest, args=(number,)) for number in range(16)]
+    for caller in callers:
+        caller.start()
+    for version in range(2, 9):
+        publish(f"arithmetic/{(version - 1) % 3 + 1}", f"m/{version}")
+        time.sleep(0.6)
+    ended.set()
+    for caller in callers:
+        caller.join(30)
+    assert not failures
+    assert len(set().union(*seen)) >= 6
+
+
+def test_broken_version_does_not_replace_the_one_that_works(serve, publish):
+    base = publish("arithmetic/1", "m/1").parent
+    server = serve(ModelSettings("m", str(base)), repository=_FAST_POLLING)
+    publish("broken/1", "m/2")
+    states = model_service_pb2_grpc.ModelServiceStub(grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}"))
+    status = get_model_status_pb2.GetModelStatusRequest()
+    status.model_spec.name = "m"
+    until = time.monotonic() + 10
+    while True:
+        listed = states.GetModelStatus(status).model_version_status
+        if [(entry.version, entry.state) for entry in listed] == [(2, 50), (1, 30)]:
+            break
+        assert time.monotonic() < until, listed
+        time.sleep(0.05)
+    assert listed[0].status.error_message == f"Can't parse {base}/2/saved_model.pb as binary proto"
+    assert stub_for(f"127.0.0.1:{server.grpc_port}").Predict(request_for("m", x=[1.0])).outputs["y"].float_val == [3]
+
+
+def resident_mb():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="memory is read from /proc")
+def test_memory_is_flat_over_many_requests(serve, made_models):
+    server = serve(ModelSettings("tensors", str(made_models("tensors/1").parent)))
+    call = grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}").unary_unary(
+        "/tensorflow.serving.PredictionService/Predict"
+    )
+    request = request_for("tensors", "float32", x=np.ones(10_000, np.float32)).SerializeToString()
+
+    def ask(count):
+        for _ in range(count):
+            call(request, timeout=20)
+
+    ask(1500)
+    before = resident_mb()
+    ask(3000)
+    assert resident_mb() - before < 20
+
+
+# ------------------------------------------------------------------ the end
+
+
+def test_stopping_answers_what_is_under_way_and_refuses_the_rest(serve, made_models):
+    server = serve(ModelSettings("failing", str(made_models("failing/1").parent)), drain_timeout_s=20)
+    stub = stub_for(f"127.0.0.1:{server.grpc_port}")
+    running = stub.Predict.future(request_for("failing", "busy", seconds=np.array([1.0], np.float32)))
+    answers = []
+
+    def ask_rest():
+        body = b'{"signature_name": "busy", "instances": [1.0]}'
+        address = f"http://127.0.0.1:{server.rest_port}/v1/models/failing:predict"
+        answers.append(urllib.request.urlopen(address, body, timeout=20).status)
+
+    asking = threading.Thread(target=ask_rest)
+    asking.start()
+    time.sleep(0.4)
+    stopping = threading.Thread(target=server.stop)
+    stopping.start()
+    time.sleep(0.2)
+    with pytest.raises(grpc.RpcError) as error:
+        stub_for(f"127.0.0.1:{server.grpc_port}").Predict(
+            request_for("failing", "lookup", index=np.array([1], np.int32)), timeout=5
+        )
+    assert error.value.code() == grpc.StatusCode.UNAVAILABLE
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", server.rest_port))
+    assert list(running.result().outputs["done"].float_val) == [1.0]
+    asking.join(20)
+    stopping.join(20)
+    assert answers == [200]
+
+
+def test_stopping_cuts_what_takes_too_long(serve, made_models):
+    server = serve(ModelSettings("failing", str(made_models("failing/1").parent)))
+    stub = stub_for(f"127.0.0.1:{server.grpc_port}")
+    running = stub.Predict.future(request_for("failing", "busy", seconds=np.array([60.0], np.float32)))
+    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=20)
+    connection.request("POST", "/v1/models/failing:predict", '{"signature_name": "busy", "instances": [60]}')
+    time.sleep(0.4)
+    begin = time.monotonic()
+    server.stop(0.3)
+    assert time.monotonic() - begin < 5
+    with pytest.raises(grpc.RpcError):
+        running.result()
+    with pytest.raises((http.client.HTTPException, OSError)):
+        connection.getresponse()
+    connection.close()
+    time.sleep(0.2)
+    before = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - before < 0.15
+
+
+# ------------------------------------------------------------------ addresses and keys
+
+
+@pytest.mark.parametrize("side", ["grpc_port", "rest_port"])
+def test_taken_port_is_an_error_of_the_start_before_anything_is_loaded(publish, side):
+    base = publish("arithmetic/1", "m/1").parent
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ports = {"grpc_port": ANY_PORT, "rest_port": ANY_PORT, side: port}
+        server = ModelServer([ModelSettings("m", str(base))], ServerSettings(**ports))
+        try:
+            with pytest.raises(StartError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
+                server.start()
+        finally:
+            server.stop()
+
+
+def test_ports_are_closed_until_the_models_are_there(publish, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    base = tmp_path / "published" / "late"
+    server = ModelServer(
+        [ModelSettings("m", str(base))],
+        ServerSettings(grpc_port=ANY_PORT, rest_port=port, repository=_FAST_POLLING),
+    )
+    starting = threading.Thread(target=server.start)
+    starting.start()
+    try:
+        time.sleep(0.3)
+        with pytest.raises(OSError, match="refused"):
+            socket.create_connection(("127.0.0.1", port))
+        publish("arithmetic/1", "late/1")
+        starting.join(20)
+        assert urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models/m").status == 200
+    finally:
+        server.stop()
+
+
+def test_unix_socket_serves_beside_a_port_or_alone(serve, made_models, tmp_path):
+    path = str(tmp_path / "s.sock")
+    server = serve(
+        ModelSettings("m", str(made_models("arithmetic/1")), only_version=1),
+        grpc_port=0,
+        rest_port=0,
+        grpc_socket_path=path,
+    )
+    assert (server.grpc_port, server.rest_port) == (0, 0)
+    assert stub_for(f"unix:{path}").Predict(request_for("m", x=[1.0]), timeout=10).outputs["y"].float_val == [3]
+
+
+def test_several_servers_run_in_one_process(serve, made_models):
+    servers = [
+        serve(ModelSettings("m", str(made_models(f"arithmetic/{version}")), only_version=version)) for version in (1, 2)
+    ]
+    answers = [
+        stub_for(f"127.0.0.1:{server.grpc_port}").Predict(request_for("m", x=[1.0]), timeout=10) for server in servers
+    ]
+    assert [answer.outputs["y"].float_val[0] for answer in answers] == [3, 2]
+    assert "request_count{" in servers[0].metrics.page().decode()
+
+
+@pytest.fixture
+def authority():
+    return trustme.CA()
+
+
+def pem(*blobs):
+    return b"".join(blob.bytes() for blob in blobs)
+
+
+def test_tls_is_served_and_plain_text_is_not(serve, made_models, authority):
+    server_key = authority.issue_cert("localhost")
+    credentials = grpc.ssl_server_credentials([(server_key.private_key_pem.bytes(), pem(*server_key.cert_chain_pems))])
+    server = serve(
+        ModelSettings("m", str(made_models("arithmetic/1")), only_version=1), grpc_credentials=credentials, rest_port=0
+    )
+    trusting = grpc.ssl_channel_credentials(authority.cert_pem.bytes())
+    stub = stub_for(f"localhost:{server.grpc_port}", trusting)
+    assert stub.Predict(request_for("m", x=[1.0]), timeout=10).outputs["y"].float_val == [3]
+    with pytest.raises(grpc.RpcError) as error:
+        stub_for(f"127.0.0.1:{server.grpc_port}").Predict(request_for("m", x=[1.0]), timeout=5)
+    assert error.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+def test_clients_must_show_a_certificate_where_that_is_asked_for(serve, made_models, authority):
+    server_key, client_key = authority.issue_cert("localhost"), authority.issue_cert("client@example.org")
+    stranger = trustme.CA().issue_cert("client@example.org")
+    server = serve(
+        ModelSettings("m", str(made_models("arithmetic/1")), only_version=1),
+        rest_port=0,
+        grpc_credentials=grpc.ssl_server_credentials(
+            [(server_key.private_key_pem.bytes(), pem(*server_key.cert_chain_pems))],
+            authority.cert_pem.bytes(),
+            require_client_auth=True,
+        ),
+    )
+
+    def answer_to(key):
+        shown = (key.private_key_pem.bytes(), pem(*key.cert_chain_pems)) if key else (None, None)
+        credentials = grpc.ssl_channel_credentials(authority.cert_pem.bytes(), *shown)
+        stub = stub_for(f"localhost:{server.grpc_port}", credentials)
+        return stub.Predict(request_for("m", x=[1.0]), timeout=5).outputs["y"].float_val
+
+    assert answer_to(client_key) == [3]
+    for key in (None, stranger):
+        with pytest.raises(grpc.RpcError):
+            answer_to(key)
+
+
+def test_first_configuration_that_makes_no_sense_is_an_error_of_the_start(publish):
+    base = publish("arithmetic/1", "m/1").parent
+    server = ModelServer([ModelSettings("m", str(base), labels={"stable": 1})], ServerSettings(grpc_port=ANY_PORT))
+    try:
+        with pytest.raises(ConfigError, match="Request to assign label to version 1 of model m"):
+            server.start()
+    finally:
+        server.stop()
+
+
+def test_models_config_file_is_followed(serve, publish, tmp_path, caplog):
+    one, two = publish("arithmetic/1", "one/1").parent, publish("arithmetic/2", "two/1").parent
+    entry = "config {{ name: '{}' base_path: '{}' model_platform: 'tensorflow' }}"
+    config = tmp_path / "models.config"
+
+    def write(*entries):
+        config.write_text(f"model_config_list {{ {' '.join(entry.format(*e) for e in entries)} }}")
+
+    write(("one", one))
+    server = serve(
+        ModelSettings("one", str(one)),
+        repository=_FAST_POLLING,
+        config_file=str(config),
+        config_poll_wait_s=0.05,
+    )
+
+    def answers(name):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{server.rest_port}/v1/models/{name}")
+        except OSError:
+            return False
+        return True
+
+    def wait_for(check):
+        until = time.monotonic() + 10
+        while not check():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+    config.write_text("garbage {")
+    wait_for(lambda: any("Models config not applied" in text for text in caplog.messages))
+    time.sleep(0.3)
+    assert sum("Models config not applied" in text for text in caplog.messages) == 1
+    assert answers("one")
+    write(("one", one), ("two", two), ("late", tmp_path / "published" / "late"))
+    wait_for(lambda: answers("two"))
+    assert not answers("late")
+    publish("arithmetic/3", "late/1")
+    wait_for(lambda: answers("late"))
+
+
+# ------------------------------------------------------------------ EmbeddedServer
+
+
+def test_embedded_server_serves_a_base_path_on_both_sides(publish):
+    base = publish("arithmetic/1", "coins/1").parent
+    with EmbeddedServer(base) as server:
+        assert server.model_name == "coins"
+        assert re.fullmatch(r"grpc://127\.0\.0\.1:\d+", server.grpc_address)
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", server.rest_address)
+        answer = stub_for(server.grpc_address.removeprefix("grpc://")).Predict(request_for("coins", x=[1.0]))
+        assert answer.outputs["y"].float_val == [3]
+        with urllib.request.urlopen(f"{server.rest_address}/v1/models/coins") as response:
+            assert response.status == 200
+        port = int(server.rest_address.rpartition(":")[2])
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", port))
+
+
+def test_embedded_server_serves_one_version_directory(publish):
+    publish("arithmetic/1", "coins/3")
+    version = publish("arithmetic/2", "coins/4").parent / "3"
+    with EmbeddedServer(f"{version}/") as server:
+        answer = stub_for(server.grpc_address.removeprefix("grpc://")).Predict(request_for("coins", x=[1.0]))
+    assert (answer.model_spec.version.value, answer.outputs["y"].float_val) == (3, [3])
+
+
+def test_embedded_server_serves_a_directory_that_is_no_number(publish):
+    with EmbeddedServer(publish("arithmetic/1", "my_export"), "other_name") as server:
+        answer = stub_for(server.grpc_address.removeprefix("grpc://")).Predict(request_for("other_name", x=[1.0]))
+    assert answer.model_spec.version.value == 1
+
+
+def test_embedded_server_follows_new_versions(publish):
+    base = publish("arithmetic/1", "m/1").parent
+    with EmbeddedServer(base, settings=ServerSettings(repository=_FAST_POLLING)) as server:
+        stub = stub_for(server.grpc_address.removeprefix("grpc://"))
+        publish("arithmetic/2", "m/2")
+        until = time.monotonic() + 10
+        while stub.Predict(request_for("m", x=[1.0])).model_spec.version.value == 1:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "complaint"),
+    [
+        (lambda publish: publish("empty_directory", "m"), "no version found under"),
+        (lambda publish: publish("broken", "m/1").parent, "model m version 1 did not load: DATA_LOSS: Can't parse"),
+        (lambda publish: "/no/such/place", "base path /no/such/place is no directory"),
+    ],
+)
+def test_embedded_server_says_why_it_does_not_start(tmp_path, prepare, complaint):
+    def make(kind, to):
+        path = tmp_path / to
+        path.mkdir(parents=True)
+        if kind == "broken":
+            (path / "saved_model.pb").write_bytes(b"\xff\xff")
+        return path
+
+    with pytest.raises(StartError, match=complaint), EmbeddedServer(prepare(make)):
+        pass
+    assert not [thread for thread in threading.enumerate() if thread.name == "model-poller"]
+
+
+def test_embedded_server_stops_when_its_block_fails(publish):
+    base = publish("arithmetic/1", "m/1").parent
+    ports = []
+
+    def fail_inside():
+        with EmbeddedServer(base) as server:
+            ports.append(int(server.rest_address.rpartition(":")[2]))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_inside()
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", ports[0]))
+
+
+def test_addresses_are_known_inside_the_block_only(publish):
+    server = EmbeddedServer(publish("arithmetic/1", "m/1").parent)
+    with pytest.raises(StartError, match="inside its with block"):
+        _ = server.grpc_address
+
+
+def test_grpc_arguments_reach_grpc(serve, made_models):
+    server = serve(
+        ModelSettings("m", str(made_models("arithmetic/1")), only_version=1),
+        grpc=GrpcSettings(threads=1, channel_arguments=(("grpc.max_receive_message_length", 100),)),
+    )
+    with pytest.raises(grpc.RpcError) as error:
+        stub_for(f"127.0.0.1:{server.grpc_port}").Predict(request_for("m", x=np.arange(100, dtype=np.float32)))
+    assert error.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
