@@ -6,8 +6,6 @@ scheduler run the batches of all queues.
 """
 
 import collections
-import dataclasses
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,52 +17,9 @@ from .errors import Code, RequestError, deadline_exceeded, invalid_argument
 from .metrics import Metrics, Stopwatch
 from .saved_model import Runner
 from .tensors import Array, dtype_name, dtype_number
+from .text_configs import BatchingSettings, PoolSettings
 
 _MAX_PADDED_RANK = 6
-
-
-@dataclasses.dataclass(frozen=True)
-class PoolSettings:
-    """The threads that run batches, shared by all models.
-
-    Attributes:
-        threads: batches run at a time.
-        name: under which waiting times are recorded.
-    """
-
-    threads: int = os.cpu_count() or 1
-    name: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class BatchingSettings:
-    """How the requests of a model are merged.
-
-    Attributes:
-        max_batch_size: rows in a batch.
-        timeout_s: how long a batch waits for more requests.
-        max_enqueued_batches: how many batches of a queue may wait; further requests are refused.
-        allowed_sizes: a batch is padded to the next of these, ascending; none where it is empty.
-        pads_lengths: whether requests of different shapes are padded to a common one.
-    """
-
-    max_batch_size: int = 1000
-    timeout_s: float = 0
-    max_enqueued_batches: int = 10
-    allowed_sizes: tuple[int, ...] = ()
-    pads_lengths: bool = False
-
-    def check(self) -> None:
-        """Raises RequestError where the settings contradict each other."""
-        if self.allowed_sizes and self.allowed_sizes[-1] != self.max_batch_size:
-            raise invalid_argument(
-                "Last entry in allowed_batch_sizes must match max_batch_size; last entry was "
-                f"{self.allowed_sizes[-1]}; expected {self.max_batch_size}"
-            )
-
-    def padded_size(self, size: int) -> int:
-        """Returns the number of rows that a batch of `size` is run with."""
-        return next((allowed for allowed in self.allowed_sizes if allowed >= size), size)
 
 
 class _Task:

@@ -1,6 +1,5 @@
 """`mask-serve`: the embedded server's command line, with the flags of `tensorflow_model_server`."""
 
-import contextlib
 import importlib.metadata
 import logging
 import os
@@ -8,20 +7,20 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from absl import flags
 
-from ..command_line import EXIT_FAILED, EXIT_USAGE, UsageError, run_app
-from . import unsupported_flags
+from ..command_line import EXIT_OK, EXIT_USAGE, UsageError, run_app
+from . import unsupported_flags  # noqa: F401  (defines them)
 
 if TYPE_CHECKING:
     from grpc import ServerCredentials
 
-    from .batching import BatchingSettings, PoolSettings
-    from .repository import ModelSettings
     from .server import ModelServer, ServerSettings
+    from .text_configs import BatchingSettings, PoolSettings
+    from .versions import ModelSettings
 
 _PROGRAM = "mask-serve"
 _DESCRIPTION = """\
@@ -70,9 +69,7 @@ _FILE_SYSTEM_POLL_WAIT_SECONDS = flags.DEFINE_integer(
 _NUM_LOAD_THREADS = flags.DEFINE_integer(
     "num_load_threads", 0, "Versions loaded at a time once the server runs; 0 is 1.", lower_bound=0
 )
-_NUM_UNLOAD_THREADS = flags.DEFINE_integer(
-    "num_unload_threads", 0, "Accepted; unloading never waits here.", lower_bound=0
-)
+flags.DEFINE_integer("num_unload_threads", 0, "Accepted; unloading never waits here.", lower_bound=0)
 _MAX_NUM_LOAD_RETRIES = flags.DEFINE_integer(
     "max_num_load_retries", 5, "Attempts at loading a version after a first one that failed.", lower_bound=0
 )
@@ -112,9 +109,7 @@ _ENABLE_SIGNATURE_METHOD_NAME_CHECK = flags.DEFINE_boolean(
 _ENABLE_SERIALIZATION_AS_TENSOR_CONTENT = flags.DEFINE_boolean(
     "enable_serialization_as_tensor_content", False, "Answer gRPC requests in tensor_content."
 )
-_REMOVE_UNUSED_FIELDS_FROM_BUNDLE_METAGRAPH = flags.DEFINE_boolean(
-    "remove_unused_fields_from_bundle_metagraph", True, "Accepted; they never stay here."
-)
+flags.DEFINE_boolean("remove_unused_fields_from_bundle_metagraph", True, "Accepted; they never stay here.")
 _ENABLE_GRPC_HEALTHCHECK_SERVICE = flags.DEFINE_boolean(
     "enable_grpc_healthcheck_service", False, "Serve gRPC's own health service."
 )
@@ -175,14 +170,15 @@ def _main(arguments: Sequence[str]) -> int:
     if _VERSION.value:
         print(f"TensorFlow ModelServer: maskport embedded server {importlib.metadata.version('maskport')}")
         print(f"TensorFlow Library: {importlib.metadata.version('tensorflow')}")
-        return 0
+        return EXIT_OK
+    ending = _ending()
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s", force=True
     )
-    with _quiet_import():
-        from .errors import ConfigError
+    from .errors import ConfigError
+
     try:
-        return _serve(server_from_flags())
+        return _serve(server_from_flags(), ending)
     except ConfigError as error:
         raise UsageError(str(error)) from error
 
@@ -195,9 +191,11 @@ def server_from_flags() -> "ModelServer":
         ConfigError: a file that they name makes none.
     """
     _check_flags()
+    # What is wrong with the files is said before TensorFlow, which takes its time, is loaded.
+    models, settings = _models(), _settings()
     from .server import ModelServer
 
-    return ModelServer(_models(), _settings())
+    return ModelServer(models, settings)
 
 
 def _check_flags() -> None:
@@ -231,19 +229,24 @@ def _models() -> "list[ModelSettings]":
 
 
 def _settings() -> "ServerSettings":
+    from .text_configs import read_metrics_path
+
+    monitoring = _MONITORING_CONFIG_FILE.value
+    metrics_path = read_metrics_path(monitoring) if monitoring else None
+    batching, batching_pool = _batching()
+    credentials = _credentials()
+    channel_arguments = _channel_arguments(_GRPC_CHANNEL_ARGUMENTS.value)
+    _import_quietly()
     from .grpc_front import GrpcSettings
     from .loading import LoadSettings
     from .repository import RepositorySettings
     from .rest_front import RestSettings
     from .saved_model import SessionSettings
     from .server import ServerSettings
-    from .text_configs import read_metrics_path
 
     both = _TENSORFLOW_SESSION_PARALLELISM.value
     intra, inter = _TENSORFLOW_INTRA_OP_PARALLELISM.value, _TENSORFLOW_INTER_OP_PARALLELISM.value
     timeout_ms = _REST_API_TIMEOUT_IN_MS.value
-    monitoring = _MONITORING_CONFIG_FILE.value
-    batching, batching_pool = _batching()
     return ServerSettings(
         host=_HOST.value,
         grpc_port=_PORT.value,
@@ -253,14 +256,14 @@ def _settings() -> "ServerSettings":
         grpc=GrpcSettings(
             threads=_GRPC_MAX_THREADS.value,
             answers_as_content=_ENABLE_SERIALIZATION_AS_TENSOR_CONTENT.value,
-            channel_arguments=_channel_arguments(_GRPC_CHANNEL_ARGUMENTS.value),
+            channel_arguments=channel_arguments,
             has_health_service=_ENABLE_GRPC_HEALTHCHECK_SERVICE.value,
         ),
-        grpc_credentials=_credentials(),
+        grpc_credentials=credentials,
         rest=RestSettings(
             timeout_s=timeout_ms / 1000 if timeout_ms > 0 else None,
             has_cors=_REST_API_ENABLE_CORS_SUPPORT.value,
-            metrics_path=read_metrics_path(monitoring) if monitoring else None,
+            metrics_path=metrics_path,
         ),
         load=LoadSettings(
             session=SessionSettings(
@@ -290,14 +293,20 @@ def _settings() -> "ServerSettings":
 
 
 def _batching() -> "tuple[BatchingSettings | None, PoolSettings]":
-    from .batching import BatchingSettings, PoolSettings
-    from .text_configs import read_batching
+    from .errors import ConfigError, RequestError
+    from .text_configs import BatchingSettings, PoolSettings, read_batching
 
     if not _ENABLE_BATCHING.value:
         return None, PoolSettings()
-    if _BATCHING_PARAMETERS_FILE.value:
-        return read_batching(_BATCHING_PARAMETERS_FILE.value)
-    return BatchingSettings(), PoolSettings(name="model_server_batch_threads")
+    path = _BATCHING_PARAMETERS_FILE.value
+    if not path:
+        return BatchingSettings(), PoolSettings(name="model_server_batch_threads")
+    settings, pool = read_batching(path)
+    try:
+        settings.check()
+    except RequestError as error:
+        raise ConfigError(f"{path}: {error.message}") from error
+    return settings, pool
 
 
 def _credentials() -> "ServerCredentials | None":
@@ -321,8 +330,8 @@ def _channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
     return tuple(arguments)
 
 
-def _serve(server: "ModelServer") -> int:
-    """Serves until a signal comes; a second one ends the process at once."""
+def _ending() -> threading.Event:
+    """Returns what is set when a signal asks for the end; a second one ends the process at once."""
     ending = threading.Event()
 
     def end(number: int, _: object) -> None:
@@ -332,18 +341,21 @@ def _serve(server: "ModelServer") -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
+    return ending
+
+
+def _serve(server: "ModelServer", ending: threading.Event) -> int:
     try:
         if server.start(ending.is_set):
             ending.wait()
             logging.info("Ending; requests under way have %g s", _DRAIN_TIMEOUT_S.value)
     finally:
         server.stop()
-    return 0
+    return EXIT_OK
 
 
-@contextlib.contextmanager
-def _quiet_import() -> Iterator[None]:
-    """Keeps what TensorFlow's C++ says of itself when it is loaded off the screen."""
+def _import_quietly() -> None:
+    """Loads TensorFlow, keeping what its C++ says of itself meanwhile off the screen."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
     kept = os.dup(2)
@@ -355,7 +367,3 @@ def _quiet_import() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
-    yield
-
-
-_UNUSED = (EXIT_FAILED, unsupported_flags, _NUM_UNLOAD_THREADS, _REMOVE_UNUSED_FIELDS_FROM_BUNDLE_METAGRAPH)

@@ -4,12 +4,12 @@ import dataclasses
 import logging
 import os
 
-from .batching import BatchingRunner, BatchingSettings, BatchScheduler, PoolSettings
+from .batching import BatchingRunner, BatchScheduler
 from .errors import Code, ConfigError, RequestError, invalid_argument
 from .inference import Model
 from .metrics import Metrics, Stopwatch
 from .saved_model import Runner, SavedModel, SessionSettings
-from .text_configs import read_batching
+from .text_configs import BatchingSettings, PoolSettings, read_batching
 from .warmup import warm_up
 
 logger = logging.getLogger(__name__)

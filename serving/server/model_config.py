@@ -1,15 +1,13 @@
 """Reads TensorFlow Serving's configuration messages, and the text files that hold them."""
 
 import os
-from collections.abc import Sequence
 from typing import TypeVar
 
 from google.protobuf import message, text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from .errors import ConfigError, invalid_argument
-from .repository import ModelSettings
-from .versions import ALL_VERSIONS, VersionPolicy
+from .versions import ALL_VERSIONS, ModelSettings, VersionPolicy
 
 _PLATFORM = "tensorflow"
 
@@ -97,9 +95,4 @@ def _policy(policy) -> VersionPolicy:  # type: ignore[no-untyped-def]
         return ALL_VERSIONS
     if choice == "specific":
         return VersionPolicy(latest=None, specific=tuple(policy.specific.versions))
-    return VersionPolicy(latest=policy.latest.num_versions)
-
-
-def without_trailing_slash(paths: Sequence[str]) -> list[str]:
-    """Returns paths in the form in which they can be compared."""
-    return [os.path.normpath(path) for path in paths]
+    return VersionPolicy(latest=max(policy.latest.num_versions, 1))

@@ -13,13 +13,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 
 from .calls import Call
 from .errors import Code, RequestError, deadline_exceeded, invalid_argument, not_found
 from .inference import Model
-from .versions import VersionPolicy, find_versions
+from .versions import ModelSettings
 
 logger = logging.getLogger(__name__)
 
@@ -32,36 +32,6 @@ class State(enum.IntEnum):
     AVAILABLE = 30
     UNLOADING = 40
     END = 50
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelSettings:
-    """What a configuration says of one model.
-
-    Attributes:
-        name: as requests give it.
-        base_path: absolute path of the directory that holds the versions.
-        policy: which versions are served.
-        labels: version of each label.
-        only_version: for a base path that is itself a version directory: its number. None otherwise.
-    """
-
-    name: str
-    base_path: str
-    policy: VersionPolicy = dataclasses.field(default_factory=VersionPolicy)
-    labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    only_version: int | None = None
-
-    def find_wanted(self) -> dict[int, str]:
-        """Looks at the disk and returns the versions to serve, with their paths.
-
-        Raises:
-            OSError: the base path cannot be read.
-        """
-        if self.only_version is not None:
-            return {self.only_version: self.base_path} if os.path.exists(self.base_path) else {}
-        found = find_versions(self.base_path)
-        return {version: found[version] for version in self.policy.choose(list(found))}
 
 
 @dataclasses.dataclass(frozen=True)

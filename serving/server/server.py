@@ -15,10 +15,10 @@ from .config_watch import ConfigWatch
 from .errors import Code, ConfigError, RequestError, StartError
 from .loading import LoadSettings, ModelLoader
 from .metrics import Metrics
-from .repository import ModelRepository, ModelSettings, RepositorySettings
+from .repository import ModelRepository, RepositorySettings
 from .rest_front import RestFront, RestSettings
 from .service import PredictionService
-from .versions import parse_version
+from .versions import ModelSettings, parse_version
 
 logger = logging.getLogger(__name__)
 

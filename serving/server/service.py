@@ -21,8 +21,9 @@ from .calls import Call
 from .errors import Code, RequestError, invalid_argument
 from .metrics import Metrics
 from .model_config import read_models
-from .repository import Loaded, ModelRepository, ModelSettings
+from .repository import Loaded, ModelRepository
 from .tensors import Array
+from .versions import ModelSettings
 
 SIGNATURE_DEF = "signature_def"
 """The one metadata field there is."""

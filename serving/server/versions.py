@@ -1,9 +1,9 @@
-"""Which entries of a base path are versions of a model, and which of those a policy asks for."""
+"""Which entries of a base path are versions of a model, and which of those the configuration asks for."""
 
 import dataclasses
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 # What absl::SimpleAtoi reads: white space around an optionally signed decimal number of 64 bits.
 _INTEGER = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)[ \t\n\v\f\r]*", re.ASCII)
@@ -68,3 +68,33 @@ def find_versions(base_path: str) -> dict[int, str]:
         if version is not None:
             found[version] = os.path.join(base_path, name)
     return found
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSettings:
+    """What a configuration says of one model.
+
+    Attributes:
+        name: as requests give it.
+        base_path: absolute path of the directory that holds the versions.
+        policy: which versions are served.
+        labels: version of each label.
+        only_version: for a base path that is itself a version directory: its number. None otherwise.
+    """
+
+    name: str
+    base_path: str
+    policy: VersionPolicy = dataclasses.field(default_factory=VersionPolicy)
+    labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    only_version: int | None = None
+
+    def find_wanted(self) -> dict[int, str]:
+        """Looks at the disk and returns the versions to serve, with their paths.
+
+        Raises:
+            OSError: the base path cannot be read.
+        """
+        if self.only_version is not None:
+            return {self.only_version: self.base_path} if os.path.exists(self.base_path) else {}
+        found = find_versions(self.base_path)
+        return {version: found[version] for version in self.policy.choose(list(found))}

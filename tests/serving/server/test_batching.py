@@ -5,15 +5,11 @@ import time
 
 import numpy as np
 import pytest
-from maskport.serving.server.batching import (
-    BatchingRunner,
-    BatchingSettings,
-    BatchScheduler,
-    PoolSettings,
-)
+from maskport.serving.server.batching import BatchingRunner, BatchScheduler
 from maskport.serving.server.calls import Call
 from maskport.serving.server.errors import Code, RequestError
 from maskport.serving.server.metrics import Metrics
+from maskport.serving.server.text_configs import BatchingSettings, PoolSettings
 from tensorflow.core.framework import types_pb2
 
 LONG_S = 5

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from maskport.serving.server.grpc_front import GrpcSettings
-from maskport.serving.server.repository import ModelSettings
+from maskport.serving.server.versions import ModelSettings
 from tensorflow_serving.apis import (
     get_model_status_pb2,
     model_management_pb2,

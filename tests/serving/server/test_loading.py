@@ -5,12 +5,13 @@ import pathlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from maskport.serving.server.batching import BatchingRunner, BatchingSettings
+from maskport.serving.server.batching import BatchingRunner
 from maskport.serving.server.calls import Call
 from maskport.serving.server.errors import Code, RequestError
 from maskport.serving.server.loading import LoadSettings, ModelLoader
 from maskport.serving.server.metrics import Metrics
 from maskport.serving.server.saved_model import SavedModel
+from maskport.serving.server.text_configs import BatchingSettings
 from tensorflow_serving.apis import (
     classification_pb2,
     inference_pb2,

@@ -10,11 +10,10 @@ from maskport.serving.server.errors import Code, RequestError
 from maskport.serving.server.inference import Model
 from maskport.serving.server.repository import (
     ModelRepository,
-    ModelSettings,
     RepositorySettings,
     State,
 )
-from maskport.serving.server.versions import ALL_VERSIONS, VersionPolicy
+from maskport.serving.server.versions import ALL_VERSIONS, ModelSettings, VersionPolicy
 
 SOON_S = 5
 

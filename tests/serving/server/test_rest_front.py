@@ -6,8 +6,8 @@ import json
 import time
 
 import pytest
-from maskport.serving.server.repository import ModelSettings
 from maskport.serving.server.rest_front import RestSettings
+from maskport.serving.server.versions import ModelSettings
 
 
 @pytest.fixture

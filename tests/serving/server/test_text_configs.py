@@ -1,9 +1,14 @@
 """Configuration files in text form: what they mean, and what is said when they mean nothing."""
 
 import pytest
-from maskport.serving.server.batching import BatchingSettings, PoolSettings
 from maskport.serving.server.errors import ConfigError
-from maskport.serving.server.text_configs import read_batching, read_metrics_path, read_tls
+from maskport.serving.server.text_configs import (
+    BatchingSettings,
+    PoolSettings,
+    read_batching,
+    read_metrics_path,
+    read_tls,
+)
 
 
 @pytest.fixture
