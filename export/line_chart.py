@@ -17,11 +17,12 @@ _TICKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 _DASHES = ("none", "7 3", "2 3", "9 3 2 3")
 _LEGEND_STEP = 130
 _STYLE = """
-.chart{--ink:#1b1f24;--dim:#59636e;--grid:#d8dee4;--c0:#0072b2;--c1:#c2500a;--c2:#00795a;--c3:#a04b86;
+.chart{--paper:#fff;--ink:#1b1f24;--dim:#59636e;--grid:#d8dee4;--c0:#0072b2;--c1:#c2500a;--c2:#00795a;--c3:#a04b86;
 max-width:100%;height:auto;font:13px system-ui,sans-serif}
-@media(prefers-color-scheme:dark){.chart{--ink:#e6edf3;--dim:#9aa4af;--grid:#343b44;--c0:#56b4e9;--c1:#f0894d;
+@media(prefers-color-scheme:dark){.chart{--paper:#15181c;--ink:#e6edf3;--dim:#9aa4af;--grid:#343b44;--c0:#56b4e9;--c1:#f0894d;
 --c2:#2fc49a;--c3:#dd8fc0}}
 .chart text{fill:var(--ink)}.chart .tick{fill:var(--dim)}.chart .grid{stroke:var(--grid)}
+.chart .paper{fill:var(--paper)}.chart .label{paint-order:stroke;stroke:var(--paper);stroke-width:4}
 .chart .line{fill:none;stroke-width:2;stroke-linejoin:round}.chart .mark{stroke:var(--ink);stroke-width:1.5}
 """
 
@@ -68,9 +69,14 @@ def draw_line_chart(title: str, y_title: str, lines: Sequence[Line], marks: Sequ
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="img" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
         f'width="{_WIDTH}" height="{_HEIGHT}"><title>{html.escape(title)}</title><style>{_STYLE}</style>',
+        f'<rect class="paper" width="{_WIDTH}" height="{_HEIGHT}" rx="6"/>',
         *_axes(y_title),
         *(part for position, line in enumerate(lines) for part in _curve(position, line)),
-        *(part for position, mark in enumerate(marks) for part in _mark(position, mark)),
+        *(
+            part
+            for position, mark in enumerate(sorted(marks, key=lambda mark: mark.x))
+            for part in _mark(position, mark)
+        ),
         "</svg>\n",
     ]
     return "\n".join(parts)
@@ -126,11 +132,12 @@ def _height_of(point: str) -> str:
 
 def _mark(position: int, mark: Mark) -> list[str]:
     dashes = ' stroke-dasharray="4 4"' if mark.is_dashed else ""
-    is_right = mark.x > 0.7
-    anchor, shift = ("end", -6) if is_right else ("start", 6)
-    # Labels of near marks must not lie on each other.
+    # Labels of near marks must not lie on each other: the left one goes to the left where there is room.
+    is_left_of_it = mark.x > 0.75 or (position == 0 and mark.x > 0.25)
+    anchor, shift = ("end", -6) if is_left_of_it else ("start", 6)
     top = _TOP + _PLOT_HEIGHT - 12 - 18 * position
     return [
         f'<path class="mark"{dashes} d="M{_across(mark.x)} {_TOP}V{_TOP + _PLOT_HEIGHT}"/>',
-        f'<text x="{_across(mark.x)}" dx="{shift}" y="{top}" text-anchor="{anchor}">{html.escape(mark.label)}</text>',
+        f'<text class="label" x="{_across(mark.x)}" dx="{shift}" y="{top}" text-anchor="{anchor}">'
+        f"{html.escape(mark.label)}</text>",
     ]

@@ -2,17 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 
 from ..spec import ExportSpec
 from .criteria import CRITERIA, DEFAULT_TARGET, Recommendation, recommend
 from .errors import CalibrationError
-from .pairs import Pair, find_pairs, read_truth
+from .pairs import Pair, Pairing, read_truth
 from .probabilities import ProbabilityReader
-from .tally import Curves, Tally
-
-AVERAGES = ("pixels", "pictures")
-"""Over what a criterion's score is taken: all pixels as of one picture, or the mean of the pictures' own."""
+from .tally import AVERAGES, Tally
 
 OnPair = Callable[[int, int], None]
 
@@ -28,7 +24,6 @@ class Calibration:
         target: of the criterion, where it has one.
         average: one of `AVERAGES`.
         spec_threshold: what the spec said before.
-        unpaired: files of either folder without a partner in the other.
         failures: for each pair that could not be counted, why.
     """
 
@@ -38,7 +33,6 @@ class Calibration:
     target: float
     average: str
     spec_threshold: float
-    unpaired: list[Path]
     failures: list[str]
 
     @property
@@ -49,8 +43,7 @@ class Calibration:
 
 def calibrate(
     spec: ExportSpec,
-    images_dir: Path,
-    masks_dir: Path,
+    pairing: Pairing,
     *,
     criterion: str = CRITERIA[0],
     target: float = DEFAULT_TARGET,
@@ -63,21 +56,19 @@ def calibrate(
 
     Args:
         spec: of the export; `output_dir` is not touched.
-        images_dir: pictures.
-        masks_dir: their masks, of the same paths and stems; what is not zero is foreground.
+        pairing: the pictures with their masks, from `find_pairs`.
         criterion: one of `CRITERIA`.
         target: the least recall or precision, for the criteria that have one.
         average: one of `AVERAGES`.
         on_pair: called before each pair, and after the last, with how many are done and how many there are.
 
     Raises:
-        CalibrationError: no pairs, none that is good, no foreground in any mask, or no threshold fits.
+        CalibrationError: no pair that is good, no foreground in any mask, or no threshold fits.
         ExportError: the source or the spec is not good.
     """
     for value, choices in ((criterion, CRITERIA), (average, AVERAGES)):
         if value not in choices:
             raise CalibrationError(f"{value!r} is none of: {', '.join(choices)}")
-    pairing = find_pairs(images_dir, masks_dir)
     reader = ProbabilityReader(spec)
     tally, failures = Tally(), []
     for position, pair in enumerate(pairing.pairs):
@@ -91,16 +82,8 @@ def calibrate(
         raise CalibrationError(f"none of the {len(pairing.pairs)} pairs can be used; the first: {failures[0]}")
     if not tally.foreground_pixels:
         raise CalibrationError(f"none of the {tally.pictures} masks has any foreground (a pixel that is not zero)")
-    curves = curves_of(tally, average)
-    recommendation = recommend(curves, tally.counts[0] > 0, criterion, target)
-    return Calibration(
-        tally, recommendation, criterion, target, average, spec.threshold, pairing.unpaired, failures
-    )
-
-
-def curves_of(tally: Tally, average: str) -> Curves:
-    """Returns the scores by one of `AVERAGES`."""
-    return tally.over_pixels() if average == "pixels" else tally.over_pictures()
+    recommendation = recommend(tally.curves(average), tally.counts[0] > 0, criterion, target)
+    return Calibration(tally, recommendation, criterion, target, average, spec.threshold, failures)
 
 
 def _count(pair: Pair, reader: ProbabilityReader, tally: Tally) -> None:

@@ -13,6 +13,7 @@ from .errors import CalibrationError
 
 _TURNING_ORIENTATIONS = (5, 6, 7, 8)
 _ORIENTATION_TAG = 0x0112
+_JPEG_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Pairing:
 
     pairs: list[Pair]
     unpaired: list[Path]
+
+    @property
+    def lossy_masks(self) -> list[Path]:
+        """JPEG masks: what their compression leaves beside edges is not zero, so it counts as foreground."""
+        return [pair.mask for pair in self.pairs if pair.mask.suffix.lower() in _JPEG_ENDINGS]
 
 
 def find_pairs(images_dir: Path, masks_dir: Path) -> Pairing:

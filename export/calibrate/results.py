@@ -5,9 +5,9 @@ import dataclasses
 from pathlib import Path
 
 from ..line_chart import Line, Mark, draw_line_chart
-from .calibration import Calibration, curves_of
+from .calibration import Calibration
 from .criteria import threshold_at
-from .tally import STEPS, THRESHOLDS, Curves
+from .tally import AVERAGES, STEPS, THRESHOLDS, Curves
 
 TABLE_FILE = "calibration.csv"
 PLOT_FILE = "calibration.svg"
@@ -24,7 +24,7 @@ def summarize(calibration: Calibration) -> str:
         "",
         f"{'':<12}{'threshold':>9}" + "".join(f"{title:>11}" for title in _SCORES.values()),
     ]
-    curves = curves_of(tally, calibration.average)
+    curves = tally.curves(calibration.average)
     rows = {"recommended": recommendation.index, "in the spec": round(calibration.spec_threshold * STEPS)}
     for title, index in rows.items():
         scores = "".join(f"{getattr(curves, name)[index]:>11.4f}" for name in _SCORES)
@@ -53,7 +53,7 @@ def format_threshold(threshold: float) -> str:
 def write_table(calibration: Calibration, path: Path) -> None:
     """Writes a CSV with one line for each threshold: scores over all pixels, means over pictures, counts."""
     tally = calibration.tally
-    over_pixels, over_pictures = tally.over_pixels(), tally.over_pictures()
+    over_pixels, over_pictures = (tally.curves(average) for average in AVERAGES)
     names = [field.name for field in dataclasses.fields(Curves)]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -70,7 +70,7 @@ def write_table(calibration: Calibration, path: Path) -> None:
 
 def write_plot(calibration: Calibration, path: Path) -> None:
     """Writes an SVG of the scores against the threshold, with the recommended one and the spec's."""
-    curves = curves_of(calibration.tally, calibration.average)
+    curves = calibration.tally.curves(calibration.average)
     over = "all pixels" if calibration.average == "pixels" else "mean of the pictures"
     path.write_text(
         draw_line_chart(

@@ -12,6 +12,9 @@ import numpy.typing as npt
 Counts = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
 
+AVERAGES = ("pixels", "pictures")
+"""Over what scores are taken: all pixels as of one picture, or the mean of the pictures' own."""
+
 STEPS = 1000
 THRESHOLDS: npt.NDArray[np.float32] = (np.arange(STEPS + 1) / STEPS).astype(np.float32)
 """0 to 1; float32, as the exported graph compares them."""
@@ -76,7 +79,7 @@ class Tally:
         self._background += background
         own = Curves.of_counts(*_counts(foreground, background))
         for name, total in self._sums.items():
-            total += getattr(own, name)
+            np.add(total, getattr(own, name), out=total)
         self.pictures += 1
 
     @property
@@ -94,12 +97,14 @@ class Tally:
         """True positives, false positives and false negatives in all pictures, at each threshold."""
         return _counts(self._foreground, self._background)
 
-    def over_pixels(self) -> Curves:
-        """Returns the scores of all pixels together, as if they were one picture: large pictures weigh more."""
-        return Curves.of_counts(*self.counts)
+    def curves(self, average: str) -> Curves:
+        """Returns the scores, of all pixels together or as the mean of the pictures' own.
 
-    def over_pictures(self) -> Curves:
-        """Returns the mean of the pictures' own scores: every picture weighs the same."""
+        Args:
+            average: one of `AVERAGES`. Of `pixels` large pictures have more; of `pictures` every one weighs the same.
+        """
+        if average == "pixels":
+            return Curves.of_counts(*self.counts)
         return Curves(**{name: total / max(self.pictures, 1) for name, total in self._sums.items()})
 
 

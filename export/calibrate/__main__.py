@@ -1,0 +1,5 @@
+"""`python -m maskport.export.calibrate` is `mask-calibrate`."""
+
+from .cli import run
+
+run()

@@ -1,0 +1,172 @@
+"""`mask-calibrate`: chooses the threshold of a spec from labelled pictures."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from absl import flags, logging
+
+from ...serving import command_line
+from ..errors import ExportError, SpecError
+from ..spec import ExportSpec, make_spec, read_spec_fields
+from .criteria import CRITERIA, DEFAULT_TARGET
+from .pairs import find_pairs
+from .tally import AVERAGES
+
+_DESCRIPTION = """
+Runs the model of an export spec over pictures with masks, and recommends the threshold that fits them best.
+
+  mask-calibrate --spec=configs/export/coins.yaml --images=photos --masks=masks
+  mask-calibrate --spec=coins.yaml --images=photos --masks=masks --criterion=precision_at_recall --target=0.98
+  mask-calibrate --spec=coins.yaml --images=photos --masks=masks --write
+
+A picture and its mask have one stem (photos/a/1.jpg and masks/a/1.png) and, turned upright, one size; what is
+not zero in the mask is foreground. Files without a partner are named and left out. Nothing is exported.
+The last line printed is "recommended threshold: 0.42". Exit codes: 0 done, 1 something failed (each pair that
+could not be used is named), 2 usage.
+"""
+
+_NOT_OVERRIDDEN = (
+    "threshold", "mask_dtype", "background", "edge", "bad_image", "signatures", "optimize", "warmup", "allow_ops",
+    "output_dir", "version", "keep",
+)  # fmt: skip
+"""Fields that change nothing about a probability."""
+
+_SPEC = flags.DEFINE_string("spec", None, "The YAML file that mask-export takes.")
+_IMAGES = flags.DEFINE_string("images", None, "Folder of pictures; folders in it count too.")
+_MASKS = flags.DEFINE_string("masks", None, "Folder of their masks.")
+_CRITERION = flags.DEFINE_enum(
+    "criterion",
+    CRITERIA[0],
+    CRITERIA,
+    "What is to be best: IoU, Dice, precision among thresholds whose recall is at least --target, or recall "
+    "among those whose precision is.",
+)
+_TARGET = flags.DEFINE_float("target", DEFAULT_TARGET, "See --criterion; 0 to 1.", lower_bound=0.0, upper_bound=1.0)
+_AVERAGE = flags.DEFINE_enum(
+    "average",
+    AVERAGES[0],
+    AVERAGES,
+    "pixels: scores of all pixels together, so large pictures weigh more. pictures: the mean of their scores.",
+)
+_WRITE = flags.DEFINE_boolean(
+    "write", False, "Put the threshold into the spec file, and leave all else in it as it is. Not after a failure."
+)
+_OUT = flags.DEFINE_string(
+    "out", "calibration", "Folder for calibration.svg (plot) and calibration.csv (table); empty writes neither."
+)
+
+
+def _define_overrides() -> dict[str, flags.FlagHolder]:
+    holders = {}
+    for name, field in ExportSpec.model_fields.items():
+        if name not in _NOT_OVERRIDDEN:
+            define = flags.DEFINE_boolean if field.annotation is bool else flags.DEFINE_string
+            holders[name] = define(name, None, f"In place of the spec's: {field.description}")
+    return holders
+
+
+_OVERRIDES = _define_overrides()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Translates the flags into one calibration, and shows and saves what came of it."""
+    if arguments:
+        raise command_line.UsageError(f"unexpected argument {arguments[0]!r}; folders are given by --images, --masks")
+    for holder in (_IMAGES, _MASKS):
+        if not holder.value:
+            raise command_line.UsageError(f"give --{holder.name}=FOLDER")
+    spec = _load_spec()
+    out = Path(_OUT.value) if _OUT.value else None
+
+    pairing = find_pairs(Path(_IMAGES.value), Path(_MASKS.value))
+    with _progress() as on_pair:
+        command_line.import_quietly("tensorflow")
+        from .calibration import calibrate
+
+        calibration = calibrate(
+            spec,
+            pairing,
+            criterion=_CRITERION.value,
+            target=_TARGET.value,
+            average=_AVERAGE.value,
+            on_pair=on_pair,
+        )
+
+    from . import results
+    from .spec_file import write_threshold
+
+    for path in pairing.unpaired:
+        _warn(f"{path}: has no partner, left out")
+    if pairing.lossy_masks:
+        _warn(
+            f"{len(pairing.lossy_masks)} masks are JPEG files ({pairing.lossy_masks[0]}): traces of the compression "
+            "beside the edges count as foreground; PNG has none"
+        )
+    for failure in calibration.failures:
+        _warn(f"{failure}, left out")
+    print(results.summarize(calibration))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        results.write_plot(calibration, out / results.PLOT_FILE)
+        results.write_table(calibration, out / results.TABLE_FILE)
+        print(f"saved {out / results.PLOT_FILE} and {out / results.TABLE_FILE}")
+    if _WRITE.value and not calibration.failures:
+        write_threshold(Path(_SPEC.value), calibration.threshold)
+        print(f"written into {_SPEC.value}")
+    elif _WRITE.value:
+        count = len(calibration.failures)
+        bad = "the bad pair first (there is 1)" if count == 1 else f"the bad pairs first (there are {count})"
+        _warn(f"not written into {_SPEC.value}: mend or remove {bad}")
+    print(f"recommended threshold: {results.format_threshold(calibration.threshold)}")
+    return command_line.EXIT_FAILED if calibration.failures else command_line.EXIT_OK
+
+
+def _load_spec() -> ExportSpec:
+    overrides = {name: holder.value for name, holder in _OVERRIDES.items() if holder.value is not None}
+    if _SPEC.value is None and _WRITE.value:
+        raise command_line.UsageError("--write needs --spec=FILE.yaml to write into")
+    if _SPEC.value is None and "source" not in overrides:
+        raise command_line.UsageError("give --spec=FILE.yaml, or --source")
+    try:
+        fields = read_spec_fields(_SPEC.value) if _SPEC.value else {}
+        # Nothing is exported, so a spec may leave to mask-export where to.
+        return make_spec({"output_dir": "unused", **fields, **overrides}, origin=_SPEC.value)
+    except SpecError as error:
+        raise command_line.UsageError(str(error)) from error
+
+
+def _warn(text: str) -> None:
+    print(f"mask-calibrate: {text}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """Shows how many pairs are done, on stderr, unless `--verbosity` is below -1 (warnings)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True, quiet=logging.get_verbosity() < logging.WARNING)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # In a log file a bar is of no use.
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("Loading the model", total=None)
+
+        def on_pair(done: int, count: int) -> None:
+            progress.update(task, description="Measuring", completed=done, total=count)
+
+        yield on_pair
+
+
+def run() -> None:
+    """The console script's entry point."""
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # as mask-export: no GPU is needed
+    command_line.run_app(
+        main,
+        program="mask-calibrate",
+        description=_DESCRIPTION,
+        flags_module=__name__,
+        user_errors=(ExportError,),
+    )
