@@ -19,7 +19,7 @@ BATCH_SIZES = (1, 2, 4, 8, 16)
 _MIN_LIMIT = 16
 """A request over the limit is refused, so the limit is no smaller than what callers send at once."""
 _MIN_GAIN = 1.05
-_TIME_LIMIT_S = 3.0
+_TIME_LIMIT_S = 1.0
 _RUNS = 3
 _QUEUED_BATCHES = 64
 

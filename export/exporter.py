@@ -17,7 +17,7 @@ from .errors import PublishError, SpecError
 from .module import MaskModule
 from .probe import probe
 from .remote_versions import RemoteVersionWriter
-from .saved_check import check_in_fresh_process
+from .saved_check import FreshProcess
 from .servable_ops import check_servable
 from .sources import SegmentationModel, load_source
 from .spec import ExportSpec, make_spec
@@ -62,18 +62,19 @@ def export_spec(spec: ExportSpec, on_step: OnStep = lambda _: None) -> Path | st
         spec: of the export.
         on_step: called with a short text before each step.
     """
-    on_step(f"Loading {spec.source}")
-    return publish(Plan.make(spec), on_step)
+    with FreshProcess() as fresh:
+        on_step(f"Loading {spec.source}")
+        return publish(Plan.make(spec), fresh, on_step)
 
 
-def publish(plan: "Plan", on_step: OnStep = lambda _: None) -> Path | str:
+def publish(plan: "Plan", fresh: FreshProcess, on_step: OnStep = lambda _: None) -> Path | str:
     """Writes a plan, checks in a fresh process what was written, and publishes it as a version directory."""
     spec = plan.spec
     on_step(f"Writing {len(plan.functions)} signatures ({plan.model.description})")
     with _version_writer(spec) as writer:
         plan.write(writer.staging)
         on_step("Checking it in a fresh process")
-        check_in_fresh_process(writer.staging)
+        fresh.check(writer.staging)
         on_step("Publishing")
         return writer.publish(spec.version, spec.keep)
 
@@ -89,6 +90,17 @@ def _version_writer(spec: ExportSpec) -> Iterator[VersionWriter | RemoteVersionW
         except (OSError, tf.errors.OpError) as error:
             reason = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
             raise PublishError(f"output_dir {spec.output_dir}: cannot be written: {reason}") from error
+
+
+@contextlib.contextmanager
+def _without_graph_optimization() -> Iterator[None]:
+    """Saves the time of optimizing graphs that run but once in this process."""
+    before = tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False)
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": before})
 
 
 class Plan:
@@ -169,7 +181,8 @@ class Plan:
             for name, signature in contract.SIGNATURES.items()
             if signature.takes_threshold
         }
-        goldens = golden.make_goldens(self.functions, references, self.spec, self.model.channels)
+        with _without_graph_optimization():
+            goldens = golden.make_goldens(self.functions, references, self.spec, self.model.channels)
         golden.write_goldens(goldens, assets / contract.GOLDEN_DIR)
         if self.spec.warmup:
             golden.write_warmup(

@@ -61,9 +61,11 @@ def export(output_dir: Path, export_flags: Sequence[str]) -> tuple[Any, Path]:
     base_path = output_dir / "models" / name
     spec = load_spec(spec_file, {**overrides, "output_dir": str(base_path), "keep": 1})
     from maskport.export.exporter import Plan, publish
+    from maskport.export.saved_check import FreshProcess
 
-    plan = Plan.make(spec)
-    return plan, publish(plan)
+    with FreshProcess() as fresh:
+        plan = Plan.make(spec)
+        return plan, publish(plan, fresh)
 
 
 def call(client: MaskClient, photo: Path) -> tuple[MaskResult, float]:

@@ -3,10 +3,10 @@
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import tensorflow as tf
 import toy_models
@@ -17,8 +17,8 @@ from maskport.export import (
     SpecError,
     VerificationError,
     export_model,
-    saved_check,
 )
+from maskport.export.saved_check import FreshProcess
 from maskport.serving import contract
 from reference import Toy
 from tensorflow_serving.apis import prediction_log_pb2
@@ -80,17 +80,31 @@ def test_warm_up_records_call_every_signature_with_a_real_pictures_size(version_
     assert tf.make_ndarray(requests[0].inputs["image"]).shape == (1, 384, 512, 3)
 
 
-def test_the_fresh_process_finds_a_changed_weight(version_dir):
-    file = version_dir / "variables/variables.data-00000-of-00001"
-    original = file.read_bytes()
-    weights = np.frombuffer(original[: 4 * (len(original) // 4)], np.float32)
-    try:
-        file.write_bytes((weights * 1.5).astype(np.float32).tobytes() + original[4 * len(weights) :])
-        with pytest.raises(VerificationError, match="does not answer as the model does"):
-            saved_check.check_in_fresh_process(version_dir)
-    finally:
-        file.write_bytes(original)
-    saved_check.check_in_fresh_process(version_dir)
+def check(version_dir):
+    with FreshProcess() as fresh:
+        fresh.check(version_dir)
+
+
+def test_the_fresh_process_finds_a_damaged_weight(version_dir, tmp_path):
+    damaged = shutil.copytree(version_dir, tmp_path / "damaged")
+    file = damaged / "variables/variables.data-00000-of-00001"
+    check(damaged)
+    file.write_bytes(bytes(byte ^ 1 for byte in file.read_bytes()))
+    with pytest.raises(VerificationError, match=r"does not answer as the model does: it does not load: .*[Cc]hecksum"):
+        check(damaged)
+
+
+def test_the_fresh_process_finds_another_answer(version_dir, tmp_path):
+    changed = shutil.copytree(version_dir, tmp_path / "changed")
+    file = changed / "assets.extra/golden/mask.pb"
+    log = prediction_log_pb2.PredictLog.FromString(file.read_bytes())
+    mask = 1 - tf.make_ndarray(log.response.outputs["mask"])
+    log.response.outputs["mask"].CopyFrom(tf.make_tensor_proto(mask))
+    file.write_bytes(log.SerializeToString())
+    with pytest.raises(
+        VerificationError, match=r"signature mask, output mask: \d+ values differ, .*; overlap"
+    ):
+        check(changed)
 
 
 def test_a_model_in_memory_is_exported_too(tmp_path):
