@@ -171,7 +171,9 @@ class AsyncMaskClient(ClientBase):
         self._check_usable()
         check_many((product,), concurrency, 1)
         check_large(product, threshold)
-        found, plan = await self._run(self._operations.tile_plan(tile, overlap, self._terms(timeout, metadata)))
+        found, plan = await self._run(
+            self._operations.tile_plan(product, tile, overlap, self._terms(timeout, metadata))
+        )
         job = await asyncio.to_thread(
             LargeJob, source, out, threshold=threshold, product=product, plan=plan, progress=progress
         )

@@ -2,6 +2,7 @@
 
 import collections
 import contextvars
+import queue
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
@@ -174,15 +175,15 @@ class MaskClient(ClientBase):
                 return failed_items(group, error)
 
         threads = futures.ThreadPoolExecutor(concurrency, "maskport-many")
-        running: collections.deque[futures.Future[list[SegmentItem]]] = collections.deque()
+        running = _InOrder() if ordered else _AsDone()
         try:
             for group in grouped:
                 context = contextvars.copy_context()
-                running.append(threads.submit(context.run, segment, group))
+                running.add(threads.submit(context.run, segment, group))
                 if len(running) >= window(concurrency):
-                    yield from _take(running, ordered=ordered)
-            while running:
-                yield from _take(running, ordered=ordered)
+                    yield from running.take()
+            while len(running):
+                yield from running.take()
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
 
@@ -229,7 +230,7 @@ class MaskClient(ClientBase):
         self._check_usable()
         check_many((product,), concurrency, 1)
         check_large(product, threshold)
-        found, plan = self._run(self._operations.tile_plan(tile, overlap, self._terms(timeout, metadata)))
+        found, plan = self._run(self._operations.tile_plan(product, tile, overlap, self._terms(timeout, metadata)))
         job = LargeJob(source, out, threshold=threshold, product=product, plan=plan, progress=progress)
         signature = tile_signature(found, job.source.shape, job.source.dtype)
 
@@ -393,13 +394,36 @@ class MaskClient(ClientBase):
         return [future.result() for future in running]
 
 
-def _take(running: collections.deque[futures.Future[list[SegmentItem]]], *, ordered: bool) -> list[SegmentItem]:
-    """Waits for the first group, or for any, and returns its items."""
-    if ordered:
-        return running.popleft().result()
-    done, _ = futures.wait(running, return_when=futures.FIRST_COMPLETED)
-    items: list[SegmentItem] = []
-    for future in done:
-        running.remove(future)
-        items += future.result()
-    return items
+class _InOrder:
+    """Groups under way, taken in the order in which they were added."""
+
+    def __init__(self) -> None:
+        self._futures: collections.deque[futures.Future[list[SegmentItem]]] = collections.deque()
+
+    def __len__(self) -> int:
+        return len(self._futures)
+
+    def add(self, future: futures.Future[list[SegmentItem]]) -> None:
+        self._futures.append(future)
+
+    def take(self) -> list[SegmentItem]:
+        return self._futures.popleft().result()
+
+
+class _AsDone:
+    """Groups under way, taken as they are done."""
+
+    def __init__(self) -> None:
+        self._done: queue.SimpleQueue[futures.Future[list[SegmentItem]]] = queue.SimpleQueue()
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, future: futures.Future[list[SegmentItem]]) -> None:
+        self._count += 1
+        future.add_done_callback(self._done.put)
+
+    def take(self) -> list[SegmentItem]:
+        self._count -= 1
+        return self._done.get().result()

@@ -69,11 +69,12 @@ class TilePlan:
     threshold: float
 
 
-def plan_tiles(info: Mapping[str, Any], tile: int, overlap: int) -> TilePlan:
+def plan_tiles(info: Mapping[str, Any], product: str, tile: int, overlap: int) -> TilePlan:
     """Returns how to cut pictures up for a model, at its own scale.
 
     Args:
         info: of the model, as exported.
+        product: wanted.
         tile: wanted size.
         overlap: wanted.
 
@@ -84,7 +85,7 @@ def plan_tiles(info: Mapping[str, Any], tile: int, overlap: int) -> TilePlan:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InvalidRequestError(f"{name}={value!r} is no whole number of at least {least}")
     spec, model = info.get("spec") or {}, info.get("model") or {}
-    if spec.get("clean"):
+    if product == contract.MASK and any((spec.get("clean") or {}).values()):
         raise InvalidRequestError(
             "the model cleans its masks, which cannot be done by tiles", hint="export it without clean"
         )

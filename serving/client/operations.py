@@ -368,7 +368,7 @@ class Operations:
                 results[index] = result
         return results
 
-    def tile_plan(self, tile: int, overlap: int, terms: Terms) -> Script[tuple[ModelMetadata, TilePlan]]:
+    def tile_plan(self, product: str, tile: int, overlap: int, terms: Terms) -> Script[tuple[ModelMetadata, TilePlan]]:
         """Gives the model's signatures, and how it wants large pictures cut up."""
         metadata = yield from self.known_metadata(terms)
         try:
@@ -379,7 +379,7 @@ class Operations:
             info = self._cache.info
             if info is None:
                 info = yield from self.info(terms)
-            return metadata, plan_tiles(info, tile, overlap)
+            return metadata, plan_tiles(info, product, tile, overlap)
         except MaskServingError as error:
             error.add_context(context_of(MetadataCall(self.target)))
             raise

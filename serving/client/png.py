@@ -4,6 +4,7 @@ import dataclasses
 import io
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -74,22 +75,93 @@ def read_png_header(data: bytes) -> PngHeader:
 
 
 def decode_png(data: bytes) -> npt.NDArray[Any]:
-    """Returns a PNG's samples: uint8 or, for 16-bit gray, uint16; [H, W] or [H, W, 2 to 4].
+    """Returns a PNG's samples: uint8 or uint16 as they are in it; [H, W] or [H, W, 2 to 4].
 
     Its size must have been checked before: a PNG of a few kilobytes can claim gigabytes.
 
     Raises:
         InvalidResponseError: it cannot be decoded.
     """
-    from PIL import PngImagePlugin
-
     header = read_png_header(data)
     try:
+        if header.bits == 16 and header.channels != 1:
+            return _decode_deep_colour(data, header)
+        from PIL import PngImagePlugin
+
         # Not Image.open, which has its own opinion of what is too large.
         with PngImagePlugin.PngImageFile(io.BytesIO(data)) as picture:
             array = np.array(picture)
-    except (OSError, SyntaxError, ValueError, zlib.error) as error:
+    except (OSError, SyntaxError, ValueError, IndexError, struct.error, zlib.error) as error:
         raise InvalidResponseError(f"a picture in the answer cannot be decoded: {error}") from error
-    if header.bits == 16 and header.channels == 1:
-        return array.astype(np.uint16)
-    return array
+    return array.astype(np.uint16) if header.bits == 16 else array
+
+
+def _decode_deep_colour(data: bytes, header: PngHeader) -> npt.NDArray[Any]:
+    """Returns samples of 16 bits in several channels, of which Pillow keeps 8 bits only."""
+    if header.channels is None or data[28]:
+        raise ValueError("a palette or interlacing with 16 bits")
+    height, width = header.size
+    pixel_bytes = 2 * header.channels
+    row_bytes = width * pixel_bytes
+    wanted = height * (1 + row_bytes)
+    raw = zlib.decompressobj().decompress(b"".join(_chunks(data, b"IDAT")), wanted)
+    if len(raw) != wanted:
+        raise ValueError("it ends before its last row")
+    filtered = np.frombuffer(raw, np.uint8).reshape(height, 1 + row_bytes)
+    rows = np.zeros((height + 1, row_bytes), np.uint8)
+    for index in range(height):
+        rows[index + 1] = _unfilter(int(filtered[index, 0]), filtered[index, 1:], rows[index], pixel_bytes)
+    samples = np.ascontiguousarray(rows[1:]).view(">u2").astype(np.uint16)
+    return samples.reshape(height, width, header.channels)
+
+
+def _chunks(data: bytes, kind: bytes) -> Iterator[bytes]:
+    position = len(_SIGNATURE)
+    while position + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, position)
+        content = data[position + 4 : position + 8 + length]
+        if zlib.crc32(content) != struct.unpack_from(">I", data, position + 8 + length)[0]:
+            raise ValueError("a checksum is wrong")
+        if content.startswith(kind):
+            yield content[4:]
+        position += 12 + length
+
+
+def _unfilter(kind: int, row: npt.NDArray[np.uint8], above: npt.NDArray[np.uint8], step: int) -> npt.NDArray[np.uint8]:
+    """Returns a row's bytes; each was stored as the difference to a guess from its neighbours.
+
+    Args:
+        kind: of the guess.
+        row: the differences.
+        above: the bytes of the row above.
+        step: bytes of a pixel.
+    """
+    if kind == 0:
+        return row
+    if kind == 1:  # the byte to the left
+        sums: npt.NDArray[np.uint8] = np.cumsum(row.reshape(-1, step), axis=0, dtype=np.uint8).reshape(-1)
+        return sums
+    if kind == 2:  # the byte above
+        return row + above
+    if kind not in (3, 4):
+        raise ValueError(f"there is no filter {kind}")
+    ups = above.tobytes()
+    guess = _average if kind == 3 else _paeth
+    result = bytearray()
+    for index, difference in enumerate(row.tobytes()):
+        before = result[index - step] if index >= step else 0
+        corner = ups[index - step] if index >= step else 0
+        result.append((difference + guess(before, ups[index], corner)) & 0xFF)
+    return np.frombuffer(result, np.uint8)
+
+
+def _average(left: int, up: int, corner: int) -> int:
+    return (left + up) // 2
+
+
+def _paeth(left: int, up: int, corner: int) -> int:
+    estimate = left + up - corner
+    to_left, to_up, to_corner = abs(estimate - left), abs(estimate - up), abs(estimate - corner)
+    if to_left <= to_up and to_left <= to_corner:
+        return left
+    return up if to_up <= to_corner else corner

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from .. import contract
 from .errors import CallContext, InvalidImageError, InvalidResponseError, OutputNotRequestedError
 from .images import Picture
-from .png import decode_png, read_png_header
+from .png import decode_png, encode_png, read_png_header
 from .polygons import Polygon, trace_polygons
 from .rle import Rle, encode_rle
 
@@ -212,8 +212,8 @@ class MaskResult:
                 reason = "has no transparency" if wanted == "cutout" else "would blur its values"
                 raise InvalidImageError(f"a {wanted} cannot be a {ending} file, which {reason}", hint="use .png")
             output = self._outputs.get(wanted)
-            if ending == ".png" and output is not None and output.png is not None:
-                path.write_bytes(output.png)
+            if ending == ".png" and output is not None:
+                path.write_bytes(output.png if output.png is not None else self._encoded(wanted))
             else:
                 self._save_picture(path, wanted)
         return path
@@ -251,6 +251,16 @@ class MaskResult:
         }
         return arrays[product]()
 
+    def _encoded(self, product: str) -> bytes:
+        array = self._array_to_save(product)
+        if product == contract.PROBABILITY:
+            array = np.rint(array * 65535).astype(np.uint16)
+        elif product == contract.MASK:
+            array = array.astype(np.uint8) * 255
+        if array.dtype.kind == "f":
+            raise InvalidImageError(f"a {product} of {array.dtype} is no picture", hint="save it as .npy")
+        return encode_png(array)
+
     def _save_picture(self, path: Path, product: str) -> None:
         try:
             # Of these, only WebP is lossy unless told otherwise.
@@ -273,8 +283,8 @@ class MaskResult:
         if product == contract.PROBABILITY:
             return Image.fromarray(np.rint(self.probability * 65535).astype(np.uint16))
         array = self.class_map if product == contract.CLASS_MAP else self.masked_image
-        if array.dtype.kind == "f":
-            raise InvalidImageError(f"a {product} of {array.dtype} is no picture", hint="save it as .npy")
+        if array.dtype != np.uint8 and (array.dtype != np.uint16 or array.shape[2:] not in ((), (1,))):
+            raise InvalidImageError(f"a {product} of {array.dtype} cannot be saved so", hint="use .png or .npy")
         return Image.fromarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array)
 
     def _fitting_image(self) -> "Image.Image":

@@ -196,7 +196,8 @@ def _write(item: SegmentItem, target: Path | None, job: SegmentJob, tally: Tally
             sys.stdout.buffer.write(_png(result, job.product))
             sys.stdout.buffer.flush()
         else:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.parent.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
             _save_whole(result, target, job.product)
     except MaskServingError as error:
         return error
@@ -208,24 +209,14 @@ def _write(item: SegmentItem, target: Path | None, job: SegmentJob, tally: Tally
 
 def _save_whole(result: MaskResult, target: Path, product: str) -> None:
     """Saves a result so that its file is there whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=target.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    # Hidden, so that nobody takes it for a picture; of the same ending, which says how to save.
+    temporary = target.with_name(f".{os.getpid()}.{target.name}")
     try:
         result.save(temporary, product)
-        temporary.chmod(0o666 & ~_UMASK)
         temporary.replace(target)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
-
-
-def _read_umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-_UMASK = _read_umask()
+        raise
 
 
 def _png(result: MaskResult, product: str) -> bytes:

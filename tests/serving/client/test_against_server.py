@@ -9,10 +9,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from any_client import KINDS, make_client
-from maskport.serving.server import EmbeddedServer
-from PIL import Image, ImageOps
-from skimage import data
-
 from maskport.serving.client import (
     InvalidImageError,
     InvalidRequestError,
@@ -20,6 +16,9 @@ from maskport.serving.client import (
     ModelState,
     SignatureNotFoundError,
 )
+from maskport.serving.server import EmbeddedServer
+from PIL import Image, ImageOps
+from skimage import data
 
 MASK_CLIENT = Path(sys.executable).with_name("mask-client")
 
@@ -39,7 +38,7 @@ def probability_of(coins_export):
     def probability_of(gray):
         return signature(image=tf.constant(gray[None, :, :, None]))["probability"].numpy()[0, :, :, 0]
 
-    yield probability_of
+    return probability_of
 
 
 @pytest.fixture(scope="module")

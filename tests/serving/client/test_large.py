@@ -56,7 +56,7 @@ class LocalModel(FakeModel):
     def __init__(self):
         self.info = {
             "threshold": 0.5,
-            "spec": {"model_size": None, "resize": "stretch", "pad_to_multiple": 16, "clean": None},
+            "spec": {"model_size": None, "resize": "stretch", "pad_to_multiple": 16, "clean": {"open": 0, "close": 0}},
             "model": {"size": None},
         }
 
@@ -160,14 +160,16 @@ def test_the_edges_of_tiles_where_models_are_wrong_do_not_count():
 
 @pytest.mark.parametrize("kind", ["sync-grpc", "async-grpc", "sync-rest"])
 def test_the_result_is_that_of_one_call(kind, local, image, tmp_path):
+    if kind.endswith("rest"):
+        image = image[:130, :150]  # numbers in JSON take their time
     wanted = local_probability(image, LocalModel.radius)
     assert 0.1 < (wanted > 0.5).mean() < 0.9
     with make_client(kind, local) as client:
         for options in ({"tile": 96, "overlap": 32}, {"tile": 128, "overlap": 32, "concurrency": 1}):
             result = client.segment_large(image, tmp_path / "p.npy", product="probability", **options)
             np.testing.assert_array_equal(np.load(tmp_path / "p.npy"), wanted)
-            assert (result.shape, result.threshold, result.area) == ((230, 310), None, None)
-            assert result.tiles > 6
+            assert (result.shape, result.threshold, result.area) == (image.shape[:2], None, None)
+            assert result.tiles > 3
         for threshold in (None, 0.62):
             result = client.segment_large(image, tmp_path / "m.npy", threshold, tile=96, overlap=32)
             mask = np.load(tmp_path / "m.npy")
@@ -277,7 +279,7 @@ def test_a_letterbox_model_gets_whole_tiles_of_its_own_size(local, image, tmp_pa
     ("spec", "options", "words"),
     [
         ({"model_size": [96, 96]}, {}, "stretches every picture to one size"),
-        ({"clean": {"open": 2}}, {}, "cleans its masks"),
+        ({"clean": {"open": 2, "close": 0}}, {}, "cleans its masks"),
         ({"max_model_pixels": 10_000}, {"tile": 128, "overlap": 16}, "larger than the model's 10000 pixels"),
         ({}, {"tile": 64, "overlap": 32}, "nothing but overlap"),
         ({}, {"tile": 0}, "tile=0"),

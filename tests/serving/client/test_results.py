@@ -15,7 +15,7 @@ from maskport.serving.client import (
 )
 from maskport.serving.client.errors import CallContext
 from maskport.serving.client.images import read_picture
-from maskport.serving.client.png import encode_png
+from maskport.serving.client.png import decode_png, encode_png
 from maskport.serving.client.polygons import trace_polygons
 from maskport.serving.client.results import MaskResult, encoded_output, pixel_output
 from PIL import Image, ImageDraw
@@ -190,6 +190,25 @@ def test_other_products_are_saved_too(image, mask, tmp_path):
         assert saved.size == (4, 3)
     np.testing.assert_array_equal(np.load(result.save(tmp_path / "k.npy", "class_map")), mask)
     np.testing.assert_allclose(result.probability, probability / 65535, atol=1e-6)
+
+
+def test_pixels_of_pixel_signatures_are_saved_too(image, tmp_path):
+    picture = read_picture(image)
+    colours = image.astype(np.uint16) * 257
+    outputs = {
+        "mask": pixel_output("mask", (image[:, :, :1] > 100).astype(np.float32), picture),
+        "masked_image": pixel_output("masked_image", colours, picture),
+        "probability": pixel_output("probability", image[:, :, :1].astype(np.float32) / 255, picture),
+    }
+    result = MaskResult(picture, outputs, context=CallContext())
+    with Image.open(result.save(tmp_path / "m.png")) as saved:
+        np.testing.assert_array_equal(np.array(saved) > 0, image[:, :, 0] > 100)
+    np.testing.assert_array_equal(decode_png(result.save(tmp_path / "i.png", "masked_image").read_bytes()), colours)
+    np.testing.assert_array_equal(np.load(result.save(tmp_path / "i.npy", "masked_image")), colours)
+    with Image.open(result.save(tmp_path / "p.tif", "probability")) as saved:
+        np.testing.assert_allclose(np.array(saved) / 65535, image[:, :, 0] / 255, atol=1e-4)
+    with pytest.raises(InvalidImageError, match=r"cannot be saved so; use \.png or \.npy"):
+        result.save(tmp_path / "i.tif", "masked_image")
 
 
 @pytest.mark.parametrize(
