@@ -101,7 +101,8 @@ def plan_tiles(info: Mapping[str, Any], product: str, tile: int, overlap: int) -
     else:
         step = math.lcm(int(spec.get("pad_to_multiple") or 1), _GRID)
         rounded = -(-tile // step) * step
-        overlap = -(-overlap // step) * step
+        # Neighbours share twice the overlap, and that must keep the next tile on the grid.
+        overlap = -(-2 * overlap // step) * step // 2
         sizes, is_whole = (rounded, rounded), False
         most = spec.get("max_model_pixels")
         if most is not None and rounded * rounded > int(most):
