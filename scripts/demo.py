@@ -147,7 +147,8 @@ def write_page(facts: dict[str, str], output_dir: Path) -> None:
 :root {{ color-scheme: light dark; --line: #8884; }}
 body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }}
 h1 {{ font-weight: 600; margin-bottom: 0; }}
-.grid {{ display: grid; gap: 1.25rem; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); margin: 1.5rem 0; }}
+.grid {{ display: grid; gap: 1.25rem; margin: 1.5rem 0; }}
+.grid {{ grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); }}
 figure {{ margin: 0; }}
 img {{ background: #8882; border: 1px solid var(--line); border-radius: 6px; display: block; width: 100%; }}
 figcaption {{ margin-top: .35rem; opacity: .8; }}
