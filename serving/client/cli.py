@@ -12,7 +12,7 @@ from absl import flags
 
 from .. import contract
 from ..command_line import EXIT_FAILED, UsageError, run_app
-from .errors import InvalidAddressError, MaskServingError
+from .errors import InvalidAddressError, InvalidRequestError, MaskServingError
 from .inputs import STANDARD, find_inputs
 from .segment_command import FORMATS, PRODUCTS, SegmentJob, segment_files
 
@@ -155,7 +155,10 @@ def _bench(words: Sequence[str]) -> int:
     product = _PRODUCT.value
     if product not in contract.PRODUCTS:
         raise UsageError(f"--product={product} is made by the client: bench measures what servers make")
-    images = [_read(one.path) for one in find_inputs(words)[:1000]]
+    inputs, problems = find_inputs(words)
+    if problems:
+        raise InvalidRequestError(problems[0])
+    images = [_read(one.path) for one in inputs[:1000]]
     with _client() as client:
         report = run_bench(
             client,

@@ -28,24 +28,34 @@ class Input:
     relative: Path
 
 
-def find_inputs(words: Sequence[str]) -> list[Input]:
+def find_inputs(words: Sequence[str]) -> tuple[list[Input], list[str]]:
     """Returns the pictures that paths, folders and patterns mean, each once, in order.
 
     Args:
         words: files; folders, of which all files with an image's ending are taken, at any depth; patterns with
             `*`, `?`, `[…]`, and `**` for any depth; `-` for standard input.
 
+    Returns:
+        The pictures, and what is wrong with words that mean none.
+
     Raises:
-        InvalidRequestError: one means nothing.
+        InvalidRequestError: none of them means any.
     """
     found: dict[str, Input] = {}
+    problems = []
     for word in words:
-        inputs = list(_inputs_of(word))
-        if not inputs:
-            raise InvalidRequestError(f"{word}: there is no image")
+        try:
+            inputs = list(_inputs_of(word))
+            if not inputs:
+                raise InvalidRequestError(f"{word}: there is no image")
+        except InvalidRequestError as error:
+            problems.append(error.problem)
+            continue
         for one in inputs:
             found.setdefault(one.path, one)
-    return list(found.values())
+    if not found:
+        raise InvalidRequestError("; ".join(problems) or "there is no image")
+    return list(found.values()), problems
 
 
 def output_paths(inputs: Sequence[Input], folder: Path, ending: str) -> list[Path]:

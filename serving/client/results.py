@@ -50,6 +50,7 @@ class MaskResult:
 
     Attributes:
         source: path of the picture, where it has one.
+        address: of the server that answered.
         model: name of the model that answered.
         version: its version; None over REST, which does not say it, unless it was asked for by number.
         class_names: the model's classes in order, where class maps were asked for and the model names them.
@@ -73,6 +74,7 @@ class MaskResult:
         self._outputs = dict(outputs)
         self._context = context
         self.source = picture.name
+        self.address = context.address
         self.model = context.model
         self.version = context.version
         self.class_names = tuple(class_names) if class_names is not None else None

@@ -101,15 +101,18 @@ def segment_files(
         MaskServingError: no picture can be masked: there is no server, or no such model.
         OSError: the output cannot be written.
     """
-    inputs = find_inputs(words)
+    inputs, problems = find_inputs(words)
     # What would fail for every picture is found before the first.
     client.metadata(timeout=_CHECK_S)
     started = time.monotonic()
     tally = Tally()
+    for problem in problems:
+        report_failure(problem)
+    tally.failed = len(problems)
     work = list(_work(inputs, job, words))
-    todo = [(one, target) for one, target in work if target is None or job.overwrite or not _is_there(target)]
-    if not _is_folder(job.out, inputs, words):
-        todo = work
+    # One picture that is named is always made; of many, a run that was stopped goes on.
+    makes_all = job.overwrite or not _is_many(inputs, words)
+    todo = [(one, target) for one, target in work if target is None or makes_all or not _is_there(target)]
     tally.skipped = len(work) - len(todo)
     targets = [target for _, target in todo]
     in_a_row = 0
@@ -150,8 +153,12 @@ def _is_folder(out: str, inputs: Sequence[Input], words: Sequence[str]) -> bool:
     """Returns whether the output is a folder: it is one, or there are many pictures, or it has no ending."""
     if out == STANDARD:
         return False
-    many = len(inputs) > 1 or words[0] != inputs[0].path
-    return many or Path(out).is_dir() or out.endswith(os.sep) or not Path(out).suffix
+    return _is_many(inputs, words) or Path(out).is_dir() or out.endswith(os.sep) or not Path(out).suffix
+
+
+def _is_many(inputs: Sequence[Input], words: Sequence[str]) -> bool:
+    """Returns whether folders, patterns or several pictures were named, rather than one picture."""
+    return len(inputs) > 1 or list(words) != [inputs[0].path]
 
 
 def _work(inputs: Sequence[Input], job: SegmentJob, words: Sequence[str]) -> Iterator[tuple[Input, Path | None]]:
@@ -238,8 +245,15 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.speed:.1f} images/s"),
+        TextColumn("{task.fields[rate]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("masking", total=total)
-        yield lambda: progress.advance(task)
+        task = progress.add_task("masking", total=total, rate="")
+        started = time.monotonic()
+
+        def advance() -> None:
+            done = progress.tasks[0].completed + 1
+            rate = done / max(time.monotonic() - started, 1e-3)
+            progress.update(task, advance=1, rate=f"{rate:.1f} images/s")
+
+        yield advance

@@ -1,6 +1,10 @@
-"""Both clients over both transports against the embedded server and the demo model."""
+"""Both clients over both transports against the embedded server, or another, and the demo model."""
 
+import contextlib
 import io
+import os
+import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -23,10 +27,57 @@ from skimage import data
 MASK_CLIENT = Path(sys.executable).with_name("mask-client")
 
 
+class _Running:
+    """A server that is not this process': its addresses."""
+
+    model_name = "coins"
+
+    def __init__(self, grpc_port, rest_port):
+        self.grpc_address = f"grpc://{grpc_port}"
+        self.rest_address = f"http://{rest_port}"
+
+
+@contextlib.contextmanager
+def _started(command, base_path):
+    """A server's command, started with the demo model."""
+    ports = []
+    for _ in range(2):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            ports.append(free.getsockname()[1])
+    flags = [
+        f"--port={ports[0]}",
+        f"--rest_api_port={ports[1]}",
+        "--model_name=coins",
+        f"--model_base_path={base_path}",
+    ]
+    process = subprocess.Popen([*shlex.split(command), *flags])
+    try:
+        yield _Running(*(f"127.0.0.1:{port}" for port in ports))
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
 @pytest.fixture(scope="module")
 def server(coins_export):
-    with EmbeddedServer(coins_export) as server:
-        yield server
+    """The embedded server; or, as for tests/conformance, one that runs or is started by a command."""
+    if "MASKPORT_TEST_GRPC" in os.environ:
+        if os.environ.get("MASKPORT_TEST_SETUP") != "coins":
+            pytest.skip("the running server has another set-up than 'coins'")
+        yield _Running(os.environ["MASKPORT_TEST_GRPC"], os.environ["MASKPORT_TEST_REST"])
+    elif "MASKPORT_TEST_SERVER" in os.environ:
+        with _started(os.environ["MASKPORT_TEST_SERVER"], coins_export) as server:
+            yield server
+    else:
+        with EmbeddedServer(coins_export) as server:
+            yield server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def is_ready(server):
+    with make_client("sync-grpc", server.grpc_address, server.model_name) as client:
+        client.wait_until_ready(120)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import signal
 import subprocess
@@ -119,6 +120,43 @@ def test_a_bad_picture_is_named_and_the_others_go_on(run, tmp_path):
     assert re.fullmatch(r"mask-client: photos/e\.png is empty", lines[1])
     assert "2 written, 2 failed" in done.stdout
     assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == ["a.png", "c.png"]
+
+
+def test_a_missing_picture_is_named_and_the_others_go_on(run, tmp_path):
+    _write(tmp_path / "a.png")
+    (tmp_path / "empty").mkdir()
+    done = run("segment", "a.png", "missing.png", "empty", "--out=masks")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "mask-client: missing.png: there is no such file or folder\nmask-client: empty: there is no image\n"
+    )
+    assert "1 written, 2 failed" in done.stdout
+    assert (tmp_path / "masks/a.png").exists()
+
+
+def test_one_picture_that_is_named_is_made_again(run, tmp_path):
+    _write(tmp_path / "a.png", 128)
+    for threshold, value in ((0.4, 255), (0.6, 0)):
+        assert run("segment", "a.png", "--out=masks", f"--threshold={threshold}").returncode == 0
+        assert (_mask(tmp_path / "masks/a.png") == value).all()
+
+
+def test_a_person_who_watches_sees_a_bar(serving, tmp_path):
+    for index in range(6):
+        _write(tmp_path / f"photos/{index}.png")
+    watcher, terminal = os.openpty()
+    done = subprocess.run(
+        [MASK_CLIENT, "segment", "photos", "--out=masks", "--model=model", f"--address={serving.grpc_address}"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=terminal, timeout=60, check=False,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+    )  # fmt: skip
+    os.close(terminal)
+    shown = os.read(watcher, 1 << 16).decode()
+    os.close(watcher)
+    assert done.returncode == 0, shown
+    assert "6/6" in shown
+    assert "images/s" in shown
+    assert done.stdout.startswith(b"6 written")
 
 
 def test_a_second_run_does_only_what_is_missing(run, serving, tmp_path):

@@ -240,7 +240,7 @@ def test_calls_move_off_a_dead_address_at_once_and_back_when_it_lives(kind, serv
             addresses = set()
             end = time.monotonic() + 15
             while len(addresses) < 2 and time.monotonic() < end:
-                addresses.add(client.segment(PICTURE)._context.address)
+                addresses.add(client.segment(PICTURE).address)
                 time.sleep(0.05)
     assert addresses == {address, proxied}
 
