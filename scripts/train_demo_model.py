@@ -1,6 +1,6 @@
 """Trains the demo model: a small U-Net that finds coins, and has only ever seen drawn ones.
 
-    python scripts/train_demo_model.py                    about 6 minutes on 2 cores; writes models/coins/
+    python scripts/train_demo_model.py                    about 8 minutes on 2 idle cores; writes models/coins/
     python scripts/train_demo_model.py --output=/tmp/try --steps=200
 
 The pictures come from `coin_scenes.py`, the figures in the model card from `evaluate_demo_model.py`.
