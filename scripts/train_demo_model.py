@@ -3,7 +3,7 @@
     python scripts/train_demo_model.py                    about 8 minutes on 2 idle cores; writes models/coins/
     python scripts/train_demo_model.py --output=/tmp/try --steps=200
 
-The pictures come from `coin_scenes.py`, the figures in the model card from `evaluate_demo_model.py`.
+The pictures come from `coin_scenes`, the figures in the model card from `evaluate_demo_model.py`.
 """
 
 import argparse
