@@ -213,7 +213,7 @@ def _models() -> "list[ModelSettings]":
     from tensorflow_serving.config import model_server_config_pb2
 
     from .errors import ConfigError, RequestError
-    from .model_config import read_models, read_text_proto
+    from .model_config import check_platforms, read_models, read_text_proto
 
     if _MODEL_CONFIG_FILE.value:
         config = read_text_proto(_MODEL_CONFIG_FILE.value, model_server_config_pb2.ModelServerConfig)
@@ -223,7 +223,9 @@ def _models() -> "list[ModelSettings]":
             name=_MODEL_NAME.value, base_path=_MODEL_BASE_PATH.value, model_platform="tensorflow"
         )
     try:
-        return read_models(config.model_config_list)
+        models = read_models(config.model_config_list)
+        check_platforms(config.model_config_list)
+        return models
     except RequestError as error:
         raise ConfigError(error.message) from error
 

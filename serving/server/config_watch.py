@@ -7,7 +7,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from .calls import Call
 from .errors import ConfigError, RequestError
-from .model_config import read_models, read_text_proto
+from .model_config import check_platforms, read_models, read_text_proto
 from .repository import ModelRepository
 
 logger = logging.getLogger(__name__)
@@ -55,8 +55,13 @@ class ConfigWatch:
     def _look(self) -> None:
         config = read_text_proto(self._path, model_server_config_pb2.ModelServerConfig)
         if config != self._applied:
-            models = read_models(config.model_config_list)
-            self._repository.reload(models, Call(), waits_for_paths=True)
+            models = read_models(config.model_config_list, self._repository.names())
+            self._repository.reload(
+                models,
+                Call(),
+                waits_for_paths=True,
+                check=lambda: check_platforms(config.model_config_list),
+            )
             self._applied = config
             logger.info("Applied models config %s", self._path)
         self._complaint = ""

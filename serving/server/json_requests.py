@@ -473,7 +473,8 @@ def _example(value: JsonValue) -> example_pb2.Example:
     if not isinstance(value, dict):
         raise invalid_argument(f"Example must be JSON object but got JSON {kind_of(value)}")
     example = example_pb2.Example()
-    for name, content in value.items():
+    # Of several features with one name the last counts, other than elsewhere.
+    for name, content in getattr(value, "members", None) or value.items():
         feature = feature_pb2.Feature()
         for item in content if isinstance(content, list) else [content]:
             _add_to_feature(item, name, feature)

@@ -1,6 +1,8 @@
 """Reads TensorFlow Serving's configuration messages, and the text files that hold them."""
 
 import os
+import re
+from collections.abc import Collection
 from typing import TypeVar
 
 from google.protobuf import message, text_format
@@ -10,6 +12,7 @@ from .errors import ConfigError, invalid_argument
 from .versions import ALL_VERSIONS, ModelSettings, VersionPolicy
 
 _PLATFORM = "tensorflow"
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9.]*://")
 
 M = TypeVar("M", bound=message.Message)
 
@@ -39,9 +42,13 @@ def read_text_proto(path: str, kind: type[M]) -> M:
 
 
 def read_models(
-    config_list: model_server_config_pb2.ModelConfigList,
+    config_list: model_server_config_pb2.ModelConfigList, served: Collection[str] = ()
 ) -> list[ModelSettings]:
-    """Returns the models of a configuration.
+    """Returns the models of a configuration. Their platforms are left to `check_platforms`.
+
+    Args:
+        config_list: the configuration.
+        served: names of the models that are served already; theirs may not change its platform.
 
     Raises:
         RequestError: something in it makes no sense; in TensorFlow Serving's words.
@@ -52,14 +59,16 @@ def read_models(
             raise invalid_argument(f"Illegal to list model {config.name} multiple times in config list")
         seen.add(config.name)
     for config in config_list.config:
-        if not os.path.isabs(config.base_path):
+        if not os.path.isabs(config.base_path) and not _URI.match(config.base_path):
             raise invalid_argument(
                 f"Expected model {config.name} to have an absolute path or URI; got base_path()={config.base_path}"
             )
-    platforms = [_platform(config) for config in config_list.config]
-    for config, platform in zip(config_list.config, platforms, strict=True):
-        if platform != _PLATFORM:
-            raise invalid_argument(f"Model {config.name} requests unsupported platform {platform}")
+    for config in config_list.config:
+        if config.name in served and (platform := _platform(config)) != _PLATFORM:
+            raise invalid_argument(
+                f"Illegal to change a model's platform. For model {config.name} platform was {_PLATFORM} "
+                f"and new platform requested is {platform}"
+            )
     return [
         ModelSettings(
             name=config.name,
@@ -69,6 +78,14 @@ def read_models(
         )
         for config in config_list.config
     ]
+
+
+def check_platforms(config_list: model_server_config_pb2.ModelConfigList) -> None:
+    """Raises RequestError for a model that is made for something else than TensorFlow."""
+    for config in config_list.config:
+        platform = _platform(config)
+        if platform != _PLATFORM:
+            raise invalid_argument(f"Model {config.name} requests unsupported platform {platform}")
 
 
 def _platform(config: model_server_config_pb2.ModelConfig) -> str:

@@ -228,6 +228,11 @@ class ModelRepository:
                 for number in sorted(versions, reverse=True)
             ]
 
+    def names(self) -> set[str]:
+        """Returns the names of the models that the configuration has."""
+        with self._changed:
+            return {name for name, model in self._models.items() if model.settings}
+
     # ------------------------------------------------------------------ the configuration
 
     def start(self, models: Sequence[ModelSettings]) -> None:

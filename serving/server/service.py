@@ -20,7 +20,7 @@ from . import inference
 from .calls import Call
 from .errors import Code, RequestError, invalid_argument
 from .metrics import Metrics
-from .model_config import read_models
+from .model_config import check_platforms, read_models
 from .repository import Loaded, ModelRepository
 from .tensors import Array
 from .versions import ModelSettings
@@ -162,9 +162,14 @@ class PredictionService:
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is "
                 "currently supported"
             )
-        models = read_models(config.model_config_list)
+        models = read_models(config.model_config_list, self._repository.names())
+
+        def check() -> None:
+            check_platforms(config.model_config_list)
+            self._check_reload(models)
+
         before = {name: self._metrics.value(name) for name in request.metric_names}
-        self._repository.reload(models, call, check=lambda: self._check_reload(models))
+        self._repository.reload(models, call, check=check)
         response = model_management_pb2.ReloadConfigResponse()
         response.status.SetInParent()
         for name, value in before.items():

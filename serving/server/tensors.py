@@ -48,6 +48,9 @@ class _Kind:
     carrier: np.dtype[Any]
 
 
+_FOUR_BIT_NAMES = ("INT4", "UINT4")
+
+
 def _kinds() -> dict[int, _Kind]:
     fixed = {"float_val": "<f4", "double_val": "<f8", "scomplex_val": "<f4", "dcomplex_val": "<f8"}
     fields = {
@@ -56,6 +59,7 @@ def _kinds() -> dict[int, _Kind]:
         "int_val": [
             *("INT32", "INT16", "INT8", "UINT8", "UINT16"),
             *("QINT8", "QUINT8", "QINT16", "QUINT16", "QINT32"),
+            *_FOUR_BIT_NAMES,
         ],
         "int64_val": ["INT64"],
         "uint32_val": ["UINT32"],
@@ -64,6 +68,7 @@ def _kinds() -> dict[int, _Kind]:
         "half_val": ["HALF", "BFLOAT16"],
         "scomplex_val": ["COMPLEX64"],
         "dcomplex_val": ["COMPLEX128"],
+        "float8_val": ["FLOAT8_E5M2", "FLOAT8_E4M3FN"],
     }
     carriers = {"half_val": "<u2", "scomplex_val": "<f4", "dcomplex_val": "<f8"}
     kinds = {}
@@ -80,6 +85,7 @@ def _kinds() -> dict[int, _Kind]:
 
 
 _KINDS = _kinds()
+_FOUR_BIT = frozenset(types_pb2.DataType.Value(f"DT_{name}") for name in _FOUR_BIT_NAMES)
 _NUMBERS: dict[np.dtype[Any], int] = {kind.dtype: number for number, kind in _KINDS.items()}
 _FIELD_NUMBERS = {field.name: field.number for field in tensor_pb2.TensorProto.DESCRIPTOR.fields}
 
@@ -152,9 +158,11 @@ def _read_content(content: bytes, kind: _Kind, count: int) -> Array:
 
 def _read_field(proto: tensor_pb2.TensorProto, kind: _Kind, count: int) -> Array:
     field = getattr(proto, kind.field)
-    if len(field) <= _SMALL:
+    if isinstance(field, bytes):
+        wide: Array = np.frombuffer(field, kind.dtype)
+    elif len(field) <= _SMALL:
         integers = np.uint64 if kind.field == "uint64_val" else np.int64
-        wide: Array = np.array(field, integers if kind.stored is None else kind.stored)
+        wide = np.array(field, integers if kind.stored is None else kind.stored)
     else:
         packed = _packed_field(proto.SerializeToString(), _FIELD_NUMBERS[kind.field])
         wide = _decode_varints(packed) if kind.stored is None else np.frombuffer(packed, kind.stored)
@@ -211,7 +219,12 @@ def write_tensor(array: Array, proto: tensor_pb2.TensorProto, *, as_content: boo
     if as_content or kind is None:
         proto.tensor_content = array.tobytes()
         return
+    if kind.field == "float8_val":
+        proto.float8_val = array.tobytes()
+        return
     values = np.ascontiguousarray(array).reshape(-1).view(kind.carrier)
+    if number in _FOUR_BIT:
+        values = values.astype(np.int8)
     if len(values) <= _SMALL:
         getattr(proto, kind.field).extend(values.tolist())
         return

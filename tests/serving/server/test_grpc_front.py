@@ -200,6 +200,21 @@ def test_other_errors_of_a_reload_come_before_the_refusal(serve, connect, models
         models.HandleReloadConfigRequest(request)
 
 
+def test_platform_of_a_served_model_stays(serve, connect, models_beside):
+    server = serve(ModelSettings("m", str(models_beside["start"])))
+    models = model_service_pb2_grpc.ModelServiceStub(connect(server))
+    request = reload_request(m=models_beside["start"])
+    request.config.model_config_list.config[0].model_platform = "pytorch"
+    request.config.model_config_list.config[0].version_labels["stable"] = 9
+    with pytest.raises(grpc.RpcError) as error:
+        models.HandleReloadConfigRequest(request)
+    assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert error.value.details() == (
+        "Illegal to change a model's platform. "
+        "For model m platform was tensorflow and new platform requested is pytorch"
+    )
+
+
 def test_reload_takes_any_path_where_that_is_permitted(serve, connect, models_beside):
     server = serve(ModelSettings("m", str(models_beside["start"])), allows_reload_outside_roots=True)
     models = model_service_pb2_grpc.ModelServiceStub(connect(server))

@@ -221,6 +221,12 @@ def test_examples_take_each_kind_of_feature():
     assert feature["d"].bytes_list.value == [b"hi"]
 
 
+def test_last_of_several_features_with_one_name_counts():
+    body = read_examples(b'{"examples": [{"f": 1.5, "g": 1, "f": [2.5, 3.5]}]}')
+    feature = body.examples.example_list.examples[0].features.feature
+    assert list(feature["f"].float_list.value) == [2.5, 3.5]
+
+
 @pytest.mark.parametrize(
     ("examples", "text"),
     [

@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as arrays
 from maskport.serving.server.tensors import TensorError, dtype_name, read_tensor, write_tensor
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
+_FOUR_BIT = [tf.as_dtype("int4"), tf.as_dtype("uint4")]
 _NUMERIC = [
     tf.float32,
     tf.float64,
@@ -25,6 +26,9 @@ _NUMERIC = [
     tf.bfloat16,
     tf.complex64,
     tf.complex128,
+    *_FOUR_BIT,
+    tf.as_dtype("float8_e5m2"),
+    tf.as_dtype("float8_e4m3fn"),
 ]
 _FIELDS = {
     "DT_FLOAT": "float_val",
@@ -48,6 +52,9 @@ def by_tensorflow(proto):
 
 def same(first, second):
     first, second = np.asarray(first), np.asarray(second)
+    if first.dtype in (four.as_numpy_dtype for four in _FOUR_BIT):
+        # The upper half of the byte that holds four bits may be anything.
+        return first.dtype == second.dtype and np.array_equal(first.astype(np.int8), second.astype(np.int8))
     return first.dtype == second.dtype and first.shape == second.shape and first.tobytes() == second.tobytes()
 
 
@@ -56,12 +63,14 @@ def values_of(dtype, count):
     generator = np.random.default_rng(count)
     if dtype == tf.bool:
         return generator.integers(0, 2, count).astype(bool)
+    if dtype in _FOUR_BIT:
+        return generator.integers(dtype.min, dtype.max, count, endpoint=True).astype(dtype.as_numpy_dtype)
     if dtype.is_integer:
         low, high = int(dtype.min), int(dtype.max)
         values = generator.integers(low, high, count, dtype=dtype.as_numpy_dtype, endpoint=True)
         values[:2] = (low, high)[: len(values)]
         return values
-    values = generator.normal(size=count) * 100
+    values = generator.normal(size=count) * 10
     values[: min(count, 3)] = [np.nan, -np.inf, -0.0][:count]
     return values.astype(dtype.as_numpy_dtype)
 
