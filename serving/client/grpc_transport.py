@@ -1,6 +1,7 @@
 """Calls over gRPC."""
 
 import asyncio
+import time
 from typing import Any
 
 import grpc
@@ -39,13 +40,14 @@ class GrpcTransport:
 
     def send(self, call: Call, timeout_s: float, pairs: Pairs) -> Reply:
         """Sends a call once, and waits for its answer."""
+        deadline = time.monotonic() + timeout_s
         path, request = grpc_codec.encode(call)
         method = self._methods.get(path)
         if method is None:
             # Without serialisers: bytes in, bytes out. The codec knows the messages, and errors in them.
             method = self._methods[path] = self._channel.unary_unary(path)
         try:
-            response = method(request, timeout=timeout_s, metadata=pairs, compression=self._compression)
+            response = method(request, timeout=_left_s(deadline), metadata=pairs, compression=self._compression)
         except grpc.RpcError as error:
             raise _error_of(error) from error
         except ValueError as error:  # the channel is closed
@@ -71,12 +73,13 @@ class AsyncGrpcTransport:
 
     async def send(self, call: Call, timeout_s: float, pairs: Pairs) -> Reply:
         """Sends a call once, and waits for its answer."""
+        deadline = time.monotonic() + timeout_s
         path, request = grpc_codec.encode(call)
         method = self._methods.get(path)
         if method is None:
             method = self._methods[path] = self._channel.unary_unary(path)
         try:
-            response = await method(request, timeout=timeout_s, metadata=pairs, compression=self._compression)
+            response = await method(request, timeout=_left_s(deadline), metadata=pairs, compression=self._compression)
         except grpc.RpcError as error:
             raise _error_of(error) from error
         except grpc.aio.UsageError as error:  # the channel is closed
@@ -92,6 +95,11 @@ class AsyncGrpcTransport:
     async def close(self) -> None:
         """Cancels what is on its way, and closes the channel."""
         await self._channel.close(grace=None)
+
+
+def _left_s(deadline: float) -> float:
+    """Returns the seconds until a time; a little at least, as gRPC takes 0 for none."""
+    return max(deadline - time.monotonic(), 0.001)
 
 
 def _channel_arguments(options: ConnectionOptions) -> list[tuple[str, Any]]:

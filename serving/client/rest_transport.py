@@ -60,12 +60,13 @@ class AsyncRestTransport:
         """Sends a call once, and waits for its answer."""
         if self._closed:
             raise CallCancelledError("the connection is closed")
+        deadline = asyncio.get_running_loop().time() + timeout_s
         request = rest_codec.encode(call)
         task = asyncio.current_task()
         if task is not None:
             self._running.add(task)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout_at(deadline):
                 response, body = await self._exchange(self._build(request, pairs))
         except TimeoutError as error:
             raise DeadlineExceededError("no answer in time") from error
