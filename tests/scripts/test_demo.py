@@ -1,0 +1,106 @@
+"""The demo as a newcomer runs it, up to Ctrl-C; the calls that it prints are run as printed."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}"}
+
+
+def children_of(process_id):
+    listing = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(process_id)], capture_output=True, text=True, check=False
+    )
+    return listing.stdout.split()
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A demo that has served, its output directory, and the calls that it printed."""
+    output_dir = tmp_path_factory.mktemp("demo") / "demo_output"
+    command = [sys.executable, "scripts/demo.py", "--serve", f"--output_dir={output_dir}"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("    print("):
+                break
+        try:
+            yield process, output_dir, "".join(lines)
+        finally:
+            process.kill()
+
+
+def test_the_account_names_what_was_done(demo):
+    _, output_dir, account = demo
+    assert "the same over gRPC, over REST and in this process" in " ".join(account.split())
+    for heading in ("model", "signatures", "one call", "on the wire"):
+        assert f"\n{heading}" in account
+    assert (output_dir / "index.html").read_text().count("<figure>") == 4
+
+
+def test_the_pictures_are_of_the_photographs_size_and_kind(demo):
+    _, output_dir, _ = demo
+    photo, mask = Image.open(output_dir / "photo.png"), Image.open(output_dir / "mask.png")
+    np.testing.assert_array_equal(np.asarray(photo), data.coins())
+    assert (mask.mode, mask.size) == ("L", photo.size)
+    assert set(np.unique(np.asarray(mask))) == {0, 255}
+    masked = np.asarray(Image.open(output_dir / "masked_image.png"))
+    np.testing.assert_array_equal(masked, np.where(np.asarray(mask) > 0, np.asarray(photo), 0))
+    overlay = np.asarray(Image.open(output_dir / "overlay.png").convert("RGB")).astype(int)
+    assert overlay.shape == (*mask.size[::-1], 3)
+    assert (overlay[..., 0] > overlay[..., 1])[np.asarray(mask) > 0].mean() > 0.95
+
+
+def test_the_printed_calls_work_as_printed(demo):
+    _, output_dir, account = demo
+    shell, _, python = account.partition("# .venv/bin/python\n")
+    commands = [line for line in shell.splitlines() if line.startswith(("curl", ".venv/bin/mask-client"))]
+    assert len(commands) == 3
+    status, predict, client = (
+        subprocess.run(command, shell=True, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+        for command in (command.replace(".venv/bin/", "") for command in commands)
+    )
+    assert '"AVAILABLE"' in status.stdout
+    assert '"mask_bytes"' in predict.stdout
+    assert client.returncode == 0
+    with Image.open(output_dir / "again.png") as again:
+        assert again.size == (384, 303)
+    done = subprocess.run([sys.executable, "-c", python], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("(303, 384) ")
+
+
+def test_ctrl_c_ends_it_and_leaves_no_process(demo):
+    process, _, _ = demo
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(30) == 0
+    assert process.stdout.read().strip() == "Stopping the server."
+    assert process.stderr.read() == ""
+    assert children_of(process.pid) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--image=nowhere.jpg"], 1, "scripts/demo: [Errno 2] No such file or directory: 'nowhere.jpg'"),
+        (["--image=README.md"], 1, "scripts/demo: cannot identify image file"),
+        (["photo.jpg"], 2, "scripts/demo: unexpected argument 'photo.jpg'"),
+        (["--source=nowhere.keras"], 1, "scripts/demo: source nowhere.keras: no such file or directory"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, words, code, message):
+    command = [sys.executable, "scripts/demo.py", *words, f"--output_dir={tmp_path / 'out'}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
