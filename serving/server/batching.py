@@ -1,8 +1,8 @@
 """Merges requests of one signature, across callers, into one run of the graph.
 
 The rules are TensorFlow Serving's. A queue holds the requests of one model that feed and fetch the same
-tensors, in batches; the last batch is open for more until it is full or its time is over. The threads of one
-scheduler run the batches of all queues.
+tensors, in batches; the last batch is open for more until it is full or its time is over. Where that is asked
+for, a large request is split over several batches. The threads of one scheduler run the batches of all queues.
 """
 
 import collections
@@ -23,22 +23,71 @@ _MAX_PADDED_RANK = 6
 
 
 class _Task:
-    """One request in a batch."""
+    """One request, in one batch or split over several."""
 
     def __init__(self, feeds: Mapping[str, Array], size: int, call: Call) -> None:
-        self.feeds = feeds
         self.size = size
         self.call = call
         self.waiting = Stopwatch()
         self.done = threading.Event()
-        self.is_running = False
-        self.outputs: dict[str, Array] = {}
+        self.parts = [_Part(self, feeds, size)]
         self.error: RequestError | None = None
+        self._lock = threading.Lock()
+
+    def split(self, sizes: Sequence[int]) -> None:
+        """Makes parts of some sizes of a request that is not split yet."""
+        feeds = self.parts[0].feeds
+        self.parts = []
+        start = 0
+        for size in sizes:
+            part = {name: array[start : start + size] for name, array in feeds.items()}
+            self.parts.append(_Part(self, part, size))
+            start += size
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether every part has been run."""
+        return all(part.has_ended for part in self.parts)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a part has been taken to be run. Under the scheduler's lock only."""
+        return any(part.is_running for part in self.parts)
+
+    def end(self, part: "_Part", outputs: Mapping[str, Array], error: RequestError | None) -> None:
+        """Notes how a part ended."""
+        with self._lock:
+            part.outputs = outputs
+            self.error = self.error or error
+            part.has_ended = True
+            if self.has_ended:
+                self.done.set()
+
+    def output(self, name: str) -> Array:
+        """Returns an output of the request that has ended well."""
+        arrays = [part.outputs[name] for part in self.parts]
+        if len(arrays) == 1:
+            return arrays[0]
+        if any(array.shape[1:] != arrays[0].shape[1:] for array in arrays):
+            raise invalid_argument("Outputs of a request that was split over several batches differ in shape")
+        return np.concatenate(arrays)
+
+
+class _Part:
+    """What one batch has of a request."""
+
+    def __init__(self, task: _Task, feeds: Mapping[str, Array], size: int) -> None:
+        self.task = task
+        self.feeds = feeds
+        self.size = size
+        self.is_running = False
+        self.has_ended = False
+        self.outputs: Mapping[str, Array] = {}
 
 
 class _Batch:
     def __init__(self) -> None:
-        self.tasks: list[_Task] = []
+        self.parts: list[_Part] = []
         self.size = 0
         self.opened_at = 0.0
 
@@ -46,43 +95,62 @@ class _Batch:
 class _Queue:
     """The waiting batches of one kind of request. Changes under the scheduler's lock only."""
 
-    def __init__(self, settings: BatchingSettings, run: Callable[[list[_Task]], None]) -> None:
+    def __init__(self, settings: BatchingSettings, run: Callable[[list[_Part]], None]) -> None:
         self.settings = settings
         self.run = run
         self.batches = collections.deque([_Batch()])
 
     def add(self, task: _Task) -> None:
-        if self.batches[-1].size + task.size > self.settings.max_batch_size:
-            if len(self.batches) >= self.settings.max_enqueued_batches:
-                raise RequestError(
-                    Code.UNAVAILABLE,
-                    "The batch scheduling queue to which this task was submitted is full; currently "
-                    f"{len(self.batches)} batches enqueued and max_enqueued_batches is "
-                    f"{self.settings.max_enqueued_batches}",
-                )
-            self.batches.append(_Batch())
-        batch = self.batches[-1]
-        if not batch.tasks:
-            batch.opened_at = time.monotonic()
-        batch.tasks.append(task)
-        batch.size += task.size
+        full_size = self.settings.full_size
+        room = full_size - self.batches[-1].size
+        if self.settings.split_size:
+            self._check_capacity(task.size, room)
+            if task.size > room:
+                task.split(_split_sizes(task.size, room, full_size))
+        elif task.size > room and len(self.batches) >= self.settings.max_enqueued_batches:
+            raise RequestError(
+                Code.UNAVAILABLE,
+                "The batch scheduling queue to which this task was submitted is full; currently "
+                f"{len(self.batches)} batches enqueued and max_enqueued_batches is "
+                f"{self.settings.max_enqueued_batches}",
+            )
+        for part in task.parts:
+            if self.batches[-1].size + part.size > full_size:
+                self.batches.append(_Batch())
+            batch = self.batches[-1]
+            if not batch.parts:
+                batch.opened_at = time.monotonic()
+            batch.parts.append(part)
+            batch.size += part.size
+
+    def _check_capacity(self, size: int, room: int) -> None:
+        settings = self.settings
+        capacity = (settings.max_enqueued_batches - len(self.batches)) * settings.full_size + room
+        if size > capacity:
+            raise RequestError(
+                Code.UNAVAILABLE,
+                f"The batch scheduling queue to which this task was submitted is full; task size is {size} but "
+                f"scheduling capacity is only {capacity} (num_enqueued_batches={len(self.batches)}, "
+                f"max_enqueued_batches={settings.max_enqueued_batches}, "
+                f"open_batch_size={self.batches[-1].size}, max_execution_batch_size={settings.full_size})",
+            )
 
     def ready_in_s(self) -> float | None:
         """Returns how long until a batch can be run; 0 is now, None is not before another request comes."""
         first = self.batches[0]
-        if not first.tasks:
+        if not first.parts:
             return None
-        if len(self.batches) > 1 or first.size >= self.settings.max_batch_size:
+        if len(self.batches) > 1 or first.size >= self.settings.full_size:
             return 0
         return max(0.0, first.opened_at + self.settings.timeout_s - time.monotonic())
 
-    def take(self) -> list[_Task]:
+    def take(self) -> list[_Part]:
         batch = self.batches.popleft()
         if not self.batches:
             self.batches.append(_Batch())
-        for task in batch.tasks:
-            task.is_running = True
-        return batch.tasks
+        for part in batch.parts:
+            part.is_running = True
+        return batch.parts
 
 
 class BatchScheduler:
@@ -116,18 +184,16 @@ class BatchScheduler:
             self._changed.notify()
 
     def withdraw(self, queue: _Queue, task: _Task) -> bool:
-        """Takes a request back; False where it is being run already."""
+        """Takes back what waits of a request; False where some of it has been run already."""
         with self._changed:
-            if task.is_running:
-                return False
             for batch in queue.batches:
-                if task in batch.tasks:
-                    batch.tasks.remove(task)
-                    batch.size -= task.size
+                for part in [part for part in batch.parts if part.task is task]:
+                    batch.parts.remove(part)
+                    batch.size -= part.size
             # An open batch may be empty, a closed one not.
-            for batch in [batch for batch in list(queue.batches)[:-1] if not batch.tasks]:
+            for batch in [batch for batch in list(queue.batches)[:-1] if not batch.parts]:
                 queue.batches.remove(batch)
-            return True
+            return not task.is_running
 
     def _work(self) -> None:
         while True:
@@ -135,8 +201,8 @@ class BatchScheduler:
                 queue = self._next_queue()
                 if queue is None:
                     return
-                tasks = queue.take()
-            queue.run(tasks)
+                parts = queue.take()
+            queue.run(parts)
 
     def _next_queue(self) -> _Queue | None:
         """Waits for a queue with a batch to run; None where there is an end. Called with the lock held."""
@@ -206,11 +272,11 @@ class BatchingRunner:
         task = _Task(feeds, size, call)
         call.when_cancelled(task.done.set)
         self._scheduler.submit(queue, task)
-        if not (task.done.wait(call.left_s) and (task.outputs or task.error)):
+        if not (task.done.wait(call.left_s) and task.has_ended):
             self._give_up(queue, task)
         if task.error is not None:
             raise RequestError(task.error.code, task.error.message)
-        return [task.outputs[name] for name in fetches]
+        return [task.output(name) for name in fetches]
 
     def _give_up(self, queue: _Queue, task: _Task) -> None:
         """Leaves a batch whose end the caller will not see."""
@@ -242,30 +308,30 @@ class BatchingRunner:
         with self._lock:
             queue = self._queues.get((feeds, fetches))
             if queue is None:
-                queue = _Queue(self._settings, lambda tasks: self._run_batch(tasks, sorted(fetches)))
+                queue = _Queue(self._settings, lambda parts: self._run_batch(parts, sorted(fetches)))
                 self._queues[feeds, fetches] = queue
                 self._scheduler.add_queue(queue)
             return queue
 
-    def _run_batch(self, tasks: list[_Task], fetches: list[str]) -> None:
+    def _run_batch(self, parts: list[_Part], fetches: list[str]) -> None:
+        shares: list[dict[str, Array]] = [{} for _ in parts]
+        failure: RequestError | None = None
         try:
-            for task in tasks:
-                self._metrics.measure_queuing(self._scheduler.settings.name, task.waiting.seconds)
-            size = sum(task.size for task in tasks)
+            for part in parts:
+                self._metrics.measure_queuing(self._scheduler.settings.name, part.task.waiting.seconds)
+            size = sum(part.size for part in parts)
             padded = self._settings.padded_size(size)
-            feeds = _merge(tasks, padded - size, pads_lengths=self._settings.pads_lengths)
+            feeds = _merge(parts, padded - size, pads_lengths=self._settings.pads_lengths)
             self._metrics.count_batch(padded)
-            outputs = self._runner.run(feeds, fetches, Call(_longest(tasks)))
-            _split(tasks, dict(zip(fetches, outputs, strict=True)), padded)
+            outputs = self._runner.run(feeds, fetches, Call(_longest(parts)))
+            shares = _split(parts, dict(zip(fetches, outputs, strict=True)), padded)
         except RequestError as error:
-            for task in tasks:
-                task.error = error
+            failure = error
         except Exception as error:
-            for task in tasks:
-                task.error = RequestError(Code.INTERNAL, f"{type(error).__name__}: {error}")
+            failure = RequestError(Code.INTERNAL, f"{type(error).__name__}: {error}")
         finally:
-            for task in tasks:
-                task.done.set()
+            for part, share in zip(parts, shares, strict=True):
+                part.task.end(part, share, failure)
 
 
 def _batch_size(feeds: Mapping[str, Array]) -> int:
@@ -281,24 +347,31 @@ def _batch_size(feeds: Mapping[str, Array]) -> int:
     return sizes.pop()
 
 
-def _longest(tasks: Sequence[_Task]) -> float | None:
+def _split_sizes(size: int, room: int, full_size: int) -> list[int]:
+    """Returns sizes of the parts of a request that fill the open batch first."""
+    sizes = [room] if room else []
+    left = size - room
+    return [*sizes, *[full_size] * (left // full_size), *([left % full_size] if left % full_size else [])]
+
+
+def _longest(parts: Sequence[_Part]) -> float | None:
     """Returns how long the most patient of the callers waits."""
     longest = 0.0
-    for task in tasks:
-        left_s = task.call.left_s
+    for part in parts:
+        left_s = part.task.call.left_s
         if left_s is None:
             return None
         longest = max(longest, left_s)
     return longest
 
 
-def _merge(tasks: Sequence[_Task], padding: int, *, pads_lengths: bool) -> dict[str, Array]:
+def _merge(parts: Sequence[_Part], padding: int, *, pads_lengths: bool) -> dict[str, Array]:
     merged = {}
-    for name in tasks[0].feeds:
-        parts = [task.feeds[name] for task in tasks]
+    for name in parts[0].feeds:
+        arrays = [part.feeds[name] for part in parts]
         if pads_lengths:
-            parts = _padded_to_common(parts)
-        elif any(part.shape[1:] != parts[0].shape[1:] for part in parts):
+            arrays = _padded_to_common(arrays)
+        elif any(array.shape[1:] != arrays[0].shape[1:] for array in arrays):
             raise RequestError(
                 Code.FAILED_PRECONDITION,
                 f"Tensors with name '{name}' from different tasks have different shapes and padding is turned "
@@ -307,8 +380,8 @@ def _merge(tasks: Sequence[_Task], padding: int, *, pads_lengths: bool) -> dict[
             )
         if padding:
             # A row that is fit to be run, whatever the model makes of it.
-            parts.append(np.repeat(parts[-1][:1], padding, axis=0))
-        merged[name] = parts[0] if len(parts) == 1 else np.concatenate(parts)
+            arrays.append(np.repeat(arrays[-1][:1], padding, axis=0))
+        merged[name] = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
     return merged
 
 
@@ -335,7 +408,7 @@ def _padded_to_common(parts: Sequence[Array]) -> list[Array]:
     return padded
 
 
-def _split(tasks: Sequence[_Task], outputs: Mapping[str, Array], size: int) -> None:
+def _split(parts: Sequence[_Part], outputs: Mapping[str, Array], size: int) -> list[dict[str, Array]]:
     for array in outputs.values():
         if not array.ndim:
             raise RequestError(Code.FAILED_PRECONDITION, "Batched output tensor has 0 dimensions")
@@ -345,7 +418,9 @@ def _split(tasks: Sequence[_Task], outputs: Mapping[str, Array], size: int) -> N
                 "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of "
                 "the input tensors",
             )
+    shares = []
     start = 0
-    for task in tasks:
-        task.outputs = {name: array[start : start + task.size] for name, array in outputs.items()}
-        start += task.size
+    for part in parts:
+        shares.append({name: array[start : start + part.size] for name, array in outputs.items()})
+        start += part.size
+    return shares

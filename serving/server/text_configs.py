@@ -33,11 +33,12 @@ class BatchingSettings:
     """How the requests of a model are merged.
 
     Attributes:
-        max_batch_size: rows in a batch.
+        max_batch_size: most rows of a request, and of a batch where requests are not split.
         timeout_s: how long a batch waits for more requests.
         max_enqueued_batches: how many batches of a queue may wait; further requests are refused.
         allowed_sizes: a batch is padded to the next of these, ascending; none where it is empty.
         pads_lengths: whether requests of different shapes are padded to a common one.
+        split_size: rows in a batch where large requests are split over several; 0 is never.
     """
 
     max_batch_size: int = 1000
@@ -45,6 +46,12 @@ class BatchingSettings:
     max_enqueued_batches: int = 10
     allowed_sizes: tuple[int, ...] = ()
     pads_lengths: bool = False
+    split_size: int = 0
+
+    @property
+    def full_size(self) -> int:
+        """Rows of a batch that is full."""
+        return self.split_size or self.max_batch_size
 
     def check(self) -> None:
         """Raises RequestError where the settings contradict each other."""
@@ -52,6 +59,11 @@ class BatchingSettings:
             raise invalid_argument(
                 "Last entry in allowed_batch_sizes must match max_batch_size; last entry was "
                 f"{self.allowed_sizes[-1]}; expected {self.max_batch_size}"
+            )
+        if self.split_size > self.max_batch_size:
+            raise invalid_argument(
+                "When enable_large_batch_splitting is true, max_batch_size must be greater than or equal to "
+                f"max_execution_batch_size; they are {self.max_batch_size} and {self.split_size}"
             )
 
     def padded_size(self, size: int) -> int:
@@ -123,10 +135,6 @@ def read_batching(path: str) -> tuple[BatchingSettings, PoolSettings]:
     """
     parameters = read_text_proto(path, _CLASSES["BatchingParameters"])
     defaults, pool = BatchingSettings(), PoolSettings()
-    if parameters.enable_large_batch_splitting.value:
-        raise ConfigError(
-            f"{path}: enable_large_batch_splitting is not supported by the embedded server; use TensorFlow Serving"
-        )
 
     def given(name: str, default: int, smallest: int) -> int:
         if not parameters.HasField(name):
@@ -139,12 +147,15 @@ def read_batching(path: str) -> tuple[BatchingSettings, PoolSettings]:
     sizes = tuple(parameters.allowed_batch_sizes)
     if any(size < 1 for size in sizes) or list(sizes) != sorted(set(sizes)):
         raise ConfigError(f"{path}: allowed_batch_sizes {list(sizes)} must be positive and ascending")
+    max_batch_size = given("max_batch_size", defaults.max_batch_size, 1)
+    split_size = given("max_execution_batch_size", max_batch_size, 1)
     settings = BatchingSettings(
-        max_batch_size=given("max_batch_size", defaults.max_batch_size, 1),
+        max_batch_size=max_batch_size,
         timeout_s=given("batch_timeout_micros", 0, 0) / 1e6,
         max_enqueued_batches=given("max_enqueued_batches", defaults.max_enqueued_batches, 1),
         allowed_sizes=sizes,
         pads_lengths=parameters.pad_variable_length_inputs,
+        split_size=split_size if parameters.enable_large_batch_splitting.value else 0,
     )
     return settings, PoolSettings(
         threads=given("num_batch_threads", pool.threads, 1), name=parameters.thread_pool_name.value

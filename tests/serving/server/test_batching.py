@@ -95,7 +95,7 @@ def wait_until(check):
 
 
 def queued(runner):
-    return sum(len(batch.tasks) for queue in runner._queues.values() for batch in queue.batches)
+    return sum(len(batch.parts) for queue in runner._queues.values() for batch in queue.batches)
 
 
 def test_full_batch_is_run_at_once_and_everyone_gets_his_own_rows(batching, doubler):
@@ -245,6 +245,58 @@ def test_batch_is_padded_to_an_allowed_size_with_its_last_row(batching, doubler)
     assert runner.run(rows(5), ["y"], Call())[0].tolist() == [10]
     # As TensorFlow Serving: the first row of the last request.
     assert [batch["x"].tolist() for batch in doubler.batches] == [[1, 2, 3, 1], [5, 5]]
+
+
+def test_large_request_fills_the_open_batch_and_further_ones(batching, doubler):
+    runner = batching(timeout_s=0.05, max_batch_size=9, split_size=4)
+    doubler.gate.clear()
+    running = Caller(runner, rows(0, 0, 0, 0))
+    wait_until(lambda: runner._queues and queued(runner) == 0)
+    small = Caller(runner, rows(1))
+    wait_until(lambda: queued(runner) == 1)
+    large = Caller(runner, rows(*range(2, 11)))
+    wait_until(lambda: queued(runner) == 4)
+    doubler.gate.set()
+    assert running.end().error is None
+    assert small.end().outputs[0].tolist() == [2]
+    assert large.end().outputs[0].tolist() == list(range(4, 22, 2))
+    assert [batch["x"].tolist() for batch in doubler.batches[1:]] == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10]]
+
+
+def test_queue_without_room_for_all_of_a_large_request_refuses_it(batching, doubler):
+    runner = batching(max_batch_size=9, split_size=2, max_enqueued_batches=2)
+    waiting = Caller(runner, rows(1))
+    wait_until(lambda: queued(runner) == 1)
+    with pytest.raises(RequestError) as failure:
+        runner.run(rows(2, 3, 4, 5), ["y"], Call())
+    assert (failure.value.code, failure.value.message) == (
+        Code.UNAVAILABLE,
+        "The batch scheduling queue to which this task was submitted is full; task size is 4 but scheduling "
+        "capacity is only 3 (num_enqueued_batches=1, max_enqueued_batches=2, open_batch_size=1, "
+        "max_execution_batch_size=2)",
+    )
+    assert runner.run(rows(2), ["y"], Call())[0].tolist() == [4]
+    assert waiting.end().outputs[0].tolist() == [2]
+
+
+def test_failure_of_one_part_fails_the_whole_request(batching, doubler):
+    runner = batching(timeout_s=0, max_batch_size=4, split_size=2)
+    with pytest.raises(RequestError, match="Batched output tensor has 0 dimensions"):
+        runner.run(rows(1, 2, 3), ["total"], Call())
+    with pytest.raises(RequestError, match="larger than maximum input batch size 4"):
+        runner.run(rows(1, 2, 3, 4, 5), ["y"], Call())
+
+
+def test_parts_that_wait_are_dropped_when_the_caller_leaves(batching, doubler):
+    runner = batching(timeout_s=0, max_batch_size=8, split_size=2)
+    doubler.gate.clear()
+    with pytest.raises(RequestError) as failure:
+        runner.run(rows(1, 2, 3, 4), ["y"], Call(0.1))
+    assert failure.value.code == Code.DEADLINE_EXCEEDED
+    assert queued(runner) == 0
+    doubler.gate.set()
+    assert runner.run(rows(5), ["y"], Call())[0].tolist() == [10]
+    assert [batch["x"].tolist() for batch in doubler.batches] == [[1, 2], [5]]
 
 
 def test_strings_are_merged_and_padded(batching, doubler):

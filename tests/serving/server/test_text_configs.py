@@ -1,7 +1,7 @@
 """Configuration files in text form: what they mean, and what is said when they mean nothing."""
 
 import pytest
-from maskport.serving.server.errors import ConfigError
+from maskport.serving.server.errors import ConfigError, RequestError
 from maskport.serving.server.text_configs import (
     BatchingSettings,
     PoolSettings,
@@ -45,12 +45,30 @@ def test_batching_parameters_have_tensorflow_servings_defaults(written):
 
 
 @pytest.mark.parametrize(
+    ("text", "split_size"),
+    [
+        ("", 0),
+        ("max_execution_batch_size { value: 16 }", 0),
+        ("enable_large_batch_splitting { value: true }", 64),
+        ("enable_large_batch_splitting { value: true } max_execution_batch_size { value: 16 }", 16),
+    ],
+)
+def test_requests_are_split_where_the_file_says_so(written, text, split_size):
+    settings, _ = read_batching(written("max_batch_size { value: 64 }" + text))
+    assert (settings.max_batch_size, settings.split_size) == (64, split_size)
+
+
+def test_batch_larger_than_a_request_may_be_is_refused():
+    with pytest.raises(RequestError, match="max_execution_batch_size; they are 4 and 8"):
+        BatchingSettings(max_batch_size=4, split_size=8).check()
+
+
+@pytest.mark.parametrize(
     ("text", "complaint"),
     [
         ("max_batch_size { value: 0 }", "max_batch_size is 0; it must be at least 1"),
         ("num_batch_threads { value: -1 }", "num_batch_threads is -1; it must be at least 1"),
         ("allowed_batch_sizes: [4, 2]", r"allowed_batch_sizes \[4, 2\] must be positive and ascending"),
-        ("enable_large_batch_splitting { value: true }", "not supported by the embedded server"),
         ("max_batch_size { value: x }", "config:1:25.*it should hold a BatchingParameters in text form"),
         ("max_bach_size { value: 1 }", 'config:1:1.*no field named "max_bach_size"'),
         ("  ", "the file is empty"),
