@@ -15,7 +15,7 @@ _LEFT, _TOP, _RIGHT, _BOTTOM = 56, 24, 20, 84
 _PLOT_WIDTH, _PLOT_HEIGHT = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 _TICKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 _DASHES = ("none", "7 3", "2 3", "9 3 2 3")
-_LEGEND_STEP = 130
+_LEGEND_STEP, _LEGEND_HEIGHT = 130, 34
 _STYLE = """
 .chart{--paper:#fff;--ink:#1b1f24;--dim:#59636e;--grid:#d8dee4;--c0:#0072b2;--c1:#c2500a;--c2:#00795a;--c3:#a04b86;
 max-width:100%;height:auto;font:13px system-ui,sans-serif}
@@ -66,12 +66,15 @@ def draw_line_chart(title: str, y_title: str, lines: Sequence[Line], marks: Sequ
         lines: up to four.
         marks: vertical lines.
     """
+    # One line needs no legend: the axis says what it is.
+    height = _HEIGHT if len(lines) > 1 else _HEIGHT - _LEGEND_HEIGHT
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="img" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
-        f'width="{_WIDTH}" height="{_HEIGHT}"><title>{html.escape(title)}</title><style>{_STYLE}</style>',
-        f'<rect class="paper" width="{_WIDTH}" height="{_HEIGHT}" rx="6"/>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="img" viewBox="0 0 {_WIDTH} {height}" '
+        f'width="{_WIDTH}" height="{height}"><title>{html.escape(title)}</title><style>{_STYLE}</style>',
+        f'<rect class="paper" width="{_WIDTH}" height="{height}" rx="6"/>',
         *_axes(y_title),
         *(part for position, line in enumerate(lines) for part in _curve(position, line)),
+        *(part for position, line in enumerate(lines) for part in _legend(position, line) if len(lines) > 1),
         *(
             part
             for position, mark in enumerate(sorted(marks, key=lambda mark: mark.x))
@@ -117,12 +120,18 @@ def _curve(position: int, line: Line) -> list[str]:
             points[-1] = point
         else:
             points.append(point)
-    style = f'class="line" style="stroke:var(--c{position})" stroke-dasharray="{_DASHES[position]}"'
+    return [f'<polyline {_style(position)} points="{" ".join(points)}"/>']
+
+
+def _style(position: int) -> str:
+    return f'class="line" style="stroke:var(--c{position})" stroke-dasharray="{_DASHES[position]}"'
+
+
+def _legend(position: int, line: Line) -> list[str]:
     left, top = _LEFT + position * _LEGEND_STEP, _HEIGHT - 16
     return [
-        f'<polyline {style} points="{" ".join(points)}"/>',
-        f'<path {style} d="M{left} {top}h28"/><text x="{left + 36}" y="{top}" dy="0.35em">{html.escape(line.name)}'
-        "</text>",
+        f'<path {_style(position)} d="M{left} {top}h28"/>',
+        f'<text x="{left + 36}" y="{top}" dy="0.35em">{html.escape(line.name)}</text>',
     ]
 
 

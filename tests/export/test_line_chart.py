@@ -42,7 +42,8 @@ def test_flat_stretches_keep_their_ends_alone():
 
 def test_names_and_labels_are_texts_and_no_markup():
     name, label = "<script>alert(1)</script>", "a & b < c"
-    chart = drawn([Line(name, np.array([0.0, 1.0]), np.array([0.0, 1.0]))], [Mark(0.5, label)])
+    line = Line(name, np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+    chart = drawn([line, line], [Mark(0.5, label)])
     texts = [element.text for element in chart.iter(f"{SVG}text")]
     assert name in texts
     assert label in texts

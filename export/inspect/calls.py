@@ -1,0 +1,187 @@
+"""An example call of each signature, to be pasted into a shell or a Python file as it is.
+
+Pictures in a file are sent as they are. The pixel signatures' curl and grpcurl calls make their pixels
+themselves, since a shell has no way to decode a picture.
+"""
+
+import dataclasses
+import json
+import shlex
+import urllib.parse
+from typing import Any
+
+from ...serving import contract
+from .record import ExportRecord
+
+CURL, PYTHON, GRPCURL = "curl", "python", "grpcurl"
+WAYS = (CURL, PYTHON, GRPCURL)
+"""The kinds of calls."""
+
+PROTOSET = "tensorflow_serving.protoset"
+"""The file that grpcurl needs to know the messages, since TensorFlow Serving does not tell them."""
+
+_PIXELS_SIZE = (96, 128)
+"""Height and width of the pixels that a call makes: the exporter has tried the model at that size."""
+_IMAGE = "@image"
+"""Stands in a request for what the shell puts there."""
+_RESULTS = {
+    contract.MASK: "result.mask.shape, result.area",
+    contract.MASKED_IMAGE: "result.masked_image.shape",
+    contract.PROBABILITY: "result.probability.max()",
+    contract.CLASS_MAP: "result.class_map.max()",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """Where the calls go.
+
+    Attributes:
+        model: its name on the server.
+        rest_address: `http://HOST:PORT` or `https://…`.
+        grpc_address: `grpc://HOST:PORT` or `grpcs://…`.
+        picture: path of the file to send; empty makes up a name.
+    """
+
+    model: str
+    rest_address: str = "http://localhost:8501"
+    grpc_address: str = "grpc://localhost:8500"
+    picture: str = ""
+
+
+def example_calls(name: str, record: ExportRecord, target: Target) -> dict[str, str]:
+    """Returns a call of a signature for each of `WAYS`; a comment where there can be none.
+
+    Args:
+        name: of the signature, one of the contract's.
+        record: of the export.
+        target: where it is served.
+    """
+    signature = contract.SIGNATURES[name]
+    if not target.picture:
+        target = dataclasses.replace(target, picture=f"photo.{record.formats[0].replace('jpeg', 'jpg')}")
+    return {
+        CURL: _curl(signature, record, target),
+        PYTHON: _python(signature, record, target),
+        GRPCURL: _grpcurl(signature, record, target),
+    }
+
+
+def _curl(signature: contract.Signature, record: ExportRecord, target: Target) -> str:
+    values: dict[str, Any] = {
+        contract.IMAGE: [_IMAGE],
+        contract.IMAGE_BYTES: [{"b64": _IMAGE}],
+        contract.THRESHOLD: [record.threshold],
+        contract.QUERY: [""],
+    }
+    request = {"signature_name": signature.name, "inputs": {name: values[name] for name in signature.inputs}}
+    url = f"{target.rest_address}/v1/models/{urllib.parse.quote(target.model, safe='')}:predict"
+    post = f"curl -sS -d @- {shlex.quote(url)}"
+    answer = f"{signature.name}.json"
+    if signature.is_encoded:
+        # The answer holds one picture, in base64.
+        picture = rf"""sed -n 's/.*"b64": *"\([^"]*\)".*/\1/p' {answer} | base64 --decode > {signature.name}.png"""
+        return f"{_with_picture(request, target.picture)} |\n  {post} -o {answer}\n{picture}"
+    if contract.IMAGE in signature.inputs:
+        if record.image_dtype == "uint16" or _answers_uint16(signature, record):
+            encoded = contract.signature_name(signature.product, encoded=True, at_threshold=signature.takes_threshold)
+            return f"# TensorFlow Serving's REST API has no uint16 numbers: use {encoded} (16-bit PNG), or gRPC"
+        rows = "[[{pixel} for x in range({width})] for y in range({height})]"
+        return f"{_with_pixels(request, rows, record)} |\n  {post} -o {answer}"
+    return f"{post.replace('@-', shlex.quote(json.dumps(request)))}"
+
+
+def _answers_uint16(signature: contract.Signature, record: ExportRecord) -> bool:
+    return signature.product == contract.CLASS_MAP and record.model.output_channels > 256
+
+
+def _grpcurl(signature: contract.Signature, record: ExportRecord, target: Target) -> str:
+    data_type = f"DT_{record.image_dtype.upper().replace('FLOAT32', 'FLOAT')}"
+    field = "float_val" if data_type == "DT_FLOAT" else "int_val"
+    shape = (1, *_PIXELS_SIZE, record.model.channels)
+    values = {
+        contract.IMAGE: _tensor(data_type, shape, field, _IMAGE),
+        contract.IMAGE_BYTES: _tensor("DT_STRING", (1,), "string_val", [_IMAGE]),
+        contract.THRESHOLD: _tensor("DT_FLOAT", (1,), "float_val", [record.threshold]),
+        contract.QUERY: _tensor("DT_STRING", (1,), "string_val", [""]),
+    }
+    request = {
+        "model_spec": {"name": target.model, "signature_name": signature.name},
+        "inputs": {name: values[name] for name in signature.inputs},
+    }
+    scheme, _, host = target.grpc_address.rpartition("://")
+    plain = "" if scheme == "grpcs" else "-plaintext "
+    post = f"grpcurl {plain}-protoset {PROTOSET} -d @ {shlex.quote(host)} tensorflow.serving.PredictionService/Predict"
+    if signature.is_encoded:
+        return f"{_with_picture(request, target.picture)} |\n  {post}"
+    if contract.IMAGE in signature.inputs:
+        values_in_order = "[value for y in range({height}) for x in range({width}) for value in {pixel}]"
+        return f"{_with_pixels(request, values_in_order, record)} |\n  {post}"
+    return f"{post.replace('-d @', f'-d {shlex.quote(json.dumps(request))}')}"
+
+
+def _tensor(data_type: str, shape: tuple[int, ...], field: str, values: Any) -> dict[str, Any]:
+    return {"dtype": data_type, "tensor_shape": {"dim": [{"size": size} for size in shape]}, field: values}
+
+
+def _with_picture(request: Any, picture: str) -> str:
+    """Returns a shell command that prints a request with a file's base64 in it, whatever the file's size."""
+    before, after = json.dumps(request).split(_IMAGE)
+    encode = f"base64 < {shlex.quote(picture)} | tr -d '\\n'"
+    return f"{{ printf %s {shlex.quote(before)}; {encode}; printf %s {shlex.quote(after)}; }}"
+
+
+def _with_pixels(request: Any, pattern: str, record: ExportRecord) -> str:
+    """Returns a shell command that prints a request with a slope of gray or colour in it."""
+    height, width = _PIXELS_SIZE
+    channels = {1: ("x + y",), 3: ("x", "y", "128"), 4: ("x", "y", "128", "255")}[record.model.channels]
+    pixel = f"[{', '.join(_scaled(value, record) for value in channels)}]"
+    image = pattern.format(pixel=pixel, width=width, height=height)
+    literal = json.dumps(request).replace(json.dumps(_IMAGE), "image")
+    program = f"import json\nimage = {image}\nprint(json.dumps({literal}))"
+    return f"python3 -c {shlex.quote(program)}"
+
+
+def _scaled(value: str, record: ExportRecord) -> str:
+    """Returns an expression of a pixel value, 0 to 255, in the export's own range."""
+    if record.full_scale == 255 and record.image_dtype != "float32":
+        return value
+    scaled = f"({value}) * {record.full_scale:g} / 255" if " " in value else f"{value} * {record.full_scale:g} / 255"
+    return scaled if record.image_dtype == "float32" else f"round({scaled})"
+
+
+def _python(signature: contract.Signature, record: ExportRecord, target: Target) -> str:
+    connect = f"with MaskClient({target.grpc_address!r}, model={target.model!r}) as client:"
+    if signature.product == contract.INFO:
+        return f"from maskport.serving.client import MaskClient\n\n{connect}\n    print(client.info()['spec'])"
+    if signature.is_encoded:
+        threshold = f", threshold={record.threshold!r}" if signature.takes_threshold else ""
+        outputs = "" if signature.product == contract.MASK else f", outputs=({signature.product!r},)"
+        return (
+            f"from maskport.serving.client import MaskClient\n\n{connect}\n"
+            f"    result = client.segment({target.picture!r}{threshold}{outputs})\n"
+            f"    print({_RESULTS[signature.product]})\n"
+            f"    result.save('{signature.name}.png', product={signature.product!r})"
+        )
+    inputs = f"{{'{contract.IMAGE}': image[np.newaxis]"
+    if signature.takes_threshold:
+        inputs += f", '{contract.THRESHOLD}': [{record.threshold!r}]"
+    return (
+        "import numpy as np\nfrom maskport.serving.client import MaskClient\nfrom PIL import Image\n\n"
+        f"image = {_array(record, target.picture)}\n{connect}\n"
+        f"    answer = client.predict({signature.name!r}, {inputs}}})\n"
+        f"    print(answer[{signature.product!r}].shape)"
+    )
+
+
+def _array(record: ExportRecord, picture: str) -> str:
+    """Returns an expression of a picture's pixels, [H, W, C], as the export takes them."""
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}[record.model.channels]
+    array = f"np.asarray(Image.open({picture!r}).convert({mode!r}))"
+    if mode == "L":
+        array += "[..., np.newaxis]"
+    if record.image_dtype == "float32":
+        return f"({array} * {record.full_scale / 255!r}).astype(np.float32)"
+    if record.full_scale != 255 or record.image_dtype != "uint8":
+        return f"np.round({array} * {record.full_scale / 255!r}).astype(np.{record.image_dtype})"
+    return array

@@ -1,0 +1,198 @@
+"""What a loaded export makes of one picture: probability, mask, masked image, and the threshold's effect."""
+
+import dataclasses
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+from PIL import Image, ImageOps
+
+from ...serving import contract
+from .. import examples, golden, masking
+from ..spec import FULL_SCALE, Clean
+from .errors import InspectError
+from .record import ExportRecord
+
+Pixels = npt.NDArray[Any]
+
+THRESHOLDS: npt.NDArray[np.float64] = np.arange(201) / 200
+_DRAWN_SIZE = (384, 512)
+_SHOWN_EDGE = 800
+"""Longest side, in pixels, of a picture in the report."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """One picture of the report.
+
+    Attributes:
+        title: what it shows.
+        media_type: of the data.
+        data: an encoded picture, reduced to what a page needs.
+    """
+
+    title: str
+    media_type: str
+    data: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class PictureReport:
+    """What became of one picture.
+
+    Attributes:
+        name: of its file, or what it is.
+        height: of the upright picture.
+        width: of the upright picture.
+        shown: the input and each product that the export has.
+        shares: of foreground at each of `THRESHOLDS`; None where the export has no signature for probabilities.
+        share: of foreground in the mask that the export answers; None where it answers none.
+    """
+
+    name: str
+    height: int
+    width: int
+    shown: list[Shown]
+    shares: npt.NDArray[np.float64] | None
+    share: float | None
+
+
+def report_picture(signatures: Mapping[str, Any], record: ExportRecord, path: Path | None) -> PictureReport:
+    """Sends a picture through a loaded export.
+
+    Args:
+        signatures: of the export, by name.
+        record: of the export.
+        path: of the picture; None draws one.
+
+    Raises:
+        InspectError: it cannot be read, or the export refuses it.
+    """
+    name, data = _read(path, record)
+    upright = _upright(name, data, record)
+    asked = _Asked(signatures, record, name, data, upright)
+    shown = [_lossy("the picture", upright)]
+    shares = share = None
+    probability = asked.product(contract.PROBABILITY)
+    if probability is not None:
+        shares = _foreground_shares(probability, record)
+        shown.append(_exact("the probability of foreground: black is 0, white is 1", probability * 255))
+    mask = asked.product(contract.MASK)
+    if mask is not None:
+        share = float((mask > 0).mean())
+        shown.append(_exact(f"the mask: above {record.threshold:g}", (mask > 0) * 255))
+    masked_image = asked.product(contract.MASKED_IMAGE)
+    if masked_image is not None:
+        shown.append(_as_shown("the masked image", masked_image * 255))
+    return PictureReport(name, upright.height, upright.width, shown, shares, share)
+
+
+def _read(path: Path | None, record: ExportRecord) -> tuple[str, bytes]:
+    if path is None:
+        return "a drawn picture", examples.encode(
+            examples.draw_picture(*(record.model.size or _DRAWN_SIZE)), record.formats[0]
+        )
+    try:
+        return path.name, path.read_bytes()
+    except OSError as error:
+        raise InspectError(f"picture {path}: cannot be read: {error.strerror}") from error
+
+
+def _upright(name: str, data: bytes, record: ExportRecord) -> Image.Image:
+    """Returns the picture as 8-bit RGB, to be shown."""
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            upright = ImageOps.exif_transpose(picture)
+            if upright.mode.startswith("I"):  # 16 bits, which Pillow would clip rather than scale
+                upright = _image(np.asarray(upright) / _full_scale_of_16_bits(record) * 255)
+            return upright.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InspectError(f"picture {name}: it is not a picture, or broken") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """Asks for products by the encoded signatures, or by the pixel ones where an export has no others."""
+
+    signatures: Mapping[str, Any]
+    record: ExportRecord
+    name: str
+    data: bytes
+    upright: Image.Image
+
+    def product(self, product: str) -> Pixels | None:
+        """Returns a product as float64 [H, W] or [H, W, C], 1 being full scale; None if the export lacks it."""
+        for is_encoded in (True, False):
+            signature = contract.SIGNATURES[contract.signature_name(product, encoded=is_encoded)]
+            if signature.name not in self.signatures:
+                continue
+            answers = self._call(signature)
+            if not is_encoded:
+                values = answers[product][0].astype(np.float64)
+                scale = self.record.full_scale if product == contract.MASKED_IMAGE else 1.0
+                return np.squeeze(values, -1) / scale if values.shape[-1] == 1 else values / scale
+            error = answers[contract.ERROR][0]
+            if error:
+                raise InspectError(f"picture {self.name}: {error.decode('ascii', 'replace')}")
+            with Image.open(io.BytesIO(answers[signature.outputs[0]][0])) as picture:
+                values = np.asarray(picture)
+            if values.dtype == np.uint8:
+                return values / FULL_SCALE["uint8"]
+            is_picture = product == contract.MASKED_IMAGE
+            return values / (_full_scale_of_16_bits(self.record) if is_picture else FULL_SCALE["uint16"])
+        return None
+
+    def _call(self, signature: contract.Signature) -> golden.Tensors:
+        if signature.is_encoded:
+            inputs: golden.Tensors = {contract.IMAGE_BYTES: np.array([self.data], object)}
+        else:
+            pixels = examples.as_pixels(
+                np.asarray(self.upright), self.record.model.channels, self.record.image_dtype, self.record.full_scale
+            )
+            inputs = {contract.IMAGE: pixels[np.newaxis]}
+        try:
+            return golden.run(self.signatures[signature.name], signature, inputs)
+        except tf.errors.OpError as error:
+            text = " ".join(error.message.split())[:240]
+            raise InspectError(f"picture {self.name}: the export fails on it: {text}") from error
+
+
+def _foreground_shares(probability: Pixels, record: ExportRecord) -> npt.NDArray[np.float64]:
+    """Returns the share of foreground at each threshold; by the numbers that the export thresholds."""
+    maps = tf.constant(probability.astype(np.float32)[np.newaxis, ..., np.newaxis])
+    cleaned = np.sort(np.asarray(masking.clean(maps, Clean(**record.spec["clean"]))), axis=None)
+    at_most = np.searchsorted(cleaned, THRESHOLDS.astype(np.float32), side="right")
+    return np.asarray(1 - at_most / cleaned.size)
+
+
+def _full_scale_of_16_bits(record: ExportRecord) -> float:
+    """Returns the value that means full scale in 16-bit files."""
+    return record.full_scale if record.full_scale > FULL_SCALE["uint8"] else FULL_SCALE["uint16"]
+
+
+def _as_shown(title: str, values: Pixels) -> Shown:
+    has_alpha = values.ndim == 3 and values.shape[-1] in (2, 4)
+    return _exact(title, values) if has_alpha else _lossy(title, _image(values))
+
+
+def _image(values: Pixels) -> Image.Image:
+    return Image.fromarray(np.clip(np.round(values), 0, 255).astype(np.uint8))
+
+
+def _exact(title: str, values: Pixels) -> Shown:
+    return _encoded(title, _image(values), "PNG", optimize=True)
+
+
+def _lossy(title: str, image: Image.Image) -> Shown:
+    return _encoded(title, image.convert("RGB"), "JPEG", quality=88)
+
+
+def _encoded(title: str, image: Image.Image, form: str, **options: Any) -> Shown:
+    image.thumbnail((_SHOWN_EDGE, _SHOWN_EDGE))
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return Shown(title, f"image/{form.lower()}", file.getvalue())

@@ -1,0 +1,95 @@
+"""What an export says about itself: `maskport.json`, checked as what comes from a disk is."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+from pydantic import ConfigDict
+
+from ...serving import contract
+from .. import manifest
+from .errors import InspectError
+
+
+class _Part(pydantic.BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class SourceRecord(_Part):
+    """The model that was exported."""
+
+    name: str
+    sha256: str
+    description: str
+
+
+class ModelRecord(_Part):
+    """What is known of it."""
+
+    channels: Literal[1, 3, 4]
+    size: tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None
+    batch: int | None
+    data_format: str
+    input_dtype: str
+    output_channels: int
+    parameters: int
+
+
+class ForegroundRecord(_Part):
+    """Which output channels the mask is of."""
+
+    channels: list[int]
+    combined_by: str
+
+
+class ExportRecord(_Part):
+    """The part of `maskport.json` that an inspection shows or needs."""
+
+    schema_version: int
+    maskport_version: str
+    source: SourceRecord
+    spec: dict[str, Any]
+    model: ModelRecord
+    classes: list[str] | None
+    foreground: ForegroundRecord
+    threshold: float
+    full_scale: float
+    signatures: dict[str, Any]
+    versions: dict[str, str]
+
+    @property
+    def image_dtype(self) -> str:
+        """Of the pixel signatures."""
+        return str(self.spec["image_dtype"])
+
+    @property
+    def formats(self) -> list[str]:
+        """Encodings that the export accepts."""
+        return [str(name) for name in self.spec["formats"]]
+
+
+def read_record(version_dir: Path) -> ExportRecord | None:
+    """Returns an export's record; None where maskport did not export the directory.
+
+    Raises:
+        InspectError: there is one that cannot be read.
+    """
+    path = version_dir / contract.ASSETS_DIR / contract.MANIFEST_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise InspectError(f"{path}: cannot be read: {reason}") from error
+    try:
+        record = ExportRecord.model_validate_json(text)
+    except pydantic.ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise InspectError(f"{path}: is not what an export writes: {where or 'as a whole'}: {problem['msg']}") from None
+    if record.schema_version != manifest.SCHEMA_VERSION:
+        raise InspectError(
+            f"{path}: is of schema version {record.schema_version}, this maskport knows {manifest.SCHEMA_VERSION}"
+        )
+    return record

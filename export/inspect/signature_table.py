@@ -1,0 +1,84 @@
+"""The signatures of any SavedModel, read from its file without running it."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.saved_model.loader_impl import parse_saved_model
+
+from .errors import InspectError
+
+_INIT_SIGNATURE = "__saved_model_init_op"
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorForm:
+    """Form of an input or output.
+
+    Attributes:
+        dtype: TensorFlow's name, such as `uint8`.
+        shape: sizes, None for any; None as a whole where not even the rank is known.
+    """
+
+    dtype: str
+    shape: tuple[int | None, ...] | None
+
+    def __str__(self) -> str:
+        sizes = "…" if self.shape is None else ", ".join("?" if size is None else str(size) for size in self.shape)
+        return f"{self.dtype} [{sizes}]"
+
+
+@dataclasses.dataclass(frozen=True)
+class SignatureForm:
+    """A signature's inputs and outputs, by name."""
+
+    inputs: Mapping[str, TensorForm]
+    outputs: Mapping[str, TensorForm]
+
+
+def read_signatures(version_dir: Path) -> dict[str, SignatureForm]:
+    """Returns the signatures of a SavedModel in the order of their names.
+
+    Raises:
+        InspectError: its file is broken.
+    """
+    try:
+        meta_graphs = parse_saved_model(str(version_dir)).meta_graphs
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        text = " ".join(str(error).split())[:300]
+        raise InspectError(f"{version_dir}: its saved_model.pb cannot be read: {text}") from error
+    served = [graph for graph in meta_graphs if tf.saved_model.SERVING in graph.meta_info_def.tags]
+    if not served:
+        raise InspectError(f"{version_dir}: no graph in it has the tag 'serve', by which it would be served")
+    signatures = served[0].signature_def
+    return {
+        name: SignatureForm(_forms(signatures[name].inputs), _forms(signatures[name].outputs))
+        for name in sorted(signatures)
+        if name != _INIT_SIGNATURE
+    }
+
+
+def count_variables(version_dir: Path) -> int:
+    """Returns how many numbers the variables of a SavedModel hold."""
+    prefix = version_dir / "variables" / "variables"
+    if not prefix.with_suffix(".index").is_file():
+        return 0
+    shapes = tf.train.load_checkpoint(str(prefix)).get_variable_to_shape_map()
+    return sum(tf.TensorShape(shape).num_elements() or 0 for name, shape in shapes.items() if not _is_bookkeeping(name))
+
+
+def _is_bookkeeping(name: str) -> bool:
+    return name == "_CHECKPOINTABLE_OBJECT_GRAPH" or name.partition("/")[0] == "save_counter"
+
+
+def _forms(tensors: Mapping[str, Any]) -> dict[str, TensorForm]:
+    return {name: _form(tensors[name]) for name in sorted(tensors)}
+
+
+def _form(info: Any) -> TensorForm:
+    dtype = tf.as_dtype(info.dtype).name
+    if info.tensor_shape.unknown_rank:
+        return TensorForm(dtype, None)
+    return TensorForm(dtype, tuple(None if axis.size < 0 else axis.size for axis in info.tensor_shape.dim))
