@@ -14,6 +14,10 @@ from .errors import CalibrationError
 _TURNING_ORIENTATIONS = (5, 6, 7, 8)
 _ORIENTATION_TAG = 0x0112
 _JPEG_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif")
+_PICTURE_ENDINGS = frozenset(
+    (*_JPEG_ENDINGS, ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm", ".tga", ".jp2")
+)
+"""Of what people keep masks in; what an export does not take as a picture is named by its own error."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,11 +89,10 @@ def _by_stem(folder: Path, other: Path) -> dict[str, Path]:
 
 
 def _pictures_below(folder: Path, other: Path) -> Iterator[Path]:
-    endings = Image.registered_extensions()
     # One of the folders may lie in the other.
     nested = other.resolve() if other.resolve().is_relative_to(folder.resolve()) else None
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in endings or path.name.startswith(".") or not path.is_file():
+        if path.suffix.lower() not in _PICTURE_ENDINGS or path.name.startswith(".") or not path.is_file():
             continue
         if nested is None or not path.resolve().is_relative_to(nested):
             yield path

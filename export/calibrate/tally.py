@@ -20,6 +20,10 @@ THRESHOLDS: npt.NDArray[np.float32] = (np.arange(STEPS + 1) / STEPS).astype(np.f
 """0 to 1; float32, as the exported graph compares them."""
 
 
+_CHUNK = 1 << 20
+"""Pixels that are counted at once: places take twice the room of probabilities."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Curves:
     """Scores at each of `THRESHOLDS`, float64. Nothing out of nothing counts as 1.
@@ -71,10 +75,7 @@ class Tally:
             probability: [H, W], 0 to 1; NaN is background, as in the exported masks.
             truth: [H, W].
         """
-        # How many thresholds a probability is above: `left` leaves out the one that it equals.
-        places = np.searchsorted(THRESHOLDS, np.nan_to_num(probability, nan=0.0), side="left")
-        foreground = np.bincount(places[truth], minlength=STEPS + 2)
-        background = np.bincount(places[~truth], minlength=STEPS + 2)
+        foreground, background = _histograms(probability.ravel(), truth.ravel())
         self._foreground += foreground
         self._background += background
         own = Curves.of_counts(*_counts(foreground, background))
@@ -106,6 +107,19 @@ class Tally:
         if average == "pixels":
             return Curves.of_counts(*self.counts)
         return Curves(**{name: total / max(self.pictures, 1) for name, total in self._sums.items()})
+
+
+def _histograms(probability: npt.NDArray[np.float32], truth: npt.NDArray[np.bool_]) -> tuple[Counts, Counts]:
+    """Counts foreground and background by how many thresholds their probability is above."""
+    foreground, background = np.zeros(STEPS + 2, np.int64), np.zeros(STEPS + 2, np.int64)
+    for start in range(0, probability.size, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        # `left` leaves out the threshold that a probability equals.
+        places = np.searchsorted(THRESHOLDS, np.nan_to_num(probability[part], nan=0.0), side="left")
+        inside = np.bincount(places[truth[part]], minlength=STEPS + 2)
+        foreground += inside
+        background += np.bincount(places, minlength=STEPS + 2) - inside
+    return foreground, background
 
 
 def _counts(foreground: Counts, background: Counts) -> tuple[Counts, Counts, Counts]:

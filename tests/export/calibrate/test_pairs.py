@@ -24,6 +24,7 @@ def test_pairs_share_path_and_stem(tmp_path):
     for name in ("masks/a.png", "masks/b.png", "masks/deep/a.tif", "masks/lost/a.png"):
         picture(tmp_path / name)
     (tmp_path / "images/notes.txt").write_text("b")
+    (tmp_path / "images/paper.pdf").write_text("b")
     (tmp_path / "masks/.hidden.png").write_text("b")
     found = find_pairs(tmp_path / "images", tmp_path / "masks")
     assert [pair.name for pair in found.pairs] == ["a", "b", "deep/a"]

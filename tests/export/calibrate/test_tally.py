@@ -65,6 +65,16 @@ def test_the_counts_are_of_pixels(tally):
     assert tally.pictures == 5
 
 
+def test_a_large_picture_is_counted_whole():
+    random = np.random.default_rng(3)
+    probability, truth = random.random((1100, 2000), np.float32), random.random((1100, 2000)) < 0.3
+    tally = Tally()
+    tally.add(probability, truth)
+    mask = probability > THRESHOLDS[123]
+    expected = [(mask & truth).sum(), (mask & ~truth).sum(), (~mask & truth).sum()]
+    assert [counts[123] for counts in tally.counts] == expected
+
+
 def test_a_probability_equal_to_the_threshold_is_background():
     tally = Tally()
     tally.add(np.array([[0.3, 0.3000001]], np.float32), np.array([[True, True]]))
