@@ -1,0 +1,209 @@
+"""From what was seen to what most likely is behind it: the usual faults of a deployment, in words."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from .. import contract
+from ..client import (
+    AccessDeniedError,
+    DeadlineExceededError,
+    InvalidResponseError,
+    MaskServingError,
+    MessageTooLargeError,
+    MixedSizesError,
+    ModelNotFoundError,
+    ModelState,
+    ServerUnavailableError,
+    UnsupportedCallError,
+    VersionStatus,
+)
+from .reports import SignatureReport
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What was seen at one address.
+
+    Attributes:
+        asked_for: which version was asked for, in words: `version 3`, `label 'canary'`; empty if neither.
+        expected_source: the folder that says what must be answered.
+        expected_version: number of the version directory; None where it is not known.
+        served_version: that answered; None where none did, or the server does not say.
+        statuses: of the model's versions; empty where they are not known.
+        errors: of all calls that failed.
+        differences: between what the served model says of itself and the export's; None where it is not known.
+        is_other_source: whether these mean other weights.
+        exported_with: TensorFlow's version at the export; empty where it is not known.
+        signatures: each one's report.
+    """
+
+    asked_for: str
+    expected_source: str
+    expected_version: int | None = None
+    served_version: int | None = None
+    statuses: Sequence[VersionStatus] = ()
+    errors: Sequence[MaskServingError] = ()
+    differences: Sequence[str] | None = None
+    is_other_source: bool = False
+    exported_with: str = ""
+    signatures: Sequence[SignatureReport] = ()
+
+
+# Words of TensorFlow by which an older release says that it does not know what it is to run.
+_OLDER_TENSORFLOW = (
+    "Op type not registered",
+    "NodeDef mentions attr",
+    "not in Op<name=",
+    "GraphDef was built when GraphDef version",
+    "GraphDef min consumer version",
+    "No registered '",
+)
+_DAMAGED_FILES = (
+    "Can't parse",
+    "Data loss",
+    "DATA_LOSS",
+    "corrupted",
+    "checksum",
+    "not an sstable",
+    "Unable to open table file",
+    "not found in checkpoint",
+    "Failed to find any matching files",
+    "out of range",
+    "OUT_OF_RANGE",
+    "Read less bytes than requested",
+    "does not appear to contain a SavedModel",
+)
+_BATCHING: tuple[tuple[str, str], ...] = (
+    (
+        "larger than maximum input batch size",
+        "batching refuses requests of this many images: raise max_batch_size in the batching parameters",
+    ),
+    (
+        "batch scheduling queue",
+        "the batching queue is full: raise max_enqueued_batches, or verify when there is less traffic",
+    ),
+    (
+        "must have equal 0th-dimension size",
+        "batching needs the same first size of all inputs: switch it off for this model",
+    ),
+    (
+        "must have at least one dimension",
+        "batching refuses inputs without a first dimension: switch it off for this model",
+    ),
+    (
+        "allowed_batch_sizes",
+        "the batching parameters are wrong: the last of allowed_batch_sizes must be max_batch_size",
+    ),
+)
+
+
+def find_causes(facts: Facts) -> list[str]:
+    """Returns what most likely is behind the problems, most telling first; empty where nothing is known."""
+    return list(dict.fromkeys([*_of_loading(facts), *_of_calls(facts), *_of_batching(facts), *_of_identity(facts)]))
+
+
+def _of_loading(facts: Facts) -> Iterator[str]:
+    on_their_way = [one for one in facts.statuses if one.state in (ModelState.START, ModelState.LOADING)]
+    available = [one for one in facts.statuses if one.state == ModelState.AVAILABLE]
+    for status in facts.statuses:
+        if status.error_message and status.state != ModelState.AVAILABLE:
+            yield f"version {status.version} did not load: {_what_failed(status.error_message, facts)}"
+    if on_their_way:
+        numbers = ", ".join(str(one.version) for one in on_their_way)
+        yield f"the model is still loading (version {numbers}): try again, or let --wait=SECONDS wait for it"
+    not_found = any(isinstance(error, ModelNotFoundError) for error in facts.errors)
+    if not_found and facts.asked_for and available:
+        numbers = ", ".join(str(one.version) for one in available)
+        yield f"{facts.asked_for} is not served; available: version {numbers}"
+    elif not_found and not facts.statuses:
+        yield "the server serves no model of this name: check --model against the server's model configuration"
+
+
+def _what_failed(words: str, facts: Facts) -> str:
+    short = " ".join(words.split())[:200]
+    if any(telling in words for telling in _OLDER_TENSORFLOW):
+        made = f" (it was exported with TensorFlow {facts.exported_with})" if facts.exported_with else ""
+        return f"the server's TensorFlow is older than the model needs{made}: {short}"
+    if any(telling in words for telling in _DAMAGED_FILES):
+        return f"its files are damaged or incomplete, so publish it again: {short}"
+    return short
+
+
+def _of_calls(facts: Facts) -> Iterator[str]:
+    for error in facts.errors:
+        words = error.server_message or error.problem
+        if isinstance(error, MessageTooLargeError) or "status: 413" in words:
+            yield (
+                "the server, or a proxy before it, refuses messages of this size: raise its limit (nginx: "
+                "client_max_body_size) above the largest picture"
+            )
+        elif any(telling in words for telling in _OLDER_TENSORFLOW):
+            yield _what_failed(words, facts)
+        elif isinstance(error, ServerUnavailableError) and not facts.statuses:
+            yield (
+                "nothing answers at this address: the address or port is wrong, the server is down, or it is still "
+                "loading (its ports open only then): --wait=SECONDS waits for it"
+            )
+        elif isinstance(error, AccessDeniedError):
+            yield "the server wants other credentials: see --token_file, --metadata and --ca_file"
+        elif isinstance(error, DeadlineExceededError):
+            yield "the server is too slow or overloaded: allow more by --timeout, and look at its latency metrics"
+        elif isinstance(error, UnsupportedCallError | InvalidResponseError):
+            yield (
+                "something else than TensorFlow Serving answers at this address: gRPC is grpc://HOST:8500, REST is "
+                "http://HOST:8501"
+            )
+
+
+def _of_batching(facts: Facts) -> Iterator[str]:
+    for error in facts.errors:
+        words = error.server_message or error.problem
+        if isinstance(error, MixedSizesError):
+            yield (
+                "the server's batching merges pictures of other sizes, which breaks the pixel signatures: call the "
+                "*_png ones and verify those (--signatures), or switch batching off for this model"
+            )
+        yield from (cause for telling, cause in _BATCHING if telling in words)
+
+
+def _of_identity(facts: Facts) -> Iterator[str]:
+    differs = any(not report.holds for report in facts.signatures)
+    if facts.differences:
+        what = "another model" if facts.is_other_source else "another export of this model"
+        shown = "; ".join(facts.differences[:3])
+        more = f" (and {len(facts.differences) - 3} more differences)" if len(facts.differences) > 3 else ""
+        yield f"{what} is served: {shown}{more}"
+    if facts.differences or (facts.differences is None and differs):
+        yield from _of_version(facts)
+    if facts.differences is not None and not facts.differences:
+        yield from _of_same_identity(facts)
+
+
+def _of_version(facts: Facts) -> Iterator[str]:
+    if facts.served_version is None or facts.expected_version in (None, facts.served_version):
+        return
+    by = f" for {facts.asked_for}" if facts.asked_for else ""
+    yield (
+        f"the wrong version is served: version {facts.served_version} answers{by}, and {facts.expected_source} is "
+        f"version {facts.expected_version}"
+    )
+
+
+def _of_same_identity(facts: Facts) -> Iterator[str]:
+    """Explains answers that differ though the served model says that it is the exported one."""
+    wrong = [report for report in facts.signatures if any(not output.holds for output in report.outputs)]
+    if not wrong:
+        return
+    names = {report.signature for report in wrong}
+    encoded = {name for name, one in contract.SIGNATURES.items() if one.is_encoded}
+    made = f"TensorFlow {facts.exported_with}" if facts.exported_with else "the TensorFlow of the export"
+    if names <= encoded and any(report.holds and report.signature not in encoded for report in facts.signatures):
+        yield (
+            f"only signatures that take picture files differ: the server decodes them otherwise, as a TensorFlow that "
+            f"is older or newer than {made} may"
+        )
+    else:
+        yield (
+            "the served model says that it is the exported one, and answers differently: its files (variables/) were "
+            f"changed after the export, or the server's TensorFlow is not compatible with {made}"
+        )

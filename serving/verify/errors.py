@@ -1,0 +1,13 @@
+"""What keeps a verification from being made at all. That a model fails it is a report, not an error.
+
+VerificationError
+└── GoldenError       the recorded requests cannot be read
+"""
+
+
+class VerificationError(Exception):
+    """The check cannot be made."""
+
+
+class GoldenError(VerificationError):
+    """The golden requests of an export are missing or damaged."""

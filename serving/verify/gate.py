@@ -1,0 +1,280 @@
+"""Replays golden requests against running servers, and judges what comes back."""
+
+import dataclasses
+import statistics
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from .. import contract
+from ..agreement import compare
+from ..client import (
+    MaskClient,
+    MaskServingError,
+    ModelMetadata,
+    ObservedCall,
+    Observer,
+    RetryPolicy,
+    VersionStatus,
+)
+from .diagnosis import Facts, find_causes
+from .errors import VerificationError
+from .goldens import Expected, Record, Tensors
+from .identity import is_other_source, manifest_differences, metadata_problem, unexported_signatures
+from .reports import AddressReport, OutputReport, SignatureReport, VerificationReport
+
+_MEBIBYTE = 1 << 20
+# A gate must not hide that a server fails now and then, nor wait a whole time-out for one that is not there.
+_RETRIES = RetryPolicy(max_attempts=4)
+
+
+@dataclasses.dataclass(frozen=True)
+class VerifyOptions:
+    """How a verification is made.
+
+    Attributes:
+        version: to ask for; None leaves it to the server, or to `label`.
+        label: to ask for, in place of a number.
+        signatures: those to check; empty for all that were recorded.
+        repeats: lone calls of each signature; the latency is their median.
+        concurrency: further calls of each signature, all at one time, so that a server that batches merges them;
+            0 for none.
+        message_mib: size of one large request that must arrive, in MiB; 0 for none. It costs the model nothing:
+            `export_info` ignores its query, and the encoded signatures refuse what is no picture.
+        wait_s: seconds to wait for the model to be ready, before anything is asked; 0 does not wait.
+    """
+
+    version: int | None = None
+    label: str | None = None
+    signatures: tuple[str, ...] = ()
+    repeats: int = 3
+    concurrency: int = 4
+    message_mib: float = 5.0
+    wait_s: float = 0.0
+
+
+def verify(
+    addresses: Sequence[str],
+    model: str,
+    expected: Expected,
+    options: VerifyOptions | None = None,
+    **client_options: Any,
+) -> VerificationReport:
+    """Checks that a deployed model answers as the exported one did, at each address.
+
+    Args:
+        addresses: `grpc://HOST:8500`, `http://HOST:8501` and the client's other forms; each is checked by itself.
+        model: its name on the servers.
+        expected: what it must answer: from `read_export` or `read_golden`.
+        options: how.
+        **client_options: `MaskClient`'s, such as `timeout`, `token` and `tls`.
+
+    Returns:
+        The report; whatever is wrong with the servers is in it.
+
+    Raises:
+        VerificationError: the options make no sense.
+        InvalidRequestError: an address or a client's option makes none.
+    """
+    options = options or VerifyOptions()
+    records = _chosen(expected, options.signatures)
+    reports = []
+    for address in addresses:
+        meter = _Meter()
+        with MaskClient(
+            address, model, options.version, options.label, retries=_RETRIES, observers=[meter], **client_options
+        ) as client:
+            reports.append(_AddressCheck(address, client, meter, expected, records, options).run())
+    return VerificationReport(model, expected.source, tuple(reports))
+
+
+def _chosen(expected: Expected, names: Sequence[str]) -> tuple[Record, ...]:
+    known = [record.signature for record in expected.records]
+    for name in names:
+        if name not in known:
+            raise VerificationError(f"no golden request for signature {name!r}; there are: {', '.join(known)}")
+    return tuple(record for record in expected.records if not names or record.signature in names)
+
+
+class _Meter(Observer):
+    """Remembers the last call of this thread: how long it took and how large it was."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    def call_ended(self, call: ObservedCall) -> None:
+        self._local.last = call
+
+    @property
+    def last(self) -> ObservedCall:
+        call: ObservedCall = self._local.last
+        return call
+
+
+class _AddressCheck:
+    """The check of one address; `run` makes it once."""
+
+    def __init__(
+        self,
+        address: str,
+        client: MaskClient,
+        meter: _Meter,
+        expected: Expected,
+        records: Sequence[Record],
+        options: VerifyOptions,
+    ):
+        self._address = address
+        self._client = client
+        self._meter = meter
+        self._expected = expected
+        self._records = records
+        self._options = options
+        self._problems: list[str] = []
+        self._notes: list[str] = []
+        self._errors: list[MaskServingError] = []
+        self._differences: list[str] | None = None
+        self._is_other_source = False
+
+    def run(self) -> AddressReport:
+        if self._options.wait_s:
+            self._try("", lambda: self._client.wait_until_ready(self._options.wait_s))
+        metadata = None if self._errors else self._try("", self._client.metadata)
+        signatures: tuple[SignatureReport, ...] = ()
+        if metadata is not None:
+            self._check_identity(metadata)
+            signatures = tuple(self._check_signature(record, metadata) for record in self._records)
+            self._check_message_size(metadata)
+            self._check_same_version(metadata)
+        version = None if metadata is None else metadata.version
+        self._note_version(version)
+        report = AddressReport(self._address, version, signatures, tuple(self._problems), notes=tuple(self._notes))
+        return report if report.holds else dataclasses.replace(report, causes=tuple(self._causes(version, signatures)))
+
+    def _try(self, what: str, call: Callable[[], Any]) -> Any:
+        """Returns what a call returns; None where it fails, which then is a problem."""
+        try:
+            return call()
+        except MaskServingError as error:
+            self._errors.append(error)
+            self._problems.append(f"{what}{error}")
+            return None
+
+    def _check_identity(self, metadata: ModelMetadata) -> None:
+        wanted = self._expected.manifest
+        if wanted and contract.EXPORT_INFO in metadata.signatures:
+            info = self._try("what the model says of itself: ", self._client.info)
+            if info is not None:
+                self._differences = manifest_differences(wanted, info)
+                self._is_other_source = is_other_source(wanted, info)
+        if self._differences:
+            self._problems.append(f"the served model is not the exported one: {self._differences[0]}")
+        strangers = unexported_signatures(metadata, self._expected)
+        if strangers:
+            self._problems.append(f"signatures are served that were not exported: {', '.join(strangers)}")
+
+    def _check_signature(self, record: Record, metadata: ModelMetadata) -> SignatureReport:
+        name = record.signature
+        report = SignatureReport(name, metadata_problem=metadata_problem(name, metadata, self._expected, record))
+        if name not in metadata.signatures:
+            return report
+        seconds: list[float] = []
+        answers: list[Tensors] = []
+        last: ObservedCall | None = None
+        try:
+            for _ in range(self._options.repeats):
+                answers.append(self._client.predict(name, record.inputs))
+                last = self._meter.last
+                seconds.append(last.seconds)
+            answers += self._answers_at_once(record)
+        except MaskServingError as error:
+            self._errors.append(error)
+            report = dataclasses.replace(report, failure=str(error))
+        return dataclasses.replace(
+            report,
+            outputs=tuple(_judge(record, output, answers) for output in record.outputs) if answers else (),
+            latency_ms=statistics.median(seconds) * 1000 if seconds else None,
+            request_bytes=last.request_bytes if last else 0,
+            response_bytes=last.response_bytes if last else 0,
+        )
+
+    def _answers_at_once(self, record: Record) -> list[Tensors]:
+        count = self._options.concurrency
+        if not count:
+            return []
+        with ThreadPoolExecutor(count) as threads:
+            running = [threads.submit(self._client.predict, record.signature, record.inputs) for _ in range(count)]
+        return [one.result() for one in running]
+
+    def _check_message_size(self, metadata: ModelMetadata) -> None:
+        size = int(self._options.message_mib * _MEBIBYTE)
+        filler = np.array([b"x" * size], object)
+        reports_bad_images = self._expected.manifest.get("spec", {}).get("bad_image") == "report"
+        encoded = [
+            one.name
+            for name, one in contract.SIGNATURES.items()
+            if name in metadata.signatures and one.is_encoded and not one.takes_threshold
+        ]
+        if not size:
+            return
+        if contract.EXPORT_INFO in metadata.signatures:
+            name, inputs = contract.EXPORT_INFO, {contract.QUERY: filler}
+        elif encoded and reports_bad_images:
+            name, inputs = encoded[0], {contract.IMAGE_BYTES: filler}
+        else:
+            self._notes.append("no signature takes a large request without work: message size not checked")
+            return
+        self._try(f"a request of {self._options.message_mib:g} MiB: ", lambda: self._client.predict(name, inputs))
+
+    def _check_same_version(self, metadata: ModelMetadata) -> None:
+        later = self._try("", self._client.metadata)
+        if later is not None and later.version != metadata.version:
+            self._problems.append(
+                f"version {metadata.version} answered at first, version {later.version} at the end: the model was "
+                "exchanged meanwhile, so verify again"
+            )
+
+    def _note_version(self, version: int | None) -> None:
+        wanted = self._expected.version
+        if version is not None and wanted is not None and version != wanted:
+            self._notes.append(f"served as version {version}, exported as version {wanted}")
+
+    def _causes(self, version: int | None, signatures: Sequence[SignatureReport]) -> list[str]:
+        options = self._options
+        asked_for = f"version {options.version}" if options.version is not None else ""
+        asked_for = f"label {options.label!r}" if options.label is not None else asked_for
+        return find_causes(
+            Facts(
+                asked_for=asked_for,
+                expected_source=self._expected.source,
+                expected_version=self._expected.version,
+                served_version=version,
+                statuses=self._statuses(),
+                errors=self._errors,
+                differences=self._differences,
+                is_other_source=self._is_other_source,
+                exported_with=self._expected.manifest.get("versions", {}).get("tensorflow", ""),
+                signatures=signatures,
+            )
+        )
+
+    def _statuses(self) -> list[VersionStatus]:
+        try:
+            return self._client.status()
+        except MaskServingError:
+            return []
+
+
+def _judge(record: Record, output: str, answers: Sequence[Tensors]) -> OutputReport:
+    """Compares all answers to a record with it; returns the worst."""
+    reports = []
+    for answer in answers:
+        if output not in answer:
+            return OutputReport(output, False, float("inf"), None, "it is missing in the answer")
+        agreement = compare(record.outputs[output], answer[output], record.tolerances[output])
+        reports.append(
+            OutputReport(output, agreement.holds, agreement.largest_difference, agreement.overlap, agreement.problem)
+        )
+    return min(reports, key=lambda one: (one.holds, -one.largest_difference))
