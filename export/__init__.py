@@ -3,8 +3,9 @@
 Names are loaded on first use, so that looking at a spec or at `--help` does not load TensorFlow.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..serving.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from .errors import (
@@ -45,33 +46,21 @@ __all__ = [
 ]
 
 _HOMES = {
-    "errors": (
-        "ExportError",
-        "PublishError",
-        "SourceError",
-        "SpecError",
-        "UnservableError",
-        "VerificationError",
-    ),
-    "exporter": ("export_model",),
-    "masks": (
-        "ApplyMask",
-        "BinaryMask",
-        "MaskedLoss",
-        "apply_mask_to_image",
-        "create_binary_mask",
-        "masked_loss",
-    ),
-    "spec": ("ExportSpec", "load_spec"),
+    "ApplyMask": "masks",
+    "BinaryMask": "masks",
+    "ExportError": "errors",
+    "ExportSpec": "spec",
+    "MaskedLoss": "masks",
+    "PublishError": "errors",
+    "SourceError": "errors",
+    "SpecError": "errors",
+    "UnservableError": "errors",
+    "VerificationError": "errors",
+    "apply_mask_to_image": "masks",
+    "create_binary_mask": "masks",
+    "export_model": "exporter",
+    "load_spec": "spec",
+    "masked_loss": "masks",
 }
 
-
-def __getattr__(name: str) -> Any:
-    for module, names in _HOMES.items():
-        if name in names:
-            return getattr(importlib.import_module(f".{module}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from absl import flags, logging
 
 from ..serving import command_line
+from . import spec_flags
 from .errors import ExportError, SpecError
-from .spec import ExportSpec, load_spec
+from .spec import load_spec
 
 _DESCRIPTION = """
 Exports a segmentation model as a SavedModel for TensorFlow Serving.
@@ -28,38 +29,15 @@ _DRY_RUN = flags.DEFINE_boolean(
 )
 
 
-def _define_spec_flags() -> dict[str, flags.FlagHolder]:
-    holders = {}
-    for name, field in ExportSpec.model_fields.items():
-        text = field.description or ""
-        choices = typing.get_args(field.annotation) if typing.get_origin(field.annotation) is typing.Literal else ()
-        if field.annotation is bool:
-            holders[name] = flags.DEFINE_boolean(name, None, f"{text} Default: {str(field.default).lower()}.")
-            continue
-        if choices:
-            text += f" One of: {', '.join(choices)}."
-        if field.default not in (None, []) and not field.is_required():
-            text += f" Default: {_as_flag_text(field.default)}."
-        holders[name] = flags.DEFINE_string(name, None, text)
-    return holders
-
-
-def _as_flag_text(value: object) -> str:
-    if isinstance(value, list):
-        return ",".join(map(str, value))
-    if isinstance(value, int | float | str):
-        return str(value)
-    return "off"
-
-
-_SPEC_FLAGS = _define_spec_flags()
+_SPEC_FLAGS = spec_flags.SpecFlags()
+flags.adopt_module_key_flags(spec_flags)  # so that --help shows them as this command's
 
 
 def main(arguments: Sequence[str]) -> int:
     """Translates the flags into one call of the exporter."""
     if arguments:
         raise command_line.UsageError(f"unexpected argument {arguments[0]!r}; the model is given by --source")
-    overrides = {name: holder.value for name, holder in _SPEC_FLAGS.items() if holder.value is not None}
+    overrides = _SPEC_FLAGS.given()
     if _SPEC.value is None and not overrides:
         raise command_line.UsageError("give --spec=FILE.yaml, or --source and --output_dir")
     try:

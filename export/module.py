@@ -203,6 +203,25 @@ class MaskModule(tf.Module):
         error = tf.where(tf.equal(picture.error, "") & ~is_good, text, picture.error)
         return picture._replace(error=error)
 
+    def cleaned_probability(self, data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns what the mask of one encoded picture compares with its threshold.
+
+        Args:
+            data: string scalar.
+
+        Returns:
+            float32 [H, W] at the upright picture's size, empty where it is bad, and its error.
+        """
+        picture = Picture(*self._decode(data))
+
+        def answer() -> tf.Tensor:
+            outputs = self._run_model(self._model_input(picture))
+            probability = self._probability_at(outputs, tf.shape(picture.image)[:2])
+            return masking.clean(probability, self._spec.clean)[0, :, :, 0]
+
+        nothing = tf.zeros(tf.constant([0, 0]))
+        return tf.cond(tf.equal(picture.error, ""), answer, lambda: nothing), picture.error
+
     def _model_input(self, picture: Picture) -> tf.Tensor:
         """Returns float32 [1, h, w, C]."""
         return self._scaling(self._geometry.to_model(picture.image[tf.newaxis]), picture.full_scale)

@@ -12,18 +12,18 @@ ALLOWED = {
     "serving.contract": set(),
     "serving.agreement": set(),
     "serving.command_line": set(),
+    "serving.lazy_names": set(),
     "serving.wire": {"serving.wire"},
     "serving.client": {"serving.client", "serving.wire", "serving.contract", "serving.command_line"},
-    "serving.server": {"serving.server", "serving.command_line"},
+    "serving.server": {"serving.server", "serving.command_line", "serving.lazy_names"},
     "serving.verify": {
         "serving.verify", "serving.client", "serving.wire", "serving.contract", "serving.agreement",
         "serving.command_line",
     },
-    "export": {"export", "serving.contract", "serving.agreement", "serving.command_line"},
+    "export": {"export", "serving.contract", "serving.agreement", "serving.command_line", "serving.lazy_names"},
 }  # fmt: skip
-WITHOUT_TENSORFLOW = {"serving.contract", "serving.agreement", "serving.command_line", "serving.wire", "serving.client",
-                      "serving.verify"}  # fmt: skip
-COMMAND_LINES = {"cli", "command_line", "unsupported_flags"}
+WITHOUT_TENSORFLOW = {room for room in ALLOWED if room not in ("export", "serving.server")}
+COMMAND_LINES = {"cli", "command_line", "spec_flags", "unsupported_flags"}
 
 
 def sources():

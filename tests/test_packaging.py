@@ -48,7 +48,9 @@ def test_a_stray_module_in_the_working_directory_changes_nothing(tmp_path, name)
     assert Path(done.stdout.strip()) == Path(maskport.export.__file__)
 
 
-@pytest.mark.parametrize("name", ["maskport.export"])
+@pytest.mark.parametrize(
+    "name", ["maskport.export", "maskport.export.calibrate", "maskport.export.inspect", "maskport.serving.server"]
+)
 def test_lazy_packages_give_every_name_they_list(name):
     package = importlib.import_module(name)
     assert package.__all__ == sorted(package.__all__)

@@ -9,6 +9,7 @@ from pathlib import Path
 from absl import flags, logging
 
 from ...serving import command_line
+from .. import spec_flags
 from ..errors import ExportError, SpecError
 from ..spec import ExportSpec, make_spec, read_spec_fields
 from .criteria import CRITERIA, DEFAULT_TARGET
@@ -59,16 +60,8 @@ _OUT = flags.DEFINE_string(
 )
 
 
-def _define_overrides() -> dict[str, flags.FlagHolder]:
-    holders = {}
-    for name, field in ExportSpec.model_fields.items():
-        if name not in _NOT_OVERRIDDEN:
-            define = flags.DEFINE_boolean if field.annotation is bool else flags.DEFINE_string
-            holders[name] = define(name, None, f"In place of the spec's: {field.description}")
-    return holders
-
-
-_OVERRIDES = _define_overrides()
+_OVERRIDES = spec_flags.SpecFlags(without=_NOT_OVERRIDDEN, prefix="In place of the spec's: ")
+flags.adopt_module_key_flags(spec_flags)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -125,7 +118,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _load_spec() -> ExportSpec:
-    overrides = {name: holder.value for name, holder in _OVERRIDES.items() if holder.value is not None}
+    overrides = _OVERRIDES.given()
     if _SPEC.value is None and _WRITE.value:
         raise command_line.UsageError("--write needs --spec=FILE.yaml to write into")
     if _SPEC.value is None and "source" not in overrides:

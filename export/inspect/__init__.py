@@ -3,8 +3,9 @@
 Names are loaded on first use, so that `--help` does not load TensorFlow.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ...serving.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from .calls import Target
@@ -31,12 +32,4 @@ _HOMES = {
     "inspect_version": "inspection",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -1,7 +1,8 @@
 """The embedded server: a stand-in for `tensorflow_model_server` where no Docker is."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from .errors import ConfigError, ServerError, StartError
@@ -17,9 +18,4 @@ _HOMES = {
     "StartError": "errors",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Imports a public name on first use: `--help` must not wait for TensorFlow."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
