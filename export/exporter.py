@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -169,7 +168,6 @@ class Plan:
         Raises:
             UnservableError: the graph holds ops that a stock server cannot or must not run.
         """
-        logging.getLogger("tensorflow").setLevel(logging.ERROR)
         tf.saved_model.save(self.module, str(directory), signatures=self.functions)
         saved = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
         check_servable(saved.meta_graphs[0], self.spec.allow_ops)

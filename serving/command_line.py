@@ -12,6 +12,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
+from logging import getLogger
 from types import ModuleType
 from typing import NoReturn
 
@@ -130,6 +131,8 @@ def import_quietly(module: str) -> ModuleType:
         finally:
             os.dup2(kept, sys.stderr.fileno())
             os.close(kept)
+    # Its Python side warns of nothing but its own deprecations.
+    getLogger(module).setLevel("ERROR")
     return imported
 
 

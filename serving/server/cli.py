@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from ..command_line import EXIT_OK, EXIT_USAGE, UsageError, run_app
+from ..command_line import EXIT_OK, EXIT_USAGE, UsageError, import_quietly, run_app
 from . import unsupported_flags  # noqa: F401  (defines them)
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def _settings() -> "ServerSettings":
     batching, batching_pool = _batching()
     credentials = _credentials()
     channel_arguments = _channel_arguments(_GRPC_CHANNEL_ARGUMENTS.value)
-    _import_quietly()
+    import_quietly("tensorflow")
     from .grpc_front import GrpcSettings
     from .loading import LoadSettings
     from .repository import RepositorySettings
@@ -354,18 +354,3 @@ def _serve(server: "ModelServer", ending: threading.Event) -> int:
     finally:
         server.stop()
     return EXIT_OK
-
-
-def _import_quietly() -> None:
-    """Loads TensorFlow, keeping what its C++ says of itself meanwhile off the screen."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        import tensorflow  # noqa: F401
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)

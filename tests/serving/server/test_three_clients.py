@@ -69,5 +69,7 @@ def test_curl(server, png, by_mask_client, tmp_path):
     body = {"signature_name": "mask_png", "instances": [{"b64": base64.b64encode(png).decode()}]}
     Path(tmp_path / "body.json").write_text(json.dumps(body))
     answer = curl("-d", f"@{tmp_path}/body.json", f"{server.rest_address}/v1/models/coins:predict")
-    np.testing.assert_array_equal(pixels(base64.b64decode(answer["predictions"][0]["mask_bytes"]["b64"])), by_mask_client)
+    np.testing.assert_array_equal(
+        pixels(base64.b64decode(answer["predictions"][0]["mask_bytes"]["b64"])), by_mask_client
+    )
     assert curl(f"{server.rest_address}/v1/models/coins")["model_version_status"][0]["state"] == "AVAILABLE"
