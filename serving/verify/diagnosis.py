@@ -30,7 +30,8 @@ class Facts:
         expected_version: number of the version directory; None where it is not known.
         served_version: that answered; None where none did, or the server does not say.
         statuses: of the model's versions; empty where they are not known.
-        errors: of all calls that failed.
+        errors: of all calls that failed, but for the next one.
+        size_error: of the one large request, if it failed.
         differences: between what the served model says of itself and the export's; None where it is not known.
         is_other_source: whether these mean other weights.
         exported_with: TensorFlow's version at the export; empty where it is not known.
@@ -43,6 +44,7 @@ class Facts:
     served_version: int | None = None
     statuses: Sequence[VersionStatus] = ()
     errors: Sequence[MaskServingError] = ()
+    size_error: MaskServingError | None = None
     differences: Sequence[str] | None = None
     is_other_source: bool = False
     exported_with: str = ""
@@ -72,6 +74,10 @@ _DAMAGED_FILES = (
     "OUT_OF_RANGE",
     "Read less bytes than requested",
     "does not appear to contain a SavedModel",
+)
+_MESSAGE_SIZE = (
+    "the server, or a proxy before it, refuses messages of this size: raise its limit (nginx: client_max_body_size) "
+    "above the largest picture"
 )
 _BATCHING: tuple[tuple[str, str], ...] = (
     (
@@ -130,13 +136,13 @@ def _what_failed(words: str, facts: Facts) -> str:
 
 
 def _of_calls(facts: Facts) -> Iterator[str]:
-    for error in facts.errors:
+    # Who answers everything else and breaks off at a large message may do so without a word.
+    if isinstance(facts.size_error, ServerUnavailableError):
+        yield _MESSAGE_SIZE
+    for error in (*facts.errors, *filter(None, [facts.size_error])):
         words = error.server_message or error.problem
         if isinstance(error, MessageTooLargeError) or "status: 413" in words:
-            yield (
-                "the server, or a proxy before it, refuses messages of this size: raise its limit (nginx: "
-                "client_max_body_size) above the largest picture"
-            )
+            yield _MESSAGE_SIZE
         elif any(telling in words for telling in _OLDER_TENSORFLOW):
             yield _what_failed(words, facts)
         elif isinstance(error, ServerUnavailableError) and not facts.statuses:

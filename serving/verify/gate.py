@@ -12,6 +12,7 @@ import numpy as np
 from .. import contract
 from ..agreement import compare
 from ..client import (
+    NO_RETRIES,
     MaskClient,
     MaskServingError,
     ModelMetadata,
@@ -84,10 +85,15 @@ def verify(
     reports = []
     for address in addresses:
         meter = _Meter()
-        with MaskClient(
-            address, model, options.version, options.label, retries=_RETRIES, observers=[meter], **client_options
-        ) as client:
-            reports.append(_AddressCheck(address, client, meter, expected, records, options).run())
+        with (
+            MaskClient(
+                address, model, options.version, options.label, retries=_RETRIES, observers=[meter], **client_options
+            ) as client,
+            # The states of all versions tell more than those of the one that is asked for.
+            MaskClient(address, model, retries=NO_RETRIES, **client_options) as any_version,
+        ):
+            check = _AddressCheck(address, client, any_version, meter, expected, records, options)
+            reports.append(check.run())
     return VerificationReport(model, expected.source, tuple(reports))
 
 
@@ -121,6 +127,7 @@ class _AddressCheck:
         self,
         address: str,
         client: MaskClient,
+        any_version: MaskClient,
         meter: _Meter,
         expected: Expected,
         records: Sequence[Record],
@@ -128,6 +135,7 @@ class _AddressCheck:
     ):
         self._address = address
         self._client = client
+        self._any_version = any_version
         self._meter = meter
         self._expected = expected
         self._records = records
@@ -135,6 +143,7 @@ class _AddressCheck:
         self._problems: list[str] = []
         self._notes: list[str] = []
         self._errors: list[MaskServingError] = []
+        self._size_error: MaskServingError | None = None
         self._differences: list[str] | None = None
         self._is_other_source = False
 
@@ -226,7 +235,9 @@ class _AddressCheck:
         else:
             self._notes.append("no signature takes a large request without work: message size not checked")
             return
+        known = len(self._errors)
         self._try(f"a request of {self._options.message_mib:g} MiB: ", lambda: self._client.predict(name, inputs))
+        self._size_error = self._errors.pop() if len(self._errors) > known else None
 
     def _check_same_version(self, metadata: ModelMetadata) -> None:
         later = self._try("", self._client.metadata)
@@ -253,6 +264,7 @@ class _AddressCheck:
                 served_version=version,
                 statuses=self._statuses(),
                 errors=self._errors,
+                size_error=self._size_error,
                 differences=self._differences,
                 is_other_source=self._is_other_source,
                 exported_with=self._expected.manifest.get("versions", {}).get("tensorflow", ""),
@@ -262,7 +274,7 @@ class _AddressCheck:
 
     def _statuses(self) -> list[VersionStatus]:
         try:
-            return self._client.status()
+            return self._any_version.status()
         except MaskServingError:
             return []
 
