@@ -5,10 +5,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from maskport.export import export_model, load_spec
-from maskport.export.exporter import export_spec
-from maskport.export.golden import read_goldens, tensors_of
 from maskport.serving.agreement import compare
+from maskport.serving.command_line import import_quietly
+
+import_quietly("tensorflow")
+
+from maskport.export import export_model, load_spec  # noqa: E402
+from maskport.export.exporter import export_spec  # noqa: E402
+from maskport.export.golden import read_goldens, tensors_of  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNNER = ROOT / "tests/support/run_exports.py"
