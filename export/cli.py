@@ -9,9 +9,11 @@ from collections.abc import Iterator, Sequence
 from absl import flags, logging
 
 from ..serving import command_line
-from . import spec_flags
 from .errors import ExportError, SpecError
-from .spec import load_spec
+
+with command_line.importing("mask-export", extra="export"):
+    from . import spec_flags
+    from .spec import load_spec
 
 _DESCRIPTION = """
 Exports a segmentation model as a SavedModel for TensorFlow Serving.
@@ -96,4 +98,5 @@ def run() -> None:
         description=_DESCRIPTION,
         flags_module=__name__,
         user_errors=(ExportError,),
+        extra="export",
     )

@@ -5,13 +5,14 @@ A traceback is shown only under `--debug`. The commands of `export` use this too
 imports nothing of serving.
 """
 
+import contextlib
 import importlib
 import os
 import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from logging import getLogger
 from types import ModuleType
 from typing import NoReturn
@@ -44,6 +45,7 @@ def run_app(
     description: str,
     flags_module: str,
     user_errors: tuple[type[Exception], ...] = (),
+    extra: str = "",
     verbosity: int = logging.WARNING,
     argv: Sequence[str] | None = None,
 ) -> NoReturn:
@@ -56,6 +58,7 @@ def run_app(
         flags_module: the module that defines the command's flags, for `--help`.
         user_errors: what `main` raises for a user's mistake: shown as it is. `OSError` always is one; any
             other exception is shown as an internal error.
+        extra: the distribution's extra that holds what the command imports.
         verbosity: what is logged where `--verbosity` does not say.
         argv: in place of `sys.argv`; the first word is the program.
     """
@@ -96,6 +99,9 @@ def run_app(
             # The reader (head, less) has gone: nothing to tell it. Python must not try again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return EXIT_FAILED
+        except ModuleNotFoundError as error:
+            _show_traceback_if_asked()
+            fail(_missing_package(error, extra), EXIT_FAILED)
         except reported as error:
             _show_traceback_if_asked()
             fail(one_line(error), EXIT_FAILED)
@@ -108,6 +114,26 @@ def run_app(
 
     app.run(guarded, argv=list(argv) if argv is not None else None, flags_parser=parse)
     raise AssertionError("app.run always ends the process")
+
+
+@contextlib.contextmanager
+def importing(program: str, extra: str) -> Iterator[None]:
+    """Ends the process with one line where a command's own module imports what is not installed.
+
+    Args:
+        program: the command's name.
+        extra: the distribution's extra that holds it.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        print(f"{program}: {_missing_package(error, extra)}", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
+
+
+def _missing_package(error: ModuleNotFoundError, extra: str) -> str:
+    package = str(error.name).partition(".")[0]
+    return f"needs {package}, which is not installed: pip install '{f'maskport[{extra}]' if extra else package}'"
 
 
 def import_quietly(module: str) -> ModuleType:

@@ -72,3 +72,23 @@ def test_help_answers_without_tensorflow(command):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "[]\n")
     assert "Flags:" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "package", "words"),
+    [
+        ("mask-export", "pydantic", ["--help"]),
+        ("mask-export", "tensorflow", ["--source=a.keras", "--output_dir=b", "--verbosity=-2"]),
+        ("mask-calibrate", "yaml", ["--help"]),
+        ("mask-serve", "tensorflow", ["--model_base_path=/m", "--port=1"]),
+    ],
+)
+def test_without_its_extra_a_command_names_it_in_one_line(tmp_path, command, package, words):
+    module = PYPROJECT["project"]["scripts"][command].partition(":")[0]
+    program = f"import sys; sys.modules[{package!r}] = None; from {module} import run; run()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    extra = "server" if command == "mask-serve" else "export"
+    assert done.returncode == 1
+    assert done.stderr == f"{command}: needs {package}, which is not installed: pip install 'maskport[{extra}]'\n"

@@ -9,12 +9,14 @@ from pathlib import Path
 from absl import flags, logging
 
 from ...serving import command_line
-from .. import spec_flags
 from ..errors import ExportError, SpecError
-from ..spec import ExportSpec, make_spec, read_spec_fields
 from .criteria import CRITERIA, DEFAULT_TARGET
 from .pairs import find_pairs
 from .tally import AVERAGES
+
+with command_line.importing("mask-calibrate", extra="export"):
+    from .. import spec_flags
+    from ..spec import ExportSpec, make_spec, read_spec_fields
 
 _DESCRIPTION = """
 Runs the model of an export spec over pictures with masks, and recommends the threshold that fits them best.
@@ -162,4 +164,5 @@ def run() -> None:
         description=_DESCRIPTION,
         flags_module=__name__,
         user_errors=(ExportError,),
+        extra="export",
     )

@@ -122,4 +122,5 @@ def run() -> None:
         description=_DESCRIPTION,
         flags_module=__name__,
         user_errors=(ExportError,),
+        extra="export",
     )

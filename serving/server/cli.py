@@ -152,6 +152,7 @@ def run() -> None:
         description=_DESCRIPTION,
         flags_module=__name__,
         user_errors=(ServerError,),
+        extra="server",
     )
 
 
