@@ -176,9 +176,10 @@ def _of_identity(facts: Facts) -> Iterator[str]:
     differs = any(not report.holds for report in facts.signatures)
     if facts.differences:
         what = "another model" if facts.is_other_source else "another export of this model"
-        shown = "; ".join(facts.differences[:3])
-        more = f" (and {len(facts.differences) - 3} more differences)" if len(facts.differences) > 3 else ""
-        yield f"{what} is served: {shown}{more}"
+        # Where the weights are others, what else differs mostly follows from that.
+        shown = facts.differences[: 1 if facts.is_other_source else 3]
+        more = len(facts.differences) - len(shown)
+        yield f"{what} is served: {'; '.join(shown)}" + (f" (and {more} more differences)" if more else "")
     if facts.differences or (facts.differences is None and differs):
         yield from _of_version(facts)
     if facts.differences is not None and not facts.differences:

@@ -9,6 +9,7 @@ from .goldens import Expected, Record, Tensors
 
 _ABSENT = object()
 _SOURCE_HASH = "source.sha256"
+_CONSEQUENCES = ("probe.", "versions.")
 
 
 def manifest_differences(expected: Mapping[str, Any], served: Mapping[str, Any]) -> list[str]:
@@ -23,7 +24,7 @@ def manifest_differences(expected: Mapping[str, Any], served: Mapping[str, Any])
         name for name in [*wanted, *(set(got) - set(wanted))] if wanted.get(name, _ABSENT) != got.get(name, _ABSENT)
     ]
     # Another source explains everything else; what the libraries were explains the least.
-    names.sort(key=lambda name: (name != _SOURCE_HASH, not name.startswith("spec."), name.startswith("versions.")))
+    names.sort(key=lambda name: (name != _SOURCE_HASH, not name.startswith("spec."), name.startswith(_CONSEQUENCES)))
     return [f"{name} is {_shown(got, name)}, exported with {_shown(wanted, name)}" for name in names]
 
 
