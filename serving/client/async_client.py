@@ -14,6 +14,7 @@ from ..wire.messages import ModelServerConfig
 from .addresses import Address
 from .calls import Reply
 from .configuration import ClientBase, MetadataLike
+from .connecting import connect_async
 from .errors import CallCancelledError, ClientClosedError, MaskServingError
 from .images import ImageSource
 from .large import (
@@ -39,7 +40,7 @@ from .results import MaskResult, SegmentItem
 from .signatures import ModelMetadata, VersionStatus
 from .steps import Compute, Pause, Script, Send, Step, Together
 from .tiling import Tile
-from .transports import AsyncTransport, connect_async
+from .transports import AsyncTransport
 
 T = TypeVar("T")
 

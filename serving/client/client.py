@@ -17,6 +17,7 @@ from ..wire.messages import ModelServerConfig
 from .addresses import Address
 from .calls import Reply
 from .configuration import ClientBase, MetadataLike
+from .connecting import connect
 from .errors import CallCancelledError, ClientClosedError, MaskServingError
 from .images import ImageSource
 from .large import (
@@ -33,7 +34,7 @@ from .results import MaskResult, SegmentItem
 from .signatures import ModelMetadata, VersionStatus
 from .steps import Compute, Pause, Script, Send, Step, Together
 from .tiling import Tile
-from .transports import Transport, connect
+from .transports import Transport
 
 T = TypeVar("T")
 _TOGETHER_THREADS = 16

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Protocol
 
-from .addresses import Address
 from .calls import Call, Reply
 from .security import Tls
 
@@ -63,33 +62,3 @@ class AsyncTransport(Protocol):
     async def close(self) -> None:
         """Ends what is on its way, and gives up the connection."""
         ...
-
-
-def connect(address: Address, options: ConnectionOptions) -> Transport:
-    """Returns a transport for threads; nothing is sent yet.
-
-    Raises:
-        InvalidRequestError: a certificate cannot be read.
-    """
-    if address.is_rest:
-        from .rest_transport import RestTransport
-
-        return RestTransport(address, options)
-    from .grpc_transport import GrpcTransport
-
-    return GrpcTransport(address, options)
-
-
-def connect_async(address: Address, options: ConnectionOptions) -> AsyncTransport:
-    """Returns a transport for asyncio; nothing is sent yet.
-
-    Raises:
-        InvalidRequestError: a certificate cannot be read.
-    """
-    if address.is_rest:
-        from .rest_transport import AsyncRestTransport
-
-        return AsyncRestTransport(address, options)
-    from .grpc_transport import AsyncGrpcTransport
-
-    return AsyncGrpcTransport(address, options)
