@@ -5,6 +5,7 @@ them. So the header is checked first, by ops that cannot fail, and the decoder r
 tf.data pipeline that ignores errors: these are core ops and work in any signature.
 """
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -101,20 +102,10 @@ class Decoder:
         return tf.zeros(tf.constant([0, 0, self._channels]), self.dtype)
 
     def _decode_isolated(self, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
-        @tf.autograph.experimental.do_not_convert
         def decode(data: tf.Tensor, *fields: tf.Tensor) -> tf.Tensor:
             return self._decode_upright(data, headers.Header(*fields))
 
-        attempt = tf.data.Dataset.from_tensors((data, *header)).map(decode).ignore_errors(log_warning=False)
-        no_pixels = tf.autograph.experimental.do_not_convert(lambda _: self._no_pixels())
-        nothing = tf.data.Dataset.from_tensors(0).map(no_pixels)
-        one = attempt.concatenate(nothing).take(1)
-        options = tf.data.Options()
-        # Rewriting and tuning a pipeline of one element costs more than it could win.
-        options.autotune.enabled = False
-        options.experimental_optimization.apply_default_optimizations = False
-        image: tf.Tensor = one.with_options(options).get_single_element()
-        return image
+        return isolate(decode, (data, *header), self._no_pixels)
 
     def _decode_upright(self, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
         decoders = (self._decode_jpeg, self._decode_png, self._decode_bmp, self._decode_webp)
@@ -182,6 +173,22 @@ class Decoder:
         if image.dtype != self.dtype:
             image = tf.cast(image, self.dtype)
         return image
+
+
+def isolate(
+    function: Callable[..., tf.Tensor], arguments: Sequence[tf.Tensor], otherwise: Callable[[], tf.Tensor]
+) -> tf.Tensor:
+    """Returns what a function of tensors gives, or another value where it fails; the graph goes on."""
+    unconverted = tf.autograph.experimental.do_not_convert
+    attempt = tf.data.Dataset.from_tensors(tuple(arguments)).map(unconverted(function)).ignore_errors(log_warning=False)
+    instead = tf.data.Dataset.from_tensors(0).map(unconverted(lambda _: otherwise()))
+    one = attempt.concatenate(instead).take(1)
+    options = tf.data.Options()
+    # Rewriting and tuning a pipeline of one element costs more than it could win.
+    options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
+    result: tf.Tensor = one.with_options(options).get_single_element()
+    return result
 
 
 def _as_rgba(image: tf.Tensor) -> tf.Tensor:

@@ -13,12 +13,13 @@ from tensorflow.core.protobuf import saved_model_pb2
 from ..serving import contract
 from . import golden, manifest
 from .errors import PublishError, SpecError
+from .graph_optimization import without_graph_optimization
 from .module import MaskModule
 from .probe import probe
 from .remote_versions import RemoteVersionWriter
 from .saved_check import FreshProcess
 from .servable_ops import check_servable
-from .sources import SegmentationModel, load_source
+from .sources import SegmentationModel, adapt_keras_model, load_source
 from .spec import ExportSpec, make_spec
 from .versions import VersionWriter
 
@@ -42,16 +43,12 @@ def export_model(model: Any, output_dir: str | os.PathLike[str], **spec_fields: 
     """
     if isinstance(model, str | os.PathLike):
         return export_spec(make_spec({"source": os.fspath(model), "output_dir": os.fspath(output_dir), **spec_fields}))
-    import tempfile
-
-    with tempfile.TemporaryDirectory(prefix="maskport-") as directory:
-        # The exported file is the source: so a model in memory goes the very way of one on disk.
-        file = os.path.join(directory, f"{getattr(model, 'name', 'model')}.keras")
-        try:
-            model.save(file)
-        except AttributeError:
-            raise SpecError(f"source: a path or a keras.Model is wanted, got {type(model).__name__}") from None
-        return export_spec(make_spec({"source": file, "output_dir": os.fspath(output_dir), **spec_fields}))
+    if not hasattr(model, "get_weights"):
+        raise SpecError(f"source: a path or a keras.Model is wanted, got {type(model).__name__}")
+    spec = make_spec({"source": f"keras model {model.name}", "output_dir": os.fspath(output_dir), **spec_fields})
+    with FreshProcess() as fresh:
+        loaded = adapt_keras_model(model, spec)
+        return publish(Plan.of_model(spec, loaded, manifest.hash_weights(model.get_weights())), fresh)
 
 
 def export_spec(spec: ExportSpec, on_step: OnStep = lambda _: None) -> Path | str:
@@ -91,17 +88,6 @@ def _version_writer(spec: ExportSpec) -> Iterator[VersionWriter | RemoteVersionW
             raise PublishError(f"output_dir {spec.output_dir}: cannot be written: {reason}") from error
 
 
-@contextlib.contextmanager
-def _without_graph_optimization() -> Iterator[None]:
-    """Saves the time of optimizing graphs that run but once in this process."""
-    before = tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False)
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    try:
-        yield
-    finally:
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": before})
-
-
 class Plan:
     """A loaded model with its traced signatures, ready to be written.
 
@@ -134,8 +120,20 @@ class Plan:
         Raises:
             ExportError: the source or the spec is not good.
         """
-        source_sha256 = manifest.hash_source(spec)
-        model = load_source(spec)
+        return cls.of_model(spec, load_source(spec), manifest.hash_source(spec))
+
+    @classmethod
+    def of_model(cls, spec: ExportSpec, model: SegmentationModel, source_sha256: str) -> "Plan":
+        """Probes a loaded model and traces the signatures.
+
+        Args:
+            spec: of the export.
+            model: as loaded.
+            source_sha256: for the manifest.
+
+        Raises:
+            ExportError: the model or the spec is not good.
+        """
         foreground = resolve_foreground(spec, model)
         if spec.activation == "softmax" and model.output_channels == 1:
             raise SpecError("activation: 'softmax' needs two or more output channels; the model has one: sigmoid")
@@ -145,7 +143,7 @@ class Plan:
         adds = spec.activation == "softmax" or (spec.activation == "none" and probed.excludes)
         names = _choose_signatures(spec, model)
         text = manifest.make_manifest(spec, model, names, foreground, adds, probed, source_sha256)
-        return cls(spec, model, MaskModule(model, spec, foreground, adds, text), names, text)
+        return cls(spec, model, MaskModule(model, spec, foreground, adds, text, probed.min_edge), names, text)
 
     def describe(self) -> str:
         """Returns the resolved spec and the signatures, for people."""
@@ -179,7 +177,7 @@ class Plan:
             for name, signature in contract.SIGNATURES.items()
             if signature.takes_threshold
         }
-        with _without_graph_optimization():
+        with without_graph_optimization():
             goldens = golden.make_goldens(self.functions, references, self.spec, self.model.channels)
         golden.write_goldens(goldens, assets / contract.GOLDEN_DIR)
         if self.spec.warmup:
@@ -223,6 +221,8 @@ def resolve_foreground(spec: ExportSpec, model: SegmentationModel) -> list[int]:
     for index in indices:
         if index >= count:
             raise SpecError(f"foreground: no output channel {index}; the model has: {choices}")
+    if spec.activation == "softmax" and len(set(indices)) == count:
+        raise SpecError("foreground: all of the model's channels: with softmax they add up to 1 everywhere")
     if len(set(indices)) < len(indices):
         raise SpecError(f"foreground: the same channel twice: {spec.foreground}")
     return indices

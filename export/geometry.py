@@ -7,6 +7,7 @@ import abc
 
 import tensorflow as tf
 
+from .errors import SpecError
 from .sources.model import SegmentationModel
 from .spec import ExportSpec
 
@@ -14,10 +15,21 @@ _STRIP_VALUES = 4_000_000
 """How many resized class probabilities are held at once for a class map: 16 MB."""
 
 
-def make_geometry(spec: ExportSpec, model: SegmentationModel) -> "Geometry":
-    """Returns the geometry that the spec and the model's size ask for."""
+def make_geometry(spec: ExportSpec, model: SegmentationModel, min_edge: int = 1) -> "Geometry":
+    """Returns the geometry that the spec and the model's size ask for.
+
+    Args:
+        spec: of the export.
+        model: to run.
+        min_edge: the smallest height and width, in pixels, that a model without a fixed size takes.
+
+    Raises:
+        SpecError: they do not fit.
+    """
     if model.size is None:
-        return AtImageSize(spec.pad_to_multiple, spec.max_model_pixels)
+        if spec.resize == "letterbox":
+            raise SpecError("resize: 'letterbox' needs a model_size; the model takes any")
+        return AtImageSize(spec.pad_to_multiple, spec.max_model_pixels, min_edge)
     if spec.resize == "letterbox":
         return Letterbox(model.size, spec.antialias)
     return Stretch(model.size, spec.antialias)
@@ -135,13 +147,19 @@ class Letterbox(Geometry):
 
 
 class AtImageSize(Geometry):
-    """The model runs at the image's own size, padded at right and bottom by repeating the edge."""
+    """The model runs at the image's own size, padded at right and bottom by repeating the edge.
 
-    def __init__(self, multiple: int, max_pixels: int):
+    Images of fewer than `min_edge` rows or columns are padded up to it: a network has nothing to say of what is
+    smaller than its own steps, and TensorFlow's fused convolutions answer garbage where nothing is left.
+    """
+
+    def __init__(self, multiple: int, max_pixels: int, min_edge: int = 1):
         self.max_pixels = max_pixels
         self._multiple = multiple
+        self._min_edge = min_edge
 
     def _padded(self, size: tf.Tensor) -> tf.Tensor:
+        size = tf.maximum(size, self._min_edge)
         return (size + self._multiple - 1) // self._multiple * self._multiple
 
     def to_model(self, images: tf.Tensor) -> tf.Tensor:  # noqa: D102
@@ -152,7 +170,7 @@ class AtImageSize(Geometry):
             rows = tf.gather(images, tf.minimum(tf.range(padded[0]), size[0] - 1), axis=1)
             return tf.gather(rows, tf.minimum(tf.range(padded[1]), size[1] - 1), axis=2)
 
-        if self._multiple > 1:
+        if self._multiple > 1 or self._min_edge > 1:
             static_shape = [images.shape[0], None, None, images.shape[3]]
             images = tf.cond(tf.reduce_all(padded == size), lambda: images, pad)
             images.set_shape(static_shape)
@@ -160,6 +178,12 @@ class AtImageSize(Geometry):
 
     def place(self, maps: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:  # noqa: D102
         padded = self._padded(size)
+        is_map = tf.reduce_all(tf.shape(maps)[1:3] >= 1)
+        # Resizing nothing would give whatever stands in memory.
+        with tf.control_dependencies(
+            [tf.debugging.Assert(is_map, ["the model answers no pixels for an image of", size])]
+        ):
+            maps = tf.identity(maps)
         return maps, tf.cast(padded, tf.float32) / tf.cast(tf.shape(maps)[1:3], tf.float32)
 
 

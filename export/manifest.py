@@ -9,8 +9,11 @@ import importlib.metadata
 import json
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy.typing as npt
 
 from ..serving import contract
 from .probe import ProbeResult
@@ -64,6 +67,7 @@ def make_manifest(
         "probe": {
             "minimum": probed.minimum,
             "maximum": probed.maximum,
+            "min_edge": probed.min_edge,
             "outputs_exclude_each_other": probed.excludes,
         },
         "versions": {
@@ -77,11 +81,21 @@ def make_manifest(
     return json.dumps(manifest, indent=1) + "\n"
 
 
+def hash_weights(weights: Sequence[npt.NDArray[Any]]) -> str:
+    """Returns the SHA-256 of a model's weights, in order."""
+    digest = hashlib.sha256()
+    for weight in weights:
+        digest.update(f"{weight.dtype}{weight.shape}".encode())
+        digest.update(weight.tobytes())
+    return digest.hexdigest()
+
+
 def hash_source(spec: ExportSpec) -> str:
     """Returns the SHA-256 of the model's file, of a directory's files in order, or of a builder's weights."""
     path = Path(spec.weights or "") if spec.is_builder else Path(spec.source)
     if path.is_dir():
         files = sorted(Path(parent, name) for parent, _, names in os.walk(path) for name in names)
+        files = [file for file in files if file.is_file()]  # no pipes, no dangling links
     elif path.is_file():
         files = [path]
     else:

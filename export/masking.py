@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from .masks import apply_mask_to_image
 from .scaling import luma
-from .spec import Clean
+from .spec import FULL_SCALE, Clean
 
 
 def clean(probability: tf.Tensor, radii: Clean) -> tf.Tensor:
@@ -84,9 +84,11 @@ def cut_out(image: tf.Tensor, alpha: tf.Tensor, full_scale: tf.Tensor) -> tf.Ten
     Args:
         image: uint8 or uint16 [H, W, 1, 3 or 4]; an alpha of its own is replaced.
         alpha: bool or float32 in [0, 1], [H, W, 1].
-        full_scale: float32 scalar, opaque.
+        full_scale: float32 scalar, of the file; above 255 it has 16 bits.
     """
     sources = tf.cond(tf.shape(image)[2] < 3, lambda: tf.constant([0, 0, 0]), lambda: tf.constant([0, 1, 2]))
-    opacity = _to_dtype(tf.cast(alpha, tf.float32) * full_scale, image.dtype)
+    # Alpha fills the file's bits, whatever full scale its colours have.
+    opaque = tf.where(full_scale > FULL_SCALE["uint8"], FULL_SCALE["uint16"], FULL_SCALE["uint8"])
+    opacity = _to_dtype(tf.cast(alpha, tf.float32) * opaque, image.dtype)
     visible = tf.where(opacity > 0, tf.gather(image, sources, axis=2), tf.zeros([], image.dtype))
     return tf.concat([visible, opacity], 2)

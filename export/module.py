@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from ..serving import contract
 from . import masking, png
-from .decoding import Decoder, Picture
+from .decoding import Decoder, Picture, isolate
 from .geometry import AtImageSize, make_geometry
 from .masks import create_binary_mask
 from .scaling import ValueScaling
@@ -35,6 +35,7 @@ class MaskModule(tf.Module):
         adds_foreground: whether several of them are added (probabilities that exclude each other) rather than
             the largest taken.
         info: the text that `export_info` answers.
+        min_edge: smallest height and width that a model without a fixed size takes.
 
     Raises:
         SpecError: the spec does not fit the model.
@@ -47,6 +48,7 @@ class MaskModule(tf.Module):
         foreground: list[int],
         adds_foreground: bool,
         info: str,
+        min_edge: int = 1,
     ):
         super().__init__(name="maskport")
         self._state = model.trackable
@@ -54,7 +56,7 @@ class MaskModule(tf.Module):
         self._spec = spec
         self._foreground = foreground
         self._adds_foreground = adds_foreground
-        self._geometry = make_geometry(spec, model)
+        self._geometry = make_geometry(spec, model, min_edge)
         self._scaling = ValueScaling(spec, model)
         self._info = info
         self._trace = functools.cache(self._trace_once)
@@ -231,14 +233,26 @@ class MaskModule(tf.Module):
 
         def step(index: tf.Tensor, encoded: tf.TensorArray, errors: tf.TensorArray) -> tuple[Any, ...]:
             picture = self._read(data[index], threshold[index])
+            nothing = tf.constant(b"")
 
-            def answer() -> tf.Tensor:
-                outputs = self._run_model(self._model_input(picture))
-                size = tf.shape(picture.image)[:2]
-                return self._encode(product, outputs, size, threshold[index], lambda: picture)
+            def answer(image: tf.Tensor, full_scale: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
+                good = Picture(image, full_scale, tf.constant(""))
+                outputs = self._run_model(self._model_input(good))
+                return self._encode(product, outputs, tf.shape(image)[:2], threshold, lambda: good)
 
-            png_bytes = tf.cond(tf.equal(picture.error, ""), answer, lambda: tf.constant(b""))
-            return index + 1, encoded.write(index, png_bytes), errors.write(index, picture.error)
+            # A network may fail on sizes that it was not made for, such as fewer pixels than it halves them.
+            png_bytes = tf.cond(
+                tf.equal(picture.error, ""),
+                lambda: isolate(answer, (picture.image, picture.full_scale, threshold[index]), lambda: nothing),
+                lambda: nothing,
+            )
+            size = tf.strings.as_string(tf.shape(picture.image))
+            text = tf.strings.join(
+                [f"{contract.ERROR_CANNOT_BE_DECODED}: the model fails on a picture of ", size[0], "x", size[1]]
+            )
+            is_failure = tf.equal(picture.error, "") & tf.equal(png_bytes, "")
+            error = tf.where(is_failure, text, picture.error)
+            return index + 1, encoded.write(index, png_bytes), errors.write(index, error)
 
         count = tf.size(data)
         arrays = [tf.TensorArray(tf.string, count, element_shape=[]) for _ in range(2)]

@@ -1,6 +1,7 @@
 """Running the model once before it is exported: does it run at all, and are its answers probabilities?"""
 
 import dataclasses
+import logging
 
 import numpy as np
 import tensorflow as tf
@@ -8,12 +9,19 @@ import tensorflow as tf
 from . import examples
 from .errors import SourceError, SpecError
 from .geometry import make_geometry
+from .graph_optimization import without_graph_optimization
 from .scaling import ValueScaling
+from .sources.choosing import shorten
 from .sources.model import SegmentationModel
 from .spec import ExportSpec
 
+logger = logging.getLogger(__name__)
+
 _FREE_SIZES = ((96, 128), (83, 109))
 """(height, width) that a model without a fixed size is tried at: a size that every network takes, and an odd one."""
+_SMALL_EDGES = (1, 2, 4, 8, 16, 32, 64)
+_DISTORTION = 1.5
+"""By how much more a map may be scaled along one axis than along the other; small maps are rounded to whole pixels."""
 _ROUNDING = 1e-3
 """By how much a probability may be outside [0, 1], or a sum of them from 1."""
 
@@ -25,11 +33,13 @@ class ProbeResult:
     Attributes:
         minimum: smallest output before any activation.
         maximum: largest.
+        min_edge: smallest height and width, in pixels, that a model without a fixed size takes; else 1.
         excludes: whether its outputs are probabilities of classes that exclude each other: they add up to 1.
     """
 
     minimum: float
     maximum: float
+    min_edge: int
     excludes: bool
 
     @property
@@ -45,13 +55,17 @@ def probe(model: SegmentationModel, spec: ExportSpec) -> ProbeResult:
         SourceError: it does not run at sizes that it must.
         SpecError: `activation: none`, but the outputs are no probabilities.
     """
-    outputs = [_answer(model, spec, *size) for size in ([model.size] if model.size else _FREE_SIZES)]
+    sizes = [model.size] if model.size else _FREE_SIZES
+    outputs = [_answer(model, spec, *size) for size in sizes]
+    for size, output in zip(sizes, outputs, strict=True):
+        _check_shape(output.shape, size, spec)
     values = np.concatenate([output.reshape(-1, model.output_channels) for output in outputs])
     if np.isnan(values).all():
         raise SourceError(f"source {spec.source}: the model answers nothing but NaN")
     result = ProbeResult(
         minimum=float(np.nanmin(values)),
         maximum=float(np.nanmax(values)),
+        min_edge=1 if model.size else _find_min_edge(model),
         excludes=bool(model.output_channels > 1 and np.abs(values.sum(-1) - 1).max() < _ROUNDING),
     )
     if spec.activation == "none" and not result.looks_like_probabilities:
@@ -60,7 +74,35 @@ def probe(model: SegmentationModel, spec: ExportSpec) -> ProbeResult:
             f"activation: 'none', but the model's outputs reach from {result.minimum:.3g} to {result.maximum:.3g}, "
             f"so they are no probabilities; give {advice}"
         )
+    if spec.activation != "none" and result.looks_like_probabilities:
+        logger.warning(
+            "activation: %r is applied, but the model's outputs are within [0, 1] already, as if it had been; "
+            "is it 'none'?",
+            spec.activation,
+        )
     return result
+
+
+def _find_min_edge(model: SegmentationModel) -> int:
+    # Fused with its activation, a convolution that leaves nothing answers its input.
+    with without_graph_optimization():
+        for edge in _SMALL_EDGES:
+            try:
+                outputs = tf.function(model.forward, autograph=False)(tf.zeros([1, edge, edge, model.channels]))
+            except Exception:
+                continue
+            if min(outputs.shape[1:3]) >= 1 and outputs.shape[3] == model.output_channels:
+                return edge
+    return max(_SMALL_EDGES)
+
+
+def _check_shape(shape: tuple[int, ...], size: tuple[int, int], spec: ExportSpec) -> None:
+    vertical, horizontal = shape[1] / size[0], shape[2] / size[1]
+    if not vertical or not horizontal or max(vertical, horizontal) > _DISTORTION * min(vertical, horizontal):
+        raise SourceError(
+            f"source {spec.source}: answers {shape[1]}x{shape[2]} for a {size[0]}x{size[1]} picture, which is no map "
+            "of it; wanted [B, H, W, classes], not [B, H*W, classes] or another order of axes"
+        )
 
 
 def _answer(model: SegmentationModel, spec: ExportSpec, height: int, width: int) -> np.ndarray:
@@ -80,6 +122,6 @@ def _answer(model: SegmentationModel, spec: ExportSpec, height: int, width: int)
         outputs = model.forward(scaling(geometry.to_model(tf.constant(pixels)), spec.full_scale))
     except Exception as error:
         advice = "" if model.size else "; it may need --pad_to_multiple=32 or a fixed --model_size=HEIGHT,WIDTH"
-        text = " ".join(str(error).split())[:240]
+        text = shorten(error, 240)
         raise SourceError(f"source {spec.source}: fails on a {height}x{width} picture: {text}{advice}") from error
     return np.asarray(outputs)

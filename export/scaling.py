@@ -43,6 +43,17 @@ class ValueScaling:
                 f"scaling: {spec.scaling!r} is for 3 channels, the model takes {model.channels}; "
                 "give mean and std instead"
             )
+        gives_fractions = spec.scaling in ("unit", "signed", "imagenet") or spec.mean or spec.std
+        if not model.input_dtype.is_floating and gives_fractions:
+            raise SpecError(
+                f"scaling: gives the model fractions, but it takes {model.input_dtype.name}; leave scaling, mean and "
+                "std out"
+            )
+        if model.input_dtype == tf.int8 or (model.input_dtype.is_unsigned and spec.scaling == "caffe"):
+            raise SpecError(
+                f"scaling: the model takes {model.input_dtype.name}, which cannot hold the values of "
+                f"{spec.scaling!r}; wrap it in one that takes floats"
+            )
         if self._reverses and model.channels == 1:
             raise SpecError("channel_order: 'bgr' is for colour, the model takes 1 channel")
 

@@ -5,6 +5,7 @@ Nothing here imports TensorFlow.
 """
 
 import difflib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 DEFAULT_MAX_MODEL_PIXELS = 4_000_000
 DEFAULT_MAX_IMAGE_PIXELS = 50_000_000
 
+_MAX_MODEL_EDGE = 32768
+_MAX_VERSION = 2**63 - 1
 _BUILDER = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -53,6 +56,8 @@ def _as_size(value: Any) -> Any:
 
 
 def _as_mapping(value: Any) -> Any:
+    if value in (None, False, "off", ""):
+        return {}
     if isinstance(value, str):
         pairs = [word.partition("=") for word in _split_commas(value)]
         return {key.strip(): number.strip() for key, _, number in pairs}
@@ -82,8 +87,11 @@ def _did_you_mean(word: str, choices: Any) -> str:
 
 
 Numbers = Annotated[list[float], BeforeValidator(_as_list), Field(min_length=1)]
-Names = Annotated[list[str], BeforeValidator(_split_commas), AfterValidator(_no_repeats)]
-Size = Annotated[tuple[pydantic.PositiveInt, pydantic.PositiveInt], BeforeValidator(_as_size)]
+Text = Annotated[str, Field(min_length=1)]
+LocalPath = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
+Names = Annotated[list[Text], BeforeValidator(_split_commas), AfterValidator(_no_repeats)]
+Edge = Annotated[int, Field(ge=1, le=_MAX_MODEL_EDGE)]
+Size = Annotated[tuple[Edge, Edge], BeforeValidator(_as_size)]
 Channels = Annotated[
     list[pydantic.NonNegativeInt | str],
     BeforeValidator(_as_channels),
@@ -106,11 +114,11 @@ class ExportSpec(pydantic.BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    source: str = Field(
+    source: LocalPath = Field(
         description="The model: a .keras or .h5 file, a SavedModel directory, or package.module:function "
         "(called without arguments; needs --weights)."
     )
-    weights: str | None = Field(
+    weights: LocalPath | None = Field(
         None, description="With a builder function: a .weights.h5 file or a TensorFlow checkpoint prefix."
     )
     custom_objects: str | None = Field(
@@ -165,6 +173,7 @@ class ExportSpec(pydantic.BaseModel):
     )
     pad_to_multiple: pydantic.PositiveInt = Field(
         1,
+        le=1024,
         description="Without model_size: pad images at right and bottom to a multiple of this for the model.",
     )
     data_format: Literal["channels_last", "channels_first"] | None = Field(
@@ -204,14 +213,16 @@ class ExportSpec(pydantic.BaseModel):
         description="report: a bad image has its own error text, others in the batch are served. fail: the "
         "whole request fails, and under server-side batching those of strangers with it.",
     )
-    signatures: Annotated[list[str], BeforeValidator(_as_list), AfterValidator(_known_signatures)] | None = Field(
-        None, description="Which signatures to export. Default: all that apply."
-    )
+    signatures: (
+        Annotated[list[str], BeforeValidator(_as_list), AfterValidator(_known_signatures), Field(min_length=1)] | None
+    ) = Field(None, description="Which signatures to export. Default: all that apply.")
     optimize: Literal["none"] = Field("none", description="Transformations of the exported graph.")
     warmup: bool = Field(True, description="Write warm-up requests for TensorFlow Serving.")
     allow_ops: Names = Field([], description="Ops that are exported although they are refused by default.")
-    output_dir: str = Field(description="Base path of the served model; the version directory goes into it.")
-    version: pydantic.PositiveInt | None = Field(None, description="Default: the highest there, plus 1.")
+    output_dir: LocalPath = Field(description="Base path of the served model; the version directory goes into it.")
+    version: pydantic.PositiveInt | None = Field(
+        None, le=_MAX_VERSION, description="Default: the highest there, plus 1."
+    )
     keep: pydantic.PositiveInt | None = Field(
         None, description="How many versions to keep, this one included. Default: all."
     )
@@ -230,6 +241,18 @@ class ExportSpec(pydantic.BaseModel):
     def is_builder(self) -> bool:
         """Whether the source is a function to call, rather than a file."""
         return is_builder(self.source)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _booleans_are_no_numbers(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for key, value in values.items():
+            field = cls.model_fields.get(key)
+            found = [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, bool)]
+            if field is not None and field.annotation is not bool and found and not (key == "clean" and not value):
+                raise ValueError(
+                    f"{key}: got {str(found[0]).lower()} (YAML reads yes, no, on and off as true and false)"
+                )
+        return values
 
     @model_validator(mode="after")
     def _combinations_are_possible(self) -> Self:
@@ -278,6 +301,20 @@ def load_spec(path: str | None, overrides: Mapping[str, Any]) -> ExportSpec:
     return make_spec({**fields, **overrides}, origin=path)
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which plain YAML takes the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key_node.value!r} is given twice", key_node.start_mark
+                )
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
 def read_spec_fields(path: str) -> dict[str, Any]:
     """Returns a spec file's fields as they stand there.
 
@@ -290,7 +327,7 @@ def read_spec_fields(path: str) -> dict[str, Any]:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SpecError(f"spec {path}: cannot be read: {reason}") from error
     try:
-        fields = yaml.safe_load(text)
+        fields = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""

@@ -1,6 +1,6 @@
 """Every kind of model file, loaded into one form: a `SegmentationModel`."""
 
-from .loading import load_source
+from .loading import adapt_keras_model, load_source
 from .model import SegmentationModel
 
-__all__ = ["SegmentationModel", "load_source"]
+__all__ = ["SegmentationModel", "adapt_keras_model", "load_source"]

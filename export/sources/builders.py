@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from ..errors import SourceError
 from ..spec import ExportSpec
-from .choosing import choose_output, flatten_named
+from .choosing import choose_output, flatten_named, shorten
 from .keras_models import wrap_keras_model
 from .model import RawModel
 from .user_code import import_user_module
@@ -28,8 +28,11 @@ def build_model(spec: ExportSpec) -> RawModel:
     builder = getattr(import_user_module(module_name, "source"), function_name, None)
     if not callable(builder):
         raise SourceError(f"source {spec.source}: module {module_name!r} has no function {function_name!r}")
-    model = builder()
     where = f"source {spec.source}"
+    try:
+        model = builder()
+    except Exception as error:
+        raise SourceError(f"{where}: the function fails: {type(error).__name__}: {shorten(error)}") from error
     if isinstance(model, keras.Model):
         _restore(model, str(spec.weights), is_keras=True)
         return wrap_keras_model(model, spec, where)
@@ -48,7 +51,7 @@ def _restore(model: Any, weights: str, *, is_keras: bool) -> None:
         try:
             model.load_weights(weights)
         except Exception as error:
-            raise SourceError(f"weights {weights}: do not fit: {' '.join(str(error).split())[:300]}") from error
+            raise SourceError(f"weights {weights}: do not fit: {shorten(error)}") from error
         return
     prefix = tf.train.latest_checkpoint(weights) if os.path.isdir(weights) else weights
     if prefix is None or not tf.io.gfile.exists(f"{prefix}.index"):

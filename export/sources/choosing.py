@@ -1,5 +1,6 @@
 """Choosing one of several tensors or signatures, or asking the user to."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -83,9 +84,23 @@ def _shape_text(choice: Any) -> str:
 
 
 def flatten_named(outputs: Any) -> dict[str, Any]:
-    """Returns a model's outputs by name: a dict's keys, or the position as a text."""
+    """Returns a model's outputs by name: keys and positions, joined by "/" where they are nested; else "0"."""
     if isinstance(outputs, Mapping):
-        return {str(key): value for key, value in outputs.items()}
-    if isinstance(outputs, list | tuple):
-        return {str(position): value for position, value in enumerate(outputs)}
-    return {"0": outputs}
+        items = [(str(key), value) for key, value in outputs.items()]
+    elif isinstance(outputs, list | tuple):
+        items = [(str(position), value) for position, value in enumerate(outputs)]
+    else:
+        return {"0": outputs}
+    named: dict[str, Any] = {}
+    for name, value in items:
+        if isinstance(value, Mapping | list | tuple):
+            named |= {f"{name}/{inner}": output for inner, output in flatten_named(value).items()}
+        else:
+            named[name] = value
+    return named
+
+
+def shorten(error: BaseException, length: int = 300) -> str:
+    """Returns an error's text on one line, without the terminal codes that TensorFlow puts into it."""
+    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
+    return text if len(text) <= length else f"{text[:length].rsplit(' ', 1)[0]} …"

@@ -1,5 +1,6 @@
 """Keras models, from a .keras or .h5 file or from memory."""
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import tensorflow as tf
 
 from ..errors import SourceError
 from ..spec import ExportSpec
-from .choosing import choose_image, choose_output, flatten_named
+from .choosing import choose_image, choose_output, flatten_named, shorten
 from .model import RawModel
 
 
@@ -39,7 +40,9 @@ def _loading_advice(spec: ExportSpec, error: Exception) -> str:
         return f"it needs {name}: give the module that registers it by --custom_objects"
     if "No model config" in text or ("not found in" in text and Path(spec.source).suffix in (".h5", ".hdf5")):
         return "it holds weights only; give a builder function as source and this file as --weights"
-    return f"Keras cannot load it: {text[:300]}"
+    if Path(spec.source).suffix == ".keras" and not zipfile.is_zipfile(spec.source):
+        return "Keras cannot load it: it is no .keras file, or a broken one"
+    return f"Keras cannot load it: {shorten(error)}"
 
 
 def wrap_keras_model(model: Any, spec: ExportSpec, where: str) -> RawModel:
@@ -58,7 +61,7 @@ def wrap_keras_model(model: Any, spec: ExportSpec, where: str) -> RawModel:
         packed = images if structure is None else keras.tree.pack_sequence_as(structure, [images])
         return model(packed, training=False)
 
-    output_name = choose_output(spec.source_output, _outputs(model, run, image), where)
+    output_name = choose_output(spec.source_output, _outputs(model, run, image, where), where)
 
     def call(images: tf.Tensor) -> tf.Tensor:
         return _named_outputs(model, run(images))[output_name]
@@ -89,14 +92,29 @@ def _inputs(model: Any, where: str) -> dict[str, tf.TensorSpec]:
             f"{where}: the model is not built, so its input is unknown; call model.build((None, None, None, 3)) "
             "or the model itself before it is saved"
         )
-    return {name: tf.TensorSpec(shape, tf.as_dtype(model.compute_dtype)) for name, shape in shapes.items()}
+    # The shape it happened to be built with is no constraint, but for its channels.
+    return {
+        name: tf.TensorSpec(
+            [None, *(None if len(shape) == 4 else edge for edge in shape[1:-1]), shape[-1]],
+            tf.as_dtype(model.compute_dtype),
+        )
+        for name, shape in shapes.items()
+    }
 
 
-def _outputs(model: Any, run: Callable[[tf.Tensor], Any], image: tf.TensorSpec) -> dict[str, tf.TensorSpec]:
-    if getattr(model, "outputs", None):
+def _trace(run: Callable[[tf.Tensor], Any], image: tf.TensorSpec, where: str) -> Any:
+    try:
+        return tf.function(run).get_concrete_function(image).structured_outputs
+    except Exception as error:
+        raise SourceError(f"{where}: the model cannot be traced for {image.shape}: {shorten(error)}") from error
+
+
+def _outputs(model: Any, run: Callable[[tf.Tensor], Any], image: tf.TensorSpec, where: str) -> dict[str, tf.TensorSpec]:
+    try:
         outputs = model.output
-    else:
-        outputs = tf.function(run).get_concrete_function(image).structured_outputs
+    except (AttributeError, ValueError):
+        # A subclassed or a loaded Sequential model knows its outputs only by being run.
+        outputs = _trace(run, image, where)
     return {name: _spec_of(tensor) for name, tensor in _named_outputs(model, outputs).items()}
 
 

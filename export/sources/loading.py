@@ -10,7 +10,8 @@ import tensorflow as tf
 from ..errors import SourceError
 from ..spec import ExportSpec
 from .builders import build_model
-from .keras_models import load_keras_file
+from .choosing import shorten
+from .keras_models import load_keras_file, wrap_keras_model
 from .model import CHANNELS_FIRST, CHANNELS_LAST, IMAGE_CHANNELS, RawModel, SegmentationModel
 from .saved_models import load_saved_model
 from .user_code import import_user_module
@@ -30,6 +31,15 @@ def load_source(spec: ExportSpec) -> SegmentationModel:
     if spec.custom_objects:
         import_user_module(spec.custom_objects, "custom_objects")
     return adapt(_load_raw(spec), spec)
+
+
+def adapt_keras_model(model: Any, spec: ExportSpec) -> SegmentationModel:
+    """Returns a `keras.Model` in memory in the form of all sources.
+
+    Raises:
+        SourceError: as `load_source`.
+    """
+    return adapt(wrap_keras_model(model, spec, where=f"source {spec.source}"), spec)
 
 
 def _load_raw(spec: ExportSpec) -> RawModel:
@@ -199,7 +209,7 @@ def _trial_output_channels(
     except Exception as error:
         advice = "" if size else "; it may need a fixed size: --model_size=HEIGHT,WIDTH"
         raise SourceError(
-            f"{where}: the model cannot be traced for {_shape_text(spec)}: {' '.join(str(error).split())[:300]}{advice}"
+            f"{where}: the model cannot be traced for {_shape_text(spec)}: {shorten(error)}{advice}"
         ) from error
     shape = traced.structured_outputs.shape
     if shape.rank is None or shape[-1] is None:

@@ -8,7 +8,7 @@ from tensorflow.python.saved_model.loader_impl import parse_saved_model
 
 from ..errors import SourceError
 from ..spec import ExportSpec
-from .choosing import choose, choose_image, choose_output, flatten_named
+from .choosing import choose, choose_image, choose_output, flatten_named, shorten
 from .model import RawModel
 
 _DEFAULT_SIGNATURE = "serving_default"
@@ -29,7 +29,7 @@ def load_saved_model(spec: ExportSpec) -> RawModel:
     except SourceError:
         raise
     except Exception as error:
-        raise SourceError(f"{where}: TensorFlow cannot load it: {' '.join(str(error).split())[:300]}") from error
+        raise SourceError(f"{where}: TensorFlow cannot load it: {shorten(error)}") from error
 
     function = _find_function(loaded, spec, where)
     image_name, image = _find_image_input(function, spec, where)
@@ -108,7 +108,12 @@ def _find_function(loaded: Any, spec: ExportSpec, where: str) -> Any:
     traces = getattr(getattr(loaded, "__call__", None), "concrete_functions", None) or []  # noqa: B004
     if not traces:
         raise SourceError(f"{where} has neither a signature nor a traced __call__; save it with signatures=…")
-    return max(traces, key=_freedom)
+    return max(traces, key=lambda trace: (not _is_for_training(trace), _freedom(trace)))
+
+
+def _is_for_training(function: Any) -> bool:
+    """Whether a trace was made with a Python argument of True, such as training=True."""
+    return any(value is True for value in tf.nest.flatten(function.structured_input_signature))
 
 
 def _freedom(function: Any) -> int:

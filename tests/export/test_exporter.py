@@ -105,9 +105,20 @@ def test_the_fresh_process_finds_another_answer(version_dir, tmp_path):
         check(changed)
 
 
-def test_a_model_in_memory_is_exported_too(tmp_path):
-    version = export_model(toy_models.keras_model(ONE_CLASS), tmp_path / "toy", **{**QUICK, "signatures": ["mask"]})
-    assert (version / "saved_model.pb").exists()
+def test_a_model_in_memory_is_exported_with_its_own_layers(tmp_path, monkeypatch):
+    import keras
+
+    class Own(keras.layers.Layer):  # registered nowhere
+        def call(self, x):
+            return x[..., :1] * 0.5
+
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, Own()(image), name="own")
+    (tmp_path / "random.py").write_text("raise RuntimeError('a file of the user stands in for a library')")
+    monkeypatch.chdir(tmp_path)
+    version = export_model(model, "served/own", scaling="unit", signatures=["mask"])
+    manifest = json.loads((version / "assets.extra/maskport.json").read_text())
+    assert manifest["source"]["description"] == "Keras model 'own', 0 parameters"
 
 
 def test_a_remote_base_path_gets_the_same_files(model_file, version_dir):

@@ -2,10 +2,13 @@
 
 import io
 
+import keras
 import numpy as np
 import pytest
+import reference
 import tensorflow as tf
 import toy_models
+from maskport.export import SourceError, SpecError
 from maskport.export.exporter import Plan
 from maskport.export.spec import make_spec
 from PIL import Image
@@ -165,6 +168,87 @@ def test_16_bit_files_give_16_bit_masked_images_and_8_bit_ones_8(plan_of):
         np.testing.assert_array_equal(got[decided], np.where(probability > 0.5, image, 0)[decided])
     assert shallow.dtype == np.uint8
     assert deep.max() > 255
+
+
+def test_transparent_16_bit_images_are_opaque_where_the_mask_is(plan_of):
+    fields = {"image_dtype": "uint16", "input_max": 4095, "background": "transparent"}
+    plan = plan_of(GRAY, signatures=["masked_image_png"], **fields)
+    gray = np.asarray(Image.fromarray(PHOTO).convert("L"))
+    answer = plan.functions["masked_image_png"](image_bytes=tf.constant([png(gray.astype(np.uint16) * 16), png(gray)]))
+    for file, opaque in zip(answer["masked_image_bytes"].numpy(), (65535, 255), strict=True):
+        alpha = tf.io.decode_png(file, channels=4, dtype=tf.uint16 if opaque > 255 else tf.uint8).numpy()[..., 3]
+        assert set(np.unique(alpha)) == {0, opaque}
+
+
+def test_pictures_too_small_for_the_network_are_padded_for_it(tmp_path):
+    """A network that halves its input three times, and one whose "valid" convolution leaves nothing of 4x4."""
+    image = keras.Input((None, None, 3))
+    halving = keras.Model(image, keras.layers.Conv2D(1, 1, activation="sigmoid")(keras.layers.MaxPooling2D(8)(image)))
+    valid = keras.Model(image, keras.layers.Conv2D(1, 5, activation="sigmoid")(image))
+    for number, model in enumerate((halving, valid)):
+        model.save(tmp_path / f"{number}.keras")
+        fields = {"source": str(tmp_path / f"{number}.keras"), "output_dir": "served", "scaling": "unit"}
+        functions = Plan.make(make_spec({**fields, "signatures": ["probability_png", "probability"]})).functions
+        for small in (PHOTO[:4, :4], PHOTO[:1, :], PHOTO[:, :1]):
+            answer = functions["probability_png"](image_bytes=tf.constant([png(PHOTO), png(small)]))
+            assert answer["error"].numpy().tolist() == [b"", b""]
+            pixels = functions["probability"](image=tf.constant(small[None]))["probability"][0, ..., 0]
+            np.testing.assert_allclose(decoded(answer["probability_bytes"][1].numpy()) / 65535, pixels, atol=1e-5)
+            extra = [(0, max(0, 8 - edge)) for edge in small.shape[:2]]
+            padded = np.pad(small, [*extra, (0, 0)], mode="edge")
+            direct = model(padded[None] / np.float32(255)).numpy()[0]
+            expected = reference.resize(direct, padded.shape[:2])[: small.shape[0], : small.shape[1], 0]
+            np.testing.assert_allclose(pixels, expected, atol=1e-5)
+
+
+def test_a_picture_that_the_model_fails_on_fails_alone(tmp_path):
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)])
+    def segment(x):
+        with tf.control_dependencies([tf.debugging.Assert(tf.shape(x)[1] != 13, ["not this size"])]):
+            return {"map": tf.identity(x[..., :1])}
+
+    module = tf.Module()
+    module.segment = segment
+    tf.saved_model.save(module, str(tmp_path / "m"), signatures={"serving_default": segment})
+    spec = make_spec({"source": str(tmp_path / "m"), "output_dir": "served", "scaling": "unit"})
+    function = Plan.make(spec).functions["mask_png"]
+    answer = function(image_bytes=tf.constant([png(PHOTO), png(PHOTO[:13]), png(PHOTO[:14])]))
+    errors = [error.decode() for error in answer["error"].numpy()]
+    assert errors == ["", "cannot be decoded: the model fails on a picture of 13x40", ""]
+    assert [bool(file) for file in answer["mask_bytes"].numpy()] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("make", "fields", "error", "message"),
+    [
+        ("flat", {"foreground": 0}, SourceError, r"answers 1024x2 for a 32x32 picture, which is no map of it"),
+        ("bytes", {"scaling": "unit"}, SpecError, "scaling: gives the model fractions, but it takes uint8"),
+        ("free", {"resize": "letterbox"}, SpecError, "resize: 'letterbox' needs a model_size"),
+        ("classes", {"activation": "softmax", "foreground": [0, 1]}, SpecError, "foreground: all of the model's"),
+    ],
+)
+def test_combinations_that_cannot_be_meant_are_refused(tmp_path, make, fields, error, message):
+    fixed, free = keras.Input((32, 32, 3)), keras.Input((None, None, 3))
+    whole = keras.Input((32, 32, 3), dtype="uint8")
+    models = {
+        "flat": lambda: keras.Model(fixed, keras.layers.Reshape((1024, 2))(keras.layers.Conv2D(2, 1)(fixed))),
+        "bytes": lambda: keras.Model(whole, keras.layers.Conv2D(1, 1)(keras.layers.Rescaling(1 / 255)(whole))),
+        "free": lambda: keras.Model(free, keras.layers.Conv2D(1, 1)(free)),
+        "classes": lambda: keras.Model(free, keras.layers.Conv2D(2, 1)(free)),
+    }
+    models[make]().save(tmp_path / "model.keras")
+    spec = {"source": str(tmp_path / "model.keras"), "output_dir": "served", "activation": "sigmoid", **fields}
+    with pytest.raises(error, match=message):
+        Plan.make(make_spec(spec))
+
+
+def test_an_activation_that_seems_applied_already_is_warned_of(tmp_path, caplog):
+    toy_models.keras_model(RGB, activation="sigmoid").save(tmp_path / "toy.keras")
+    fields = {"source": str(tmp_path / "toy.keras"), "output_dir": "served", "scaling": "unit"}
+    Plan.make(make_spec({**fields, "signatures": ["mask"]}))
+    assert not caplog.records
+    Plan.make(make_spec({**fields, "activation": "sigmoid", "signatures": ["mask"]}))
+    assert "the model's outputs are within [0, 1] already" in caplog.text
 
 
 def test_more_than_256_classes_are_uint16(plan_of):

@@ -183,11 +183,53 @@ def test_a_subclassed_model_is_exported_once_it_is_built(tmp_path):
     model = Subclassed()
     model(tf.zeros([1, 16, 16, 3]))
     model.save(tmp_path / "sub.keras")
-    loaded = load(tmp_path / "sub.keras", model_size=16)
-    assert (loaded.channels, loaded.output_channels) == (3, 1)
+    loaded = load(tmp_path / "sub.keras")
+    # The shape that it was built with is no constraint.
+    assert (loaded.channels, loaded.output_channels, loaded.size, loaded.batch) == (3, 1, None, None)
 
 
 def test_weights_alone_are_no_model(tmp_path):
     toy_models.keras_model(TOY).save_weights(tmp_path / "net.weights.h5")
     with pytest.raises(SourceError, match="it holds weights only; give a builder function as source"):
         load(tmp_path / "net.weights.h5")
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_sequential_models_are_ordinary_models(tmp_path, suffix):
+    convolution = keras.layers.Conv2D(1, 3, padding="same")
+    model = keras.Sequential([keras.Input((24, 16, 3)), convolution])
+    convolution.set_weights([TOY.kernel, TOY.bias])
+    model.save(tmp_path / f"sequential{suffix}")
+    loaded = load(tmp_path / f"sequential{suffix}")
+    assert loaded.size == (24, 16)
+    assert_computes(loaded, TOY, (24, 16))
+
+
+def test_nested_outputs_are_named_by_their_path(tmp_path):
+    image = keras.Input((None, None, 3))
+    first, second, third = (keras.layers.Conv2D(n, 1, name=f"head{n}")(image) for n in (1, 2, 3))
+    keras.Model(image, {"main": first, "deep": [second, third]}).save(tmp_path / "nested.keras")
+    with pytest.raises(SourceError, match=re.escape("choose one by source_output: ")) as caught:
+        load(tmp_path / "nested.keras")
+    assert "'deep/1'" in str(caught.value)
+    assert load(tmp_path / "nested.keras", source_output="deep/1").output_channels == 3
+
+
+def test_a_trace_for_training_is_not_the_one_that_is_exported(tmp_path):
+    class Net(tf.Module):
+        @tf.function
+        def __call__(self, x, training=False):
+            return x[..., :1] * (0.0 if training else 0.5)
+
+    module = Net()
+    for training in (True, False):
+        module(tf.zeros([1, 8, 8, 3]), training=training)
+    tf.saved_model.save(module, str(tmp_path / "m"))
+    assert load(tmp_path / "m").forward(tf.ones([1, 8, 8, 3])).numpy().max() == 0.5
+
+
+def test_a_builder_that_fails_is_a_mistake_of_its_source(tmp_path, monkeypatch):
+    (tmp_path / "failing.py").write_text("def build():\n    raise RuntimeError('no data')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SourceError, match="source failing:build: the function fails: RuntimeError: no data"):
+        load("failing:build", weights="x.weights.h5")

@@ -41,6 +41,17 @@ def test_clean_is_read_from_pairs():
     assert (clean.open, clean.close) == (2, 3)
 
 
+@pytest.mark.parametrize("value", ["off", False, None, ""])
+def test_clean_can_be_off(value):
+    clean = make_spec({**MINIMAL, "clean": value}).clean
+    assert (clean.open, clean.close) == (0, 0)
+
+
+def test_a_tilde_is_the_home_directory(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert make_spec({**MINIMAL, "output_dir": "~/served"}).output_dir == "/home/someone/served"
+
+
 @pytest.mark.parametrize(("dtype", "full_scale"), [("uint8", 255), ("uint16", 65535), ("float32", 1)])
 def test_full_scale_follows_the_image_dtype(dtype, full_scale):
     assert make_spec({**MINIMAL, "image_dtype": dtype}).full_scale == full_scale
@@ -69,6 +80,14 @@ def test_full_scale_follows_the_image_dtype(dtype, full_scale):
         ({"version": 0}, "version: input should be greater than 0"),
         ({"background": "pink"}, "background: string should match pattern"),
         ({"clean": {"opening": 2}}, "clean: "),
+        ({"keep": True}, "keep: got true (YAML reads yes, no, on and off as true and false)"),
+        ({"threshold": True}, "threshold: got true"),
+        ({"foreground": [True]}, "foreground: got true"),
+        ({"version": 2**63}, "version: input should be less than or equal to 9223372036854775807"),
+        ({"output_dir": ""}, "output_dir: string should have at least 1 character"),
+        ({"classes": "cat,"}, "classes: string should have at least 1 character"),
+        ({"signatures": []}, "signatures: value should have at least 1 item"),
+        ({"model_size": 100_000}, "model_size: input should be less than or equal to 32768"),
         ({"formats": "gif"}, "formats: input should be 'jpeg', 'png', 'bmp' or 'webp'"),
     ],
 )
@@ -89,6 +108,7 @@ def test_a_missing_field_is_named():
         ("", "is empty"),
         ("- a\n- b\n", "holds a list"),
         ("source: [a\nb: c: d", "line 2 is not YAML"),
+        ("source: a.keras\nthreshold: 0.5\nthreshold: 0.6", "line 3 is not YAML: key 'threshold' is given twice"),
         ("source: a.keras\nthresold: 0.5", "unknown key 'thresold' (did you mean 'threshold'?)"),
     ],
 )
