@@ -352,7 +352,7 @@ class Operations:
 
         Args:
             sources: the pictures.
-            thresholds: for each; all None, or none of them.
+            thresholds: for each; None is the export's own.
             outputs: the products.
             terms: of all calls together.
         """

@@ -90,7 +90,7 @@ def plan_calls(
         metadata: of the model.
         target: the model.
         pictures: one or more.
-        thresholds: for each picture; all None, or none of them.
+        thresholds: for each picture; None is the export's own.
         outputs: the products.
 
     Raises:
@@ -100,27 +100,46 @@ def plan_calls(
     """
     planned = []
     for product in outputs:
-        has_threshold = thresholds[0] is not None and product in contract.THRESHOLDED_PRODUCTS
-        encoded = [index for index, picture in enumerate(pictures) if not picture.is_float]
-        signature = _find(metadata, product, encoded=True, at_threshold=has_threshold)
-        if encoded and signature is not None:
-            inputs: dict[str, Any] = {contract.IMAGE_BYTES: [pictures[index].encoded() for index in encoded]}
-            if has_threshold:
-                inputs[contract.THRESHOLD] = np.array([thresholds[index] for index in encoded], np.float32)
-            call = PredictCall(target, signature, check_inputs(signature, inputs))
-            planned.append(PlannedCall(call, product, tuple(encoded)))
-            remaining = [index for index, picture in enumerate(pictures) if picture.is_float]
-        else:
-            remaining = list(range(len(pictures)))
-        if not remaining:
-            continue
-        signature = _find(metadata, product, encoded=False, at_threshold=has_threshold)
-        if signature is None:
-            raise _missing(metadata, product, has_threshold, encoded=not pictures[remaining[0]].is_float)
-        for index in remaining:
-            threshold = thresholds[index] if has_threshold else None
-            call = _pixel_call(target, signature, pictures[index], threshold)
-            planned.append(PlannedCall(call, product, (index,)))
+        has_threshold = product in contract.THRESHOLDED_PRODUCTS
+        given = [has_threshold and threshold is not None for threshold in thresholds]
+        # Pictures with a threshold of their own and those without need different signatures.
+        for at_threshold in sorted(set(given)):
+            wanted = [index for index, own in enumerate(given) if own == at_threshold]
+            planned += _plan_product(metadata, target, pictures, thresholds, product, wanted, at_threshold)
+    return planned
+
+
+def _plan_product(
+    metadata: ModelMetadata,
+    target: Target,
+    pictures: Sequence[Picture],
+    thresholds: Sequence[float | None],
+    product: str,
+    wanted: Sequence[int],
+    at_threshold: bool,
+) -> list[PlannedCall]:
+    """Returns the calls that give one product of the wanted ones of the pictures, all with thresholds or none."""
+    planned = []
+    encoded = [index for index in wanted if not pictures[index].is_float]
+    signature = _find(metadata, product, encoded=True, at_threshold=at_threshold)
+    if encoded and signature is not None:
+        inputs: dict[str, Any] = {contract.IMAGE_BYTES: [pictures[index].encoded() for index in encoded]}
+        if at_threshold:
+            inputs[contract.THRESHOLD] = np.array([thresholds[index] for index in encoded], np.float32)
+        call = PredictCall(target, signature, check_inputs(signature, inputs))
+        planned.append(PlannedCall(call, product, tuple(encoded)))
+        remaining = [index for index in wanted if pictures[index].is_float]
+    else:
+        remaining = list(wanted)
+    if not remaining:
+        return planned
+    signature = _find(metadata, product, encoded=False, at_threshold=at_threshold)
+    if signature is None:
+        raise _missing(metadata, product, at_threshold, encoded=not pictures[remaining[0]].is_float)
+    for index in remaining:
+        threshold = thresholds[index] if at_threshold else None
+        call = _pixel_call(target, signature, pictures[index], threshold)
+        planned.append(PlannedCall(call, product, (index,)))
     return planned
 
 

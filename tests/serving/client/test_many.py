@@ -198,3 +198,11 @@ def test_ten_thousand_pictures_run_in_flat_memory(serving):
         tracemalloc.stop()
     assert count == 8999
     assert kept < 10_000_000
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_pictures_with_and_without_a_threshold_of_their_own_may_share_a_batch(client, batch_size):
+    pictures = [_picture(value) for value in (200, 200, 200, 100)]
+    for thresholds, wanted in (([None, 1, 0, None], [1, 0, 1, 0]), ([1, None, None, 0], [0, 1, 1, 1])):
+        items = client.segment_many(pictures, thresholds, ("mask", "probability"), batch_size=batch_size)
+        assert [int(item.result.mask.all()) for item in items] == wanted
