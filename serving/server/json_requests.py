@@ -422,6 +422,8 @@ def _type_error(value: JsonValue, dtype: int) -> RequestError:
 
 
 def _array(values: list[Any], dtype: int, shape: list[int]) -> Array:
+    if len(shape) > _MAX_AXES:
+        raise invalid_argument(f"tensor parsing error: {len(shape)} axes, of at most {_MAX_AXES}")
     if dtype == types_pb2.DT_STRING:
         strings = np.empty(len(values), object)
         strings[:] = values
@@ -433,6 +435,8 @@ def _array(values: list[Any], dtype: int, shape: list[int]) -> Array:
         return np.array(values, np.float64 if dtype in _FLOATS else None).astype(numpy_dtype(dtype)).reshape(shape)
 
 
+_MAX_AXES = 64
+"""NumPy's."""
 _BASE64_WHITE_SPACE = re.compile(r"[ \t\n\v\f\r]+", re.ASCII)
 _BASE64_TEXT = re.compile(r"([A-Za-z0-9+/]*)([=.]*)", re.ASCII)
 

@@ -1,5 +1,6 @@
 """Puts the parts together: a server with its models, its two fronts, and its end."""
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -114,6 +115,8 @@ class ModelServer:
         for port in (settings.grpc_port, settings.rest_port):
             if port > 0:
                 _bound_socket(settings.host, port).close()
+        if settings.grpc_socket_path:
+            _check_socket_path(settings.grpc_socket_path)
         try:
             self._repository.start(self._models)
         except RequestError as error:
@@ -209,6 +212,19 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def _check_socket_path(path: str) -> None:
+    """Makes sure that a Unix socket can be made; gRPC itself would take a living server's path away.
+
+    Raises:
+        StartError: its folder is missing, or a server listens there.
+    """
+    if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+        raise StartError(f"cannot listen on {path}: its folder is missing")
+    with socket.socket(socket.AF_UNIX) as trial, contextlib.suppress(OSError):
+        trial.connect(path)
+        raise StartError(f"cannot listen on {path}: another server does")
+
+
 def _bound_socket(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family)
@@ -281,6 +297,8 @@ class EmbeddedServer:
         Raises:
             StartError: the base path is missing or empty, or no version of the model loads.
         """
+        if self._server is not None:
+            raise StartError("this server runs already")
         if not os.path.isdir(self._model.base_path):
             raise StartError(f"base path {self._model.base_path} is no directory")
         if not self._model.find_wanted():

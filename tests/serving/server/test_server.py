@@ -9,6 +9,7 @@ import time
 import urllib.request
 
 import grpc
+import httpx
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -453,3 +454,32 @@ def test_grpc_arguments_reach_grpc(serve, made_models):
     with pytest.raises(grpc.RpcError) as error:
         stub_for(f"127.0.0.1:{server.grpc_port}").Predict(request_for("m", x=np.arange(100, dtype=np.float32)))
     assert error.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_embedded_server_is_entered_once(publish):
+    server = EmbeddedServer(publish("arithmetic/1", "m/1").parent)
+    with server, pytest.raises(StartError, match="this server runs already"):
+        server.__enter__()
+
+
+def test_a_living_servers_socket_is_not_taken_away(publish, tmp_path):
+    base = publish("arithmetic/1", "m/1").parent
+    path = str(tmp_path / "grpc.sock")
+    with EmbeddedServer(base, settings=ServerSettings(grpc_port=ANY_PORT, grpc_socket_path=path)):
+        with pytest.raises(StartError, match="another server does"):
+            EmbeddedServer(base, settings=ServerSettings(grpc_port=ANY_PORT, grpc_socket_path=path)).__enter__()
+        assert stub_for(f"unix:{path}").Predict(request_for("m", x=[1.0])).model_spec.version.value == 1
+    with pytest.raises(StartError, match="its folder is missing"):
+        EmbeddedServer(
+            base, settings=ServerSettings(grpc_port=ANY_PORT, grpc_socket_path=str(tmp_path / "no/x.sock"))
+        ).__enter__()
+
+
+@pytest.mark.parametrize("depth", [64, 65, 500])
+def test_deeply_nested_json_is_a_bad_request(publish, depth):
+    with EmbeddedServer(publish("arithmetic/1", "m/1").parent) as server:
+        body = '{"inputs": ' + "[" * depth + "1" + "]" * depth + "}"
+        answer = httpx.post(f"{server.rest_address}/v1/models/m:predict", content=body)
+    assert answer.status_code == (200 if depth == 64 else 400)
+    if depth > 64:
+        assert answer.json() == {"error": f"tensor parsing error: {depth} axes, of at most 64"}
