@@ -6,6 +6,7 @@ no part in this; and it is by far the slowest part of a call.
 
 import dataclasses
 import struct
+from collections.abc import Iterator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,10 +16,12 @@ class ImageHeader:
     Attributes:
         format: `jpeg`, `png`, `bmp`, `webp`, `gif` or `tiff`.
         size: height and width of the upright picture, in pixels; None where the header does not tell.
+        orientation: Exif's 1 to 8, as exported models turn JPEG, PNG and WebP; 1 is upright.
     """
 
     format: str
     size: tuple[int, int] | None
+    orientation: int = 1
 
 
 def read_header(data: bytes) -> ImageHeader | None:
@@ -26,9 +29,12 @@ def read_header(data: bytes) -> ImageHeader | None:
     for magic, name, read_size in _FORMATS:
         if data.startswith(magic) and (name != "webp" or data[8:12] == b"WEBP"):
             try:
-                return ImageHeader(name, read_size(data))
+                size = read_size(data)
             except (struct.error, IndexError):
-                return ImageHeader(name, None)
+                size = None
+            orientation = _ORIENTATIONS[name](data) if name in _ORIENTATIONS else 1
+            # From 5 on the picture lies on its side.
+            return ImageHeader(name, size[::-1] if size and orientation >= 5 else size, orientation)
     return None
 
 
@@ -71,45 +77,90 @@ def _tiff_size(data: bytes) -> tuple[int, int] | None:
 
 # Start-of-frame markers; C4, C8 and CC in between are something else.
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_EXIF = b"Exif\0\0"
+_WEBP_HAS_EXIF = 0x08
+_ORIENTATION_TAG = 0x0112
+_SHORT = 3
+# Exported models look at so many entries; cameras write about 15.
+_EXIF_ENTRIES = 64
 _JPEG_WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    position, orientation = 2, 1
-    while True:
-        if data[position] != 0xFF:
-            return None
-        while data[position] == 0xFF:
+    for marker, at, _ in _jpeg_segments(data):
+        if marker in _JPEG_FRAMES:
+            height, width = struct.unpack_from(">HH", data, at + 1)
+            return height, width
+    return None
+
+
+def _jpeg_orientation(data: bytes) -> int:
+    for marker, at, _ in _jpeg_segments(data):
+        if marker == 0xE1 and data[at : at + 6] == _JPEG_EXIF:
+            return _orientation(data, at + 6)
+    return 1
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yields the marker, start and length of each segment up to the first frame; stops where none can be."""
+    position = 2
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xFF:  # any number may stand before a marker
             position += 1
-        marker = data[position]
-        position += 1
+            continue
+        position += 2
         if marker in _JPEG_WITHOUT_LENGTH:
             continue
         (length,) = struct.unpack_from(">H", data, position)
+        if marker in (0xD9, 0xDA) or length < 2:
+            return
+        yield marker, position + 2, length - 2
         if marker in _JPEG_FRAMES:
-            height, width = struct.unpack_from(">HH", data, position + 3)
-            # From 5 on the picture lies on its side.
-            return (width, height) if orientation >= 5 else (height, width)
-        if marker == 0xE1 and data[position + 2 : position + 8] == b"Exif\0\0":
-            orientation = _orientation(data[position + 8 : position + length])
-        if marker in (0xD9, 0xDA):
-            return None
+            return
         position += length
 
 
-def _orientation(tiff: bytes) -> int:
-    """Returns the orientation, 1 to 8, that an Exif block states; 1 where it states none."""
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+def _png_orientation(data: bytes) -> int:
+    """Returns what the last eXIf chunk before the pixels says: servers do not look behind them."""
+    position, orientation = 33, 1
+    while position + 8 <= len(data):
+        (length,) = struct.unpack_from(">I", data, position)
+        kind = data[position + 4 : position + 8]
+        if kind == b"IDAT":
+            break
+        if kind == b"eXIf":
+            orientation = _orientation(data, position + 8)
+        position += 12 + length
+    return orientation
+
+
+def _webp_orientation(data: bytes) -> int:
+    """Returns what the EXIF chunk says, where the picture's first chunk announces one."""
+    if data[12:16] != b"VP8X" or not data[20:21] or not data[20] & _WEBP_HAS_EXIF:
+        return 1
+    position = 12
+    while position + 8 <= len(data):
+        (length,) = struct.unpack_from("<I", data, position + 4)
+        if data[position : position + 4] == b"EXIF":
+            # Some writers keep JPEG's mark before the TIFF block.
+            start = position + 8
+            return _orientation(data, start + 6 if data[start : start + 6] == _JPEG_EXIF else start)
+        position += 8 + length + length % 2
+    return 1
+
+
+def _orientation(data: bytes, tiff: int) -> int:
+    """Returns the orientation, 1 to 8, of the Exif block that begins at `tiff`; 1 where it states none."""
+    order = {b"II": "<", b"MM": ">"}.get(data[tiff : tiff + 2])
     if order is None:
         return 1
     try:
-        (directory,) = struct.unpack_from(f"{order}I", tiff, 4)
-        (entries,) = struct.unpack_from(f"{order}H", tiff, directory)
-        for entry in range(entries):
-            at = directory + 2 + 12 * entry
-            tag, kind = struct.unpack_from(f"{order}HH", tiff, at)
-            if tag == 0x0112:
-                (value,) = struct.unpack_from(order + ("I" if kind == 4 else "H"), tiff, at + 8)
+        (directory,) = struct.unpack_from(f"{order}I", data, tiff + 4)
+        (entries,) = struct.unpack_from(f"{order}H", data, tiff + directory)
+        for entry in range(min(entries, _EXIF_ENTRIES)):
+            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", data, tiff + directory + 2 + 12 * entry)
+            if tag == _ORIENTATION_TAG and kind == _SHORT:
                 return value if 1 <= value <= 8 else 1
     except struct.error:
         pass
@@ -127,3 +178,5 @@ _FORMATS = (
     (b"II+\0", "tiff", _tiff_size),
     (b"MM\0+", "tiff", _tiff_size),
 )
+
+_ORIENTATIONS = {"jpeg": _jpeg_orientation, "png": _png_orientation, "webp": _webp_orientation}

@@ -3,6 +3,7 @@
 import functools
 import io
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -25,6 +26,19 @@ else:
 _ARRAYS_WANTED = "an array is uint8 or uint16 (or float for models that take it), [H, W] or [H, W, 1 to 4]"
 # Formats that servers do not read, but Pillow does: these are sent as PNG.
 _CONVERTED = frozenset({"gif", "tiff"})
+# What turns a picture of an orientation upright. It is done by the header as exported models read it, since
+# Pillow sees orientations that they do not, such as those behind a PNG's pixels; TIFF it turns by itself.
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+# Pillow loads a picture when it is first used, which two threads cannot do at one time.
+_PILLOW_LOCK = threading.Lock()
 
 
 class Picture:
@@ -85,6 +99,7 @@ class _File(Picture):
         header = read_header(data)
         self._format = header.format if header else None
         self.size = header.size if header else None
+        self._orientation = header.orientation if header else 1
         if self._format in _CONVERTED:
             upright = self._upright
             self.size = (upright.height, upright.width)
@@ -120,25 +135,29 @@ class _File(Picture):
 
     @functools.cached_property
     def _upright(self) -> "Image.Image":
-        from PIL import Image, ImageOps
+        from PIL import Image
 
         try:
             picture = Image.open(io.BytesIO(self._data))
-            if getattr(picture, "n_frames", 1) > 1:
+            # Cameras put previews and depth maps behind a JPEG (MPO); the first picture is the photograph.
+            if getattr(picture, "n_frames", 1) > 1 and self._format != "jpeg":
                 raise InvalidImageError(
                     f"{self.name or 'the image'} holds {getattr(picture, 'n_frames', 1)} pictures",
                     hint="send them one by one",
                 )
             picture.load()
-            # Only a JPEG's orientation counts, as for the server.
-            return ImageOps.exif_transpose(picture) if self._format == "jpeg" else picture
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            turn = _TURNS.get(self._orientation)
+            return picture.transpose(Image.Transpose[turn]) if turn else picture
+        except InvalidImageError:
+            raise
+        except Exception as error:  # damaged pictures meet any error inside Pillow
             raise InvalidImageError(f"{self.name or 'the image'} cannot be decoded: {error}") from error
 
 
 class _Array(Picture):
     def __init__(self, array: npt.NDArray[Any], name: str | None = None):
         self.name = name
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
         if array.ndim not in (2, 3) or (array.ndim == 3 and not 1 <= array.shape[2] <= 4) or not array.size:
             raise InvalidImageError(f"an array of shape {list(array.shape)} is no image", hint=_ARRAYS_WANTED)
         if array.dtype.kind != "f" and array.dtype not in (np.uint8, np.uint16):
@@ -197,6 +216,27 @@ def read_picture(source: "ImageSource") -> Picture:
         InvalidImageError: it holds none.
         OSError: a file cannot be read.
     """
+    try:
+        return _read(source)
+    except (InvalidImageError, OSError):
+        raise
+    except Exception as error:  # a closed file, a path with a null byte, a damaged picture inside Pillow
+        raise InvalidImageError(f"{name_of(source) or 'the image'} cannot be read: {error}") from error
+
+
+def take_picture(source: "ImageSource") -> Picture | None:
+    """Returns a picture as its source is now, whatever becomes of that; None for a path, which can wait.
+
+    Raises:
+        InvalidImageError: it holds none.
+        OSError: a file cannot be read.
+    """
+    if isinstance(source, str | os.PathLike):
+        return None
+    return read_picture(source.copy() if isinstance(source, np.ndarray) else source)
+
+
+def _read(source: "ImageSource") -> Picture:
     if isinstance(source, str | os.PathLike):
         return _File(Path(source).read_bytes(), os.fspath(source))
     if isinstance(source, bytes | bytearray | memoryview):
@@ -232,8 +272,13 @@ def _of_pillow(picture: "Image.Image") -> Picture:
 
     name = name_of(picture)
     try:
+        with _PILLOW_LOCK:
+            picture.load()
+            picture.getexif()
         return _Array(_array_of(ImageOps.exif_transpose(picture)), name)
-    except (OSError, SyntaxError, ValueError) as error:
+    except InvalidImageError:
+        raise
+    except Exception as error:  # damaged pictures meet any error inside Pillow
         raise InvalidImageError(f"{name or 'the image'} cannot be decoded: {error}") from error
 
 

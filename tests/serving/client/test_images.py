@@ -257,3 +257,63 @@ def test_a_damaged_png_is_an_invalid_response():
         decode_png(bytes(data))
     with pytest.raises(InvalidResponseError, match="cannot be decoded"):
         decode_png(bytes(data[:50]))
+
+
+def _marked(orientation):
+    """A picture whose corners differ, and Exif that says how to turn it."""
+    picture = Image.new("RGB", (48, 32), "black")
+    picture.paste((255, 0, 0), (0, 0, 24, 16))
+    picture.paste((0, 0, 255), (24, 16, 48, 32))
+    exif = picture.getexif()
+    exif[0x0112] = orientation
+    return picture, exif
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("options", [{"format": "PNG"}, {"format": "WEBP", "lossless": True}, {"format": "JPEG"}])
+def test_a_turned_file_is_upright_here_as_on_the_server(orientation, options):
+    picture, exif = _marked(orientation)
+    buffer = io.BytesIO()
+    picture.save(buffer, exif=exif, **options)
+    wanted = ImageOps.exif_transpose(Image.open(io.BytesIO(buffer.getvalue())))
+    read = read_picture(buffer.getvalue())
+    assert read.size == (wanted.height, wanted.width)
+    np.testing.assert_array_equal(np.array(read.picture()), np.array(wanted))
+    np.testing.assert_array_equal(read.pixels(np.dtype(np.uint8), 3), np.array(wanted))
+
+
+def test_orientation_behind_a_pngs_pixels_does_not_count_as_on_the_server():
+    picture, exif = _marked(6)
+    data = _saved(picture, "PNG", exif=exif)
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+    moved = data[:start] + data[end:-12] + data[start:end] + data[-12:]
+    read = read_picture(moved)
+    assert read.size == (32, 48)
+    np.testing.assert_array_equal(np.array(read.picture()), np.array(picture))
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
+def test_the_exporters_graph_turns_a_file_by_the_same_orientation(kind, orientation):
+    from maskport.export import headers
+
+    picture, exif = _marked(orientation)
+    data = _saved(picture, kind, exif=exif)
+    assert int(headers.read_header(data).orientation) == read_header(data).orientation == orientation
+
+
+def test_the_first_picture_of_an_mpo_is_the_photograph():
+    first, second = Image.new("RGB", (9, 6), (200, 0, 0)), Image.new("RGB", (9, 6), (0, 0, 200))
+    data = _saved(first, "MPO", save_all=True, append_images=[second])
+    read = read_picture(data)
+    assert read.picture().size == (9, 6)
+    assert read.picture().getpixel((4, 3))[0] > 150
+
+
+@pytest.mark.parametrize("dtype", [">u2", "<u2", ">f4"])
+def test_arrays_of_either_byte_order_are_pictures(dtype):
+    array = (np.arange(12).reshape(3, 4) * 1000).astype(dtype)
+    pixels = read_picture(array).pixels(array.dtype.newbyteorder("="), None)
+    np.testing.assert_array_equal(pixels[:, :, 0], array)
+    assert pixels.dtype.isnative
