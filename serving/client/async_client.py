@@ -27,12 +27,13 @@ from .large import (
     tile_signature,
 )
 from .many import (
+    PlannedThresholds,
     Thresholds,
     Wanted,
     async_groups,
+    check_images,
     check_many,
     failed_items,
-    groups,
     items_of,
     window,
 )
@@ -86,7 +87,7 @@ class AsyncMaskClient(ClientBase):
         metadata: MetadataLike | None = None,
     ) -> MaskResult:
         """Masks one picture; see `MaskClient.segment`."""
-        script = self._operations.segment([image], [threshold], tuple(outputs), self._terms(timeout, metadata))
+        script = self._operations.segment([image], [threshold], outputs, self._terms(timeout, metadata))
         result = (await self._run(script))[0]
         if isinstance(result, Exception):
             raise result
@@ -117,14 +118,16 @@ class AsyncMaskClient(ClientBase):
             metadata: see there.
         """
         self._check_usable()
-        outputs = tuple(outputs)
         check_many(outputs, concurrency, batch_size)
+        check_images(images)
+        outputs = tuple(outputs)
+        thresholds = PlannedThresholds(threshold, images)
 
         async def segment(group: tuple[Wanted, ...], limit: asyncio.Semaphore) -> list[SegmentItem]:
             async with limit:
                 try:
                     script = self._operations.segment(
-                        [wanted.source for wanted in group],
+                        [wanted.picture for wanted in group],
                         [wanted.threshold for wanted in group],
                         outputs,
                         self._terms(timeout, metadata),
@@ -139,7 +142,7 @@ class AsyncMaskClient(ClientBase):
             limit = asyncio.Semaphore(concurrency)
             running: collections.deque[asyncio.Task[list[SegmentItem]]] = collections.deque()
             try:
-                async for group in _grouped(images, threshold, batch_size):
+                async for group in async_groups(images, thresholds, batch_size):
                     running.append(asyncio.create_task(segment(group, limit)))
                     if len(running) >= window(concurrency):
                         for item in await _take(running, ordered=ordered):
@@ -300,17 +303,6 @@ class AsyncMaskClient(ClientBase):
             if isinstance(result, BaseException):
                 raise result
         return results
-
-
-async def _grouped(
-    images: Iterable[ImageSource] | AsyncIterable[ImageSource], thresholds: Thresholds, batch_size: int
-) -> AsyncIterator[tuple[Wanted, ...]]:
-    if isinstance(images, AsyncIterable):
-        async for group in async_groups(images, thresholds, batch_size):
-            yield group
-    else:
-        for group in groups(images, thresholds, batch_size):
-            yield group
 
 
 async def _take(running: collections.deque[asyncio.Task[list[SegmentItem]]], *, ordered: bool) -> list[SegmentItem]:

@@ -29,7 +29,17 @@ from .large import (
     check_large,
     tile_signature,
 )
-from .many import Thresholds, Wanted, check_many, failed_items, groups, items_of, window
+from .many import (
+    PlannedThresholds,
+    Thresholds,
+    Wanted,
+    check_images,
+    check_many,
+    failed_items,
+    groups,
+    items_of,
+    window,
+)
 from .results import MaskResult, SegmentItem
 from .signatures import ModelMetadata, VersionStatus
 from .steps import Compute, Pause, Script, Send, Step, Together
@@ -104,7 +114,7 @@ class MaskClient(ClientBase):
             MaskServingError: the call failed.
             OSError: the file cannot be read.
         """
-        script = self._operations.segment([image], [threshold], tuple(outputs), self._terms(timeout, metadata))
+        script = self._operations.segment([image], [threshold], outputs, self._terms(timeout, metadata))
         result = self._run(script)[0]
         if isinstance(result, Exception):
             raise result
@@ -125,7 +135,8 @@ class MaskClient(ClientBase):
         """Masks any number of pictures, several at one time, in bounded memory.
 
         A picture that fails has its error in its own item, and the others go on. Pictures are taken from
-        `images`, and read, only shortly before they are sent.
+        `images` only shortly before they are sent. All but paths are read as they are taken, by whoever
+        iterates: an array or file may be used again, or closed, before the next one.
 
         Args:
             images: see `segment`.
@@ -145,11 +156,13 @@ class MaskClient(ClientBase):
             ClientClosedError: the client was closed meanwhile.
         """
         self._check_usable()
-        outputs = tuple(outputs)
         check_many(outputs, concurrency, batch_size)
+        check_images(images)
+        outputs = tuple(outputs)
+        thresholds = PlannedThresholds(threshold, images)
         # The rest is a generator: arguments are checked at the call rather than at the first item.
         return self._segment_groups(
-            groups(images, threshold, batch_size), outputs, concurrency, ordered, timeout, metadata
+            groups(images, thresholds, batch_size), outputs, concurrency, ordered, timeout, metadata
         )
 
     def _segment_groups(
@@ -164,7 +177,7 @@ class MaskClient(ClientBase):
         def segment(group: tuple[Wanted, ...]) -> list[SegmentItem]:
             try:
                 script = self._operations.segment(
-                    [wanted.source for wanted in group],
+                    [wanted.picture for wanted in group],
                     [wanted.threshold for wanted in group],
                     outputs,
                     self._terms(timeout, metadata),

@@ -343,7 +343,7 @@ class Operations:
 
     def segment(
         self,
-        sources: Sequence[ImageSource],
+        sources: Sequence[ImageSource | Picture | Exception],
         thresholds: Sequence[float | None],
         outputs: Sequence[str],
         terms: Terms,
@@ -351,18 +351,24 @@ class Operations:
         """Masks some pictures by as few calls as can be; gives each one's result or error.
 
         Args:
-            sources: the pictures.
+            sources: the pictures; one that could not be read may be the error.
             thresholds: for each; None is the export's own.
             outputs: the products.
             terms: of all calls together.
         """
-        for threshold in thresholds:
-            check_request(outputs, threshold)
-        read = yield Compute(lambda: [_read(source) for source in sources])
+        check_request(outputs, None)
+        outputs = tuple(outputs)
+        checked = [_check_threshold(outputs, threshold) for threshold in thresholds]
+        read = yield Compute(
+            lambda: [
+                threshold if isinstance(threshold, Exception) else _read(source)
+                for source, threshold in zip(sources, checked, strict=True)
+            ]
+        )
         results: list[MaskResult | Exception] = list(read)
         for indexes in _chunks(read):
             masked = yield from self._mask_robustly(
-                [read[index] for index in indexes], [thresholds[index] for index in indexes], outputs, terms
+                [read[index] for index in indexes], [checked[index] for index in indexes], outputs, terms
             )
             for index, result in zip(indexes, masked, strict=True):
                 results[index] = result
@@ -521,7 +527,18 @@ def _chunks(read: Sequence[Picture | Exception]) -> list[list[int]]:
     return chunks
 
 
+def _check_threshold(outputs: Sequence[str], threshold: float | None) -> Any:
+    """Returns a threshold as a number, None, or what is wrong with it."""
+    try:
+        check_request(outputs, threshold)
+    except InvalidRequestError as error:
+        return error
+    return None if threshold is None else float(threshold)
+
+
 def _read(source: Any) -> Picture | Exception:
+    if isinstance(source, Picture | Exception):
+        return source
     try:
         return read_picture(source)
     except (MaskServingError, OSError) as error:

@@ -49,7 +49,7 @@ def check_request(outputs: Sequence[str], threshold: float | None) -> None:
         )
 
 
-def check_threshold(threshold: float) -> float:
+def check_threshold(threshold: Any) -> float:
     """Returns a threshold as a float.
 
     Raises:
@@ -57,7 +57,7 @@ def check_threshold(threshold: float) -> float:
     """
     try:
         value = float(threshold)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not 0 <= value <= 1:  # neither is NaN
         raise InvalidRequestError(f"the threshold {threshold!r} is not from 0 to 1")

@@ -1,8 +1,10 @@
 import gc
+import io
 import itertools
 import threading
 import time
 import tracemalloc
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from maskport.serving.client import (
     ServerFaultError,
 )
 from maskport.serving.client.png import encode_png
+from PIL import Image
 
 
 def _picture(value, size=(2, 3)):
@@ -206,3 +209,108 @@ def test_pictures_with_and_without_a_threshold_of_their_own_may_share_a_batch(cl
     for thresholds, wanted in (([None, 1, 0, None], [1, 0, 1, 0]), ([1, None, None, 0], [0, 1, 1, 1])):
         items = client.segment_many(pictures, thresholds, ("mask", "probability"), batch_size=batch_size)
         assert [int(item.result.mask.all()) for item in items] == wanted
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_an_array_or_file_may_be_used_again_once_the_next_is_taken(client, tmp_path, batch_size):
+    path = tmp_path / "picture.png"
+
+    def sources():
+        array = np.zeros((2, 3, 3), np.uint8)
+        for value in (255, 0, 255):
+            array[:] = value
+            yield array
+        buffer = bytearray(encode_png(_picture(255)))
+        yield buffer
+        buffer[:] = bytes(len(buffer))
+        for value in (255, 0):
+            path.write_bytes(encode_png(_picture(value)))
+            with open(path, "rb") as file:
+                yield file
+        frames = io.BytesIO()
+        shown = [Image.fromarray(_picture(value)) for value in (0, 255, 0)]
+        shown[0].save(frames, "GIF", save_all=True, append_images=shown[1:])
+        with Image.open(frames) as animation:
+            for number in range(3):
+                animation.seek(number)
+                yield animation
+
+    items = list(client.segment_many(sources(), batch_size=batch_size))
+    assert [item.error for item in items] == [None] * 9
+    assert [int(item.result.mask.all()) for item in items] == [1, 0, 1, 1, 1, 0, 0, 1, 0]
+
+
+def test_one_lazy_pillow_picture_may_be_masked_by_many_threads(serving, tmp_path):
+    path = tmp_path / "large.png"
+    Image.fromarray(np.full((600, 600, 3), 200, np.uint8)).save(path)
+    with (
+        make_client("sync-grpc", serving, timeout=20) as client,
+        Image.open(path) as picture,
+        futures.ThreadPoolExecutor(8) as threads,
+    ):
+        results = list(threads.map(client.segment, [picture] * 8))
+    assert all(result.mask.all() for result in results)
+
+
+@pytest.mark.parametrize("threshold", ["0.5", np.float32(0.5), np.array(0.5), np.float64(0.5), 0.5])
+def test_one_value_of_any_kind_is_the_threshold_of_all(client, threshold):
+    for batch_size in (1, np.int64(3)):
+        pictures = [_picture(200), _picture(100), _picture(200)]
+        items = client.segment_many(iter(pictures), threshold, concurrency=np.int32(2), batch_size=batch_size)
+        assert [int(item.result.mask.all()) for item in items] == [1, 0, 1]
+    assert client.segment(_picture(200), threshold).mask.all()
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "words"),
+    [
+        ([0, 0], {"threshold": "half"}, "threshold 'half' is not from 0 to 1"),
+        ([0, 0], {"threshold": 2}, "threshold 2 is not from 0 to 1"),
+        ([0, 0], {"threshold": [0.1, 0.2, 0.3]}, "3 thresholds for 2 pictures"),
+        ([0, 0], {"threshold": [0.1]}, "thresholds for 1 pictures only"),
+        ([0, 0], {"outputs": "mask"}, "outputs='mask' is not a list of products"),
+        ("photo.png", {}, "images='photo.png' is no list of pictures"),
+        (b"data", {}, "one bytes is no list of pictures"),
+        (io.BytesIO(), {}, "one BytesIO is no list of pictures"),
+        (Image.new("L", (3, 3)), {}, "one Image is no list of pictures"),
+        (None, {}, "one NoneType is no list of pictures"),
+    ],
+)
+def test_one_picture_and_thresholds_that_do_not_fit_are_refused_at_the_call(client, images, options, words):
+    with pytest.raises(InvalidRequestError, match=words):
+        client.segment_many(images, **options)
+
+
+def test_thresholds_of_an_iterator_of_pictures_must_fit_too(client):
+    with pytest.raises(InvalidRequestError, match="3 thresholds for 2 pictures"):
+        list(client.segment_many(iter([_picture(9)] * 2), [0.1, 0.2, 0.3]))
+    items = list(client.segment_many(iter([_picture(9)] * 2), itertools.repeat(0.5)))
+    assert [item.error for item in items] == [None, None]
+
+
+@pytest.mark.parametrize("batch_size", [1, 9])
+def test_whatever_goes_wrong_with_one_picture_stays_in_its_item(client, batch_size):
+    closed = io.BytesIO(b"x")
+    closed.close()
+
+    class Odd:
+        def read(self):
+            raise AttributeError("nothing here")
+
+    broken = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(broken, "TIFF")
+    sources = [_picture(200), closed, "a\0b.png", Odd(), broken.getvalue()[:30], 5, _picture(200), _picture(200)]
+    thresholds = [None] * 6 + [10**400, None]
+    items = list(client.segment_many(sources, thresholds, batch_size=batch_size))
+    bad = [InvalidImageError] * 5 + [InvalidRequestError]
+    assert [type(item.error) for item in items] == [type(None), *bad, type(None)]
+    assert all(item.source is source for item, source in zip(items, sources, strict=True))
+    for source, threshold, item in zip(sources, thresholds, items, strict=True):
+        if item.error is not None:
+            with pytest.raises(type(item.error)):
+                client.segment(source, threshold)
+
+
+def test_outputs_of_one_call_are_a_list_too(client):
+    with pytest.raises(InvalidRequestError, match="outputs='mask' is not a list of products"):
+        client.segment(_picture(200), outputs="mask")
