@@ -14,7 +14,7 @@ from .. import contract
 from ..command_line import EXIT_FAILED, UsageError, run_app
 from .errors import InvalidAddressError, InvalidRequestError, MaskServingError
 from .inputs import STANDARD, find_inputs
-from .segment_command import FORMATS, PRODUCTS, SegmentJob, segment_files
+from .segment_command import FORMATS, PRODUCTS, SegmentJob, plan_work, segment_files
 
 if TYPE_CHECKING:
     from .bench import BenchReport
@@ -108,9 +108,15 @@ def _segment(words: Sequence[str]) -> int:
         batch_size=_BATCH_SIZE.value,
         format=_FORMAT.value,
         overwrite=_OVERWRITE.value,
+        timeout_s=_TIMEOUT.value,
     )
+    inputs, problems = find_inputs(words)
+    try:
+        work = plan_work(inputs, problems, words, job)
+    except InvalidRequestError as error:
+        raise UsageError(str(error)) from error
     with _client() as client:
-        tally = segment_files(client, words, job, _report)
+        tally = segment_files(client, work, job, _report)
     if _OUT.value != STANDARD:
         print(f"{tally} → {_OUT.value}")
     return EXIT_FAILED if tally.failed else 0
@@ -215,6 +221,8 @@ def _client() -> "MaskClient":
         )
     except InvalidAddressError as error:
         raise UsageError(f"--address: {error}") from error
+    except InvalidRequestError as error:
+        raise UsageError(str(error)) from error
     if _WAIT.value is not None:
         client.wait_until_ready(_WAIT.value)
     return client

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -53,6 +54,10 @@ class Tls:
         return content(self.ca_file), content(self.key_file), content(self.cert_file)
 
 
+# What both gRPC and HTTP take for a key.
+_KEY = re.compile(r"[A-Za-z0-9_.-]+")
+
+
 class Credentials:
     """What is sent beside every request.
 
@@ -70,7 +75,7 @@ class Credentials:
         allow_plaintext: bool = False,
     ):
         self._metadata = as_metadata(metadata)
-        self._token = token
+        self._token = checked_token(token) if isinstance(token, str) else token
         self._allow_plaintext = allow_plaintext
 
     def check(self, addresses: Sequence[Address]) -> None:
@@ -91,7 +96,7 @@ class Credentials:
         self._check(address, metadata, has_token=False)
         pairs = [*self._metadata, *metadata]
         if self._token is not None and not any(key == "authorization" for key, _ in metadata):
-            token = self._token if isinstance(self._token, str) else self._token()
+            token = self._token if isinstance(self._token, str) else checked_token(self._token())
             pairs.append(("authorization", f"Bearer {token}"))
         return pairs
 
@@ -104,11 +109,26 @@ class Credentials:
             )
 
 
+def checked_token(token: object) -> str:
+    """Returns a bearer token; errors do not repeat it, as it is a secret.
+
+    Raises:
+        InvalidRequestError: it is empty, or not printable ASCII text without spaces.
+    """
+    if not isinstance(token, str) or not token:
+        raise InvalidRequestError("the token is empty, or no text", hint="give the text that follows 'Bearer '")
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise InvalidRequestError(
+            "the token holds spaces or characters that are not printable ASCII", hint="strip the line's end"
+        )
+    return token
+
+
 def as_metadata(metadata: Mapping[str, str] | Metadata | None) -> tuple[tuple[str, str], ...]:
     """Returns pairs with lower-case keys, as HTTP/2 wants them.
 
     Raises:
-        InvalidRequestError: a key or value is not printable ASCII text.
+        InvalidRequestError: a key or value is not printable ASCII text, or a key is none.
     """
     if metadata is None:
         return ()
@@ -119,6 +139,10 @@ def as_metadata(metadata: Mapping[str, str] | Metadata | None) -> tuple[tuple[st
             raise InvalidRequestError(f"metadata {key!r} is not ASCII text")
         if not (key + value).isprintable():
             raise InvalidRequestError(f"metadata {key!r} holds control characters")
+        if not _KEY.fullmatch(key):
+            raise InvalidRequestError(
+                f"metadata {key!r} is no key", hint="a key is of letters, digits, hyphens, underscores and dots"
+            )
         checked.append((key.lower(), value))
     return tuple(checked)
 

@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import itertools
 import os
+import stat
 import sys
 import tempfile
 import time
@@ -12,6 +14,7 @@ from typing import Any
 
 from .. import contract
 from .client import MaskClient
+from .configuration import DEFAULT_TIMEOUT_S
 from .errors import (
     AccessDeniedError,
     InvalidRequestError,
@@ -20,7 +23,7 @@ from .errors import (
     ServerUnavailableError,
 )
 from .images import ImageSource
-from .inputs import STANDARD, Input, find_inputs, output_paths
+from .inputs import STANDARD, Input, output_paths
 from .results import MaskResult, SegmentItem
 
 DERIVED_PRODUCTS = ("cutout", "overlay")
@@ -30,6 +33,7 @@ FORMATS = ("png", "npy", "json", "webp", "tif")
 # When so many calls in a row find no server, it is not the pictures' fault.
 _HOPELESS = 10
 _CHECK_S = 5.0
+_numbers = itertools.count()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +48,7 @@ class SegmentJob:
         batch_size: small pictures to a call.
         format: of files in a folder.
         overwrite: whether files that are there already are made again.
+        timeout_s: that any call may take.
     """
 
     out: str
@@ -53,11 +58,27 @@ class SegmentJob:
     batch_size: int = 1
     format: str = "png"
     overwrite: bool = False
+    timeout_s: float = DEFAULT_TIMEOUT_S
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """What is asked of the model for the product."""
         return (contract.MASK,) if self.product in DERIVED_PRODUCTS else (self.product,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """Which pictures become which files.
+
+    Attributes:
+        targets: each picture and its file; None is standard output.
+        is_many: whether folders, patterns or several pictures were named, rather than one picture.
+        problems: what is wrong with words that name no picture.
+    """
+
+    targets: tuple[tuple[Input, Path | None], ...]
+    is_many: bool
+    problems: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass
@@ -82,9 +103,7 @@ class Tally:
         return ", ".join(parts)
 
 
-def segment_files(
-    client: MaskClient, words: Sequence[str], job: SegmentJob, report_failure: Callable[[str], None]
-) -> Tally:
+def segment_files(client: MaskClient, work: Work, job: SegmentJob, report_failure: Callable[[str], None]) -> Tally:
     """Masks pictures and writes a file for each.
 
     Files appear under their names only when they are whole, so that a run that was stopped can be run again:
@@ -92,28 +111,25 @@ def segment_files(
 
     Args:
         client: to call.
-        words: what the pictures are named by: see `inputs.find_inputs`.
+        work: from `plan_work`.
         job: what to do.
         report_failure: told in one line of each picture that failed.
 
     Raises:
-        InvalidRequestError: the pictures or the output make no sense together.
         MaskServingError: no picture can be masked: there is no server, or no such model.
-        OSError: the output cannot be written.
+        OSError: standard output cannot be written.
     """
-    inputs, problems = find_inputs(words)
     # What would fail for every picture is found before the first.
-    client.metadata(timeout=_CHECK_S)
+    client.metadata(timeout=min(_CHECK_S, job.timeout_s))
     started = time.monotonic()
     tally = Tally()
-    for problem in problems:
+    for problem in work.problems:
         report_failure(problem)
-    tally.failed = len(problems)
-    work = list(_work(inputs, job, words))
+    tally.failed = len(work.problems)
     # One picture that is named is always made; of many, a run that was stopped goes on.
-    makes_all = job.overwrite or not _is_many(inputs, words)
-    todo = [(one, target) for one, target in work if target is None or makes_all or not _is_there(target)]
-    tally.skipped = len(work) - len(todo)
+    makes_all = job.overwrite or not work.is_many
+    todo = [(one, target) for one, target in work.targets if target is None or makes_all or not _is_there(target)]
+    tally.skipped = len(work.targets) - len(todo)
     targets = [target for _, target in todo]
     in_a_row = 0
     with _progress(len(todo)) as advance:
@@ -161,6 +177,21 @@ def _is_many(inputs: Sequence[Input], words: Sequence[str]) -> bool:
     return len(inputs) > 1 or list(words) != [inputs[0].path]
 
 
+def plan_work(inputs: Sequence[Input], problems: Sequence[str], words: Sequence[str], job: SegmentJob) -> Work:
+    """Returns which pictures become which files.
+
+    Args:
+        inputs: the pictures that `inputs.find_inputs` found.
+        problems: what it found wrong.
+        words: what it was given.
+        job: what to do.
+
+    Raises:
+        InvalidRequestError: the pictures or the output make no sense together.
+    """
+    return Work(tuple(_work(inputs, job, words)), _is_many(inputs, words), tuple(problems))
+
+
 def _work(inputs: Sequence[Input], job: SegmentJob, words: Sequence[str]) -> Iterator[tuple[Input, Path | None]]:
     if _is_folder(job.out, inputs, words):
         folder = Path(job.out)
@@ -176,10 +207,12 @@ def _work(inputs: Sequence[Input], job: SegmentJob, words: Sequence[str]) -> Ite
 
 
 def _is_there(target: Path) -> bool:
+    """Returns whether an earlier run wrote this file; a folder of that name is none."""
     try:
-        return target.stat().st_size > 0
+        found = target.stat()
     except OSError:
         return False
+    return stat.S_ISREG(found.st_mode) and found.st_size > 0
 
 
 def _source(one: Input) -> ImageSource:
@@ -203,11 +236,14 @@ def _write(item: SegmentItem, target: Path | None, job: SegmentJob, tally: Tally
             sys.stdout.buffer.write(_png(result, job.product))
             sys.stdout.buffer.flush()
         else:
-            if not target.parent.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
             _save_whole(result, target, job.product)
     except MaskServingError as error:
         return error
+    except OSError as error:
+        if target is None:
+            raise
+        reason = error.strerror or str(error)
+        return OSError(error.errno, f"cannot write {target}: {reason}")
     tally.written += 1
     tally.bytes_sent += result.request_bytes
     tally.bytes_received += result.response_bytes
@@ -216,13 +252,16 @@ def _write(item: SegmentItem, target: Path | None, job: SegmentJob, tally: Tally
 
 def _save_whole(result: MaskResult, target: Path, product: str) -> None:
     """Saves a result so that its file is there whole or not at all."""
-    # Hidden, so that nobody takes it for a picture; of the same ending, which says how to save.
-    temporary = target.with_name(f".{os.getpid()}.{target.name}")
+    # Hidden, so that nobody takes it for a picture; of the same ending, which says how to save; and short, as
+    # the file's own name may be as long as names can be.
+    temporary = target.with_name(f".{os.getpid()}-{next(_numbers)}.tmp{target.suffix}")
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
         result.save(temporary, product)
         temporary.replace(target)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise
 
 

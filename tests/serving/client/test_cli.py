@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -213,6 +214,8 @@ def test_a_run_that_is_interrupted_leaves_only_whole_files_and_can_go_on(run, se
         (["status", "--version=x"], "version"),
         (["status", "--cert_file=a"], "need each other"),
         (["status", "--metadata=novalue"], "is not KEY=VALUE"),
+        (["status", "--metadata=two words=x"], "'two words' is no key"),
+        (["status", "--metadata=x=é"], "'x' is not ASCII text"),
         (["bench"], "bench needs at least one image"),
         (["bench", "a.png", "--product=overlay"], "made by the client"),
         (["status", "--nope"], "Unknown command line flag 'nope'"),
@@ -229,25 +232,27 @@ def test_a_command_line_that_makes_no_sense_ends_with_2_in_one_line(run, words, 
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "message", "exit_code"),
     [
-        (["segment", "missing.png", "--out=b"], "missing.png: there is no such file or folder"),
-        (["segment", "empty", "--out=b"], "empty: there is no image"),
-        (["segment", "empty/*.png", "--out=b"], "empty/*.png: there is no image"),
-        (["segment", "one", "--out=one"], "one/a.png would be overwritten by its own answer"),
-        (["segment", "one/a.png", "--out=one/a.png"], "is the image itself"),
-        (["segment", "one", "two", "--out=file.txt"], "--out=file.txt is a file"),
-        (["segment", "one/a.png", "two/a.png", "--out=b"], "would both be written to b/a.png"),
-        (["segment", "one", "two/b.png", "--out=-"], "2 images cannot all go to standard output"),
+        (["segment", "missing.png", "--out=b"], "missing.png: there is no such file or folder", 1),
+        (["segment", "empty", "--out=b"], "empty: there is no image", 1),
+        (["segment", "empty/*.png", "--out=b"], "empty/*.png: there is no image", 1),
+        (["segment", "one", "--out=one"], "one/a.png would be overwritten by its own answer", 2),
+        (["segment", "one/a.png", "--out=one/a.png"], "is the image itself", 2),
+        (["segment", "one", "two", "--out=file.txt"], "--out=file.txt is a file", 2),
+        (["segment", "one/a.png", "two/a.png", "--out=b"], "would both be written to b/a.png", 2),
+        (["segment", "one", "two/b.png", "--out=-"], "2 images cannot all go to standard output", 2),
     ],
 )
-def test_pictures_and_output_that_do_not_fit_end_with_1_in_one_line(run, serving, tmp_path, words, message):
+def test_pictures_that_are_missing_or_do_not_fit_the_output_end_in_one_line(
+    run, serving, tmp_path, words, message, exit_code
+):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.txt").write_text("text")
     for name in ("one/a.png", "two/a.png", "two/b.png"):
         _write(tmp_path / name)
     done = run(*words)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (exit_code, "")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert serving.requests == []
@@ -355,3 +360,44 @@ def test_help_is_immediate_and_names_every_flag():
 def test_it_runs_as_a_module_too():
     words = [sys.executable, "-m", "maskport.serving.client", "--help"]
     assert subprocess.run(words, capture_output=True, timeout=30, check=False).returncode == 0
+
+
+def test_a_folder_of_an_answers_name_is_not_taken_for_the_answer(run, tmp_path):
+    for name in ("a.png", "b.png"):
+        _write(tmp_path / "photos" / name)
+    (tmp_path / "masks/a.png").mkdir(parents=True)
+    done = run("segment", "photos", "--out=masks")
+    assert done.returncode == 1
+    assert done.stderr == "mask-client: photos/a.png: cannot write masks/a.png: Is a directory\n"
+    assert "1 written, 1 failed" in done.stdout
+    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == ["a.png", "b.png"]
+
+
+def test_a_file_that_cannot_be_written_is_named_and_the_others_go_on(run, tmp_path):
+    long, longest = "l" * 250 + ".png", "m" * 251 + ".png"
+    for name in (long, longest, "deep/a.png", "z.png"):
+        _write(tmp_path / "photos" / name)
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks/deep").write_text("in the way")
+    done = run("segment", "photos", "--out=masks", "--format=json")
+    assert done.returncode == 1
+    lines = sorted(done.stderr.splitlines())
+    assert lines[0].startswith("mask-client: photos/deep/a.png: cannot write masks/deep/a.json: ")
+    assert lines[1] == f"mask-client: photos/{longest}: cannot write masks/{'m' * 251}.json: File name too long"
+    assert ".tmp" not in done.stderr
+    assert (tmp_path / "masks" / ("l" * 250 + ".json")).exists()
+    assert "2 written, 2 failed" in done.stdout
+
+
+def test_the_first_call_is_given_no_longer_than_the_timeout(run, tmp_path):
+    _write(tmp_path / "a.png")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        started = time.monotonic()
+        done = subprocess.run(
+            [MASK_CLIENT, "segment", "a.png", "--out=b.png", "--model=m", "--timeout=0.3",
+             f"--address=http://127.0.0.1:{silent.getsockname()[1]}"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert time.monotonic() - started < 4.5
+    assert done.returncode == 1
+    assert "0.3 s" in done.stderr or "in time" in done.stderr or "deadline" in done.stderr.lower()

@@ -9,11 +9,14 @@ from fake_serving import FakeServing
 from maskport.serving.client import (
     NO_RETRIES,
     AccessDeniedError,
+    AsyncMaskClient,
     InvalidRequestError,
     MaskClient,
     MaskServingError,
     Tls,
 )
+from maskport.serving.client.addresses import parse_addresses
+from maskport.serving.client.security import Credentials
 
 PICTURE = np.full((4, 5, 3), 200, np.uint8)
 TRANSPORTS = ["grpcs", "https"]
@@ -182,3 +185,19 @@ def test_a_client_says_what_it_is_of_without_its_secrets():
     with MaskClient("grpc://localhost:1,grpc://localhost:2", "coins", token="hidden") as client:
         assert repr(client) == "<MaskClient of 'coins' at grpc://localhost:1, grpc://localhost:2>"
         assert client.addresses == ("grpc://localhost:1", "grpc://localhost:2")
+
+
+@pytest.mark.parametrize("key", ["", "two words", "a:b", "x\n", "é", "a/b"])
+@pytest.mark.parametrize("client_class", [MaskClient, AsyncMaskClient])
+def test_a_key_that_cannot_be_sent_is_refused_at_once(client_class, key):
+    with pytest.raises(InvalidRequestError, match="metadata"):
+        client_class("grpc://localhost:1", "m", metadata={key: "value"})
+
+
+@pytest.mark.parametrize("token", ["", "secret\n", "sec ret", "secrét", b"secret"])
+def test_a_token_that_cannot_be_sent_is_refused_without_being_shown(token):
+    with pytest.raises(InvalidRequestError, match="the token") as caught:
+        Credentials(token=token if isinstance(token, str) else lambda: token).for_call(
+            parse_addresses("grpc://localhost:1")[0]
+        )
+    assert "secret" not in str(caught.value)
