@@ -56,6 +56,7 @@ class AsyncMaskClient(ClientBase):
     def _set_up(self) -> None:
         self._transports: dict[Address, AsyncTransport] = {}
         self._closed = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -72,6 +73,11 @@ class AsyncMaskClient(ClientBase):
         """Ends what is on its way with `ClientClosedError`, and closes the connections."""
         if self._is_closed:
             return
+        if self._loop is not None and self._loop.is_closed():
+            # Its calls and connections ended with their loop, and cannot be awaited in this one.
+            self._is_closed = True
+            return
+        self._check_loop()
         self._is_closed = True
         self._closed.set()
         for transport in self._transports.values():
@@ -249,8 +255,24 @@ class AsyncMaskClient(ClientBase):
 
     # ---- carrying out scripts ----
 
+    def _check_loop(self) -> None:
+        """Ties the client to the loop that it is first used in.
+
+        Raises:
+            ClientClosedError: this is another one.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise ClientClosedError(
+                "the client belongs to another event loop",
+                hint="connections do not move between loops: make the client in the loop that uses it",
+            )
+
     async def _run(self, script: Script[T]) -> T:
         self._check_usable()
+        self._check_loop()
         try:
             step = next(script)
             while True:

@@ -1,14 +1,17 @@
 """What both clients do over both transports."""
 
+import asyncio
 import io
 import threading
 import time
+from concurrent import futures
 
 import numpy as np
 import pytest
 from any_client import make_client
 from fake_serving import FakeModel, refuse, slow
 from maskport.serving.client import (
+    AsyncMaskClient,
     CallCancelledError,
     ClientClosedError,
     DeadlineExceededError,
@@ -393,3 +396,28 @@ def test_sixteen_bit_arrays_travel_as_sixteen_bits(client, serving):
     with Image.open(io.BytesIO(serving.requests[-1][1]["image_bytes"][0])) as sent:
         assert sent.mode == "I;16"
         np.testing.assert_array_equal(np.array(sent), array)
+
+
+@pytest.mark.parametrize("transport", ["grpc", "rest"])
+def test_an_asyncio_client_in_another_loop_says_so(serving, transport):
+    async def use(client):
+        return await client.segment(np.full((2, 3, 3), 200, np.uint8))
+
+    async def use_and_make():
+        client = AsyncMaskClient(serving.address(transport), "model", timeout=20)
+        await use(client)
+        with futures.ThreadPoolExecutor(1) as thread:
+            # While the first loop lives, another one can neither call nor close.
+            for method in (lambda: use(client), client.close):
+                with pytest.raises(ClientClosedError, match="belongs to another event loop"):
+                    await asyncio.to_thread(lambda call=method: thread.submit(asyncio.run, call()).result())
+        assert (await use(client)).mask.all()
+        await client._transports[next(iter(client._transports))].close()
+        return client
+
+    client = asyncio.run(use_and_make())
+    with pytest.raises(ClientClosedError, match="make the client in the loop that uses it"):
+        asyncio.run(use(client))
+    asyncio.run(client.close())
+    with pytest.raises(ClientClosedError, match="the client is closed"):
+        asyncio.run(use(client))
