@@ -83,6 +83,8 @@ _ORIENTATION_TAG = 0x0112
 _SHORT = 3
 # Exported models look at so many entries; cameras write about 15.
 _EXIF_ENTRIES = 64
+# Likewise, of a file made of empty chunks.
+_MAX_CHUNKS = 512
 _JPEG_WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
 
 
@@ -124,7 +126,9 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 def _png_orientation(data: bytes) -> int:
     """Returns what the last eXIf chunk before the pixels says: servers do not look behind them."""
     position, orientation = 33, 1
-    while position + 8 <= len(data):
+    for _ in range(_MAX_CHUNKS):
+        if position + 8 > len(data):
+            break
         (length,) = struct.unpack_from(">I", data, position)
         kind = data[position + 4 : position + 8]
         if kind == b"IDAT":
@@ -140,7 +144,9 @@ def _webp_orientation(data: bytes) -> int:
     if data[12:16] != b"VP8X" or not data[20:21] or not data[20] & _WEBP_HAS_EXIF:
         return 1
     position = 12
-    while position + 8 <= len(data):
+    for _ in range(_MAX_CHUNKS):
+        if position + 8 > len(data):
+            break
         (length,) = struct.unpack_from("<I", data, position + 4)
         if data[position : position + 4] == b"EXIF":
             # Some writers keep JPEG's mark before the TIFF block.

@@ -317,3 +317,14 @@ def test_arrays_of_either_byte_order_are_pictures(dtype):
     pixels = read_picture(array).pixels(array.dtype.newbyteorder("="), None)
     np.testing.assert_array_equal(pixels[:, :, 0], array)
     assert pixels.dtype.isnative
+
+
+@pytest.mark.parametrize(("chunks", "orientation"), [(500, 6), (600, 1)])
+def test_no_more_chunks_are_looked_at_than_by_the_exporters_graph(chunks, orientation):
+    from maskport.export import headers
+
+    picture, exif = _marked(6)
+    data = _saved(picture, "PNG", exif=exif)
+    empty = b"\0\0\0\0teXt" + zlib.crc32(b"teXt").to_bytes(4, "big")
+    crowded = data[:33] + empty * chunks + data[33:]
+    assert read_header(crowded).orientation == orientation == int(headers.read_header(crowded).orientation)
