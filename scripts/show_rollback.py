@@ -167,7 +167,7 @@ class StableCallers:
                         self._expected = mask
                     elif (mask != self._expected).mean() > 0.001:
                         self.failures.append(f"{address}: a mask that is not version 1's")
-                self._ending.wait(0.02)
+                self._ending.wait(0.15)
 
 
 def verify(addresses: Sequence[str], label: str, version_dir: Path, expected: int) -> str:

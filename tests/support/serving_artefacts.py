@@ -81,6 +81,7 @@ class MaskServe:
         self.grpc_address = f"unix://{socket_path}"
         self._command = [
             sys.executable, "-m", "maskport.serving.server", *words, "--port=0", f"--grpc_socket_path={socket_path}",
+            "--enable_model_warmup=false",  # to be quicker
         ]  # fmt: skip
 
     def __enter__(self):

@@ -73,6 +73,7 @@ def check():
     """Verifies a server over both transports; gives the two reports."""
 
     def check(server, export_dir, **options):
+        options = {"repeats": 1, "concurrency": 2, **options}
         report = verify(
             [server.grpc_address, server.rest_address], "toy", read_export(export_dir), VerifyOptions(**options)
         )
