@@ -13,9 +13,12 @@ ALLOWED = {
     "serving.agreement": set(),
     "serving.command_line": set(),
     "serving.lazy_names": set(),
+    "serving.status_codes": set(),
     "serving.wire": {"serving.wire"},
-    "serving.client": {"serving.client", "serving.wire", "serving.contract", "serving.command_line"},
-    "serving.server": {"serving.server", "serving.command_line", "serving.lazy_names"},
+    "serving.client": {
+        "serving.client", "serving.wire", "serving.contract", "serving.command_line", "serving.status_codes",
+    },
+    "serving.server": {"serving.server", "serving.command_line", "serving.lazy_names", "serving.status_codes"},
     "serving.verify": {
         "serving.verify", "serving.client", "serving.wire", "serving.contract", "serving.agreement",
         "serving.command_line",

@@ -1,5 +1,6 @@
 """The client of a served segmentation model. It never imports TensorFlow."""
 
+from ..status_codes import StatusCode
 from .async_client import AsyncMaskClient
 from .client import MaskClient
 from .errors import (
@@ -21,7 +22,6 @@ from .errors import (
     ServerOverloadedError,
     ServerUnavailableError,
     SignatureNotFoundError,
-    StatusCode,
     UnsupportedCallError,
 )
 from .large import LargeResult

@@ -4,6 +4,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError, EncodeError, Message
 
+from ..status_codes import StatusCode
 from ..wire import methods, tensors
 from ..wire.messages import (
     DataType,
@@ -19,7 +20,7 @@ from ..wire.messages import (
     SignatureDefMap,
 )
 from .calls import Call, MetadataCall, PredictCall, Prediction, ReloadCall, StatusCall, Target
-from .errors import InvalidResponseError, MessageTooLargeError, StatusCode, error_of_code
+from .errors import InvalidResponseError, MessageTooLargeError, error_of_code
 from .signatures import ModelMetadata, ModelState, VersionStatus, metadata_of_message
 
 MAX_MESSAGE_BYTES = (1 << 31) - 1

@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 
+from ..status_codes import StatusCode
 from . import grpc_codec
 from .addresses import Address
 from .calls import Call, Reply
@@ -15,7 +16,6 @@ from .errors import (
     InvalidResponseError,
     MaskServingError,
     ServerUnavailableError,
-    StatusCode,
     certificate_error,
     error_of_code,
 )

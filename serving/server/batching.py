@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from ..status_codes import StatusCode
 from .calls import Call, cancelled
-from .errors import Code, RequestError, deadline_exceeded, invalid_argument
+from .errors import RequestError, deadline_exceeded, invalid_argument
 from .metrics import Metrics, Stopwatch
 from .saved_model import Runner
 from .tensors import Array, dtype_name, dtype_number
@@ -109,7 +110,7 @@ class _Queue:
                 task.split(_split_sizes(task.size, room, full_size))
         elif task.size > room and len(self.batches) >= self.settings.max_enqueued_batches:
             raise RequestError(
-                Code.UNAVAILABLE,
+                StatusCode.UNAVAILABLE,
                 "The batch scheduling queue to which this task was submitted is full; currently "
                 f"{len(self.batches)} batches enqueued and max_enqueued_batches is "
                 f"{self.settings.max_enqueued_batches}",
@@ -128,7 +129,7 @@ class _Queue:
         capacity = (settings.max_enqueued_batches - len(self.batches)) * settings.full_size + room
         if size > capacity:
             raise RequestError(
-                Code.UNAVAILABLE,
+                StatusCode.UNAVAILABLE,
                 f"The batch scheduling queue to which this task was submitted is full; task size is {size} but "
                 f"scheduling capacity is only {capacity} (num_enqueued_batches={len(self.batches)}, "
                 f"max_enqueued_batches={settings.max_enqueued_batches}, "
@@ -285,7 +286,7 @@ class BatchingRunner:
         if left_s is None or left_s > 0:
             raise cancelled()
         if was_waiting:
-            raise RequestError(Code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue")
+            raise RequestError(StatusCode.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue")
         raise deadline_exceeded()
 
     def close(self) -> None:
@@ -328,7 +329,7 @@ class BatchingRunner:
         except RequestError as error:
             failure = error
         except Exception as error:
-            failure = RequestError(Code.INTERNAL, f"{type(error).__name__}: {error}")
+            failure = RequestError(StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
         finally:
             for part, share in zip(parts, shares, strict=True):
                 part.task.end(part, share, failure)
@@ -373,7 +374,7 @@ def _merge(parts: Sequence[_Part], padding: int, *, pads_lengths: bool) -> dict[
             arrays = _padded_to_common(arrays)
         elif any(array.shape[1:] != arrays[0].shape[1:] for array in arrays):
             raise RequestError(
-                Code.FAILED_PRECONDITION,
+                StatusCode.FAILED_PRECONDITION,
                 f"Tensors with name '{name}' from different tasks have different shapes and padding is turned "
                 "off. Set pad_variable_length_inputs to true, or ensure that all tensors with the same name "
                 "have equal dimensions starting with the first dim.",
@@ -391,7 +392,7 @@ def _padded_to_common(parts: Sequence[Array]) -> list[Array]:
         raise invalid_argument("Only tensors with rank from 1 to 6 can be padded.")
     if len(ranks) > 1:
         raise RequestError(
-            Code.INTERNAL,
+            StatusCode.INTERNAL,
             "Tensor concat operation failed: INVALID_ARGUMENT: Cannot concatenate tensors that have different ranks",
         )
     common = tuple(max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True))
@@ -411,10 +412,10 @@ def _padded_to_common(parts: Sequence[Array]) -> list[Array]:
 def _split(parts: Sequence[_Part], outputs: Mapping[str, Array], size: int) -> list[dict[str, Array]]:
     for array in outputs.values():
         if not array.ndim:
-            raise RequestError(Code.FAILED_PRECONDITION, "Batched output tensor has 0 dimensions")
+            raise RequestError(StatusCode.FAILED_PRECONDITION, "Batched output tensor has 0 dimensions")
         if len(array) != size:
             raise RequestError(
-                Code.FAILED_PRECONDITION,
+                StatusCode.FAILED_PRECONDITION,
                 "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of "
                 "the input tensors",
             )

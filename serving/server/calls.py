@@ -4,7 +4,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from .errors import Code, RequestError, deadline_exceeded
+from ..status_codes import StatusCode
+from .errors import RequestError, deadline_exceeded
 
 
 class Call:
@@ -57,4 +58,4 @@ class Call:
 
 def cancelled() -> RequestError:
     """Returns the error of a call whose caller has gone."""
-    return RequestError(Code.CANCELLED, "the caller cancelled the call")
+    return RequestError(StatusCode.CANCELLED, "the caller cancelled the call")

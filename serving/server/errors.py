@@ -5,32 +5,10 @@
     └── StartError      the server does not start
         └── ConfigError a flag or a config file is at fault
 
-The codes are those that TensorFlow, gRPC and absl share; each front translates them by one table.
+Each front translates the codes by one table.
 """
 
-import enum
-
-
-class Code(enum.IntEnum):
-    """The canonical status codes, numbered as gRPC and TensorFlow number them."""
-
-    OK = 0
-    CANCELLED = 1
-    UNKNOWN = 2
-    INVALID_ARGUMENT = 3
-    DEADLINE_EXCEEDED = 4
-    NOT_FOUND = 5
-    ALREADY_EXISTS = 6
-    PERMISSION_DENIED = 7
-    RESOURCE_EXHAUSTED = 8
-    FAILED_PRECONDITION = 9
-    ABORTED = 10
-    OUT_OF_RANGE = 11
-    UNIMPLEMENTED = 12
-    INTERNAL = 13
-    UNAVAILABLE = 14
-    DATA_LOSS = 15
-    UNAUTHENTICATED = 16
+from ..status_codes import StatusCode
 
 
 class ServerError(Exception):
@@ -45,7 +23,7 @@ class RequestError(ServerError):
         message: what the caller is told, in TensorFlow Serving's words where it has any.
     """
 
-    def __init__(self, code: Code, message: str) -> None:
+    def __init__(self, code: StatusCode, message: str) -> None:
         super().__init__(code, message)
         self.code = code
         self.message = message
@@ -65,14 +43,14 @@ class ConfigError(StartError):
 
 def invalid_argument(message: str) -> RequestError:
     """Returns the most frequent of the errors."""
-    return RequestError(Code.INVALID_ARGUMENT, message)
+    return RequestError(StatusCode.INVALID_ARGUMENT, message)
 
 
 def not_found(message: str) -> RequestError:
     """Returns the error of what is not there."""
-    return RequestError(Code.NOT_FOUND, message)
+    return RequestError(StatusCode.NOT_FOUND, message)
 
 
 def deadline_exceeded() -> RequestError:
     """Returns the error of a run that took longer than its caller waits, as a TensorFlow session words it."""
-    return RequestError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
+    return RequestError(StatusCode.DEADLINE_EXCEEDED, "Timed out waiting for notification")

@@ -14,14 +14,15 @@ from tensorflow_serving.apis import (
     prediction_service_pb2,
 )
 
+from ..status_codes import StatusCode
 from .calls import Call
-from .errors import Code, RequestError
+from .errors import RequestError
 from .inference import Inputs, read_input
 from .metrics import Metrics, Stopwatch
 from .service import PredictionService, missing_spec
 from .tensors import write_tensor
 
-_STATUS_CODES = {Code(code.value[0]): code for code in grpc.StatusCode}
+_STATUS_CODES = {StatusCode(code.value[0]): code for code in grpc.StatusCode}
 _NO_DEADLINE_S = 10 * 365 * 86400.0
 """A call without a deadline has one in the far future."""
 _MAX_DETAILS = 1024
@@ -134,7 +135,7 @@ def _measured(method: Method, name: str, metrics: Metrics) -> Method:
             metrics.count_request(model, error.code)
             raise
         metrics.measure_request(model, name, "GRPC", answering.seconds)
-        metrics.count_request(model, Code.OK)
+        metrics.count_request(model, StatusCode.OK)
         return response
 
     return answer

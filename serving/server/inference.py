@@ -13,8 +13,9 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2, regression_pb2
 
+from ..status_codes import StatusCode
 from .calls import Call
-from .errors import Code, RequestError, invalid_argument
+from .errors import RequestError, invalid_argument
 from .metrics import Stopwatch
 from .saved_model import Runner
 from .tensors import Array, TensorError, dtype_number, read_tensor
@@ -109,11 +110,11 @@ def predict(
     name = signature_name or DEFAULT_SIGNATURE
     signature = model.signatures.get(name)
     if signature is None:
-        raise RequestError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
+        raise RequestError(StatusCode.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
     methods = (PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD)
     if model.checks_method_names and signature.method_name not in methods:
         raise RequestError(
-            Code.INTERNAL,
+            StatusCode.INTERNAL,
             f"Expected prediction signature method_name to be one of {{{', '.join(methods)}}}. "
             f"Was: {signature.method_name}",
         )
@@ -255,7 +256,7 @@ def multi_inference(
         if name not in model.signatures:
             raise invalid_argument(f"Requested signature not found in model graph: {name}")
         if task.method_name not in (CLASSIFY_METHOD, REGRESS_METHOD):
-            raise RequestError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
+            raise RequestError(StatusCode.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
         checked.append(_task(model, task.method_name, model.signatures[name]))
     fetched, count = _run_on_examples(model, checked, examples, call)
     results = []

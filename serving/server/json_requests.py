@@ -20,8 +20,9 @@ from tensorflow.core.example import example_pb2, feature_pb2
 from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import input_pb2
 
+from ..status_codes import StatusCode
 from . import collector, json_reader
-from .errors import Code, RequestError, invalid_argument
+from .errors import RequestError, invalid_argument
 from .json_reader import JsonValue, describe, kind_of
 from .tensors import Array, dtype_name, numpy_dtype
 
@@ -408,7 +409,7 @@ def _scalar(value: JsonValue, dtype: int) -> Any:
         fits = isinstance(value, str)
     else:
         raise RequestError(
-            Code.UNIMPLEMENTED, f"Conversion of JSON Value: {describe(value)} to type: {dtype_name(dtype)}"
+            StatusCode.UNIMPLEMENTED, f"Conversion of JSON Value: {describe(value)} to type: {dtype_name(dtype)}"
         )
     if not fits:
         raise _type_error(value, dtype)

@@ -4,8 +4,9 @@ import dataclasses
 import logging
 import os
 
+from ..status_codes import StatusCode
 from .batching import BatchingRunner, BatchScheduler
-from .errors import Code, ConfigError, RequestError, invalid_argument
+from .errors import ConfigError, RequestError, invalid_argument
 from .inference import Model
 from .metrics import Metrics, Stopwatch
 from .saved_model import Runner, SavedModel, SessionSettings
@@ -63,7 +64,7 @@ class ModelLoader:
         if not os.path.isdir(path):
             reason = "Not a directory" if os.path.exists(path) else "No such file or directory"
             raise RequestError(
-                Code.FAILED_PRECONDITION,
+                StatusCode.FAILED_PRECONDITION,
                 f"Error while attempting to reserve resources to load servable {{name: {name} version: "
                 f"{version}}}: {path}; {reason}",
             )

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 
-from .errors import Code
+from ..status_codes import StatusCode
 
 DEFAULT_PATH = "/monitoring/prometheus/metrics"
 
@@ -65,7 +65,7 @@ class Metrics:
     def _histogram(self, name: str, buckets: Sequence[float], *labels: str) -> Histogram:
         return Histogram(name, name, labels, registry=self._registry, buckets=buckets)
 
-    def count_request(self, model: str, code: Code) -> None:
+    def count_request(self, model: str, code: StatusCode) -> None:
         """Counts an answered request by how it ended."""
         self._requests.labels(model, code.name).inc()
 

@@ -16,8 +16,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 
+from ..status_codes import StatusCode
 from .calls import Call
-from .errors import Code, RequestError, deadline_exceeded, invalid_argument, not_found
+from .errors import RequestError, deadline_exceeded, invalid_argument, not_found
 from .inference import Model
 from .versions import ModelSettings
 
@@ -324,7 +325,7 @@ class ModelRepository:
                         continue
                     if not (model and model.available(version)) and not self._brings(settings, version):
                         raise RequestError(
-                            Code.FAILED_PRECONDITION,
+                            StatusCode.FAILED_PRECONDITION,
                             f"Request to assign label to version {version} of model {settings.name}, which "
                             "is not currently available for inference",
                         )
@@ -364,7 +365,7 @@ class ModelRepository:
                     break
                 call.check()
                 if self._stopping:
-                    raise RequestError(Code.UNAVAILABLE, "the server is about to end")
+                    raise RequestError(StatusCode.UNAVAILABLE, "the server is about to end")
                 self._changed.wait(0.1)
             # What another reload has taken out again did not fail.
             wanted = [self._models[name] for name in names if self._is_configured(name)]
@@ -376,7 +377,9 @@ class ModelRepository:
                 last = max(model.versions.values(), key=lambda version: version.number)
                 because = f" due to error: {last.error}" if last.error else ""
                 causes.append(f"{{{last}{because}}}, ")
-        raise RequestError(Code.UNKNOWN, f"{len(causes)} model(s) did not become available: {{{''.join(causes)}}}")
+        raise RequestError(
+            StatusCode.UNKNOWN, f"{len(causes)} model(s) did not become available: {{{''.join(causes)}}}"
+        )
 
     def _is_decided(self, name: str) -> bool:
         model = self._models[name]
@@ -449,7 +452,7 @@ class ModelRepository:
             error = failure
         except Exception as failure:
             logger.exception("Loading %s", version)
-            error = RequestError(Code.INTERNAL, f"{type(failure).__name__}: {failure}")
+            error = RequestError(StatusCode.INTERNAL, f"{type(failure).__name__}: {failure}")
         with self._changed:
             self._loading -= 1
             version.attempts += 1
@@ -522,7 +525,7 @@ def _check_has_versions(settings: ModelSettings) -> None:
         complaint = _nothing_found(settings)
     except OSError as error:
         complaint = _nothing_found(settings, error)
-    raise RequestError(Code.FAILED_PRECONDITION, complaint)
+    raise RequestError(StatusCode.FAILED_PRECONDITION, complaint)
 
 
 def _nothing_found(settings: ModelSettings, error: OSError | None = None) -> str:

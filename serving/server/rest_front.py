@@ -15,31 +15,32 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from ..status_codes import StatusCode
 from . import json_answers, json_requests
 from .calls import Call
-from .errors import Code, RequestError, invalid_argument
+from .errors import RequestError, invalid_argument
 from .http_server import Request, Response, error_page
 from .metrics import Metrics, Stopwatch
 from .service import SIGNATURE_DEF, PredictionService
 
 _HTTP_STATUS = {
-    Code.OK: 200,
-    Code.CANCELLED: 499,
-    Code.UNKNOWN: 500,
-    Code.INVALID_ARGUMENT: 400,
-    Code.DEADLINE_EXCEEDED: 504,
-    Code.NOT_FOUND: 404,
-    Code.ALREADY_EXISTS: 409,
-    Code.PERMISSION_DENIED: 403,
-    Code.RESOURCE_EXHAUSTED: 429,
-    Code.FAILED_PRECONDITION: 400,
-    Code.ABORTED: 409,
-    Code.OUT_OF_RANGE: 400,
-    Code.UNIMPLEMENTED: 501,
-    Code.INTERNAL: 500,
-    Code.UNAVAILABLE: 503,
-    Code.DATA_LOSS: 500,
-    Code.UNAUTHENTICATED: 401,
+    StatusCode.OK: 200,
+    StatusCode.CANCELLED: 499,
+    StatusCode.UNKNOWN: 500,
+    StatusCode.INVALID_ARGUMENT: 400,
+    StatusCode.DEADLINE_EXCEEDED: 504,
+    StatusCode.NOT_FOUND: 404,
+    StatusCode.ALREADY_EXISTS: 409,
+    StatusCode.PERMISSION_DENIED: 403,
+    StatusCode.RESOURCE_EXHAUSTED: 429,
+    StatusCode.FAILED_PRECONDITION: 400,
+    StatusCode.ABORTED: 409,
+    StatusCode.OUT_OF_RANGE: 400,
+    StatusCode.UNIMPLEMENTED: 501,
+    StatusCode.INTERNAL: 500,
+    StatusCode.UNAVAILABLE: 503,
+    StatusCode.DATA_LOSS: 500,
+    StatusCode.UNAUTHENTICATED: 401,
 }
 _JSON = {"Content-Type": "application/json"}
 _CORS = {
@@ -101,7 +102,7 @@ class RestFront:
         host = request.headers.get("host") or "localhost"
         if self._settings.checks_host and not _LOCAL_HOSTS.fullmatch(host):
             refusal = RequestError(
-                Code.PERMISSION_DENIED,
+                StatusCode.PERMISSION_DENIED,
                 f"Host {host!r} is refused: this server is bound to loopback, and answers "
                 "to localhost, 127.0.0.1 and [::1] only (--host=… serves others)",
             )
@@ -126,11 +127,11 @@ class RestFront:
         answering = Stopwatch()
         asked = _Asked()
         headers = _CORS if self._settings.has_cors else {}
-        code, body = Code.OK, b""
+        code, body = StatusCode.OK, b""
         try:
             if request.method == "OPTIONS":
                 if not re.search("https?://", request.headers.get("origin", "")):
-                    raise _SilentError(Code.FAILED_PRECONDITION)
+                    raise _SilentError(StatusCode.FAILED_PRECONDITION)
             else:
                 headers = {**_JSON, **headers}
                 body = self._answer_model(request, path, asked)
@@ -138,7 +139,7 @@ class RestFront:
             code = error.code
         except RequestError as error:
             code, body = error.code, json_answers.write_error(error)
-        if code is Code.OK:
+        if code is StatusCode.OK:
             self._metrics.measure_request(asked.model, asked.verb, "REST", answering.seconds)
         self._metrics.count_request(asked.model, code)
         return Response(_HTTP_STATUS[code], headers, body)
@@ -203,7 +204,7 @@ class _Asked:
 class _SilentError(Exception):
     """An error that TensorFlow Serving answers with an empty body."""
 
-    def __init__(self, code: Code) -> None:
+    def __init__(self, code: StatusCode) -> None:
         super().__init__(code)
         self.code = code
 
@@ -217,7 +218,7 @@ def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(name=_unescaped(parts["name"] or ""))
     if parts["version"]:
         if int(parts["version"]) > _MAX_VERSION:
-            raise _SilentError(Code.INVALID_ARGUMENT)
+            raise _SilentError(StatusCode.INVALID_ARGUMENT)
         spec.version.value = int(parts["version"])
     if parts["label"]:
         spec.version_label = _unescaped(parts["label"])

@@ -17,8 +17,9 @@ from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
 from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.saved_model import loader_impl
 
+from ..status_codes import StatusCode
 from .calls import Call, cancelled
-from .errors import Code, RequestError, deadline_exceeded
+from .errors import RequestError, deadline_exceeded
 from .interruption import Interrupter
 from .tensors import Array
 
@@ -106,7 +107,7 @@ class SavedModel:
             raise _request_error(error) from error
         except (ValueError, TypeError) as error:
             # The importer's own complaints: an unknown operation, a malformed node.
-            raise RequestError(Code.INVALID_ARGUMENT, str(error)) from error
+            raise RequestError(StatusCode.INVALID_ARGUMENT, str(error)) from error
 
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str], call: Call) -> list[Array]:
         """See `Runner.run`."""
@@ -152,7 +153,7 @@ class SavedModel:
                 output = self._graph.get_tensor_by_name(tensor_name)._as_tf_output()
             except (KeyError, ValueError) as error:
                 raise RequestError(
-                    Code.INVALID_ARGUMENT,
+                    StatusCode.INVALID_ARGUMENT,
                     f"Tensor {tensor_name}, specified in either feed_devices or "
                     "fetch_devices was not found in the Graph",
                 ) from error
@@ -181,7 +182,7 @@ def _run_options(call: Call) -> Any:
 
 
 def _request_error(error: tf.errors.OpError) -> RequestError:
-    return RequestError(Code(error.error_code), error.message)
+    return RequestError(StatusCode(error.error_code), error.message)
 
 
 def _read_meta_graph(path: str, tags: frozenset[str]) -> meta_graph_pb2.MetaGraphDef:
@@ -190,7 +191,7 @@ def _read_meta_graph(path: str, tags: frozenset[str]) -> meta_graph_pb2.MetaGrap
             return meta_graph
     wanted = " ".join(sorted(tags))
     raise RequestError(
-        Code.NOT_FOUND,
+        StatusCode.NOT_FOUND,
         f"Could not find meta graph def matching supplied tags: {{ {wanted} }}. To inspect available "
         "tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli`",
     )
@@ -203,15 +204,15 @@ def _read_saved_model(path: str) -> saved_model_pb2.SavedModel:
             with open(binary, "rb") as file:
                 return saved_model_pb2.SavedModel.FromString(file.read())
         except (message.DecodeError, IsADirectoryError):
-            raise RequestError(Code.DATA_LOSS, f"Can't parse {binary} as binary proto") from None
+            raise RequestError(StatusCode.DATA_LOSS, f"Can't parse {binary} as binary proto") from None
         except OSError as error:
-            raise RequestError(Code.PERMISSION_DENIED, f"{binary}; {error.strerror}") from error
+            raise RequestError(StatusCode.PERMISSION_DENIED, f"{binary}; {error.strerror}") from error
     try:
         # The text form, and the form in pieces for graphs above 2 GB.
         return loader_impl.parse_saved_model(path)
     except OSError as error:
         raise RequestError(
-            Code.NOT_FOUND,
+            StatusCode.NOT_FOUND,
             "Specified file path does not appear to contain a SavedModel bundle (should have a file called "
             f"`saved_model.pb`)\nSpecified file path: {path}",
         ) from error

@@ -11,9 +11,10 @@ from typing import Self
 
 from grpc import Server, ServerCredentials
 
+from ..status_codes import StatusCode
 from . import grpc_front, http_server
 from .config_watch import ConfigWatch
-from .errors import Code, ConfigError, RequestError, StartError
+from .errors import ConfigError, RequestError, StartError
 from .loading import LoadSettings, ModelLoader
 from .metrics import Metrics
 from .repository import ModelRepository, RepositorySettings
@@ -197,7 +198,7 @@ class ModelServer:
                     break
             else:
                 raise RequestError(
-                    Code.PERMISSION_DENIED,
+                    StatusCode.PERMISSION_DENIED,
                     f"Base path {model.base_path} of model {model.name} neither is one of those the server "
                     "was started with, nor lies under or beside one; --allow_reload_outside_roots permits it",
                 )

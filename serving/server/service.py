@@ -16,9 +16,10 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from ..status_codes import StatusCode
 from . import inference
 from .calls import Call
-from .errors import Code, RequestError, invalid_argument
+from .errors import RequestError, invalid_argument
 from .metrics import Metrics
 from .model_config import check_platforms, read_models
 from .repository import Loaded, ModelRepository
@@ -194,7 +195,7 @@ def _check_has_spec(request) -> None:  # type: ignore[no-untyped-def]
 
 def missing_spec() -> RequestError:
     """Returns the error of a request that names no model."""
-    return RequestError(Code.INVALID_ARGUMENT, "Missing ModelSpec")
+    return RequestError(StatusCode.INVALID_ARGUMENT, "Missing ModelSpec")
 
 
 def _resolved(loaded: Loaded, signature_name: str, name: str | None = None) -> model_pb2.ModelSpec:

@@ -8,9 +8,10 @@ import tensorflow as tf
 from google.protobuf import message
 from tensorflow_serving.apis import prediction_log_pb2
 
+from ..status_codes import StatusCode
 from . import inference
 from .calls import Call
-from .errors import Code, RequestError, invalid_argument
+from .errors import RequestError, invalid_argument
 from .inference import Inputs, Model, read_input
 
 logger = logging.getLogger(__name__)
@@ -56,10 +57,10 @@ def _records(file: str) -> Iterator[prediction_log_pb2.PredictionLog]:
                 raise invalid_argument(f"Failed to parse warmup record from {file}") from error
     except tf.errors.DataLossError as error:
         raise RequestError(
-            Code.DATA_LOSS, f"{error.message}. Please verify your warmup data is in TFRecord format."
+            StatusCode.DATA_LOSS, f"{error.message}. Please verify your warmup data is in TFRecord format."
         ) from error
     except tf.errors.OpError as error:
-        raise RequestError(Code(error.error_code), error.message) from error
+        raise RequestError(StatusCode(error.error_code), error.message) from error
 
 
 def _replay(model: Model, record: prediction_log_pb2.PredictionLog) -> None:
@@ -80,4 +81,4 @@ def _replay(model: Model, record: prediction_log_pb2.PredictionLog) -> None:
         inference.multi_inference(model, several.tasks, several.input, call)
     elif kind is not None:
         number = record.DESCRIPTOR.fields_by_name[kind].number
-        raise RequestError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {number}")
+        raise RequestError(StatusCode.UNIMPLEMENTED, f"Unsupported log_type for warmup: {number}")

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from maskport.serving.server.batching import BatchingRunner, BatchScheduler
 from maskport.serving.server.calls import Call
-from maskport.serving.server.errors import Code, RequestError
+from maskport.serving.server.errors import RequestError
 from maskport.serving.server.metrics import Metrics
 from maskport.serving.server.text_configs import BatchingSettings, PoolSettings
+from maskport.serving.status_codes import StatusCode
 from tensorflow.core.framework import types_pb2
 
 LONG_S = 5
@@ -164,7 +165,7 @@ def test_other_outputs_or_inputs_are_not_merged(batching, doubler):
 def test_request_that_cannot_be_merged_is_refused(batching, feeds, text):
     with pytest.raises(RequestError) as failure:
         batching().run(feeds, ["y"], Call())
-    assert (failure.value.code, failure.value.message) == (Code.INVALID_ARGUMENT, text)
+    assert (failure.value.code, failure.value.message) == (StatusCode.INVALID_ARGUMENT, text)
 
 
 def test_wrong_type_fails_its_own_request_only(batching, doubler):
@@ -196,7 +197,7 @@ def test_empty_batch_is_run_alone(batching, doubler):
 def test_output_that_cannot_be_split_fails(batching, output, text):
     with pytest.raises(RequestError) as failure:
         batching(timeout_s=0).run(rows(1, 2), [output], Call())
-    assert (failure.value.code, failure.value.message) == (Code.FAILED_PRECONDITION, text)
+    assert (failure.value.code, failure.value.message) == (StatusCode.FAILED_PRECONDITION, text)
 
 
 def test_full_queue_refuses_further_requests(batching, doubler):
@@ -208,7 +209,7 @@ def test_full_queue_refuses_further_requests(batching, doubler):
     wait_until(lambda: queued(runner) == 1)
     with pytest.raises(RequestError) as failure:
         runner.run(rows(3), ["y"], Call())
-    assert failure.value.code == Code.UNAVAILABLE
+    assert failure.value.code == StatusCode.UNAVAILABLE
     assert failure.value.message == (
         "The batch scheduling queue to which this task was submitted is full; currently 1 batches enqueued "
         "and max_enqueued_batches is 1"
@@ -224,7 +225,7 @@ def test_different_shapes_fail_the_whole_batch_unless_they_are_padded(batching):
     wait_until(lambda: queued(runner) == 1)
     second = Caller(runner, {"x": np.ones((1, 3), np.float32)})
     for caller in (first.end(), second.end()):
-        assert caller.error.code == Code.FAILED_PRECONDITION
+        assert caller.error.code == StatusCode.FAILED_PRECONDITION
         assert "different shapes and padding is turned off" in caller.error.message
 
 
@@ -270,7 +271,7 @@ def test_queue_without_room_for_all_of_a_large_request_refuses_it(batching, doub
     with pytest.raises(RequestError) as failure:
         runner.run(rows(2, 3, 4, 5), ["y"], Call())
     assert (failure.value.code, failure.value.message) == (
-        Code.UNAVAILABLE,
+        StatusCode.UNAVAILABLE,
         "The batch scheduling queue to which this task was submitted is full; task size is 4 but scheduling "
         "capacity is only 3 (num_enqueued_batches=1, max_enqueued_batches=2, open_batch_size=1, "
         "max_execution_batch_size=2)",
@@ -292,7 +293,7 @@ def test_parts_that_wait_are_dropped_when_the_caller_leaves(batching, doubler):
     doubler.gate.clear()
     with pytest.raises(RequestError) as failure:
         runner.run(rows(1, 2, 3, 4), ["y"], Call(0.1))
-    assert failure.value.code == Code.DEADLINE_EXCEEDED
+    assert failure.value.code == StatusCode.DEADLINE_EXCEEDED
     assert queued(runner) == 0
     doubler.gate.set()
     assert runner.run(rows(5), ["y"], Call())[0].tolist() == [10]
@@ -317,7 +318,7 @@ def test_last_allowed_size_must_be_the_greatest():
 
 def test_failure_of_the_graph_reaches_every_caller_of_the_batch(batching, doubler):
     def fail(feeds, fetches, call):
-        raise RequestError(Code.OUT_OF_RANGE, "no such row")
+        raise RequestError(StatusCode.OUT_OF_RANGE, "no such row")
 
     doubler.run = fail
     runner = batching(max_batch_size=2)
@@ -331,7 +332,7 @@ def test_caller_whose_time_is_over_leaves_the_queue(batching, doubler):
     runner = batching()
     with pytest.raises(RequestError) as failure:
         runner.run(rows(1), ["y"], Call(timeout_s=0.05))
-    assert failure.value.code == Code.RESOURCE_EXHAUSTED
+    assert failure.value.code == StatusCode.RESOURCE_EXHAUSTED
     assert failure.value.message == "Run() timeout exceeded while waiting in batching queue"
     assert queued(runner) == 0
     callers = [Caller(runner, rows(value)) for value in (1, 2, 3, 4)]
@@ -344,7 +345,7 @@ def test_caller_who_hangs_up_leaves_the_queue(batching):
     caller = Caller(runner, rows(1), call=call)
     wait_until(lambda: queued(runner) == 1)
     call.cancel()
-    assert caller.end().error.code == Code.CANCELLED
+    assert caller.end().error.code == StatusCode.CANCELLED
     assert queued(runner) == 0
 
 
@@ -352,7 +353,7 @@ def test_caller_whose_time_is_over_during_the_run_does_not_wait_for_the_others(b
     runner = batching(timeout_s=0)
     doubler.gate.clear()
     caller = Caller(runner, rows(1), call=Call(timeout_s=0.1))
-    assert caller.end().error.code == Code.DEADLINE_EXCEEDED
+    assert caller.end().error.code == StatusCode.DEADLINE_EXCEEDED
 
 
 def test_queues_share_the_threads_in_turns(batching, doubler):

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maskport.serving.server import json_requests
-from maskport.serving.server.errors import Code, RequestError
+from maskport.serving.server.errors import RequestError
 from maskport.serving.server.json_requests import Layout, read_examples, read_predict
+from maskport.serving.status_codes import StatusCode
 from tensorflow.core.framework import types_pb2
 
 FLOAT, INT32, UINT8, BOOL, STRING = (
@@ -191,7 +192,7 @@ def test_base64_is_read_with_white_space_and_without_padding(text, data):
 def test_wrong_bodies_are_refused_in_tensorflow_servings_words(body, types, text):
     with pytest.raises(RequestError) as failure:
         read(body, **types)
-    assert (failure.value.code, failure.value.message) == (Code.INVALID_ARGUMENT, text)
+    assert (failure.value.code, failure.value.message) == (StatusCode.INVALID_ARGUMENT, text)
 
 
 def test_type_that_json_has_no_form_for_is_unimplemented():

@@ -7,11 +7,12 @@ import pytest
 import tensorflow as tf
 from maskport.serving.server.batching import BatchingRunner
 from maskport.serving.server.calls import Call
-from maskport.serving.server.errors import Code, RequestError
+from maskport.serving.server.errors import RequestError
 from maskport.serving.server.loading import LoadSettings, ModelLoader
 from maskport.serving.server.metrics import Metrics
 from maskport.serving.server.saved_model import SavedModel
 from maskport.serving.server.text_configs import BatchingSettings
+from maskport.serving.status_codes import StatusCode
 from tensorflow_serving.apis import (
     classification_pb2,
     inference_pb2,
@@ -90,10 +91,10 @@ def test_every_kind_of_warmup_request_is_replayed(load, publish):
 @pytest.mark.parametrize(
     ("record", "code", "text"),
     [
-        (predict_log(wrong=[1.0]), Code.INVALID_ARGUMENT, "Signature input alias: x"),
+        (predict_log(wrong=[1.0]), StatusCode.INVALID_ARGUMENT, "Signature input alias: x"),
         (
             prediction_log_pb2.PredictionLog(session_run_log=prediction_log_pb2.SessionRunLog()),
-            Code.UNIMPLEMENTED,
+            StatusCode.UNIMPLEMENTED,
             "Unsupported log_type for warmup",
         ),
     ],
@@ -113,7 +114,7 @@ def test_warmup_file_that_is_none_fails_the_load(load, publish):
     (path / "assets.extra" / "tf_serving_warmup_requests").write_bytes(b"this is no record file, but longer")
     with pytest.raises(RequestError) as failure:
         load(path)
-    assert failure.value.code == Code.DATA_LOSS
+    assert failure.value.code == StatusCode.DATA_LOSS
     assert failure.value.message == (
         "corrupted record at 0 (Is this even a TFRecord file?). Please verify your warmup data is in TFRecord format."
     )
@@ -130,7 +131,7 @@ def test_file_in_place_of_a_version_directory_does_not_load(load, tmp_path):
     (tmp_path / "11").write_text("a file")
     with pytest.raises(RequestError) as failure:
         load(tmp_path / "11")
-    assert failure.value.code == Code.FAILED_PRECONDITION
+    assert failure.value.code == StatusCode.FAILED_PRECONDITION
     assert failure.value.message == (
         "Error while attempting to reserve resources to load servable {name: m version: 11}: "
         f"{tmp_path}/11; Not a directory"
@@ -172,4 +173,4 @@ def test_batching_file_that_makes_no_sense_fails_the_load(load, publish, text):
     (path / "batching_params.pbtxt").write_text(text)
     with pytest.raises(RequestError) as failure:
         load(path, batching=BatchingSettings(), reads_batching_files=True)
-    assert failure.value.code == Code.INVALID_ARGUMENT
+    assert failure.value.code == StatusCode.INVALID_ARGUMENT

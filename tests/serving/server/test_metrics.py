@@ -3,8 +3,8 @@
 import re
 
 import pytest
-from maskport.serving.server.errors import Code
 from maskport.serving.server.metrics import Metrics
+from maskport.serving.status_codes import StatusCode
 from prometheus_client.parser import text_string_to_metric_families
 
 
@@ -18,9 +18,9 @@ def lines(metrics, name):
 
 
 def test_requests_are_counted_by_model_and_outcome(metrics):
-    metrics.count_request("m", Code.OK)
-    metrics.count_request("m", Code.OK)
-    metrics.count_request("", Code.INVALID_ARGUMENT)
+    metrics.count_request("m", StatusCode.OK)
+    metrics.count_request("m", StatusCode.OK)
+    metrics.count_request("", StatusCode.INVALID_ARGUMENT)
     assert lines(metrics, "request_count") == [
         "# TYPE :tensorflow:serving:request_count counter",
         ':tensorflow:serving:request_count{model_name="m",status="OK"} 2',
@@ -50,12 +50,12 @@ def test_page_has_types_and_no_help(metrics):
 
 
 def test_labels_are_escaped(metrics):
-    metrics.count_request('a"b\\c', Code.OK)
+    metrics.count_request('a"b\\c', StatusCode.OK)
     assert ':tensorflow:serving:request_count{model_name="a\\"b\\\\c",status="OK"} 1' in metrics.page().decode()
 
 
 def test_prometheus_reads_the_page(metrics):
-    metrics.count_request("m", Code.OK)
+    metrics.count_request("m", StatusCode.OK)
     metrics.measure_run("m", "Predict", 0.002)
     metrics.count_examples("m", 3)
     samples = {

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from maskport.serving.server.calls import Call
-from maskport.serving.server.errors import Code, RequestError
+from maskport.serving.server.errors import RequestError
 from maskport.serving.server.inference import Model
 from maskport.serving.server.repository import (
     ModelRepository,
@@ -14,6 +14,7 @@ from maskport.serving.server.repository import (
     State,
 )
 from maskport.serving.server.versions import ALL_VERSIONS, ModelSettings, VersionPolicy
+from maskport.serving.status_codes import StatusCode
 
 SOON_S = 5
 
@@ -45,7 +46,7 @@ class Loader:
         if gate is not None:
             assert gate.wait(SOON_S)
         if (name, version) in self.failing:
-            raise RequestError(Code.DATA_LOSS, f"cannot read {pathlib.Path(path).name}")
+            raise RequestError(StatusCode.DATA_LOSS, f"cannot read {pathlib.Path(path).name}")
         self.loaded.append((name, version))
         self.runners[name, version] = Runner()
         return Model(self.runners[name, version], {})
@@ -135,9 +136,9 @@ def test_with_all_versions_the_greatest_answers_and_each_can_be_named(start, bas
 @pytest.mark.parametrize(
     ("choice", "code", "text"),
     [
-        ({"name": "other"}, Code.NOT_FOUND, "Servable not found for request: Latest(other)"),
-        ({"name": "m", "version": 9}, Code.NOT_FOUND, "Servable not found for request: Specific(m, 9)"),
-        ({"name": "m", "label": "x"}, Code.INVALID_ARGUMENT, "Unrecognized servable version label: x"),
+        ({"name": "other"}, StatusCode.NOT_FOUND, "Servable not found for request: Latest(other)"),
+        ({"name": "m", "version": 9}, StatusCode.NOT_FOUND, "Servable not found for request: Specific(m, 9)"),
+        ({"name": "m", "label": "x"}, StatusCode.INVALID_ARGUMENT, "Unrecognized servable version label: x"),
     ],
 )
 def test_what_is_not_served_cannot_be_used(start, base, choice, code, text):
@@ -268,7 +269,7 @@ def test_broken_version_shows_its_error_and_the_old_one_goes_on(start, base, loa
     base.add(2)
     eventually(lambda: states(repository).get(2) == State.END)
     newest, older = repository.statuses("m")
-    assert (newest.error.code, newest.error.message) == (Code.DATA_LOSS, "cannot read 2")
+    assert (newest.error.code, newest.error.message) == (StatusCode.DATA_LOSS, "cannot read 2")
     assert older.state == State.AVAILABLE
     assert older.error is None
     assert version_in_use(repository) == 1
@@ -459,7 +460,7 @@ def test_reload_of_a_path_without_versions_is_refused_and_changes_nothing(start,
         (tmp_path / "empty").mkdir(exist_ok=True)
         with pytest.raises(RequestError, match=f"base path {path}") as failure:
             repository.reload([ModelSettings("n", str(path))], Call())
-        assert failure.value.code == Code.FAILED_PRECONDITION
+        assert failure.value.code == StatusCode.FAILED_PRECONDITION
     assert version_in_use(repository) == 1
 
 
@@ -479,7 +480,7 @@ def test_objection_comes_after_the_other_checks_and_before_any_change(start, bas
     repository.wait_until_settled()
 
     def object_to_it():
-        raise RequestError(Code.PERMISSION_DENIED, "not you")
+        raise RequestError(StatusCode.PERMISSION_DENIED, "not you")
 
     with pytest.raises(RequestError, match="assign label"):
         repository.reload([base.model(stable=9)], Call(), check=object_to_it)
@@ -494,7 +495,7 @@ def test_reload_gives_up_with_its_caller(start, loader, tmp_path):
     (tmp_path / "n" / "1").mkdir(parents=True)
     with pytest.raises(RequestError) as failure:
         repository.reload([ModelSettings("n", str(tmp_path / "n"))], Call(timeout_s=0.2))
-    assert failure.value.code == Code.DEADLINE_EXCEEDED
+    assert failure.value.code == StatusCode.DEADLINE_EXCEEDED
     gate.set()
 
 

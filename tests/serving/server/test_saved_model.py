@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from maskport.serving.server.calls import Call
-from maskport.serving.server.errors import Code, RequestError
+from maskport.serving.server.errors import RequestError
 from maskport.serving.server.saved_model import SavedModel, SessionSettings
+from maskport.serving.status_codes import StatusCode
 
 SETTINGS = SessionSettings(interruptible_runs=4)
 
@@ -72,11 +73,11 @@ def test_only_what_is_fetched_is_computed(load):
 def test_errors_of_the_graph_keep_their_code_and_text(load):
     failing = load("failing/1")
     negative = error_of(lambda: run(failing, "serving_default", x=np.array([-1], np.float32)))
-    assert negative.code == Code.INVALID_ARGUMENT
+    assert negative.code == StatusCode.INVALID_ARGUMENT
     assert negative.message.startswith("assertion failed: [x must be positive] [-1]\n\t [[")
     wrong = error_of(lambda: run(failing, "serving_default", x=np.array([1], np.int32)))
     assert (wrong.code, wrong.message) == (
-        Code.INVALID_ARGUMENT,
+        StatusCode.INVALID_ARGUMENT,
         "Expects arg[0] to be float but int32 is provided",
     )
 
@@ -86,13 +87,13 @@ def test_run_that_takes_too_long_is_stopped(load):
     begin = time.monotonic()
     late = error_of(lambda: busy(failing, 30, Call(timeout_s=0.2)))
     assert time.monotonic() - begin < 5
-    assert (late.code, late.message) == (Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
+    assert (late.code, late.message) == (StatusCode.DEADLINE_EXCEEDED, "Timed out waiting for notification")
     assert_at_rest()
 
 
 def test_run_whose_time_is_over_already_is_not_begun(load):
     late = error_of(lambda: busy(load("failing/1"), 30, Call(timeout_s=0)))
-    assert late.code == Code.DEADLINE_EXCEEDED
+    assert late.code == StatusCode.DEADLINE_EXCEEDED
 
 
 def test_cancelled_run_is_stopped(load):
@@ -100,7 +101,7 @@ def test_cancelled_run_is_stopped(load):
     call = Call()
     threading.Timer(0.2, call.cancel).start()
     begin = time.monotonic()
-    assert error_of(lambda: busy(failing, 30, call)).code == Code.CANCELLED
+    assert error_of(lambda: busy(failing, 30, call)).code == StatusCode.CANCELLED
     assert time.monotonic() - begin < 5
     assert_at_rest()
     assert run(failing, "lookup", index=np.array([1], np.int32))[0].tolist() == [20]
@@ -109,7 +110,7 @@ def test_cancelled_run_is_stopped(load):
 def test_call_that_was_cancelled_before_is_not_begun(load):
     call = Call()
     call.cancel()
-    assert error_of(lambda: busy(load("failing/1"), 30, call)).code == Code.CANCELLED
+    assert error_of(lambda: busy(load("failing/1"), 30, call)).code == StatusCode.CANCELLED
 
 
 def test_cancelling_stops_no_other_run(load):
@@ -129,7 +130,7 @@ def test_cancelling_stops_no_other_run(load):
                 if value.tolist() != [10 * (turn % 3 + 1)]:
                     failures.append(value)
             except RequestError as error:
-                if canceller is None or error.code != Code.CANCELLED:
+                if canceller is None or error.code != StatusCode.CANCELLED:
                     failures.append(error)
             if canceller is not None:
                 canceller.join()
@@ -162,16 +163,16 @@ def assert_at_rest():
 @pytest.mark.parametrize(
     ("name", "code", "text"),
     [
-        ("broken/1", Code.DATA_LOSS, "Can't parse {path}/saved_model.pb as binary proto"),
+        ("broken/1", StatusCode.DATA_LOSS, "Can't parse {path}/saved_model.pb as binary proto"),
         (
             "no_file/1",
-            Code.NOT_FOUND,
+            StatusCode.NOT_FOUND,
             "Specified file path does not appear to contain a SavedModel bundle (should have a file called "
             "`saved_model.pb`)\nSpecified file path: {path}",
         ),
         (
             "other_tag/1",
-            Code.NOT_FOUND,
+            StatusCode.NOT_FOUND,
             "Could not find meta graph def matching supplied tags: {{ serve }}. To inspect available tag-sets in "
             "the SavedModel, please use the SavedModel CLI: `saved_model_cli`",
         ),
@@ -191,7 +192,7 @@ def test_truncated_variables_are_an_error_of_loading(publish):
     path = publish("arithmetic/1", "m/1")
     data = next((path / "variables").glob("*.data-*"))
     data.write_bytes(data.read_bytes()[:-4])
-    assert error_of(lambda: SavedModel(str(path), SETTINGS)).code in (Code.DATA_LOSS, Code.OUT_OF_RANGE)
+    assert error_of(lambda: SavedModel(str(path), SETTINGS)).code in (StatusCode.DATA_LOSS, StatusCode.OUT_OF_RANGE)
 
 
 def test_tables_and_assets_are_initialised(tmp_path):
