@@ -268,7 +268,7 @@ class MaskModule(tf.Module):
         height, width = self._geometry.model_size or (0, 0)
         input_shape = [height, width, self._model.channels]
 
-        def read(index: tf.Tensor, inputs: Any, sizes: Any, errors: Any, scales: Any, kept: Any) -> Any:
+        def read(index: tf.Tensor, inputs: Any, sizes: Any, errors: Any, scales: Any, *kept: Any) -> Any:
             picture = self._read(data[index], threshold[index])
             model_input = tf.cond(
                 tf.equal(picture.error, ""),
@@ -276,36 +276,38 @@ class MaskModule(tf.Module):
                 lambda: tf.zeros(input_shape),
             )
             size = tf.shape(picture.image)[:2]
-            image = picture.image
-            if needs_image:
-                is_kept = tf.reduce_prod(size) <= _KEPT_PIXELS // tf.maximum(count, 1)
-                image = tf.cond(is_kept, lambda: picture.image, lambda: picture.image[:0])
-            else:
-                image = image[:0]
-            return (
-                index + 1,
+            written = [
                 inputs.write(index, model_input),
                 sizes.write(index, size),
                 errors.write(index, picture.error),
                 scales.write(index, picture.full_scale),
-                kept.write(index, image),
-            )
+            ]
+            for array in kept:
+                is_kept = tf.reduce_prod(size) <= _KEPT_PIXELS // tf.maximum(count, 1)
+                image = tf.cond(is_kept, lambda: picture.image, lambda: picture.image[:0])
+                written.append(array.write(index, image))
+            return index + 1, *written
 
-        arrays = (
+        arrays = [
             tf.TensorArray(tf.float32, count, element_shape=input_shape),
             tf.TensorArray(tf.int32, count, element_shape=[2]),
             tf.TensorArray(tf.string, count, element_shape=[]),
             tf.TensorArray(tf.float32, count, element_shape=[]),
-            tf.TensorArray(self._decoder.dtype, count, element_shape=[None, None, None], infer_shape=False),
-        )
-        _, inputs, sizes, errors, scales, kept = tf.while_loop(
+        ]
+        if needs_image:
+            arrays.append(
+                tf.TensorArray(self._decoder.dtype, count, element_shape=[None, None, None], infer_shape=False)
+            )
+        _, inputs, sizes, errors, scales, *kept = tf.while_loop(
             lambda index, *_: index < count, read, (0, *arrays), parallel_iterations=_PARALLEL_PICTURES
         )
-        outputs = self._run_model(inputs.stack())
+        # Stacking copies; one picture alone need not be.
+        batch = tf.cond(tf.equal(count, 1), lambda: inputs.read(0)[tf.newaxis], inputs.stack)
+        outputs = self._run_model(batch)
         sizes, errors, scales = sizes.stack(), errors.stack(), scales.stack()
 
         def picture_again(index: tf.Tensor) -> Picture:
-            image = kept.read(index)
+            image = kept[0].read(index)
             image = tf.cond(tf.shape(image)[0] > 0, lambda: image, lambda: Picture(*self._decode(data[index])).image)
             return Picture(image, scales[index], errors[index])
 
@@ -339,13 +341,13 @@ class MaskModule(tf.Module):
     ) -> tf.Tensor:
         """Returns one picture's product as PNG, from the model's outputs [1, h', w', K]."""
         if product == contract.CLASS_MAP:
-            return png.encode(self._geometry.most_probable(self._activate(outputs), size, self.class_map_dtype)[0])
+            return png.encode_flat(self._geometry.most_probable(self._activate(outputs), size, self.class_map_dtype)[0])
         probability = self._probability_at(outputs, size)
         if product == contract.PROBABILITY:
             return png.encode(png.probability_as_uint16(probability)[0])
         cleaned = masking.clean(probability, self._spec.clean)
         if product == contract.MASK:
-            return png.encode(png.mask_as_uint8(create_binary_mask(cleaned, threshold, dtype=tf.bool))[0])
+            return png.encode_flat(png.mask_as_uint8(create_binary_mask(cleaned, threshold, dtype=tf.bool))[0])
         image, full_scale, _ = picture()
         alpha = self._alpha(cleaned, threshold)[0]
         if self._spec.background == "transparent":

@@ -87,8 +87,7 @@ class ValueScaling:
             return images[..., :count]
 
         def rgb() -> tf.Tensor:
-            gray_repeated = tf.gather(images, [0, 0, 0], axis=-1)
-            return tf.cond(found >= 3, lambda: first(3), lambda: gray_repeated)
+            return tf.cond(found >= 3, lambda: first(3), lambda: tf.gather(images, [0, 0, 0], axis=-1))
 
         def gray() -> tf.Tensor:
             return luma(images[..., 0:1], images[..., 1:2], images[..., 2:3])
