@@ -43,9 +43,10 @@ def run_app(
     *,
     program: str,
     description: str,
-    flags_module: str,
+    flags_module: str | None = None,
     user_errors: tuple[type[Exception], ...] = (),
     extra: str = "",
+    needs_gpu: bool = True,
     verbosity: int = logging.WARNING,
     argv: Sequence[str] | None = None,
 ) -> NoReturn:
@@ -55,13 +56,17 @@ def run_app(
         main: gets the positional arguments (without the program) and returns an exit code, None being 0.
         program: the command's name, as users type it.
         description: what the command does and how it is called; `--help` begins with it.
-        flags_module: the module that defines the command's flags, for `--help`.
+        flags_module: the module that defines the command's flags, for `--help`; None is the one of `main`.
         user_errors: what `main` raises for a user's mistake: shown as it is. `OSError` always is one; any
             other exception is shown as an internal error.
         extra: the distribution's extra that holds what the command imports.
+        needs_gpu: whether TensorFlow takes the machine's GPUs. A busy one may have no memory left, so commands
+            that do without one leave them alone, unless `CUDA_VISIBLE_DEVICES` is set.
         verbosity: what is logged where `--verbosity` does not say.
         argv: in place of `sys.argv`; the first word is the program.
     """
+    if not needs_gpu:
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
     def fail(message: str, exit_code: int) -> NoReturn:
         sys.stdout.flush()
@@ -71,7 +76,7 @@ def run_app(
     def parse(words: Sequence[str]) -> list[str]:
         before_separator = words[: words.index("--")] if "--" in words else words
         if _HELP_FLAGS & set(before_separator):
-            own = flags.FLAGS.module_help(flags_module)
+            own = flags.FLAGS.module_help(flags_module or main.__module__)
             # module_help opens with the module's own name, which users have no use for.
             print(f"{description.strip()}\n\nFlags:\n{own.partition(':')[2].strip(os.linesep)}")
             print("  --[no]debug: Show the traceback of an error.")

@@ -1,7 +1,6 @@
 """`mask-calibrate`: chooses the threshold of a spec from labelled pictures."""
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -157,12 +156,11 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 
 def run() -> None:
     """The console script's entry point."""
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # as mask-export: no GPU is needed
     command_line.run_app(
         main,
         program="mask-calibrate",
         description=_DESCRIPTION,
-        flags_module=__name__,
         user_errors=(ExportError,),
         extra="export",
+        needs_gpu=False,
     )

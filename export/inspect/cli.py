@@ -1,7 +1,6 @@
 """`mask-inspect`: what a version directory holds, and how it is called."""
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -115,12 +114,11 @@ def _show(inspection: "Inspection") -> None:
 
 def run() -> None:
     """The console script's entry point."""
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # as mask-export: no GPU is needed
     command_line.run_app(
         main,
         program="mask-inspect",
         description=_DESCRIPTION,
-        flags_module=__name__,
         user_errors=(ExportError,),
         extra="export",
+        needs_gpu=False,
     )

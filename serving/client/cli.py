@@ -70,13 +70,7 @@ _SERVER_NAME = flags.DEFINE_string("server_name", None, "Name that the server's 
 
 def run() -> None:
     """Runs `mask-client` with the process' arguments, and ends the process."""
-    run_app(
-        _main,
-        program=_PROGRAM,
-        description=_DESCRIPTION,
-        flags_module=__name__,
-        user_errors=(MaskServingError,),
-    )
+    run_app(_main, program=_PROGRAM, description=_DESCRIPTION, user_errors=(MaskServingError,))
 
 
 def _main(words: Sequence[str]) -> int:

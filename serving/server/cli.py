@@ -150,7 +150,6 @@ def run() -> None:
         _main,
         program=_PROGRAM,
         description=_DESCRIPTION,
-        flags_module=__name__,
         user_errors=(ServerError,),
         extra="server",
     )

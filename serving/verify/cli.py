@@ -67,7 +67,7 @@ _SERVER_NAME = flags.DEFINE_string("server_name", None, "Name that the server's 
 
 def run() -> None:
     """Runs `mask-verify` with the process' arguments, and ends the process."""
-    run_app(_main, program=_PROGRAM, description=_DESCRIPTION, flags_module=__name__)
+    run_app(_main, program=_PROGRAM, description=_DESCRIPTION)
 
 
 def _main(words: Sequence[str]) -> int:

@@ -1,5 +1,6 @@
 """The behaviour that every command line shares, seen from outside the process."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -8,6 +9,7 @@ import pytest
 
 PROGRAM = textwrap.dedent(
     """
+    import os
     import sys
     from absl import flags
     from maskport.serving import command_line
@@ -29,10 +31,12 @@ PROGRAM = textwrap.dedent(
             raise KeyboardInterrupt
         if what == "missing":
             open("/no/such/file")
+        if what == "gpus":
+            print(os.environ["CUDA_VISIBLE_DEVICES"])
         print("count", _COUNT.value, *words)
 
     command_line.run_app(main, program="mask-try", description="Tries things.\\n\\nmask-try WHAT",
-                         flags_module="__main__", user_errors=(Mistake,))
+                         user_errors=(Mistake,), needs_gpu=False)
     """
 )
 
@@ -42,9 +46,9 @@ def run(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
 
-    def run(*words):
+    def run(*words, env=None):
         return subprocess.run(
-            [sys.executable, program, *words], capture_output=True, text=True, timeout=60, check=False
+            [sys.executable, program, *words], capture_output=True, text=True, timeout=60, check=False, env=env
         )
 
     return run
@@ -92,3 +96,9 @@ def test_help_goes_to_stdout_and_is_success(run, flag):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Tries things.\n\nmask-try WHAT\n\nFlags:\n  --count: How many.")
     assert "--[no]debug" in done.stdout
+
+
+@pytest.mark.parametrize(("given", "seen"), [({}, "-1"), ({"CUDA_VISIBLE_DEVICES": "0"}, "0")])
+def test_commands_without_a_gpu_leave_them_alone_unless_told_which_to_use(run, given, seen):
+    others = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    assert run("gpus", env={**others, **given}).stdout.splitlines()[0] == seen
