@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from maskport.serving.server import json_requests
 from maskport.serving.server.errors import RequestError
+from maskport.serving.server.json_arrays import ExactArrays, FastArrays, UnsureError
 from maskport.serving.server.json_requests import Layout, read_examples, read_predict
 from maskport.serving.status_codes import StatusCode
 from tensorflow.core.framework import types_pb2
@@ -28,15 +29,11 @@ def read(body, **types):
 
 
 def fast(body, types):
-    return json_requests._read_predict(
-        json_requests._parse_fast(body), lambda _: types, json_requests._FastArrays(body)
-    )
+    return json_requests._read_predict(json_requests._parse_fast(body), lambda _: types, FastArrays(body))
 
 
 def exact(body, types):
-    return json_requests._read_predict(
-        json_requests._parse_exactly(body), lambda _: types, json_requests._ExactArrays()
-    )
+    return json_requests._read_predict(json_requests._parse_exactly(body), lambda _: types, ExactArrays())
 
 
 _SCALARS = st.one_of(
@@ -71,7 +68,7 @@ def test_fast_way_gives_what_the_exact_way_gives(body, types):
     text = orjson.dumps(body)
     try:
         quick = fast(text, types)
-    except (json_requests._UnsureError, RequestError):
+    except (UnsureError, RequestError):
         # Then the exact way is taken anyway.
         return
     slow = exact(text, types)
