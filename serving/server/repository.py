@@ -1,13 +1,12 @@
 """The models being served: which versions there are, in which state, and who may use them.
 
-One rule decides what happens next to a model (`_Model.next_action`): a new version is loaded before an old
-one is let go. Everything that can change the decision (a look at the disk, a load that ended, a reload of the
-configuration, a retry that is due) ends in `_advance`, which carries out whatever the rule then asks for.
+`lifecycle` has the rule for what happens next to a model. Everything that can change the decision (a look at the
+disk, a load that ended, a reload of the configuration, a retry that is due) ends in `_advance`, which carries out
+whatever the rule then asks for.
 """
 
 import contextlib
 import dataclasses
-import enum
 import gc
 import logging
 import os
@@ -20,19 +19,10 @@ from ..status_codes import StatusCode
 from .calls import Call
 from .errors import RequestError, deadline_exceeded, invalid_argument, not_found
 from .inference import Model
+from .lifecycle import ServedModel, State, Version, VersionStatus
 from .versions import ModelSettings
 
 logger = logging.getLogger(__name__)
-
-
-class State(enum.IntEnum):
-    """Where a version is between being found and being gone; numbered as in get_model_status.proto."""
-
-    START = 10
-    LOADING = 20
-    AVAILABLE = 30
-    UNLOADING = 40
-    END = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,15 +45,6 @@ class RepositorySettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class VersionStatus:
-    """What is told of one version: its state, and its last error."""
-
-    version: int
-    state: State
-    error: RequestError | None
-
-
-@dataclasses.dataclass(frozen=True)
 class Loaded:
     """A loaded version in use; valid while `ModelRepository.acquire`'s block lasts."""
 
@@ -74,85 +55,6 @@ class Loaded:
 
 Loader = Callable[[str, int, str], Model]
 """Loads a version: the model's name, the version and its path in, RequestError where it fails."""
-
-
-class _Version:
-    """One version of a model. Its fields change under the repository's lock only."""
-
-    def __init__(self, name: str, number: int, path: str) -> None:
-        self.name = name
-        self.number = number
-        self.path = path
-        self.state = State.START
-        self.is_wanted = True
-        self.attempts = 0
-        self.error: RequestError | None = None
-        self.retry_at: float | None = None
-        self.model: Model | None = None
-        self.in_use = 0
-
-    def __str__(self) -> str:
-        return f"{{name: {self.name} version: {self.number}}}"
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether a first attempt at loading has ended, well or badly."""
-        return self.state >= State.AVAILABLE or self.error is not None
-
-
-class _Model:
-    """All versions of one model that there have been, by number."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.settings: ModelSettings | None = None
-        self.wanted: dict[int, str] = {}
-        self.versions: dict[int, _Version] = {}
-        self.complaint = ""
-
-    def live(self) -> list[_Version]:
-        return [version for version in self.versions.values() if version.state != State.END]
-
-    def available(self, number: int | None) -> _Version | None:
-        """Returns a version that can be used: the given one, or the greatest."""
-        if number is not None:
-            version = self.versions.get(number)
-            return version if version and version.state == State.AVAILABLE else None
-        ready = [version for version in self.versions.values() if version.state == State.AVAILABLE]
-        return max(ready, key=lambda version: version.number, default=None)
-
-    def adopt_wanted(self) -> None:
-        """Makes entries of newly wanted versions, and marks those that are wanted no more.
-
-        A version that failed stays as it is while it is wanted. One that is wanted again while it is still
-        being unloaded gets its new entry when that is over.
-        """
-        for number, version in self.versions.items():
-            if number not in self.wanted:
-                version.is_wanted = False
-                if version.state == State.START or version.retry_at is not None:
-                    version.state = State.END
-                    version.retry_at = None
-        for number, path in self.wanted.items():
-            known = self.versions.get(number)
-            if known is None or (known.state == State.END and not known.is_wanted):
-                self.versions[number] = _Version(self.name, number, path)
-
-    def next_action(self) -> tuple[State, _Version] | None:
-        """Returns what should be done next, as the state to bring a version to.
-
-        A version that is not wanted goes once a wanted one is there (or none is wanted, or another unwanted
-        one is left). Of the wanted ones the greatest is loaded first.
-        """
-        wanted = [version for version in self.versions.values() if version.is_wanted]
-        leftover = [v for v in self.live() if not v.is_wanted and v.state == State.AVAILABLE]
-        may_unload = not wanted or any(v.state == State.AVAILABLE for v in wanted) or len(leftover) > 1
-        if may_unload and leftover:
-            return State.UNLOADING, min(leftover, key=lambda version: version.number)
-        new = [version for version in wanted if version.state == State.START]
-        if new:
-            return State.LOADING, max(new, key=lambda version: version.number)
-        return None
 
 
 class ModelRepository:
@@ -166,7 +68,7 @@ class ModelRepository:
         self._settings = settings
         self._changed = threading.Condition()
         self._reloading = threading.Lock()
-        self._models: dict[str, _Model] = {}
+        self._models: dict[str, ServedModel] = {}
         self._labels: dict[str, dict[str, int]] = {}
         self._is_started = False
         self._stopping = False
@@ -347,7 +249,7 @@ class ModelRepository:
         with self._changed:
             configured = {settings.name: settings for settings in models}
             for name, settings in configured.items():
-                self._models.setdefault(name, _Model(name)).settings = settings
+                self._models.setdefault(name, ServedModel(name)).settings = settings
             for name, model in self._models.items():
                 if name not in configured and model.settings:
                     model.settings = None
@@ -402,10 +304,10 @@ class ModelRepository:
         for model, settings in configured:
             try:
                 wanted = settings.find_wanted()
-                complaint = "" if wanted else _nothing_found(settings)
+                complaint = "" if wanted else settings.nothing_found()
             except OSError as error:
                 # What is loaded stays: the disk may be away for a moment.
-                wanted, complaint = None, _nothing_found(settings, error)
+                wanted, complaint = None, settings.nothing_found(error)
             with self._changed:
                 if complaint and complaint != model.complaint:
                     logger.warning("%s", complaint)
@@ -436,13 +338,13 @@ class ModelRepository:
                     break
         self._changed.notify_all()
 
-    def _begin_load(self, version: _Version) -> None:
+    def _begin_load(self, version: Version) -> None:
         version.state = State.LOADING
         version.retry_at = None
         self._loading += 1
         self._workers.submit(self._load, version)
 
-    def _load(self, version: _Version) -> None:
+    def _load(self, version: Version) -> None:
         logger.info("Loading servable version %s", version)
         error: RequestError | None = None
         model: Model | None = None
@@ -473,7 +375,7 @@ class ModelRepository:
                 timer.start()
             self._advance()
 
-    def _retry(self, version: _Version) -> None:
+    def _retry(self, version: Version) -> None:
         with self._changed:
             if self._stopping or version.retry_at is None:
                 return
@@ -485,7 +387,7 @@ class ModelRepository:
             logger.info("Retrying of Loading servable: %s retry: %d", version, version.attempts)
             self._begin_load(version)
 
-    def _unload(self, version: _Version) -> None:
+    def _unload(self, version: Version) -> None:
         model = version.model
         version.model = None
         if model is not None:
@@ -522,25 +424,7 @@ def _check_has_versions(settings: ModelSettings) -> None:
     try:
         if settings.find_wanted():
             return
-        complaint = _nothing_found(settings)
+        complaint = settings.nothing_found()
     except OSError as error:
-        complaint = _nothing_found(settings, error)
+        complaint = settings.nothing_found(error)
     raise RequestError(StatusCode.FAILED_PRECONDITION, complaint)
-
-
-def _nothing_found(settings: ModelSettings, error: OSError | None = None) -> str:
-    if error is not None:
-        return (
-            f"Could not find base path {settings.base_path} for servable {settings.name} with error "
-            f"{error.strerror or error}"
-        )
-    if settings.policy.specific is not None:
-        wanted = ", ".join(map(str, settings.policy.specific)) or "none"
-        return (
-            f"No version of servable {settings.name} that its policy names ({wanted}) is under base path "
-            f"{settings.base_path}"
-        )
-    return (
-        f"No versions of servable {settings.name} found under base path {settings.base_path}. Did you forget "
-        "to name your leaf directory as a number (eg. '/1/')?"
-    )

@@ -98,3 +98,25 @@ class ModelSettings:
             return {self.only_version: self.base_path} if os.path.exists(self.base_path) else {}
         found = find_versions(self.base_path)
         return {version: found[version] for version in self.policy.choose(list(found))}
+
+    def nothing_found(self, error: OSError | None = None) -> str:
+        """Returns what is told of a base path without a version to serve.
+
+        Args:
+            error: why it could not be read, if it could not.
+        """
+        if error is not None:
+            return (
+                f"Could not find base path {self.base_path} for servable {self.name} with error "
+                f"{error.strerror or error}"
+            )
+        if self.policy.specific is not None:
+            wanted = ", ".join(map(str, self.policy.specific)) or "none"
+            return (
+                f"No version of servable {self.name} that its policy names ({wanted}) is under base path "
+                f"{self.base_path}"
+            )
+        return (
+            f"No versions of servable {self.name} found under base path {self.base_path}. Did you forget "
+            "to name your leaf directory as a number (eg. '/1/')?"
+        )

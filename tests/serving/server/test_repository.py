@@ -8,11 +8,8 @@ import pytest
 from maskport.serving.server.calls import Call
 from maskport.serving.server.errors import RequestError
 from maskport.serving.server.inference import Model
-from maskport.serving.server.repository import (
-    ModelRepository,
-    RepositorySettings,
-    State,
-)
+from maskport.serving.server.lifecycle import State
+from maskport.serving.server.repository import ModelRepository, RepositorySettings
 from maskport.serving.server.versions import ALL_VERSIONS, ModelSettings, VersionPolicy
 from maskport.serving.status_codes import StatusCode
 
