@@ -158,8 +158,9 @@ def _from_json(value: Any, spec: TensorSpec, name: str) -> npt.NDArray[Any]:
     try:
         if spec.data_type == "DT_STRING":
             return tensors.as_array(_map_nested(value, _string_from_json))
-        return np.array(value, dtype=spec.dtype)
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        with np.errstate(over="raise"):
+            return np.array(value, dtype=spec.dtype)
+    except (ValueError, TypeError, KeyError, OverflowError, FloatingPointError, RecursionError) as error:
         raise InvalidResponseError(f"output {name!r} is not {spec}: {error}") from error
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from maskport.serving.client import (
     InvalidRequestError,
+    InvalidResponseError,
     MaskServingError,
     SignatureInfo,
     TensorSpec,
@@ -83,6 +84,12 @@ def test_numbers_that_json_lacks_are_written_as_tensorflow_serving_reads_them():
     answer = b'{"outputs": [NaN, Infinity, 2]}'
     got = rest_codec.decode(PredictCall(TARGET, NUMBERS, {}), answer).outputs["y"]
     np.testing.assert_array_equal(got, np.array([np.nan, np.inf, 2], np.float32))
+
+
+@pytest.mark.parametrize("outputs", [b"1e39", b"[0, 1e39]", b"[[-1e39]]"])
+def test_numbers_beyond_the_output_s_type_are_no_answer(outputs):
+    with pytest.raises(InvalidResponseError, match="output 'y' is not .*overflow"):
+        rest_codec.decode(PredictCall(TARGET, NUMBERS, {}), b'{"outputs": %b}' % outputs)
 
 
 @pytest.mark.parametrize("dtype", [np.complex64, np.float16])
