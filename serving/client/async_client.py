@@ -93,7 +93,7 @@ class AsyncMaskClient(ClientBase):
         metadata: MetadataLike | None = None,
     ) -> MaskResult:
         """Masks one picture; see `MaskClient.segment`."""
-        script = self._operations.segment([image], [threshold], outputs, self._terms(timeout, metadata))
+        script = self._segmentation.segment([image], [threshold], outputs, self._terms(timeout, metadata))
         result = (await self._run(script))[0]
         if isinstance(result, Exception):
             raise result
@@ -132,7 +132,7 @@ class AsyncMaskClient(ClientBase):
         async def segment(group: tuple[Wanted, ...], limit: asyncio.Semaphore) -> list[SegmentItem]:
             async with limit:
                 try:
-                    script = self._operations.segment(
+                    script = self._segmentation.segment(
                         [wanted.picture for wanted in group],
                         [wanted.threshold for wanted in group],
                         outputs,
@@ -182,7 +182,7 @@ class AsyncMaskClient(ClientBase):
         check_many((product,), concurrency, 1)
         check_large(product, threshold)
         found, plan = await self._run(
-            self._operations.tile_plan(product, tile, overlap, self._terms(timeout, metadata))
+            self._segmentation.tile_plan(product, tile, overlap, self._terms(timeout, metadata))
         )
         job = await asyncio.to_thread(
             LargeJob, source, out, threshold=threshold, product=product, plan=plan, progress=progress
@@ -192,7 +192,7 @@ class AsyncMaskClient(ClientBase):
 
         def ask(pixels: npt.NDArray[Any]) -> asyncio.Task[npt.NDArray[np.float32]]:
             terms = self._terms(timeout, metadata)
-            return asyncio.create_task(self._run(self._operations.tile_probability(pixels, signature, terms)))
+            return asyncio.create_task(self._run(self._segmentation.tile_probability(pixels, signature, terms)))
 
         try:
             for one in job.tiles:

@@ -114,7 +114,7 @@ class MaskClient(ClientBase):
             MaskServingError: the call failed.
             OSError: the file cannot be read.
         """
-        script = self._operations.segment([image], [threshold], outputs, self._terms(timeout, metadata))
+        script = self._segmentation.segment([image], [threshold], outputs, self._terms(timeout, metadata))
         result = self._run(script)[0]
         if isinstance(result, Exception):
             raise result
@@ -176,7 +176,7 @@ class MaskClient(ClientBase):
     ) -> Iterator[SegmentItem]:
         def segment(group: tuple[Wanted, ...]) -> list[SegmentItem]:
             try:
-                script = self._operations.segment(
+                script = self._segmentation.segment(
                     [wanted.picture for wanted in group],
                     [wanted.threshold for wanted in group],
                     outputs,
@@ -244,13 +244,13 @@ class MaskClient(ClientBase):
         self._check_usable()
         check_many((product,), concurrency, 1)
         check_large(product, threshold)
-        found, plan = self._run(self._operations.tile_plan(product, tile, overlap, self._terms(timeout, metadata)))
+        found, plan = self._run(self._segmentation.tile_plan(product, tile, overlap, self._terms(timeout, metadata)))
         job = LargeJob(source, out, threshold=threshold, product=product, plan=plan, progress=progress)
         signature = tile_signature(found, job.source.shape, job.source.dtype)
 
         def ask(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
             terms = self._terms(timeout, metadata)
-            return self._run(self._operations.tile_probability(pixels, signature, terms))
+            return self._run(self._segmentation.tile_probability(pixels, signature, terms))
 
         threads = futures.ThreadPoolExecutor(concurrency, "maskport-large")
         running: collections.deque[tuple[Tile, futures.Future[npt.NDArray[np.float32]]]] = collections.deque()

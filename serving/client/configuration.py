@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .addresses import parse_addresses
+from .calling import Caller, Terms
 from .calls import Target
 from .errors import ClientClosedError, InvalidRequestError
 from .observers import Observer
-from .operations import Operations, Terms
+from .operations import Operations
 from .retries import RetryPolicy
 from .security import Credentials, Metadata, Tls, Token, as_metadata
+from .segmentation import Segmentation
 from .transports import ConnectionOptions
 
 DEFAULT_TIMEOUT_S = 30.0
@@ -79,14 +81,17 @@ class ClientBase:
             keepalive_s=check_timeout(keepalive, "keepalive"),
             max_connections=max_connections,
         )
-        self._operations = Operations(
-            Target(model, version, label),
+        caller = Caller(
             addresses,
             credentials=credentials,
             retries=retries or RetryPolicy(),
             observers=observers,
             clock=time.monotonic,
         )
+        self._target = Target(model, version, label)
+        self._addresses = tuple(addresses)
+        self._operations = Operations(self._target, caller)
+        self._segmentation = Segmentation(self._operations, caller)
         self._process_id = os.getpid()
         self._is_closed = False
         self._set_up()
@@ -96,18 +101,18 @@ class ClientBase:
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        addresses = ", ".join(map(str, self._operations.addresses))
-        return f"<{type(self).__name__} of {self._operations.target.model!r} at {addresses}>"
+        addresses = ", ".join(map(str, self._addresses))
+        return f"<{type(self).__name__} of {self._target.model!r} at {addresses}>"
 
     @property
     def model(self) -> str:
         """The model's name."""
-        return self._operations.target.model
+        return self._target.model
 
     @property
     def addresses(self) -> tuple[str, ...]:
         """The servers' addresses."""
-        return tuple(map(str, self._operations.addresses))
+        return tuple(map(str, self._addresses))
 
     def _terms(self, timeout: float | None, metadata: MetadataLike | None) -> Terms:
         timeout_s = self._timeout_s if timeout is None else check_timeout(timeout)
