@@ -15,6 +15,7 @@ from . import golden, manifest
 from .errors import PublishError, SpecError
 from .graph_optimization import without_graph_optimization
 from .module import MaskModule
+from .optimization import BFLOAT16, Optimized, optimize
 from .probe import probe
 from .remote_versions import RemoteVersionWriter
 from .saved_check import FreshProcess
@@ -66,6 +67,8 @@ def export_spec(spec: ExportSpec, on_step: OnStep = lambda _: None) -> Path | st
 def publish(plan: "Plan", fresh: FreshProcess, on_step: OnStep = lambda _: None) -> Path | str:
     """Writes a plan, checks in a fresh process what was written, and publishes it as a version directory."""
     spec = plan.spec
+    if plan.optimized.description:
+        on_step(f"Optimized: {plan.optimized.description}")
     on_step(f"Writing {len(plan.functions)} signatures ({plan.model.description})")
     with _version_writer(spec) as writer:
         plan.write(writer.staging)
@@ -93,7 +96,8 @@ class Plan:
 
     Attributes:
         spec: of the export.
-        model: as loaded.
+        model: in the form that is exported.
+        optimized: how that was chosen.
         module: that is saved.
         functions: the signatures, by name.
         manifest: the text of `maskport.json`.
@@ -102,13 +106,14 @@ class Plan:
     def __init__(
         self,
         spec: ExportSpec,
-        model: SegmentationModel,
+        optimized: Optimized,
         module: MaskModule,
         names: list[str],
         manifest_text: str,
     ):
         self.spec = spec
-        self.model = model
+        self.optimized = optimized
+        self.model = optimized.model
         self.module = module
         self.functions = module.signatures(names)
         self.manifest = manifest_text
@@ -142,8 +147,13 @@ class Plan:
         probed = probe(model, spec)
         adds = spec.activation == "softmax" or (spec.activation == "none" and probed.excludes)
         names = _choose_signatures(spec, model)
-        text = manifest.make_manifest(spec, model, names, foreground, adds, probed, source_sha256)
-        return cls(spec, model, MaskModule(model, spec, foreground, adds, text, probed.min_edge), names, text)
+
+        def make_module(model: SegmentationModel, info: str = "") -> MaskModule:
+            return MaskModule(model, spec, foreground, adds, info, probed.min_edge)
+
+        optimized = optimize(model, spec, make_module)
+        text = manifest.make_manifest(spec, model, optimized.choice, names, foreground, adds, probed, source_sha256)
+        return cls(spec, optimized, make_module(optimized.model, text), names, text)
 
     def describe(self) -> str:
         """Returns the resolved spec and the signatures, for people."""
@@ -153,6 +163,7 @@ class Plan:
         size = "x".join(map(str, self.model.size)) if self.model.size else "the image's"
         lines += [
             f"  size: {size}; channels: {self.model.channels}; output channels: {self.model.output_channels}",
+            f"  optimized: {self.optimized.description or self.optimized.choice}",
             "signatures:",
         ]
         for name in self.functions:
@@ -177,8 +188,11 @@ class Plan:
             for name, signature in contract.SIGNATURES.items()
             if signature.takes_threshold
         }
-        with without_graph_optimization():
-            goldens = golden.make_goldens(self.functions, references, self.spec, self.model.channels)
+        # In bfloat16 it matters which ops are fused, as those are that a server runs.
+        with contextlib.nullcontext() if self.optimized.choice == BFLOAT16 else without_graph_optimization():
+            goldens = golden.make_goldens(
+                self.functions, references, self.spec, self.model.channels, self.optimized.precision
+            )
         golden.write_goldens(goldens, assets / contract.GOLDEN_DIR)
         if self.spec.warmup:
             golden.write_warmup(

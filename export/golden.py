@@ -25,6 +25,19 @@ _SCHEMA_VERSION = 1
 
 
 @dataclasses.dataclass(frozen=True)
+class Precision:
+    """How far the same graph's answers may be apart on two processors.
+
+    Attributes:
+        probability: largest difference of a probability.
+        overlap: smallest intersection over union of masks, and share of equal values of class maps.
+    """
+
+    probability: float = NEAR_THRESHOLD
+    overlap: float = MIN_IOU
+
+
+@dataclasses.dataclass(frozen=True)
 class Golden:
     """A request with the answer it must get."""
 
@@ -39,6 +52,7 @@ def make_goldens(
     references: Mapping[str, SignatureFunction],
     spec: ExportSpec,
     channels: int,
+    precision: Precision,
 ) -> list[Golden]:
     """Runs a small request through each signature and records its answer.
 
@@ -48,20 +62,23 @@ def make_goldens(
             near to the threshold to be held to.
         spec: of the export.
         channels: that the model takes.
+        precision: of the answers.
     """
     goldens = []
     for name, function in functions.items():
         signature = contract.SIGNATURES[name]
         inputs = _golden_inputs(signature, spec, channels)
         outputs = run(function, signature, inputs)
-        undecided = _undecided(signature, inputs, references, spec)
+        undecided = _undecided(signature, inputs, references, spec, precision)
         goldens.append(
             Golden(
                 signature,
                 _request(signature, inputs),
                 _response(signature, outputs),
                 {
-                    output: _tolerance(signature, output, undecided if output != contract.ERROR else None, spec)
+                    output: _tolerance(
+                        signature, output, undecided if output != contract.ERROR else None, spec, precision
+                    )
                     for output in outputs
                 },
             )
@@ -183,6 +200,7 @@ def _undecided(
     inputs: Tensors,
     references: Mapping[str, SignatureFunction],
     spec: ExportSpec,
+    precision: Precision,
 ) -> npt.NDArray[np.bool_] | None:
     """Finds the values that another processor may see on the other side of the threshold."""
     if signature.product not in contract.THRESHOLDED_PRODUCTS or (
@@ -192,7 +210,7 @@ def _undecided(
     name = contract.signature_name(signature.product, encoded=signature.is_encoded, at_threshold=True)
     reference = contract.SIGNATURES[name]
     answers = []
-    for threshold in (spec.threshold - NEAR_THRESHOLD, spec.threshold + NEAR_THRESHOLD):
+    for threshold in (spec.threshold - precision.probability, spec.threshold + precision.probability):
         count = len(next(iter(inputs.values())))
         value = np.full(count, np.clip(threshold, 0, 1), np.float32)
         answers.append(run(references[name], reference, {**inputs, contract.THRESHOLD: value})[reference.outputs[0]])
@@ -206,19 +224,23 @@ def _undecided(
 
 
 def _tolerance(
-    signature: contract.Signature, output: str, undecided: npt.NDArray[np.bool_] | None, spec: ExportSpec
+    signature: contract.Signature,
+    output: str,
+    undecided: npt.NDArray[np.bool_] | None,
+    spec: ExportSpec,
+    precision: Precision,
 ) -> Tolerance:
     if output in (contract.ERROR, contract.INFO):
         return Tolerance()
     is_png = signature.is_encoded
     if signature.product == contract.MASK:
-        return Tolerance(undecided=undecided, min_overlap=MIN_IOU, is_mask=True, is_png=is_png)
+        return Tolerance(undecided=undecided, min_overlap=precision.overlap, is_mask=True, is_png=is_png)
     if signature.product == contract.CLASS_MAP:
         # Where two classes are nearly as probable, another processor may choose the other.
-        return Tolerance(atol=float("inf"), min_overlap=MIN_IOU, is_png=is_png)
+        return Tolerance(atol=float("inf"), min_overlap=precision.overlap, is_png=is_png)
     if signature.product == contract.PROBABILITY:
-        return Tolerance(atol=NEAR_THRESHOLD * (FULL_SCALE["uint16"] if is_png else 1.0), is_png=is_png)
+        return Tolerance(atol=precision.probability * (FULL_SCALE["uint16"] if is_png else 1.0), is_png=is_png)
     if spec.edge == "soft":
         scale = FULL_SCALE["uint8"] if is_png and not spec.decodes_16_bits else spec.full_scale
-        return Tolerance(atol=NEAR_THRESHOLD * scale + 1.0, is_png=is_png)
+        return Tolerance(atol=precision.probability * scale + 1.0, is_png=is_png)
     return Tolerance(undecided=undecided, is_png=is_png)

@@ -28,6 +28,7 @@ _LOCAL_FIELDS = {"output_dir", "version", "keep", "source", "weights"}
 def make_manifest(
     spec: ExportSpec,
     model: SegmentationModel,
+    optimization: str,
     signatures: list[str],
     foreground: list[int],
     adds_foreground: bool,
@@ -52,6 +53,7 @@ def make_manifest(
             "input_dtype": model.input_dtype.name,
             "output_channels": model.output_channels,
             "parameters": model.parameter_count,
+            "optimization": optimization,
         },
         "classes": spec.classes,
         "foreground": {"channels": foreground, "combined_by": "sum" if adds_foreground else "maximum"},
