@@ -111,6 +111,9 @@ def _channel_arguments(options: ConnectionOptions) -> list[tuple[str, Any]]:
         ("grpc.lb_policy_name", "round_robin"),
         ("grpc.keepalive_time_ms", round(options.keepalive_s * 1000)),
         ("grpc.keepalive_timeout_ms", round(options.keepalive_timeout_s * 1000)),
+        # Newer releases wait for the answer by this clock, which is a minute unless it is set, and ask nothing while
+        # an earlier question is open, such as their own about the connection's speed.
+        ("grpc.http2.ping_timeout_ms", round(options.keepalive_timeout_s * 1000)),
         # A server that comes back is found within a second, rather than within two minutes.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),

@@ -20,14 +20,15 @@ class ConnectionOptions:
         keepalive_s: after so many seconds without a word during a call, gRPC asks whether the server is
             there. Servers take offence at three questions without a word of their own, so keep it above a
             third of the longest call.
-        keepalive_timeout_s: how long it waits for that answer.
+        keepalive_timeout_s: how long it waits for that answer, which slow networks send after all that is
+            already on its way.
         max_connections: to an address at one time, for REST.
     """
 
     tls: Tls = dataclasses.field(default_factory=Tls)
     compression: str | None = None
     keepalive_s: float = 30.0
-    keepalive_timeout_s: float = 10.0
+    keepalive_timeout_s: float = 20.0
     max_connections: int = 100
 
 

@@ -1,5 +1,6 @@
 """Networks and servers that fail: every call ends by its deadline with the right error, or succeeds by retrying."""
 
+import asyncio
 import json
 import os
 import socket
@@ -7,12 +8,14 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import grpc
 import numpy as np
 import pytest
 from any_client import make_client
 from fake_serving import FakeServing, refuse, slow
 from hostile_proxy import HostileProxy
 from maskport.serving.client import (
+    AsyncMaskClient,
     ClientClosedError,
     DeadlineExceededError,
     InvalidResponseError,
@@ -21,6 +24,10 @@ from maskport.serving.client import (
     RetryPolicy,
     ServerUnavailableError,
 )
+from maskport.serving.client.addresses import parse_addresses
+from maskport.serving.client.calls import StatusCall, Target
+from maskport.serving.client.connecting import connect, connect_async
+from maskport.serving.client.transports import ConnectionOptions
 
 PICTURE = np.full((40, 50, 3), 200, np.uint8)
 TIMEOUT_S = 0.7
@@ -440,3 +447,79 @@ def test_a_cancelled_task_ends_its_call(serving):
         started = time.monotonic()
         asyncio.run(run(address))
         assert time.monotonic() - started < 1.5
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("quiet_s", [0, 0.3], ids=["at-once", "after-a-while"])
+def test_keepalive_finds_a_grpc_connection_that_went_silent_long_before_the_deadline(serving, mode, quiet_s):
+    """The proxy takes everything and says nothing, as a firewall does that has forgotten the connection.
+
+    Right after a call gRPC has a question of its own open, about the connection's speed; later it has none.
+    """
+
+    def send_into_silence(keepalive_s):
+        with HostileProxy(serving.grpc_port) as proxy:
+            through = parse_addresses(f"grpc://127.0.0.1:{proxy.port}")[0]
+            options = ConnectionOptions(keepalive_s=keepalive_s, keepalive_timeout_s=0.3)
+            with _Sender(mode, through, options) as send:
+                assert send(timeout_s=10).value
+                time.sleep(quiet_s)
+                proxy.misbehave("black_hole")
+                started = time.monotonic()
+                with pytest.raises(MaskServingError) as caught:
+                    send(timeout_s=3)
+                return type(caught.value), time.monotonic() - started
+
+    error, seconds = send_into_silence(keepalive_s=0.3)
+    assert error is ServerUnavailableError
+    assert seconds < 2
+    if quiet_s:
+        # Without a question for so long, only the deadline ends the call.
+        assert send_into_silence(keepalive_s=60)[0] is DeadlineExceededError
+
+
+class _Sender:
+    """Sends status calls over a transport of either kind."""
+
+    def __init__(self, mode, address, options):
+        self._loop = asyncio.new_event_loop() if mode == "async" else None
+        self._address, self._options = address, options
+
+    def __enter__(self):
+        self._transport = self._run(self._connect)
+        return lambda timeout_s: self._run(lambda: self._transport.send(StatusCall(Target("model")), timeout_s, ()))
+
+    def __exit__(self, *_):
+        self._run(self._transport.close)
+        if self._loop is not None:
+            self._loop.close()
+
+    def _connect(self):
+        if self._loop is None:
+            return connect(self._address, self._options)
+
+        async def connect_in_loop():
+            return connect_async(self._address, self._options)
+
+        return connect_in_loop()
+
+    def _run(self, function):
+        return function() if self._loop is None else self._loop.run_until_complete(function())
+
+
+@pytest.mark.parametrize("client_class", [MaskClient, AsyncMaskClient])
+def test_a_client_s_keepalive_reaches_grpc(client_class, monkeypatch):
+    seen = {}
+
+    def channel(target, options=()):
+        seen.update(options)
+        raise RuntimeError("far enough")
+
+    monkeypatch.setattr(grpc, "insecure_channel", channel)
+    monkeypatch.setattr(grpc.aio, "insecure_channel", channel)
+    client = client_class("grpc://127.0.0.1:1", "model", keepalive=7.5)
+    ask = client.status if client_class is MaskClient else lambda: asyncio.run(client.status())
+    with pytest.raises(RuntimeError, match="far enough"):
+        ask()
+    assert seen["grpc.keepalive_time_ms"] == 7500
+    assert seen["grpc.keepalive_timeout_ms"] == seen["grpc.http2.ping_timeout_ms"] == 20_000
