@@ -43,15 +43,16 @@ class Tls:
             InvalidRequestError: a file cannot be read.
         """
 
-        def content(path: str | os.PathLike[str] | None) -> bytes | None:
+        def content(name: str) -> bytes | None:
+            path = getattr(self, name)
             if path is None:
                 return None
             try:
                 return Path(path).read_bytes()
             except OSError as error:
-                raise InvalidRequestError(f"cannot read {path}: {error.strerror}") from error
+                raise InvalidRequestError(f"Tls cannot read {name} {path}: {error.strerror}") from error
 
-        return content(self.ca_file), content(self.key_file), content(self.cert_file)
+        return content("ca_file"), content("key_file"), content("cert_file")
 
 
 # What both gRPC and HTTP take for a key.
