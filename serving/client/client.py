@@ -139,7 +139,7 @@ class MaskClient(ClientBase):
         iterates: an array or file may be used again, or closed, before the next one.
 
         Args:
-            images: see `segment`.
+            images: each as `segment` takes it; an array [N, H, W, C] is a stack of pictures.
             threshold: one for all, or one for each picture; None is the model's own.
             outputs: see `segment`.
             concurrency: calls that are under way at one time.

@@ -119,6 +119,12 @@ def check_images(images: object) -> None:
         raise InvalidRequestError(
             f"images={shown} is no list of pictures", hint="put one picture in a list, or call segment()"
         )
+    # Taken for a stack, a picture of [H, W, C] would be one of H narrow pictures. Arrays of objects are lists.
+    if isinstance(images, np.ndarray) and images.ndim != 4 and images.dtype.kind not in "OSU":
+        raise InvalidRequestError(
+            f"images=one array {list(images.shape)} is no list of pictures, nor a stack of them, which is [N, H, W, C]",
+            hint="put one picture in a list, or call segment()",
+        )
 
 
 def window(concurrency: int) -> int:

@@ -274,11 +274,24 @@ def test_one_value_of_any_kind_is_the_threshold_of_all(client, threshold):
         (io.BytesIO(), {}, "one BytesIO is no list of pictures"),
         (Image.new("L", (3, 3)), {}, "one Image is no list of pictures"),
         (None, {}, "one NoneType is no list of pictures"),
+        (np.zeros((9, 8, 3), np.uint8), {}, r"one array \[9, 8, 3\] is no list of pictures, nor a stack of them"),
+        (np.zeros((9, 8), np.uint8), {}, r"one array \[9, 8\] is no list .*; put one picture in a list"),
     ],
 )
 def test_one_picture_and_thresholds_that_do_not_fit_are_refused_at_the_call(client, images, options, words):
     with pytest.raises(InvalidRequestError, match=words):
         client.segment_many(images, **options)
+
+
+def test_a_stack_of_pictures_and_an_array_of_objects_are_lists(client):
+    stack = np.zeros((2, 6, 7, 3), np.uint8)
+    stack[1] = 255
+    objects = np.empty(2, object)
+    objects[:] = list(stack)
+    for images in (stack, objects):
+        items = list(client.segment_many(images))
+        assert [item.result.size for item in items] == [(6, 7)] * 2
+        assert [bool(item.result.mask.all()) for item in items] == [False, True]
 
 
 def test_thresholds_of_an_iterator_of_pictures_must_fit_too(client):
