@@ -111,17 +111,9 @@ class AsyncMaskClient(ClientBase):
         timeout: float | None = None,
         metadata: MetadataLike | None = None,
     ) -> AsyncIterator[SegmentItem]:
-        """Masks any number of pictures, several at one time, in bounded memory; see `MaskClient.segment_many`.
+        """Masks any number of pictures, several at one time; see `MaskClient.segment_many`.
 
-        Args:
-            images: may be asynchronous too.
-            threshold: see there, like all others.
-            outputs: see there.
-            concurrency: see there.
-            batch_size: see there.
-            ordered: see there.
-            timeout: see there.
-            metadata: see there.
+        Here `images` may be asynchronous too.
         """
         self._check_usable()
         check_many(outputs, concurrency, batch_size)

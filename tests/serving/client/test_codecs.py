@@ -88,7 +88,7 @@ def test_numbers_that_json_lacks_are_written_as_tensorflow_serving_reads_them():
 
 @pytest.mark.parametrize("outputs", [b"1e39", b"[0, 1e39]", b"[[-1e39]]"])
 def test_numbers_beyond_the_output_s_type_are_no_answer(outputs):
-    with pytest.raises(InvalidResponseError, match="output 'y' is not .*overflow"):
+    with pytest.raises(InvalidResponseError, match=r"output 'y' is not .*overflow"):
         rest_codec.decode(PredictCall(TARGET, NUMBERS, {}), b'{"outputs": %b}' % outputs)
 
 
