@@ -1,0 +1,148 @@
+"""Latency of one call beside the bare forward pass and naive clients.
+
+Every way begins with a JPEG file's bytes; those of naive clients, and what they are compared with, end with a mask
+as an array, and what is compared with the bare forward pass ends with the PNG file. The bare forward pass begins with a
+float tensor in memory, and ends with its answer as an array.
+"""
+
+import contextlib
+import io
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+from maskport.serving.client import MaskClient
+from PIL import Image
+
+from .. import pictures
+from ..lab import Lab
+from ..measuring import ratio, spread, take_turns
+from ..models import SIZE, Subject
+from ..naive import NaiveGrpc, NaiveRest
+from ..results import Finding, Plot, Row, Series, Table, at_most, number_text
+from ..servers import Served
+
+_GOALS = {"unet": at_most(1.10), "light": at_most(1.35)}
+_COINS_LARGEST = 2000
+"""Edge of the largest square that the demo model's export takes: max_model_pixels is 4,000,000."""
+
+
+def measure(lab: Lab) -> Iterator[Finding]:
+    """Yields the ratios of each model, and a table and a plot over sizes of pictures."""
+    subjects = lab.subjects.all
+    with lab.serve(*subjects, naive=subjects) as served:
+        for subject in (lab.subjects.unet, lab.subjects.light):
+            yield from _against_forward(lab, subject, served)
+        yield from _over_sizes(lab, lab.subjects.light, served, lab.effort.edges)
+        edges = sorted({min(edge, _COINS_LARGEST) for edge in lab.effort.edges})
+        yield from _over_sizes(lab, lab.subjects.coins, served, edges)
+
+
+def forward_call(subject: Subject, jpeg: bytes) -> Callable[[], object]:
+    """Returns a bare forward pass of one picture that is in memory already."""
+    image = Image.open(io.BytesIO(jpeg)).convert("L" if subject.channels == 1 else "RGB")
+    if subject.edge is not None:
+        image = image.resize((subject.edge, subject.edge))
+    batch = np.asarray(image, np.float32).reshape(1, image.height, image.width, -1) / 255
+    tensor = tf.constant(batch)
+    return lambda: subject.forward(tensor).numpy()
+
+
+def _against_forward(lab: Lab, subject: Subject, served: Served) -> Iterator[Finding]:
+    effort = lab.effort
+    jpeg = pictures.square_jpeg(SIZE)
+    forward = forward_call(subject, jpeg)
+    with contextlib.ExitStack() as stack:
+        grpc = stack.enter_context(MaskClient(served.grpc, subject.name))
+        rest = stack.enter_context(MaskClient(served.rest, subject.name))
+        naive_grpc = stack.enter_context(NaiveGrpc(served, subject))
+        naive_rest = stack.enter_context(NaiveRest(served, subject))
+        title = f"{subject.name}, {SIZE}² JPEG"
+        found = take_turns(
+            {
+                "forward": forward,
+                "gRPC": lambda: grpc.segment(jpeg),
+                "REST": lambda: rest.segment(jpeg),
+            },
+            effort.rounds, 10, 2 * effort.budget_s,
+        )  # fmt: skip
+        note = ", ".join(f"{name} {number_text(1000 * spread(times).median)} ms" for name, times in found.items())
+        yield Row.of(
+            f"gRPC mask_png ÷ bare forward, {title}",
+            ratio(found["gRPC"], found["forward"]),
+            "",
+            _GOALS[subject.name],
+            note,
+        )
+        yield Row.of(f"REST mask_png ÷ bare forward, {title}", ratio(found["REST"], found["forward"]))
+        found = take_turns(
+            {"mask": lambda: grpc.segment(jpeg).mask, "naive": lambda: naive_grpc.mask(jpeg)},
+            effort.rounds, 3, effort.budget_s,
+        )  # fmt: skip
+        yield Row.of(f"gRPC mask_png ÷ naive float gRPC, {title}", ratio(found["mask"], found["naive"]))
+        found = take_turns(
+            {"mask": lambda: rest.segment(jpeg).mask, "naive": lambda: naive_rest.mask(jpeg)},
+            effort.slow_rounds, 1, effort.budget_s,
+        )  # fmt: skip
+        yield Row.of(
+            f"REST mask_png ÷ naive REST JSON, {title}",
+            ratio(found["mask"], found["naive"]),
+            goal=at_most(1 / 20) if subject.name == "light" else None,
+            note=f"naive {number_text(1000 * spread(found['naive']).median)} ms",
+        )
+
+
+def _over_sizes(lab: Lab, subject: Subject, served: Served, edges: Sequence[int]) -> Iterator[Finding]:
+    effort = lab.effort
+    medians: dict[str, dict[int, float]] = {}
+    cells: dict[int, dict[str, str]] = {}
+    with contextlib.ExitStack() as stack:
+        grpc = stack.enter_context(MaskClient(served.grpc, subject.name, timeout=120))
+        rest = stack.enter_context(MaskClient(served.rest, subject.name, timeout=120))
+        naive_grpc = stack.enter_context(NaiveGrpc(served, subject))
+        naive_rest = stack.enter_context(NaiveRest(served, subject))
+        for edge in edges:
+            jpeg = pictures.square_jpeg(edge)
+            calls = {
+                "bare forward": forward_call(subject, jpeg),
+                "mask_png, gRPC": lambda jpeg=jpeg: grpc.segment(jpeg).mask,
+                "mask_png, REST": lambda jpeg=jpeg: rest.segment(jpeg).mask,
+                "naive floats, gRPC": lambda jpeg=jpeg: naive_grpc.mask(jpeg),
+                "naive JSON, REST": lambda jpeg=jpeg: naive_rest.mask(jpeg),
+            }
+            cells[edge] = {}
+            for name in list(calls):
+                # What grew too slow at a smaller size is not tried; floats grow with the pixels.
+                before = [(size, seconds) for size, seconds in medians.get(name, {}).items() if size < edge]
+                growth = 1.0 if subject.edge is not None else (edge / before[-1][0]) ** 2 if before else 1.0
+                if before and before[-1][1] * growth > effort.longest_call_s:
+                    cells[edge][name] = f"left out: over {effort.longest_call_s:g} s"
+                    del calls[name]
+            slow = {name: calls.pop(name) for name in ["naive JSON, REST"] if name in calls}
+            found = take_turns(calls, effort.rounds // 2, 3, effort.budget_s / 2)
+            if slow:
+                started = time.perf_counter()
+                next(iter(slow.values()))()
+                rounds = 3 if time.perf_counter() - started < effort.budget_s / 3 else 1
+                found |= take_turns(slow, rounds, 0)
+            for name, times in found.items():
+                medians.setdefault(name, {})[edge] = spread(times).median
+                cells[edge][name] = number_text(1000 * spread(times).median)
+    names = list(medians)
+    size = "takes pictures at their own size" if subject.edge is None else f"runs at {subject.edge}²"
+    yield Table(
+        f"Milliseconds from a JPEG file to its mask, {subject.name} ({size})",
+        ["picture", *names],
+        [[f"{edge}²", *(cells[edge].get(name, "–") for name in names)] for edge in edges],
+        "Medians, in turn. The naive clients of a model of a fixed size resize in Pillow, before and after."
+        if subject.edge is not None
+        else f"The export refuses more than 4 million pixels, so {_COINS_LARGEST}² is the largest.",
+    )
+    yield Plot(
+        f"latency_{subject.name}",
+        f"From a JPEG file to its mask: {subject.name}, which {size}",
+        "edge of the square picture, pixels",
+        "milliseconds",
+        [Series(name, list(points), [1000 * y for y in points.values()]) for name, points in medians.items()],
+    )

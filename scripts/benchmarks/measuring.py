@@ -1,0 +1,129 @@
+"""Timing in turn, and the statistics of what comes out."""
+
+import contextlib
+import dataclasses
+import gc
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+Clock = Callable[[], float]
+Call = Callable[[], object]
+
+_MIN_ROUNDS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """The median and the quartiles of some measurements (between neighbours, linearly)."""
+
+    median: float
+    low: float
+    high: float
+    count: int
+
+    def scaled(self, factor: float) -> "Spread":
+        """Returns the spread in another unit; `factor` is above 0."""
+        return Spread(self.median * factor, self.low * factor, self.high * factor, self.count)
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Returns the spread of at least one value."""
+    low, median, high = np.percentile(values, [25, 50, 75])
+    return Spread(float(median), float(low), float(high), len(values))
+
+
+def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Spread:
+    """Returns the spread of the ratios of pairs that were measured one after the other."""
+    return spread([a / b for a, b in zip(numerators, denominators, strict=True)])
+
+
+def difference(minuends: Sequence[float], subtrahends: Sequence[float]) -> Spread:
+    """Returns the spread of the differences of pairs that were measured one after the other."""
+    return spread([a - b for a, b in zip(minuends, subtrahends, strict=True)])
+
+
+@contextlib.contextmanager
+def without_collector() -> Iterator[None]:
+    """Keeps Python's garbage collector from running meanwhile; it runs once before."""
+    gc.collect()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def take_turns(
+    calls: Mapping[str, Call],
+    rounds: int,
+    warmup: int = 3,
+    budget_s: float = float("inf"),
+    clock: Clock = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Times calls in turn (A B C A B C …), so that the machine's moods hit all of them alike.
+
+    Args:
+        calls: by name.
+        rounds: how often each is timed.
+        warmup: rounds before these, which do not count.
+        budget_s: no further round begins after so many seconds, once three are done.
+        clock: in seconds.
+
+    Returns:
+        Seconds of each round, by name; the same number for each.
+    """
+    for _ in range(warmup):
+        for call in calls.values():
+            call()
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    with without_collector():
+        begun = clock()
+        for done in range(rounds):
+            if done >= _MIN_ROUNDS and clock() - begun > budget_s:
+                break
+            for name, call in calls.items():
+                started = clock()
+                call()
+                found[name].append(clock() - started)
+    return found
+
+
+def rate_of(call: Call, threads: int, seconds: float) -> float:
+    """Returns how often per second some threads together can make a call, each waiting for its last one."""
+    ending = threading.Event()
+    ends: list[float] = []
+
+    def loop() -> None:
+        while not ending.is_set():
+            call()
+            ends.append(time.perf_counter())
+
+    workers = [threading.Thread(target=loop) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    try:
+        time.sleep(seconds)
+    finally:
+        ending.set()
+        for worker in workers:
+            worker.join()
+    return steady_rate(ends, threads)
+
+
+def steady_rate(ends: Sequence[float], callers: int) -> float:
+    """Returns calls per second.
+
+    Args:
+        ends: times at which calls ended, in seconds.
+        callers: the first calls, one for each caller, began together and do not count; nor do the last ones,
+            which ran while fewer and fewer others did.
+    """
+    steady = sorted(ends)[callers - 1 : len(ends) - callers + 1]
+    if len(steady) < 2 or steady[-1] == steady[0]:
+        raise ValueError(f"{len(ends)} calls of {callers} callers are too few for a rate")
+    return (len(steady) - 1) / (steady[-1] - steady[0])

@@ -1,0 +1,61 @@
+"""Plots as SVG files."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from .results import Plot
+
+# Readable by people who see colours otherwise, on white (Okabe and Ito's, without yellow); and each has its own mark.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9")
+_MARKS = ("o", "s", "^", "D", "v", "P")
+
+
+def draw(plot: Plot) -> Figure:
+    """Returns a plot as a figure."""
+    figure = Figure(figsize=(7.5, 4.6), layout="constrained", facecolor="white")
+    axes = figure.add_subplot()
+    for index, series in enumerate(plot.series):
+        style = {"color": _COLOURS[index % len(_COLOURS)], "marker": _MARKS[index % len(_MARKS)]}
+        axes.plot(series.x, series.y, label=series.label, markersize=5, linewidth=1.6, **style)
+    axes.set_title(plot.title, fontsize=11)
+    axes.set_xlabel(plot.x_label)
+    axes.set_ylabel(plot.y_label)
+    ticks = sorted({x for series in plot.series for x in series.x})
+    if plot.is_log_x:
+        axes.set_xscale("log", base=2)
+    if plot.is_log_y:
+        axes.set_yscale("log")
+        _label_log_axis(axes, [y for series in plot.series for y in series.y])
+    else:
+        axes.set_ylim(bottom=0)
+    axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.minorticks_off() if plot.is_log_x and not plot.is_log_y else None
+    axes.grid(True, which="major", color="#00000022")
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(plot.series) > 1:
+        axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def _label_log_axis(axes: object, values: list[float]) -> None:
+    """Labels 1, 2 and 5 of each power of ten where an axis spans few of them."""
+    few = max(values) / min(values) < 100
+    shown = (1, 2, 5) if few else (1,)
+
+    def text(value: float, _: int) -> str:
+        mantissa = float(f"{value:e}".partition("e")[0])
+        return f"{value:,g}" if round(mantissa, 6) in shown else ""
+
+    axes.yaxis.set_major_formatter(FuncFormatter(text))  # type: ignore[attr-defined]
+    axes.yaxis.set_minor_formatter(FuncFormatter(text))  # type: ignore[attr-defined]
+
+
+def write_plots(plots: list[Plot], folder: Path) -> None:
+    """Writes each plot as NAME.svg; the same findings give the same bytes."""
+    with mpl.rc_context({"svg.hashsalt": "maskport", "svg.fonttype": "path", "font.family": "DejaVu Sans"}):
+        for plot in plots:
+            draw(plot).savefig(folder / f"{plot.name}.svg", metadata={"Date": None, "Creator": None})
