@@ -10,9 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from .results import Row
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = (
@@ -58,6 +62,7 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
         default=str(ROOT / ".venv/bin/mask-serve"),
         help="a command that starts a server, with the flags of tensorflow_model_server; default mask-serve",
     )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of a group that fails")
     options = parser.parse_args(words)
     wanted = [name for words in options.only or () for name in words.split(",") if name]
     unknown = [name for name in wanted if name not in GROUPS]
@@ -88,6 +93,12 @@ def run(options: argparse.Namespace) -> int:
     from .report import NOTES, write_report
     from .results import Group, Results, Row
 
+    output_dir = ROOT / "docs/benchmarks" if options.is_official else options.output_dir or ROOT / "benchmark_output"
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(f"{PROGRAM}: --output_dir={output_dir}: {error.strerror}", file=sys.stderr)
+        return EXIT_USAGE
     machine = describe_machine()
     machine["server"] = "mask-serve" if options.server[0].endswith("mask-serve") else Path(options.server[0]).name
     machine["load at the start"] = load_average()
@@ -95,7 +106,8 @@ def run(options: argparse.Namespace) -> int:
     print(", ".join(f"{name} {fact}" for name, fact in machine.items()), flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        subjects = Subjects(folder / "models")
+        # Every call has its own warm-up; the server's takes time at each of its starts.
+        subjects = Subjects(folder / "models", warmup=not options.quick)
         for group_name in options.only:
             module = importlib.import_module(f"benchmarks.groups.{group_name}")
             group = Group(group_name, str(module.__doc__))
@@ -104,18 +116,22 @@ def run(options: argparse.Namespace) -> int:
             lab = Lab(subjects, QUICK if options.quick else FULL, options.server, place)
             print(f"\n{group_name}", flush=True)
             started = time.monotonic()
-            with contextlib.closing(module.measure(lab)) as findings:
-                for finding in findings:
-                    group.add(finding)
-                    if isinstance(finding, Row):
-                        print(_line(finding), flush=True)
+            try:
+                with contextlib.closing(module.measure(lab)) as findings:
+                    for finding in findings:
+                        group.add(finding)
+                        if isinstance(finding, Row):
+                            print(_line(finding), flush=True)
+            except Exception as error:  # whatever it is, the other groups' figures are worth having
+                if options.debug:
+                    traceback.print_exc()
+                group.failure = _one_line(error)
+                print(f"  failed: {group.failure}", flush=True)
             group.seconds = round(time.monotonic() - started, 1)
             print(f"  ({group.seconds:.0f} s)", flush=True)
             results.groups.append(group)
     machine["load at the end"] = load_average()
 
-    output_dir = ROOT / "docs/benchmarks" if options.is_official else options.output_dir or ROOT / "benchmark_output"
-    output_dir.mkdir(parents=True, exist_ok=True)
     results.write(output_dir / "results.json")
     write_plots([plot for group in results.groups for plot in group.plots], output_dir)
     report = ROOT / "BENCHMARKS.md" if options.is_official else output_dir / "BENCHMARKS.md"
@@ -123,22 +139,32 @@ def run(options: argparse.Namespace) -> int:
     notes = NOTES.read_text(encoding="utf-8") if options.is_official else ""
     write_report(results, report, "docs/benchmarks" if options.is_official else "", notes)
     print(f"\nWritten: {_shown(report)}, results.json and plots in {_shown(output_dir)}")
+    failed = [group.name for group in results.groups if group.failure]
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
     if results.missed:
         print(f"missed: {'; '.join(row.name for row in results.missed)}")
+        return EXIT_FAILED
+    if failed:
         return EXIT_FAILED
     print(f"all {len(results.goals)} goals are met")
     return EXIT_OK
 
 
-def _line(row: "object") -> str:
-    from .results import Row
-
-    if not isinstance(row, Row):
-        raise TypeError(f"a Row is wanted, got {type(row).__name__}")
+def _line(row: "Row") -> str:
     goal = f"  {row.goal.text}: {row.verdict}" if row.goal else ""
     quartiles = f" [{row.quartiles_text}]" if row.quartiles_text else ""
     note = f"\n      {row.note}" if row.note else ""
     return f"  {row.name:<86} {row.value_text}{quartiles}{goal}{note}"
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, subprocess.CalledProcessError):
+        said = [line for line in str(error.stderr or "").splitlines() if line.strip()]
+        return f"{' '.join(map(str, error.cmd[1:4]))} ended with {error.returncode}: {said[-1] if said else 'no word'}"
+    if hasattr(error, "details"):
+        return f"{type(error).__name__}: {' '.join(str(error.details()).split())}"
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _shown(path: Path) -> str:
@@ -150,17 +176,7 @@ def main(words: Sequence[str]) -> int:
     # Ended politely, it stops its servers too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        from .callers import CallersError
-        from .servers import ServerError
-
-        try:
-            return run(options)
-        except (ServerError, CallersError, OSError) as error:
-            print(f"{PROGRAM}: {error}", file=sys.stderr)
-        except subprocess.CalledProcessError as error:
-            last = [line for line in str(error.stderr or "").splitlines() if line.strip()][-1:]
-            print(f"{PROGRAM}: {Path(error.cmd[0]).name} {' '.join(error.cmd[1:4])} failed: {last}", file=sys.stderr)
-        return EXIT_FAILED
+        return run(options)
     except KeyboardInterrupt:
         print(f"\n{PROGRAM}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -92,10 +92,15 @@ class Subjects:
 
     Args:
         folder: a place for what is exported.
+        **spec_fields: of every export.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **spec_fields: Any) -> None:
         self._folder = folder
+        self._spec_fields = spec_fields
+
+    def _subject(self, name: str, keras_model: Any, **spec_fields: Any) -> Subject:
+        return Subject(name, keras_model, {**spec_fields, **self._spec_fields}, self._folder)
 
     @functools.cached_property
     def coins(self) -> Subject:
@@ -103,22 +108,22 @@ class Subjects:
         fields = yaml.safe_load(COINS_SPEC.read_text())
         model = keras.saving.load_model(ROOT / fields.pop("source"))
         del fields["output_dir"]
-        return Subject("coins", model, fields, self._folder)
+        return self._subject("coins", model, **fields)
 
     @functools.cached_property
     def unet(self) -> Subject:
         """A U-Net of 16 base channels at 512×512."""
-        return Subject("unet", make_unet(), {"scaling": "unit"}, self._folder)
+        return self._subject("unet", make_unet(), scaling="unit")
 
     @functools.cached_property
     def light(self) -> Subject:
         """A light network at 512×512, of about 13 ms where this was written."""
-        return Subject("light", make_light(), {"scaling": "unit"}, self._folder)
+        return self._subject("light", make_light(), scaling="unit")
 
     @functools.cached_property
     def light_at_image_size(self) -> Subject:
         """The same without a fixed size, for multiples of 16."""
-        return Subject("light_any", make_light(None), {"scaling": "unit", "pad_to_multiple": 16}, self._folder)
+        return self._subject("light_any", make_light(None), scaling="unit", pad_to_multiple=16)
 
     @property
     def all(self) -> list[Subject]:

@@ -30,7 +30,7 @@ def draw(plot: Plot) -> Figure:
         axes.set_yscale("log")
         _label_log_axis(axes, [y for series in plot.series for y in series.y])
     else:
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * max(y for series in plot.series for y in series.y))
     axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.minorticks_off() if plot.is_log_x and not plot.is_log_y else None

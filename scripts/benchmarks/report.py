@@ -67,6 +67,8 @@ def _verdict(row: Row) -> str:
 
 def _group(group: Group, plots: str) -> str:
     parts = [f"## {group.name}\n\n{group.about.strip()}\n"]
+    if group.failure:
+        parts.append(f"**This group ended early: {group.failure}**\n")
     if group.rows:
         lines = [[row.name, row.value_text, row.quartiles_text, row.note] for row in group.rows]
         parts.append(_table(["figure", "measured", "quartiles", ""], lines))

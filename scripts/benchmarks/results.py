@@ -137,10 +137,18 @@ Finding = Row | Table | Plot
 
 @dataclasses.dataclass
 class Group:
-    """All findings of one group, in the order in which they were made."""
+    """All findings of one group, in the order in which they were made.
+
+    Attributes:
+        name: of the group.
+        about: how it is measured.
+        seconds: that it took, its exports and servers included.
+        failure: why it ended early, if it did.
+    """
 
     name: str
     about: str
+    failure: str = ""
     seconds: float = 0.0
     rows: list[Row] = dataclasses.field(default_factory=list)
     tables: list[Table] = dataclasses.field(default_factory=list)
