@@ -23,7 +23,6 @@ _MAX_TENSOR_BYTES = 2**31 - 1
 _SMALL = 64
 """Up to so many elements Python's lists are faster than the detour over the wire form."""
 _LENGTH_DELIMITED = 2
-_VARINT_LIMITS = tuple(1 << (7 * count) for count in range(1, 10))
 
 
 class TensorError(ValueError):
@@ -272,42 +271,48 @@ def _packed_field(message: bytes, wanted: int) -> memoryview:
 
 
 def _decode_varints(packed: memoryview) -> Array:
+    """Returns the numbers of a run of varints, as unsigned integers that are wide enough.
+
+    A varint has seven bits of a number in each byte, the lowest first; all bytes but its last have the top bit.
+    """
     data = np.frombuffer(packed, np.uint8)
     is_last = data < 0x80
     if is_last.all():
         return data
     ends = np.flatnonzero(is_last)
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    lengths = ends - starts + 1
-    values = np.zeros(len(ends), np.uint64)
-    for index in range(int(lengths.max())):
-        longer = lengths > index
-        part = data[starts[longer] + index].astype(np.uint64) & np.uint64(0x7F)
-        values[longer] |= part << np.uint64(7 * index)
+    lengths = np.diff(ends, prepend=-1)
+    longest = int(lengths.max())
+    values: Array = data[ends].astype(np.uint16 if longest <= 2 else np.uint32 if longest <= 4 else np.uint64)
+    for index in range(1, longest):
+        # From the last byte back to the first; for numbers that have no more, what stands there is another's.
+        more = np.left_shift(values, values.dtype.type(7)) | data[ends - index] & np.uint8(0x7F)
+        values = np.where(lengths > index, more, values)
     return values
 
 
 def _encode_varints(values: Array) -> bytes:
     if values.dtype == np.bool_:
         return values.tobytes()
-    if values.min() >= 0 and values.max() < _VARINT_LIMITS[0]:
-        return values.astype(np.uint8).tobytes()
-    # A negative number is written as its 64 bits, ten bytes long.
-    wide = values if values.dtype == np.uint64 else values.astype(np.int64).view(np.uint64)
-    lengths = np.ones(len(wide), np.int64)
-    for limit in _VARINT_LIMITS:
-        longer = wide >= np.uint64(limit)
-        if not longer.any():
-            break
-        lengths += longer
-    ends = np.cumsum(lengths)
-    starts = ends - lengths
-    encoded = np.empty(int(ends[-1]), np.uint8)
-    for index in range(int(lengths.max())):
-        longer = lengths > index
-        part = (wide[longer] >> np.uint64(7 * index) & np.uint64(0x7F)).astype(np.uint8)
-        encoded[starts[longer] + index] = part | np.where(lengths[longer] > index + 1, 0x80, 0).astype(np.uint8)
-    return encoded.tobytes()
+    largest = int(values.max())
+    rest: Array
+    if values.min() < 0:
+        # A negative number is written as its 64 bits, ten bytes long.
+        largest = 2**64 - 1
+        rest = values.astype(np.int64).view(np.uint64)
+    else:
+        rest = values.astype(np.min_scalar_type(largest), copy=False)
+    if largest < 0x80:
+        return rest.tobytes()
+    longest = -(-largest.bit_length() // 7)
+    encoded = np.empty((len(rest), longest), np.uint8)
+    is_used = np.ones((len(rest), longest), np.bool_)
+    for index in range(longest):
+        part = rest.astype(np.uint8) & np.uint8(0x7F)
+        rest = rest >> rest.dtype.type(7)
+        goes_on = rest != 0
+        encoded[:, index] = part | goes_on.view(np.uint8) << np.uint8(7)
+        is_used[:, index + 1 : index + 2] = goes_on[:, np.newaxis]
+    return encoded[is_used].tobytes()
 
 
 def _decode_string_list(content: bytes, count: int) -> list[bytes]:

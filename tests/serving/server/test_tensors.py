@@ -154,6 +154,18 @@ def test_varints_of_every_length_are_written_and_read(array):
     assert same(read_tensor(proto), array)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.int32, np.uint32, np.uint64])
+@pytest.mark.parametrize("bits", [7, 8, 14, 15, 28, 29, 63, 64])
+def test_numbers_of_few_bytes_among_each_other_are_written_and_read(dtype, bits):
+    largest = min(2**bits - 1, np.iinfo(dtype).max)
+    array = np.array([largest, 0, 1, largest, 127, min(128, largest), largest] * 20, dtype)
+    proto = tensor_pb2.TensorProto()
+    write_tensor(array, proto)
+    fields = {np.uint32: proto.uint32_val, np.uint64: proto.uint64_val}
+    assert list(fields.get(dtype, proto.int_val)) == array.tolist()
+    assert same(read_tensor(proto), array)
+
+
 def proto_of(dtype="DT_FLOAT", dims=(), **fields):
     proto = tensor_pb2.TensorProto(dtype=types_pb2.DataType.Value(dtype), **fields)
     for extent in dims:
