@@ -238,3 +238,12 @@ def test_wrong_examples_are_refused_in_tensorflow_servings_words(examples, text)
     with pytest.raises(RequestError) as failure:
         read_examples(orjson.dumps({"examples": examples}))
     assert failure.value.message == text
+
+
+@pytest.mark.parametrize("letters", ["", "u" * 50 + "l" * 50, "ul" * 1500], ids=["none", "some", "many"])
+@pytest.mark.parametrize("boolean", [True, False])
+def test_a_boolean_among_numbers_is_found_whatever_else_stands_in_the_body(letters, boolean):
+    with pytest.raises(RequestError, match=f"JSON Value: {str(boolean).lower()} Type: {boolean} is not of expected"):
+        read({"inputs": {"name": letters, "x": [1, 2, boolean]}}, name=STRING, x=FLOAT)
+    inputs = read({"inputs": {"name": letters, "x": [1, 2, 3]}}, name=STRING, x=FLOAT).inputs
+    assert inputs["x"].tolist() == [1, 2, 3]
