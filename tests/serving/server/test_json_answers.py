@@ -38,6 +38,22 @@ def test_numbers_are_read_back_as_they_were(array):
     np.testing.assert_array_equal(back, array)
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    shape=arrays.array_shapes(min_dims=1, max_dims=5, min_side=1, max_side=3),
+    channels=st.sampled_from([(), (1,), (1, 1)]),
+)
+def test_lists_are_nested_as_the_axes_are(shape, channels):
+    array = np.arange(np.prod(shape), dtype=np.float32).reshape(*shape, *channels) - 1.5
+    assert write_outputs({"x": array}, Layout.COLUMNS) == b'{\n    "outputs": %b\n}' % _compact(array)
+    array[..., -1] = np.nan
+    np.testing.assert_array_equal(np.array(rows(x=array), np.float32), array)
+
+
+def _compact(array):
+    return json.dumps(array.tolist(), separators=(",", ":")).encode()
+
+
 def test_what_is_no_number_has_tensorflow_servings_words():
     body = write_outputs({"x": np.array([np.nan, np.inf, -np.inf, 1], np.float32)}, Layout.ROWS)
     assert b"[NaN,Infinity,-Infinity,1.0]" in body
