@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks import __main__ as command
-from benchmarks import callers
+from benchmarks import callers, servers
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {
@@ -81,20 +81,13 @@ def test_calls_at_fixed_times_are_even_or_random_at_the_same_rate():
     assert callers.send_times(dataclasses.replace(even, is_poisson=True, seed=2)) != times
 
 
-def test_a_call_that_waits_behind_others_counts_from_when_it_was_due():
-    # One thing at a time, 0.1 s each, but a call is due every 0.05 s: each waits 0.05 s longer than the one before.
-    import threading
-
-    lock = threading.Lock()
-
-    def call(file):
-        with lock:
-            time.sleep(0.1)
-
+def test_a_call_that_waits_behind_others_counts_from_when_it_was_due(monkeypatch):
+    # One at a time, 0.1 s each, but one is due every 0.05 s: the last of ten, due at 0.45 s, ends after 1 s or later.
+    monkeypatch.setattr(callers, "_MOST_AT_ONCE", 1)
     task = callers.Open("folder", rate=20, seconds=0.5, is_poisson=False, seed=1)
-    answered = callers.run_open(call, [b""], task)
+    answered = callers.run_open(lambda file: time.sleep(0.1), [b""], task)
     assert len(answered.latencies) == 9  # the first tenth does not count
-    assert max(answered.latencies) == pytest.approx(0.1 * 10 - 0.05 * 9, abs=0.1)
+    assert max(answered.latencies) >= 0.55
 
 
 def test_closed_callers_share_the_requests_and_report_a_failure():
@@ -155,23 +148,67 @@ def test_traffic_is_what_the_files_and_shapes_say(tmp_path):
         assert private not in page
 
 
-def test_ctrl_c_stops_the_servers_and_ends_with_one_line(tmp_path):
-    server = tmp_path / "server"
-    note = tmp_path / "pid"
-    server.write_text(f"#!/bin/sh\necho $$ > {note}\nexec sleep 600\n")
-    server.chmod(0o755)
-    process = start("--quick", "--only", "batches", f"--server={server}", f"--output_dir={tmp_path / 'out'}")
+def test_ctrl_c_stops_what_was_started_and_ends_with_one_line(tmp_path):
+    process = start("--quick", "--only", "client", f"--output_dir={tmp_path}")
     try:
         until = time.monotonic() + 120
-        while not note.exists() and time.monotonic() < until:
-            time.sleep(0.2)
-        time.sleep(0.5)
+        while not (started := children(process.pid, "canned_server")) and time.monotonic() < until:
+            time.sleep(0.02)
+        assert started
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 130
     assert err.strip().splitlines()[-1] == "scripts/benchmark: interrupted"
     assert "Traceback" not in err
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(note.read_text()), 0)
+    assert not is_running(started[0])
+
+
+def children(parent, word):
+    """Returns the processes that a process started and whose command holds a word."""
+    found = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(parent)], capture_output=True, text=True, check=False
+    )
+    return [int(line.split()[0]) for line in found.stdout.splitlines() if word in line]
+
+
+def is_running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_server_is_stopped_however_the_block_ends(tmp_path):
+    program = tmp_path / "server"
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o755)
+    started = []
+
+    def interrupted():
+        with servers.serve([str(program)], {}) as served:
+            started.append(served.pid)
+            assert is_running(served.pid)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not is_running(started[0])
+
+
+def test_a_server_that_ends_by_itself_is_told_by_its_last_words(tmp_path):
+    program = tmp_path / "server"
+    program.write_text("#!/bin/sh\necho first\necho no such flag >&2\nexit 3\n")
+    program.chmod(0o755)
+    with (
+        pytest.raises(servers.ServerError, match="the server ended with 3: no such flag"),
+        servers.serve([str(program)], {"model": tmp_path}),
+    ):
+        pass
+    with (
+        pytest.raises(servers.ServerError, match="nowhere cannot be started: No such file or directory"),
+        servers.serve(["nowhere"], {}),
+    ):
+        pass

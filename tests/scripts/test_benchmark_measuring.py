@@ -1,4 +1,6 @@
 import gc
+import threading
+import time
 
 import pytest
 from benchmarks import measuring
@@ -83,6 +85,7 @@ def test_a_steady_rate_leaves_out_how_calls_begin_and_end():
 
 
 def test_the_rate_of_two_threads_counts_calls_of_both():
-    import time
-
-    assert measuring.rate_of(lambda: time.sleep(0.05), threads=2, seconds=0.6) == pytest.approx(40, rel=0.3)
+    threads = set()
+    rate = measuring.rate_of(lambda: (threads.add(threading.get_ident()), time.sleep(0.05)), threads=2, seconds=0.6)
+    assert len(threads) == 2
+    assert 0 < rate <= 40.5  # each call takes at least 0.05 s
