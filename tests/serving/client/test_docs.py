@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trustme
 from maskport.serving.server import EmbeddedServer
 from PIL import Image
 from skimage import data
@@ -16,7 +17,7 @@ DOCS = (Path(__file__).parents[3] / "docs/client.md").read_text(encoding="utf-8"
 
 @pytest.fixture(scope="module")
 def place(coins_export, tmp_path_factory):
-    """A folder with the photographs that the examples name, and the server's addresses in place of theirs."""
+    """A folder with the files that the examples name, and the server's addresses in place of theirs."""
     folder = tmp_path_factory.mktemp("docs")
     Image.fromarray(data.coins()).save(folder / "photo.jpg", quality=92)
     (folder / "photos").mkdir()
@@ -24,6 +25,11 @@ def place(coins_export, tmp_path_factory):
         crop = data.coins()[corner : corner + 120, corner : corner + 150]
         Image.fromarray(crop).save(folder / f"photos/coins{index}.jpg")
     (folder / "photos/broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    authority = trustme.CA()
+    own = authority.issue_cert("client@mask.example")
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    own.cert_chain_pems[0].write_to_path(folder / "client.pem")
+    own.private_key_pem.write_to_path(folder / "client.key")
     with EmbeddedServer(coins_export) as server:
 
         def localised(text):
