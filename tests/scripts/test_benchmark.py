@@ -1,6 +1,7 @@
 import dataclasses
 import itertools
 import json
+import math
 import os
 import re
 import signal
@@ -88,6 +89,24 @@ def test_a_call_that_waits_behind_others_counts_from_when_it_was_due(monkeypatch
     answered = callers.run_open(lambda file: time.sleep(0.1), [b""], task)
     assert len(answered.latencies) == 9  # the first tenth does not count
     assert max(answered.latencies) >= 0.55
+
+
+def test_a_perfect_queue_has_the_tail_that_theory_gives():
+    from benchmarks.groups.load import perfect_tail
+
+    # Hardly any load: every call takes its own time. Erlang's formula for constant service at a load of 0.8 gives
+    # a mean wait of 0.8 / (2 · 0.2) = 2 services; its quantiles follow from the series of M/D/1.
+    assert perfect_tail(0.001) == pytest.approx(1, abs=0.01)
+    load, services = 0.8, range(60)
+
+    def share_that_waits_at_most(t):
+        terms = ((load * (k - t)) ** k / math.factorial(k) * math.exp(-load * (k - t)) for k in services if k <= t)
+        return (1 - load) * math.fsum(terms)
+
+    def quantile(q):
+        return next(t / 100 for t in range(2000) if share_that_waits_at_most(t / 100) >= q) + 1
+
+    assert perfect_tail(load) == pytest.approx(quantile(0.99) / quantile(0.5), rel=0.05)
 
 
 def test_closed_callers_share_the_requests_and_report_a_failure():

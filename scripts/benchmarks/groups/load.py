@@ -90,12 +90,33 @@ def _tail(
         together = [latency for run in runs for latency in run]
         p50, p99 = (number_text(1000 * float(np.percentile(together, q))) for q in (50, 99))
         when = "random (Poisson) times" if is_poisson else "even intervals"
+        note = f"{p99} ÷ {p50} ms, {len(together)} calls in {len(runs)} {'run' if len(runs) == 1 else 'runs'}"
+        if is_poisson:
+            note += f"; a perfect queue, one call at a time, each as long: {number_text(perfect_tail(_LOAD))}"
         yield Row.of(
             f"p99 ÷ p50 at {_LOAD:.0%} of that throughput, sent at {when}, {subject.name}",
             spread(ratios),
             goal=goal,
-            note=f"{p99} ÷ {p50} ms, {len(together)} calls in {len(runs)} {'run' if len(runs) == 1 else 'runs'}",
+            note=note,
         )
+
+
+def perfect_tail(load: float, calls: int = 200_000) -> float:
+    """Returns p99 ÷ p50 of calls at random times that all take equally long, one at a time.
+
+    This is the limit for a server whose every call uses the whole machine: nothing but chance makes calls wait.
+
+    Args:
+        load: share of the time in which it is busy, below 1.
+        calls: that are drawn.
+    """
+    gaps = np.random.default_rng(0).exponential(1 / load, calls)
+    latencies, wait = np.empty(calls), 0.0
+    for index, gap in enumerate(gaps):
+        wait = max(0.0, wait - gap)
+        wait += 1
+        latencies[index] = wait
+    return float(np.percentile(latencies, 99) / np.percentile(latencies, 50))
 
 
 def _with_batching(lab: Lab, subject: Subject, to_plain: Callers, batching: Served, folder: Path) -> Row:
