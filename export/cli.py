@@ -1,7 +1,6 @@
 """`mask-export`: one flag for each field of the spec."""
 
 import contextlib
-import os
 import time
 import typing
 from collections.abc import Iterator, Sequence
@@ -90,13 +89,11 @@ def _reporting_steps() -> Iterator[typing.Callable[[str], None]]:
 
 def run() -> None:
     """The console script's entry point."""
-    # The export needs no GPU, and a machine's busy one may have no memory left for it.
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     command_line.run_app(
         main,
         program="mask-export",
         description=_DESCRIPTION,
-        flags_module=__name__,
         user_errors=(ExportError,),
         extra="export",
+        needs_gpu=False,
     )

@@ -247,6 +247,5 @@ if __name__ == "__main__":
         main,
         program="scripts/demo",
         description=DESCRIPTION,
-        flags_module="__main__",
         user_errors=(ExportError, MaskServingError),
     )

@@ -43,7 +43,6 @@ def run_app(
     *,
     program: str,
     description: str,
-    flags_module: str | None = None,
     user_errors: tuple[type[Exception], ...] = (),
     extra: str = "",
     needs_gpu: bool = True,
@@ -56,7 +55,6 @@ def run_app(
         main: gets the positional arguments (without the program) and returns an exit code, None being 0.
         program: the command's name, as users type it.
         description: what the command does and how it is called; `--help` begins with it.
-        flags_module: the module that defines the command's flags, for `--help`; None is the one of `main`.
         user_errors: what `main` raises for a user's mistake: shown as it is. `OSError` always is one; any
             other exception is shown as an internal error.
         extra: the distribution's extra that holds what the command imports.
@@ -76,7 +74,7 @@ def run_app(
     def parse(words: Sequence[str]) -> list[str]:
         before_separator = words[: words.index("--")] if "--" in words else words
         if _HELP_FLAGS & set(before_separator):
-            own = flags.FLAGS.module_help(flags_module or main.__module__)
+            own = flags.FLAGS.module_help(main.__module__)
             # module_help opens with the module's own name, which users have no use for.
             print(f"{description.strip()}\n\nFlags:\n{own.partition(':')[2].strip(os.linesep)}")
             print("  --[no]debug: Show the traceback of an error.")
