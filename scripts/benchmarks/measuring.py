@@ -63,6 +63,7 @@ def take_turns(
     rounds: int,
     warmup: int = 3,
     budget_s: float = float("inf"),
+    settles: bool = False,
     clock: Clock = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Times calls in turn (A B C A B C …), so that the machine's moods hit all of them alike.
@@ -72,6 +73,8 @@ def take_turns(
         rounds: how often each is timed.
         warmup: rounds before these, which do not count.
         budget_s: no further round begins after so many seconds, once three are done.
+        settles: whether each is called once more before it is timed: where it runs in another process than the one
+            before it, which has filled the processor's caches with its own.
         clock: in seconds.
 
     Returns:
@@ -87,6 +90,8 @@ def take_turns(
             if done >= _MIN_ROUNDS and clock() - begun > budget_s:
                 break
             for name, call in calls.items():
+                if settles:
+                    call()
                 started = clock()
                 call()
                 found[name].append(clock() - started)

@@ -39,6 +39,13 @@ def test_calls_are_timed_in_turn_and_warm_up_rounds_do_not_count():
     assert found == {"a": [1, 2, 3], "b": [10, 20, 30]}
 
 
+def test_calls_that_settle_are_made_once_more_before_each_that_counts():
+    clock = FakeClock()
+    calls = {"a": clock.call_taking(100, 7, 1, 8, 2), "b": clock.call_taking(200, 70, 10, 80, 20)}
+    found = measuring.take_turns(calls, rounds=2, warmup=1, settles=True, clock=clock)
+    assert found == {"a": [1, 2], "b": [10, 20]}
+
+
 def test_no_round_begins_beyond_the_budget_once_three_are_done():
     clock = FakeClock()
     found = measuring.take_turns({"a": clock.call_taking(*[4] * 10)}, rounds=10, warmup=0, budget_s=13, clock=clock)

@@ -49,7 +49,7 @@ def measure(lab: Lab) -> Iterator[Finding]:
                         "encode": lambda encode=encode, answer=answer: encode(answer).numpy(),
                         "forward": forward,
                     },
-                    lab.effort.rounds, 5, lab.effort.budget_s,
+                    lab.effort.rounds, 5, lab.effort.budget_s, settles=True,
                 )  # fmt: skip
             medians = {name: number_text(1000 * spread(times).median) for name, times in found.items()}
             for way in ("gRPC", "in process"):
