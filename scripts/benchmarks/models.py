@@ -121,6 +121,11 @@ class Subjects:
         return self._subject("light", make_light(), scaling="unit")
 
     @functools.cached_property
+    def small(self) -> Subject:
+        """The same at 128×128: so little work that its steps, not the pixels, take the time; batches share them."""
+        return self._subject("small", make_light(SIZE // 4), scaling="unit")
+
+    @functools.cached_property
     def light_at_image_size(self) -> Subject:
         """The same without a fixed size, for multiples of 16."""
         return self._subject("light_any", make_light(None), scaling="unit", pad_to_multiple=16)

@@ -9,7 +9,7 @@ from maskport.serving.client import MaskClient
 from .. import pictures
 from ..lab import Lab
 from ..measuring import ratio, spread, take_turns
-from ..models import SIZE, Subject
+from ..models import Subject
 from ..results import Finding, Plot, Row, Series, Table, at_most, number_text
 from ..servers import Served
 
@@ -20,7 +20,7 @@ _GAIN = 0.8
 def measure(lab: Lab) -> Iterator[Finding]:
     """Yields the time of a request of eight ÷ eight times that of one, and a table and a plot over numbers."""
     lines, series = [], []
-    subjects = (lab.subjects.light, lab.subjects.unet)
+    subjects = (lab.subjects.small, lab.subjects.light, lab.subjects.unet)
     with lab.serve(*subjects) as served:
         measured = [(subject, _measure_subject(lab, subject, served)) for subject in subjects]
     for subject, found in measured:
@@ -28,7 +28,7 @@ def measure(lab: Lab) -> Iterator[Finding]:
         bare = shares["bare"][_MANY]
         gains = bare.median <= _GAIN
         yield Row.of(
-            f"{_MANY} pictures in one request ÷ {_MANY} × one, {subject.name}, {SIZE}²",
+            f"{_MANY} pictures in one request ÷ {_MANY} × one, {subject.name}, {subject.edge}²",
             shares["served"][_MANY],
             goal=at_most(_GAIN if gains else 1.05),
             note=f"the bare model's batch of {_MANY}: {number_text(bare.median)}, so the goal is "
@@ -55,12 +55,13 @@ def measure(lab: Lab) -> Iterator[Finding]:
 
 
 def _measure_subject(lab: Lab, subject: Subject, served: Served) -> dict[tuple[str, int], list[float]]:
-    files = pictures.variants(max(lab.effort.batches), [(SIZE, SIZE)])
+    edge = subject.edge
+    files = pictures.variants(max(lab.effort.batches), [(edge, edge)])
     random = np.random.default_rng(0)
     with MaskClient(served.grpc, subject.name, timeout=60) as client:
         calls = {}
         for number in lab.effort.batches:
-            batch = tf.constant(random.random((number, SIZE, SIZE, 3), np.float32))
+            batch = tf.constant(random.random((number, edge, edge, 3), np.float32))
             calls["served", number] = lambda chosen=files[:number]: client.predict("mask_png", {"image_bytes": chosen})
             calls["bare", number] = lambda batch=batch: subject.forward(batch).numpy()
         return take_turns(calls, lab.effort.rounds // 2, 1, 2 * lab.effort.budget_s)  # type: ignore[arg-type, return-value]
