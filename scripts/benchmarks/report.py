@@ -26,8 +26,8 @@ _QUICK = "**A quick run: few rounds, small tasks. The figures are rough.**\n"
 _MODELS = """\
 The models: `coins` is the demo model (gray, at the picture's own size); `unet` a U-Net of 16 base channels at 512²;
 `light` separable convolutions with skips at 512², and `small` the same at 128². All but `coins` are not trained: their
-masks follow the picture's brightness, so that they are as smooth as those of trained networks. The server is a process of its own with its default
-flags, unless it says otherwise; the callers of `load` and `memory` are too.
+masks follow the picture's brightness, so that they are as smooth as those of trained networks. The server is a process
+of its own with its default flags, unless it says otherwise; the callers of `load` and `memory` are too.
 """
 
 
