@@ -50,16 +50,16 @@ class Effort:
 
 
 FULL = Effort(
-    rounds=80,
+    rounds=60,
     slow_rounds=10,
     budget_s=12,
     longest_call_s=20,
     edges=(256, 512, 1024, 2048, 4096),
     batches=(1, 2, 4, 8, 16),
     callers=(1, 2, 4, 8, 16, 32, 64),
-    load_s=3,
-    load_turns=5,
-    open_s=10,
+    load_s=2,
+    load_turns=4,
+    open_s=8,
     open_turns=3,
     requests=10_000,
     large_edge=7071,

@@ -63,7 +63,7 @@ def take_turns(
     rounds: int,
     warmup: int = 3,
     budget_s: float = float("inf"),
-    settles: bool = False,
+    settle_s: float | None = None,
     clock: Clock = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Times calls in turn (A B C A B C …), so that the machine's moods hit all of them alike.
@@ -73,8 +73,8 @@ def take_turns(
         rounds: how often each is timed.
         warmup: rounds before these, which do not count.
         budget_s: no further round begins after so many seconds, once three are done.
-        settles: whether each is called once more before it is timed: where it runs in another process than the one
-            before it, which has filled the processor's caches with its own.
+        settle_s: for how long each is called before it is timed, and once at least, where the one before it runs in
+            another process: that has filled the processor's caches, and may still be tidying up. None is not at all.
         clock: in seconds.
 
     Returns:
@@ -90,8 +90,11 @@ def take_turns(
             if done >= _MIN_ROUNDS and clock() - begun > budget_s:
                 break
             for name, call in calls.items():
-                if settles:
+                settling = clock()
+                while settle_s is not None:
                     call()
+                    if clock() - settling >= settle_s:
+                        break
                 started = clock()
                 call()
                 found[name].append(clock() - started)

@@ -2,8 +2,8 @@
 
 Every way begins with a JPEG file's bytes; those of naive clients, and what they are compared with, end with a mask
 as an array, and what is compared with the bare forward pass ends with the PNG file. The bare forward pass begins with a
-float tensor in memory, and ends with its answer as an array. Each is called once more before it is timed, or it would
-find the processor's caches full of what the process before it left there.
+float tensor in memory, and ends with its answer as an array. Each is called for a tenth of a second before it is
+timed, or it would find the processor's caches full of what the process before it left there.
 """
 
 import contextlib
@@ -24,6 +24,7 @@ from ..naive import NaiveGrpc, NaiveRest
 from ..results import Finding, Plot, Row, Series, Table, at_most, number_text
 from ..servers import Served
 
+SETTLE_S = 0.1
 _GOALS = {"unet": at_most(1.10), "light": at_most(1.35)}
 _COINS_LARGEST = 2000
 """Edge of the largest square that the demo model's export takes: max_model_pixels is 4,000,000."""
@@ -66,7 +67,7 @@ def _against_forward(lab: Lab, subject: Subject, served: Served) -> Iterator[Fin
                 "gRPC": lambda: grpc.segment(jpeg),
                 "REST": lambda: rest.segment(jpeg),
             },
-            effort.rounds, 10, 2 * effort.budget_s, settles=True,
+            effort.rounds, 10, 2 * effort.budget_s, settle_s=SETTLE_S,
         )  # fmt: skip
         note = ", ".join(f"{name} {number_text(1000 * spread(times).median)} ms" for name, times in found.items())
         yield Row.of(
@@ -79,12 +80,12 @@ def _against_forward(lab: Lab, subject: Subject, served: Served) -> Iterator[Fin
         yield Row.of(f"REST mask_png ÷ bare forward, {title}", ratio(found["REST"], found["forward"]))
         found = take_turns(
             {"mask": lambda: grpc.segment(jpeg).mask, "naive": lambda: naive_grpc.mask(jpeg)},
-            effort.rounds, 3, effort.budget_s, settles=True,
+            effort.rounds, 3, effort.budget_s, settle_s=SETTLE_S,
         )  # fmt: skip
         yield Row.of(f"gRPC mask_png ÷ naive float gRPC, {title}", ratio(found["mask"], found["naive"]))
         found = take_turns(
             {"mask": lambda: rest.segment(jpeg).mask, "naive": lambda: naive_rest.mask(jpeg)},
-            effort.slow_rounds, 1, effort.budget_s, settles=True,
+            effort.slow_rounds, 1, 2 * effort.budget_s, settle_s=SETTLE_S,
         )  # fmt: skip
         yield Row.of(
             f"REST mask_png ÷ naive REST JSON, {title}",

@@ -16,7 +16,7 @@ from ..measuring import spread, take_turns
 from ..models import SIZE
 from ..results import Finding, Row, at_most, number_text
 from ..servers import serve
-from .latency import forward_call
+from .latency import SETTLE_S, forward_call
 
 _FORWARDS, _MORE_S = 1.25, 0.002
 
@@ -49,7 +49,7 @@ def measure(lab: Lab) -> Iterator[Finding]:
                         "encode": lambda encode=encode, answer=answer: encode(answer).numpy(),
                         "forward": forward,
                     },
-                    lab.effort.rounds, 5, lab.effort.budget_s, settles=True,
+                    lab.effort.rounds, 5, lab.effort.budget_s, settle_s=SETTLE_S,
                 )  # fmt: skip
             medians = {name: number_text(1000 * spread(times).median) for name, times in found.items()}
             for way in ("gRPC", "in process"):
