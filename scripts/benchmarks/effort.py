@@ -52,7 +52,7 @@ class Effort:
 FULL = Effort(
     rounds=60,
     slow_rounds=10,
-    budget_s=12,
+    budget_s=9,
     longest_call_s=20,
     edges=(256, 512, 1024, 2048, 4096),
     batches=(1, 2, 4, 8, 16),
@@ -63,7 +63,7 @@ FULL = Effort(
     open_turns=3,
     requests=10_000,
     large_edge=7071,
-    large_cases=4,
+    large_cases=2,
     optimized=("coins", "unet", "light"),
     imports=5,
     files=1000,

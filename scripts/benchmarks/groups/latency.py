@@ -22,7 +22,7 @@ from ..measuring import ratio, spread, take_turns
 from ..models import SIZE, Subject
 from ..naive import NaiveGrpc, NaiveRest
 from ..results import Finding, Plot, Row, Series, Table, at_most, number_text
-from ..servers import Served
+from ..servers import Served, serve
 
 SETTLE_S = 0.1
 _GOALS = {"unet": at_most(1.10), "light": at_most(1.35)}
@@ -60,12 +60,16 @@ def _against_forward(lab: Lab, subject: Subject, served: Served) -> Iterator[Fin
         rest = stack.enter_context(MaskClient(served.rest, subject.name))
         naive_grpc = stack.enter_context(NaiveGrpc(served, subject))
         naive_rest = stack.enter_context(NaiveRest(served, subject))
+        base_path = subject.export_with("auto", optimize="auto")
+        fastest = stack.enter_context(serve(lab.server, {subject.name: base_path}))
+        optimized = stack.enter_context(MaskClient(fastest.grpc, subject.name))
         title = f"{subject.name}, {SIZE}² JPEG"
         found = take_turns(
             {
                 "forward": forward,
                 "gRPC": lambda: grpc.segment(jpeg),
                 "REST": lambda: rest.segment(jpeg),
+                "gRPC, optimized": lambda: optimized.segment(jpeg),
             },
             effort.rounds, 10, 2 * effort.budget_s, settle_s=SETTLE_S,
         )  # fmt: skip
@@ -78,6 +82,10 @@ def _against_forward(lab: Lab, subject: Subject, served: Served) -> Iterator[Fin
             note,
         )
         yield Row.of(f"REST mask_png ÷ bare forward, {title}", ratio(found["REST"], found["forward"]))
+        yield Row.of(
+            f"gRPC mask_png, exported with optimize=auto ÷ bare forward, {title}",
+            ratio(found["gRPC, optimized"], found["forward"]),
+        )
         found = take_turns(
             {"mask": lambda: grpc.segment(jpeg).mask, "naive": lambda: naive_grpc.mask(jpeg)},
             effort.rounds, 3, effort.budget_s, settle_s=SETTLE_S,
