@@ -96,11 +96,12 @@ def optimize(
     if spec.optimize == NONE:
         return Optimized(model)
     forms = dict(_forms(model, spec.optimize))
-    masks = {name: _MaskOf(make_module(form), spec.threshold) for name, form in {NONE: model, **forms}.items()}
+    makers = {name: _MaskOf(make_module(form), spec.threshold) for name, form in {NONE: model, **forms}.items()}
     pictures = _pictures(model, spec)
-    ious = {name: _iou(masks[NONE], masks[name], pictures) for name in forms}
+    masks = {name: [mask_of(picture) for picture in pictures] for name, mask_of in makers.items()}
+    ious = {name: _iou(masks[NONE], masks[name]) for name in forms}
     if spec.optimize == AUTO:
-        seconds = _time(masks, pictures[0])
+        seconds = _time(makers, pictures[0])
         comparisons = {name: Comparison(seconds[NONE] / seconds[name], ious[name]) for name in forms}
         choice = choose(comparisons)
     else:
@@ -165,20 +166,20 @@ class _MaskOf:
         return np.asarray(probability.numpy() > self._threshold)
 
 
-def _iou(first: _MaskOf, second: _MaskOf, pictures: list[tf.Tensor]) -> float | None:
-    pairs = [(first(picture), second(picture)) for picture in pictures]
+def _iou(masks: list[np.ndarray], others: list[np.ndarray]) -> float | None:
+    pairs = list(zip(masks, others, strict=True))
     union = sum(int((one | other).sum()) for one, other in pairs)
     return sum(int((one & other).sum()) for one, other in pairs) / union if union else None
 
 
-def _time(masks: Mapping[str, _MaskOf], picture: tf.Tensor) -> dict[str, float]:
+def _time(makers: Mapping[str, _MaskOf], picture: tf.Tensor) -> dict[str, float]:
     """Returns the median seconds of each, measured in turn so that the machine's moods hit all."""
-    seconds: dict[str, list[float]] = {name: [] for name in masks}
+    seconds: dict[str, list[float]] = {name: [] for name in makers}
     started = time.perf_counter()
     for _ in range(_MAX_ROUNDS):
-        for name, mask in masks.items():
+        for name, mask_of in makers.items():
             before = time.perf_counter()
-            mask(picture)
+            mask_of(picture)
             seconds[name].append(time.perf_counter() - before)
         if time.perf_counter() - started > _MAX_SECONDS:
             break

@@ -11,7 +11,6 @@ Exit code 0 only if all of that happens.
 import argparse
 import contextlib
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from benchmarks.servers import free_port
 from maskport.serving.client import NO_RETRIES, MaskClient, MaskServingError
 from maskport.serving.command_line import import_quietly
 from move_label import move_labels, replace_file
@@ -72,13 +72,6 @@ def _run(module: str, words: Sequence[str], expected: int) -> str:
     if done.returncode != expected:
         raise StoryError(f"{module} {' '.join(words)} ended with {done.returncode}, not {expected}:\n{done.stderr}")
     return done.stdout + done.stderr
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager

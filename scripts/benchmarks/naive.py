@@ -1,5 +1,6 @@
 """Clients such as people write without maskport: float tensors there and back, the mask made by NumPy."""
 
+import abc
 import io
 import json
 from types import TracebackType
@@ -21,7 +22,7 @@ _MULTIPLE = 16
 _TIMEOUT_S = 120
 
 
-class _NaiveClient:
+class _NaiveClient(abc.ABC):
     """Turns a JPEG file into what the model takes, and what it answers into a mask at the picture's size."""
 
     def __init__(self, subject: Subject) -> None:
@@ -35,9 +36,9 @@ class _NaiveClient:
     ) -> None:
         self.close()
 
+    @abc.abstractmethod
     def close(self) -> None:
         """Closes the connection."""
-        raise NotImplementedError
 
     def mask(self, jpeg: bytes) -> npt.NDArray[np.bool_]:
         """Returns the mask, [H, W]."""
@@ -54,8 +55,9 @@ class _NaiveClient:
             probability = np.asarray(Image.fromarray(probability).resize(picture.size, Image.Resampling.BILINEAR))
         return probability > _THRESHOLD
 
+    @abc.abstractmethod
     def _ask(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        raise NotImplementedError
+        """Returns the probabilities, [1, H, W, 1]."""
 
 
 class NaiveGrpc(_NaiveClient):
