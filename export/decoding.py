@@ -49,15 +49,28 @@ class Decoder:
         self._is_16_bit = spec.decodes_16_bits
         self._input_max = spec.full_scale
         self.dtype = tf.uint16 if self._is_16_bit else tf.uint8
+        self._decoders = {
+            headers.JPEG: self._decode_jpeg,
+            headers.PNG: self._decode_png,
+            headers.BMP: self._decode_bmp,
+            headers.WEBP: self._decode_webp,
+        }
 
     def decode(self, data: tf.Tensor) -> Picture:
         """Returns the picture in some bytes (string scalar); never fails."""
         header = headers.read_header(data)
         refused = self._refuse(data, header)
-        image = tf.cond(tf.equal(refused, ""), lambda: self._decode_isolated(data, header), self._no_pixels)
-        is_broken = tf.equal(refused, "") & tf.equal(tf.size(image), 0)
-        error = tf.where(is_broken, f"{contract.ERROR_CANNOT_BE_DECODED}: corrupt, truncated or unsupported", refused)
-        return Picture(image, self.full_scale(header), error)
+        is_accepted = tf.equal(refused, "")
+        image = tf.switch_case(
+            tf.where(is_accepted, header.format, headers.UNKNOWN),
+            {found: self._isolated(decoder, data, header) for found, decoder in self._decoders.items()},
+            default=self._no_pixels,
+        )
+        is_as_announced = tf.reduce_all(tf.shape(image, tf.int64)[:2] == [header.height, header.width])
+        is_good = is_accepted & is_as_announced
+        image = tf.cond(is_good, lambda: _turn_upright(image, header.orientation), self._no_pixels)
+        broken = tf.where(is_good, "", f"{contract.ERROR_CANNOT_BE_DECODED}: corrupt, truncated or unsupported")
+        return Picture(image, self.full_scale(header), tf.where(is_accepted, broken, refused))
 
     def full_scale(self, header: headers.Header) -> tf.Tensor:
         """Returns the pixel value that means full scale, float32 scalar."""
@@ -101,18 +114,11 @@ class Decoder:
         # One unknown shape for both branches, so that loops over pictures may carry either.
         return tf.zeros(tf.constant([0, 0, self._channels]), self.dtype)
 
-    def _decode_isolated(self, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
-        def decode(data: tf.Tensor, *fields: tf.Tensor) -> tf.Tensor:
-            return self._decode_upright(data, headers.Header(*fields))
-
-        return isolate(decode, (data, *header), self._no_pixels)
-
-    def _decode_upright(self, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
-        decoders = (self._decode_jpeg, self._decode_png, self._decode_bmp, self._decode_webp)
-        image = tf.switch_case(header.format, [lambda decoder=decoder: decoder(data, header) for decoder in decoders])
-        is_as_announced = tf.reduce_all(tf.shape(image, tf.int64)[:2] == [header.height, header.width])
-        with tf.control_dependencies([tf.debugging.Assert(is_as_announced, ["another size than announced"])]):
-            return _turn_upright(image, header.orientation)
+    def _isolated(
+        self, decoder: Callable[[tf.Tensor, headers.Header], tf.Tensor], data: tf.Tensor, header: headers.Header
+    ) -> Callable[[], tf.Tensor]:
+        # Only what may fail is in the pipeline: it is made anew for each picture, and the less it holds the better.
+        return lambda: isolate(lambda data: decoder(data, header), (data,), self._no_pixels)
 
     def _decode_jpeg(self, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
         # The accurate integer transform gives the very pixels that Pillow gives.

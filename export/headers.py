@@ -8,8 +8,10 @@ Sources: JPEG (ITU-T T.81 B), EXIF 2.3 / TIFF 6.0, PNG 1.2 with APNG's acTL, BMP
 the WebP container specification.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 JPEG, PNG, BMP, WEBP = range(4)
@@ -22,6 +24,30 @@ _MAX_SEGMENTS = 512
 """How many segments or chunks before the pixels are looked at: bounds a hostile file's loop."""
 _ORIENTATION_TAG = 0x0112
 _SHORT = 3
+
+_ANY = -1
+"""Stands for any byte in a pattern."""
+_SIGNATURES = [
+    [*start, *[_ANY] * (12 - len(start))]
+    for start in (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", (*b"RIFF", *[_ANY] * 4, *b"WEBP"))
+]
+"""How a file of each format begins."""
+_EXIF_SEGMENT = (0xFF, 0xE1, _ANY, _ANY, *b"Exif\x00\x00")
+_PNG_KINDS = (b"IDAT", bytes(4), b"acTL", b"eXIf")
+
+_SEGMENT, _FRAME, _FILL, _END = range(4)
+
+
+def _jpeg_kind(marker: int) -> int:
+    """Returns what follows a marker's second byte: a segment, a frame's, another FF, or the pixels."""
+    # SOF0 to SOF15, without DHT (C4), JPG (C8) and DAC (CC), which share the range.
+    if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+        return _FRAME
+    # Any number of FF may stand before a marker.
+    return {0xFF: _FILL, 0xDA: _END}.get(marker, _SEGMENT)
+
+
+_JPEG_KINDS = [_jpeg_kind(marker) for marker in range(256)]
 
 
 class Header(NamedTuple):
@@ -54,43 +80,50 @@ def read_header(data: tf.Tensor) -> Header:
     """
     head = bytes_at(data, 0, 32)
     found = _find_format(head)
-
-    def fields(read: Header) -> tuple[tf.Tensor, ...]:
-        return tuple(read)[1:]
-
     branches = {
-        JPEG: lambda: fields(_read_jpeg(data)),
-        PNG: lambda: fields(_read_png(data, head)),
-        BMP: lambda: fields(_read_bmp(data)),
-        WEBP: lambda: fields(_read_webp(data, head)),
+        JPEG: lambda: _read_jpeg(data),
+        PNG: lambda: _read_png(data, head),
+        BMP: lambda: _read_bmp(data),
+        WEBP: lambda: _read_webp(data, head),
     }
-    return Header(found, *tf.switch_case(found, branches, default=lambda: fields(_header(UNKNOWN))))
+    fields = _Fields(*tf.switch_case(found, branches, default=_fields))
+    orientation = tf.cond(fields.exif > 0, lambda: _exif_orientation(data, fields.exif), lambda: tf.constant(1))
+    return Header(found, fields.height, fields.width, orientation, fields.bits, fields.is_animated, fields.is_supported)
 
 
 def bytes_at(data: tf.Tensor, position: tf.Tensor | int, count: int) -> tf.Tensor:
-    """Returns int64 [count] bytes from a position on; 0 beyond the end."""
-    length = tf.strings.length(data)
-    start = tf.cast(tf.clip_by_value(tf.cast(position, tf.int64), 0, tf.cast(length, tf.int64)), tf.int32)
-    return tf.cast(tf.io.decode_raw(tf.strings.substr(data, start, count), tf.uint8, fixed_length=count), tf.int64)
+    """Returns int64 [count] bytes from a position on, which is 0 or more; 0 beyond the end."""
+    start = tf.minimum(tf.cast(position, tf.int64), tf.cast(tf.strings.length(data), tf.int64))
+    found = tf.strings.substr(data, start, tf.constant(count, tf.int64))
+    return tf.cast(tf.io.decode_raw(found, tf.uint8, fixed_length=count), tf.int64)
 
 
-def _header(
-    found: int,
+class _Fields(NamedTuple):
+    """What the reader of each format returns: a `Header` but for the format, and where its EXIF's TIFF block is."""
+
+    height: tf.Tensor
+    width: tf.Tensor
+    bits: tf.Tensor
+    is_animated: tf.Tensor
+    is_supported: tf.Tensor
+    exif: tf.Tensor
+
+
+def _fields(
     height: tf.Tensor | int = 0,
     width: tf.Tensor | int = 0,
-    orientation: tf.Tensor | int = 1,
     bits: tf.Tensor | int = 8,
     is_animated: tf.Tensor | bool = False,
     is_supported: tf.Tensor | bool = True,
-) -> Header:
-    return Header(
-        tf.constant(found),
+    exif: tf.Tensor | int = 0,
+) -> _Fields:
+    return _Fields(
         tf.cast(height, tf.int64),
         tf.cast(width, tf.int64),
-        tf.cast(orientation, tf.int32),
         tf.cast(bits, tf.int32),
         tf.cast(is_animated, tf.bool),
         tf.cast(is_supported, tf.bool),
+        tf.cast(exif, tf.int64),
     )
 
 
@@ -108,53 +141,47 @@ def _equals(values: tf.Tensor, text: bytes) -> tf.Tensor:
     return tf.reduce_all(values[: len(text)] == tf.constant(list(text), tf.int64))
 
 
+def _match(values: tf.Tensor, patterns: Sequence[Sequence[int]]) -> tf.Tensor:
+    """Returns whether some bytes begin with each of some patterns of one length, in which `_ANY` is any byte."""
+    wanted = np.array([list(pattern) for pattern in patterns])
+    return tf.reduce_all((values[: wanted.shape[1]] == tf.constant(wanted, tf.int64)) | (wanted == _ANY), -1)
+
+
 def _find_format(head: tf.Tensor) -> tf.Tensor:
-    matches = [
-        _equals(head, b"\xff\xd8\xff"),
-        _equals(head, b"\x89PNG\r\n\x1a\n"),
-        _equals(head, b"BM"),
-        _equals(head, b"RIFF") & _equals(head[8:], b"WEBP"),
-        tf.constant(True),
-    ]
-    return tf.argmax(tf.cast(tf.stack(matches), tf.int32), output_type=tf.int32)
+    matches = tf.cast(_match(head, _SIGNATURES), tf.int32)
+    return tf.argmax(tf.concat([matches, [1]], 0), output_type=tf.int32)
 
 
-def _read_jpeg(data: tf.Tensor) -> Header:
+def _read_jpeg(data: tf.Tensor) -> _Fields:
     """Walks the segments up to the first frame header; EXIF stands before it."""
-    zero = tf.constant(0, tf.int64)
 
-    def is_frame(marker: tf.Tensor) -> tf.Tensor:
-        # SOF0 to SOF15, without DHT (C4), JPG (C8) and DAC (CC), which share the range.
-        in_range = (marker >= 0xC0) & (marker <= 0xCF)
-        return in_range & (marker != 0xC4) & (marker != 0xC8) & (marker != 0xCC)
+    def kind_of(segment: tf.Tensor) -> tf.Tensor:
+        return tf.where(segment[0] == 0xFF, tf.gather(tf.constant(_JPEG_KINDS), segment[1]), _END)
 
-    def step(
-        position: tf.Tensor, _: tf.Tensor, height: tf.Tensor, width: tf.Tensor, orientation: tf.Tensor
-    ) -> tuple[tf.Tensor, ...]:
-        # marker (2), length (2), then a frame header's precision (1), height (2), width (2), or "Exif\0\0"
-        segment = bytes_at(data, position, 10)
-        marker, length = segment[1], _big_endian(segment[2:4])
-        is_fill = segment[1] == 0xFF  # any number of FF may stand before a marker
-        is_segment = (segment[0] == 0xFF) & ~is_fill & (marker != 0xDA) & (length >= 2)
-        frame = is_segment & is_frame(marker)
-        is_exif = is_segment & (marker == 0xE1) & _equals(segment[4:], b"Exif\x00\x00")
-        orientation = tf.cond(
-            is_exif & (orientation == 0), lambda: _exif_orientation(data, position + 10), lambda: orientation
-        )
-        next_position = tf.where(is_fill, position + 1, position + 2 + length)
+    def step(position: tf.Tensor, _: tf.Tensor, exif: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        segment = bytes_at(data, position, len(_EXIF_SEGMENT))
+        kind, length = kind_of(segment), _big_endian(segment[2:4])
+        is_fill = kind == _FILL
+        is_passed = is_fill | ((kind == _SEGMENT) & (length >= 2))
+        is_exif = (exif == 0) & _match(segment, [_EXIF_SEGMENT])[0]
         return (
-            next_position,
-            (is_segment & ~frame) | is_fill,
-            tf.where(frame, _big_endian(segment[5:7]), height),
-            tf.where(frame, _big_endian(segment[7:9]), width),
-            orientation,
+            tf.where(is_passed, tf.where(is_fill, position + 1, position + 2 + length), position),
+            is_passed,
+            tf.where(is_exif & is_passed, position + len(_EXIF_SEGMENT), exif),
         )
 
-    start = (tf.constant(2, tf.int64), tf.constant(True), zero, zero, tf.constant(0))
-    _, _, height, width, orientation = tf.while_loop(
-        lambda _, go_on, *__: go_on, step, start, parallel_iterations=1, maximum_iterations=_MAX_SEGMENTS
+    zero = tf.constant(0, tf.int64)
+    end, _, exif = tf.while_loop(
+        lambda _, go_on, *__: go_on,
+        step,
+        (zero + 2, tf.constant(True), zero),
+        parallel_iterations=1,
+        maximum_iterations=_MAX_SEGMENTS,
     )
-    return _header(JPEG, height, width, tf.maximum(orientation, 1))
+    # marker (2), length (2), and a frame header's precision (1), height (2), width (2)
+    frame = bytes_at(data, end, 9)
+    is_frame = tf.cast((kind_of(frame) == _FRAME) & (_big_endian(frame[2:4]) >= 2), tf.int64)
+    return _fields(is_frame * _big_endian(frame[5:7]), is_frame * _big_endian(frame[7:9]), exif=exif)
 
 
 def _exif_orientation(data: tf.Tensor, tiff: tf.Tensor) -> tf.Tensor:
@@ -179,36 +206,40 @@ def _exif_orientation(data: tf.Tensor, tiff: tf.Tensor) -> tf.Tensor:
     return tf.where(is_tiff & (orientation >= 1) & (orientation <= 8), orientation, 1)
 
 
-def _read_png(data: tf.Tensor, head: tf.Tensor) -> Header:
+def _read_png(data: tf.Tensor, head: tf.Tensor) -> _Fields:
     """Reads the first chunk, then walks on to the pixels, looking for an animation and EXIF."""
 
-    def step(
-        position: tf.Tensor, _: tf.Tensor, is_animated: tf.Tensor, orientation: tf.Tensor
-    ) -> tuple[tf.Tensor, ...]:
+    def step(position: tf.Tensor, _: tf.Tensor, is_animated: tf.Tensor, exif: tf.Tensor) -> tuple[tf.Tensor, ...]:
         chunk = bytes_at(data, position, 8)
         length, kind = _big_endian(chunk[:4]), chunk[4:]
-        at_pixels = _equals(kind, b"IDAT") | tf.reduce_all(kind == 0)
-        orientation = tf.cond(
-            _equals(kind, b"eXIf"), lambda: _exif_orientation(data, position + 8), lambda: orientation
+        # A kind of zeros is the file's end.
+        is_pixels, is_end, is_animation, is_exif = tf.unstack(_match(kind, _PNG_KINDS))
+        return (
+            position + 12 + length,
+            ~(is_pixels | is_end),
+            is_animated | is_animation,
+            tf.where(is_exif, position + 8, exif),
         )
-        return position + 12 + length, ~at_pixels, is_animated | _equals(kind, b"acTL"), orientation
 
-    start = (tf.constant(33, tf.int64), tf.constant(True), tf.constant(False), tf.constant(1))
-    _, _, is_animated, orientation = tf.while_loop(
-        lambda _, go_on, *__: go_on, step, start, parallel_iterations=1, maximum_iterations=_MAX_SEGMENTS
+    zero = tf.constant(0, tf.int64)
+    _, _, is_animated, exif = tf.while_loop(
+        lambda _, go_on, *__: go_on,
+        step,
+        (zero + 33, tf.constant(True), tf.constant(False), zero),
+        parallel_iterations=1,
+        maximum_iterations=_MAX_SEGMENTS,
     )
-    return _header(
-        PNG,
+    return _fields(
         height=_big_endian(head[20:24]),
         width=_big_endian(head[16:20]),
-        orientation=orientation,
         bits=head[24],
         is_animated=is_animated,
         is_supported=_equals(head[12:], b"IHDR"),
+        exif=exif,
     )
 
 
-def _read_bmp(data: tf.Tensor) -> Header:
+def _read_bmp(data: tf.Tensor) -> _Fields:
     head = bytes_at(data, 0, 70)
     header_size = _little_endian(head[14:18])
     width, height = _signed(_little_endian(head[18:22])), _signed(_little_endian(head[22:26]))
@@ -220,14 +251,14 @@ def _read_bmp(data: tf.Tensor) -> Header:
     is_supported = (
         (header_size >= 40) & ((bits == 8) | (bits == 24) | (bits == 32)) & (is_plain | is_plain_by_masks) & (width > 0)
     )
-    return _header(BMP, tf.abs(height), width, is_supported=is_supported)
+    return _fields(tf.abs(height), width, is_supported=is_supported)
 
 
 def _signed(value: tf.Tensor) -> tf.Tensor:
     return tf.where(value >= 2**31, value - 2**32, value)
 
 
-def _read_webp(data: tf.Tensor, head: tf.Tensor) -> Header:
+def _read_webp(data: tf.Tensor, head: tf.Tensor) -> _Fields:
     is_lossless, is_extended = _equals(head[12:], b"VP8L"), _equals(head[12:], b"VP8X")
     packed = _little_endian(head[21:25])
     height = tf.where(
@@ -242,22 +273,24 @@ def _read_webp(data: tf.Tensor, head: tf.Tensor) -> Header:
     )
     flags = head[20] * tf.cast(is_extended, tf.int64)
     has_exif, is_animated = flags // 8 % 2 == 1, flags // 2 % 2 == 1
-    orientation = tf.cond(has_exif, lambda: _webp_orientation(data), lambda: tf.constant(1))
-    return _header(WEBP, height, width, orientation, is_animated=is_animated)
+    zero = tf.constant(0, tf.int64)
+    exif = tf.cond(has_exif, lambda: _webp_exif(data), lambda: zero)
+    return _fields(height, width, is_animated=is_animated, exif=exif)
 
 
-def _webp_orientation(data: tf.Tensor) -> tf.Tensor:
-    def step(position: tf.Tensor, _: tf.Tensor, orientation: tf.Tensor) -> tuple[tf.Tensor, ...]:
+def _webp_exif(data: tf.Tensor) -> tf.Tensor:
+    """Returns where the TIFF block of the first EXIF chunk is; 0 where there is none."""
+
+    def step(position: tf.Tensor, _: tf.Tensor, exif: tf.Tensor) -> tuple[tf.Tensor, ...]:
         chunk = bytes_at(data, position, 14)
         length, is_exif = _little_endian(chunk[4:8]), _equals(chunk, b"EXIF")
         # Some writers keep JPEG's "Exif\0\0" before the TIFF block.
         tiff = position + 8 + 6 * tf.cast(_equals(chunk[8:], b"Exif\x00\x00"), tf.int64)
-        orientation = tf.cond(is_exif, lambda: _exif_orientation(data, tiff), lambda: orientation)
         is_end = tf.reduce_all(chunk[:4] == 0)
-        return position + 8 + length + length % 2, ~(is_exif | is_end), orientation
+        return position + 8 + length + length % 2, ~(is_exif | is_end), tf.where(is_exif, tiff, exif)
 
-    start = (tf.constant(12, tf.int64), tf.constant(True), tf.constant(1))
-    _, _, orientation = tf.while_loop(
+    start = (tf.constant(12, tf.int64), tf.constant(True), tf.constant(0, tf.int64))
+    _, _, exif = tf.while_loop(
         lambda _, go_on, *__: go_on, step, start, parallel_iterations=1, maximum_iterations=_MAX_SEGMENTS
     )
-    return orientation
+    return exif
