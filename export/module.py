@@ -341,13 +341,13 @@ class MaskModule(tf.Module):
     ) -> tf.Tensor:
         """Returns one picture's product as PNG, from the model's outputs [1, h', w', K]."""
         if product == contract.CLASS_MAP:
-            return png.encode_flat(self._geometry.most_probable(self._activate(outputs), size, self.class_map_dtype)[0])
+            return png.encode(self._geometry.most_probable(self._activate(outputs), size, self.class_map_dtype)[0])
         probability = self._probability_at(outputs, size)
         if product == contract.PROBABILITY:
             return png.encode(png.probability_as_uint16(probability)[0])
         cleaned = masking.clean(probability, self._spec.clean)
         if product == contract.MASK:
-            return png.encode_flat(png.mask_as_uint8(create_binary_mask(cleaned, threshold, dtype=tf.bool))[0])
+            return png.encode(png.mask_as_uint8(create_binary_mask(cleaned, threshold, dtype=tf.bool))[0])
         image, full_scale, _ = picture()
         alpha = self._alpha(cleaned, threshold)[0]
         if self._spec.background == "transparent":

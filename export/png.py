@@ -6,22 +6,16 @@ from .spec import FULL_SCALE
 
 _UINT16_MAX = FULL_SCALE["uint16"]
 
-# zlib's levels. TensorFlow's default is 6; of 512×512 pixels, encoding took and the file was
+# zlib's level. TensorFlow's default is 6; of 512×512 pixels, encoding took and the file was
 #                 level 1          level 3          level 4          level 6
 #   a mask        1.0 ms,   9 kB   1.1 ms,   8 kB   1.3 ms,   7 kB   1.7 ms,   6 kB
 #   a photograph  12 ms,  464 kB   18 ms,  456 kB   29 ms,  423 kB   53 ms,  423 kB
-_FLAT_LEVEL = 3
-_PHOTO_LEVEL = 1
-
-
-def encode_flat(image: tf.Tensor) -> tf.Tensor:
-    """Returns the PNG (string scalar) of a mask or class map, uint8 or uint16 [H, W, 1]."""
-    return tf.io.encode_png(image, compression=_FLAT_LEVEL)
+_LEVEL = 1
 
 
 def encode(image: tf.Tensor) -> tf.Tensor:
-    """Returns the PNG (string scalar) of what changes from pixel to pixel, uint8 or uint16 [H, W, 1 to 4]."""
-    return tf.io.encode_png(image, compression=_PHOTO_LEVEL)
+    """Returns the PNG (string scalar) of an image, uint8 or uint16 [H, W, 1 to 4]."""
+    return tf.io.encode_png(image, compression=_LEVEL)
 
 
 def encode_like(image: tf.Tensor, full_scale: tf.Tensor) -> tf.Tensor:
