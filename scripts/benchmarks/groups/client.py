@@ -6,8 +6,10 @@ server that answers after 13 ms.
 
 import contextlib
 import io
+import itertools
 import json
 import re
+import statistics
 import subprocess
 import sys
 import time
@@ -139,24 +141,35 @@ def _imports(lab: Lab) -> Iterator[Finding]:
 
 
 def _command_line(lab: Lab) -> Iterator[Finding]:
-    """Compares the rate of `mask-client segment` with what `bench` finds before and after."""
-    coins = lab.subjects.coins
-    folder = pictures.write_files(pictures.variants(lab.effort.files, [(256, 256)]), lab.folder / "photos")
+    """Compares the rate of `mask-client segment` over parts of a folder with what `bench` finds around each."""
+    coins, effort = lab.subjects.coins, lab.effort
+    photos = pictures.variants(effort.files, [(256, 256)])
+    parts = [photos[turn :: effort.load_turns] for turn in range(effort.load_turns)]
+    folders = [pictures.write_files(part, lab.folder / f"photos_{turn}") for turn, part in enumerate(parts)]
+    masks = lab.folder / "masks"
+    rates: dict[str, list[float]] = {"bench": [], "segment": []}
     with lab.serve(coins) as served:
-        bench = ["bench", str(folder), f"--seconds={2.5 * lab.effort.load_s:g}", "--json"]
-        before = json.loads(_run_client(served, coins.name, *bench))["images_per_s"]
-        told = _run_client(served, coins.name, "segment", str(folder), f"--out={lab.folder / 'masks'}")
-        after = json.loads(_run_client(served, coins.name, *bench))["images_per_s"]
-    rate = float(re.search(r"([\d.]+) images/s", told)[1])  # type: ignore[index]
-    written = len(list((lab.folder / "masks").glob("*.png")))
-    if written != lab.effort.files:
+
+        def bench(folder: Path) -> None:
+            report = _run_client(served, coins.name, "bench", str(folder), f"--seconds={effort.load_s:g}", "--json")
+            rates["bench"].append(json.loads(report)["images_per_s"])
+
+        bench(folders[0])
+        for folder in folders:
+            told = _run_client(served, coins.name, "segment", str(folder), f"--out={masks / folder.name}")
+            rates["segment"].append(float(re.search(r"([\d.]+) images/s", told)[1]))  # type: ignore[index]
+            bench(folder)
+    written = len(list(masks.rglob("*.png")))
+    if written != effort.files:
         yield Row("mask-client segment ÷ bench", None, goal=at_least(0.95), note=f"only {written} masks were written")
         return
+    around = [statistics.mean(pair) for pair in itertools.pairwise(rates["bench"])]
+    own, others = (number_text(spread(rates[name]).median) for name in ("segment", "bench"))
     yield Row.of(
-        f"mask-client segment, {lab.effort.files} photographs ÷ bench",
-        spread([rate / before, rate / after]),
+        f"mask-client segment, {effort.files} photographs ÷ bench",
+        ratio(rates["segment"], around),
         goal=at_least(0.95),
-        note=f"{number_text(rate)} images/s; bench before {number_text(before)}, after {number_text(after)}",
+        note=f"{own} and {others} images/s, measured {effort.load_turns} times in turn",
     )
 
 
