@@ -4,8 +4,8 @@ Read under `--enable_per_model_batching_parameters`. What is measured is whether
 how many threads there are is the serving machine's affair, so their number is the one thing to look at again.
 """
 
+import functools
 import os
-import statistics
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..serving import contract
+from .timing import median_seconds
 
 BATCH_SIZES = (1, 2, 4, 8, 16)
 _MIN_LIMIT = 16
@@ -55,13 +56,8 @@ def _time_per_image(call: Callable[[int], None]) -> dict[int, float]:
     per_image: dict[int, float] = {}
     started = time.perf_counter()
     for size in BATCH_SIZES:
-        call(size)  # the first run of a shape is slower
-        times = []
-        for _ in range(_RUNS):
-            before = time.perf_counter()
-            call(size)
-            times.append(time.perf_counter() - before)
-        per_image[size] = statistics.median(times) / size
+        seconds = median_seconds({"call": functools.partial(call, size)}, _RUNS)
+        per_image[size] = seconds["call"] / size
         if time.perf_counter() - started > _TIME_LIMIT_S:
             break
     return per_image

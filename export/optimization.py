@@ -4,9 +4,8 @@ Offered is what gained a fifth on some common processor when it was measured (`s
 """
 
 import dataclasses
+import functools
 import logging
-import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
@@ -19,6 +18,7 @@ from .golden import Precision
 from .module import MaskModule
 from .sources.model import SegmentationModel
 from .spec import ExportSpec
+from .timing import median_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,8 @@ def optimize(
     masks = {name: [mask_of(picture) for picture in pictures] for name, mask_of in makers.items()}
     ious = {name: _iou(masks[NONE], masks[name]) for name in forms}
     if spec.optimize == AUTO:
-        seconds = _time(makers, pictures[0])
+        calls = {name: functools.partial(mask_of, pictures[0]) for name, mask_of in makers.items()}
+        seconds = median_seconds(calls, _MAX_ROUNDS, _MAX_SECONDS)
         comparisons = {name: Comparison(seconds[NONE] / seconds[name], ious[name]) for name in forms}
         choice = choose(comparisons)
     else:
@@ -170,17 +171,3 @@ def _iou(masks: list[np.ndarray], others: list[np.ndarray]) -> float | None:
     pairs = list(zip(masks, others, strict=True))
     union = sum(int((one | other).sum()) for one, other in pairs)
     return sum(int((one & other).sum()) for one, other in pairs) / union if union else None
-
-
-def _time(makers: Mapping[str, _MaskOf], picture: tf.Tensor) -> dict[str, float]:
-    """Returns the median seconds of each, measured in turn so that the machine's moods hit all."""
-    seconds: dict[str, list[float]] = {name: [] for name in makers}
-    started = time.perf_counter()
-    for _ in range(_MAX_ROUNDS):
-        for name, mask_of in makers.items():
-            before = time.perf_counter()
-            mask_of(picture)
-            seconds[name].append(time.perf_counter() - before)
-        if time.perf_counter() - started > _MAX_SECONDS:
-            break
-    return {name: statistics.median(found) for name, found in seconds.items()}

@@ -1,8 +1,7 @@
 """How long each signature takes on this machine, by the requests that were recorded with the export."""
 
+import functools
 import io
-import statistics
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from ...serving import contract
 from .. import golden
+from ..timing import median_seconds
 from .errors import InspectError
 
 _TIME_LIMIT_S = 5.0
@@ -71,25 +71,14 @@ def time_signatures(
         requests: by signature.
         runs: how often each is called, after a first call that is not counted.
     """
-    times = {}
+    times: dict[str, float] = {}
     for name, function in signatures.items():
         signature = contract.SIGNATURES.get(name)
         if signature is None or name not in requests:
             continue
-        golden.run(function, signature, requests[name])
-        times[name] = statistics.median(_times(function, signature, requests[name], runs))
+        run = functools.partial(golden.run, function, signature, requests[name])
+        times |= median_seconds({name: run}, runs, _TIME_LIMIT_S)
     return times
-
-
-def _times(function: Any, signature: contract.Signature, inputs: golden.Tensors, runs: int) -> Iterator[float]:
-    began = time.perf_counter()
-    for _ in range(runs):
-        started = time.perf_counter()
-        golden.run(function, signature, inputs)
-        ended = time.perf_counter()
-        yield ended - started
-        if ended - began > _TIME_LIMIT_S:
-            return
 
 
 def _describe(requests: Mapping[str, golden.Tensors]) -> str:

@@ -1,5 +1,6 @@
 """What both clients are made from."""
 
+import abc
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ DEFAULT_TIMEOUT_S = 30.0
 MetadataLike = Mapping[str, str] | Metadata
 
 
-class ClientBase:
+class ClientBase(abc.ABC):
     """A client of one model on one or more servers.
 
     Args:
@@ -98,9 +99,9 @@ class ClientBase:
         self._is_closed = False
         self._set_up()
 
+    @abc.abstractmethod
     def _set_up(self) -> None:
         """Makes what carries out calls; connections come with the first call."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         addresses = ", ".join(map(str, self._addresses))

@@ -1,5 +1,6 @@
 """The pictures that can be sent, and the forms they are sent in."""
 
+import abc
 import functools
 import io
 import os
@@ -41,7 +42,7 @@ _TURNS = {
 _PILLOW_LOCK = threading.Lock()
 
 
-class Picture:
+class Picture(abc.ABC):
     """One picture on its way to a model.
 
     Attributes:
@@ -58,18 +59,19 @@ class Picture:
         return False
 
     @property
+    @abc.abstractmethod
     def byte_count(self) -> int:
         """How many bytes it takes here; on the wire at most about as many."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def encoded(self) -> bytes:
         """Returns it as a file that servers read.
 
         Raises:
             InvalidImageError: it cannot be one.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def pixels(self, dtype: np.dtype[Any], channels: int | None) -> npt.NDArray[Any]:
         """Returns it as an array.
 
@@ -83,11 +85,10 @@ class Picture:
         Raises:
             InvalidImageError: it cannot be one without loss or guesses.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def picture(self) -> "Image.Image":
         """Returns it upright, in 8 bits, to look at."""
-        raise NotImplementedError
 
 
 class _File(Picture):
