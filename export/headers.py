@@ -35,19 +35,20 @@ _SIGNATURES = [
 _EXIF_SEGMENT = (0xFF, 0xE1, _ANY, _ANY, *b"Exif\x00\x00")
 _PNG_KINDS = (b"IDAT", bytes(4), b"acTL", b"eXIf")
 
-_SEGMENT, _FRAME, _FILL, _END = range(4)
+_HAS_LENGTH = -1
 
 
-def _jpeg_kind(marker: int) -> int:
-    """Returns what follows a marker's second byte: a segment, a frame's, another FF, or the pixels."""
-    # SOF0 to SOF15, without DHT (C4), JPG (C8) and DAC (CC), which share the range.
-    if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-        return _FRAME
-    # Any number of FF may stand before a marker.
-    return {0xFF: _FILL, 0xDA: _END}.get(marker, _SEGMENT)
+def _jpeg_advance(marker: int) -> int:
+    """Returns how far it is from a marker that has this second byte to the next; 0 where the walk ends."""
+    if marker in _JPEG_FRAMES or marker in (0xD9, 0xDA):
+        return 0
+    # No marker, those without a length (TEM, RST0 to RST7, SOI), and FF, of which any number may stand before one.
+    return {0x00: 2, 0x01: 2, **dict.fromkeys(range(0xD0, 0xD9), 2), 0xFF: 1}.get(marker, _HAS_LENGTH)
 
 
-_JPEG_KINDS = [_jpeg_kind(marker) for marker in range(256)]
+# SOF0 to SOF15, without DHT (C4), JPG (C8) and DAC (CC), which share the range.
+_JPEG_FRAMES = [marker for marker in range(0xC0, 0xD0) if marker not in (0xC4, 0xC8, 0xCC)]
+_JPEG_ADVANCES = [_jpeg_advance(marker) for marker in range(256)]
 
 
 class Header(NamedTuple):
@@ -153,22 +154,18 @@ def _find_format(head: tf.Tensor) -> tf.Tensor:
 
 
 def _read_jpeg(data: tf.Tensor) -> _Fields:
-    """Walks the segments up to the first frame header; EXIF stands before it."""
-
-    def kind_of(segment: tf.Tensor) -> tf.Tensor:
-        return tf.where(segment[0] == 0xFF, tf.gather(tf.constant(_JPEG_KINDS), segment[1]), _END)
+    """Walks the segments up to the first frame header; EXIF stands before it. Like decoders it skips what is none."""
+    size = tf.cast(tf.strings.length(data), tf.int64)
 
     def step(position: tf.Tensor, _: tf.Tensor, exif: tf.Tensor) -> tuple[tf.Tensor, ...]:
         segment = bytes_at(data, position, len(_EXIF_SEGMENT))
-        kind, length = kind_of(segment), _big_endian(segment[2:4])
-        is_fill = kind == _FILL
-        is_passed = is_fill | ((kind == _SEGMENT) & (length >= 2))
-        is_exif = (exif == 0) & _match(segment, [_EXIF_SEGMENT])[0]
-        return (
-            tf.where(is_passed, tf.where(is_fill, position + 1, position + 2 + length), position),
-            is_passed,
-            tf.where(is_exif & is_passed, position + len(_EXIF_SEGMENT), exif),
-        )
+        length = _big_endian(segment[2:4])
+        advance = tf.gather(tf.constant(_JPEG_ADVANCES, tf.int64), segment[1])
+        advance = tf.where(advance == _HAS_LENGTH, tf.where(length >= 2, 2 + length, 0), advance)
+        advance = tf.where(segment[0] == 0xFF, advance, 1)
+        is_exif = (exif == 0) & (length >= 2) & _match(segment, [_EXIF_SEGMENT])[0]
+        after = position + advance
+        return after, (advance > 0) & (after < size), tf.where(is_exif, position + len(_EXIF_SEGMENT), exif)
 
     zero = tf.constant(0, tf.int64)
     end, _, exif = tf.while_loop(
@@ -180,8 +177,9 @@ def _read_jpeg(data: tf.Tensor) -> _Fields:
     )
     # marker (2), length (2), and a frame header's precision (1), height (2), width (2)
     frame = bytes_at(data, end, 9)
-    is_frame = tf.cast((kind_of(frame) == _FRAME) & (_big_endian(frame[2:4]) >= 2), tf.int64)
-    return _fields(is_frame * _big_endian(frame[5:7]), is_frame * _big_endian(frame[7:9]), exif=exif)
+    is_frame = (frame[0] == 0xFF) & tf.reduce_any(frame[1] == tf.constant(_JPEG_FRAMES, tf.int64))
+    known = tf.cast(is_frame & (_big_endian(frame[2:4]) >= 2), tf.int64)
+    return _fields(known * _big_endian(frame[5:7]), known * _big_endian(frame[7:9]), exif=exif)
 
 
 def _exif_orientation(data: tf.Tensor, tiff: tf.Tensor) -> tf.Tensor:

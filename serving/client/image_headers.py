@@ -85,7 +85,7 @@ _SHORT = 3
 _EXIF_ENTRIES = 64
 # Likewise, of a file made of empty chunks.
 _MAX_CHUNKS = 512
-_JPEG_WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
+_JPEG_WITHOUT_LENGTH = frozenset((0x00, 0x01, *range(0xD0, 0xD9)))
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
@@ -104,11 +104,13 @@ def _jpeg_orientation(data: bytes) -> int:
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yields the marker, start and length of each segment up to the first frame; stops where none can be."""
+    """Yields marker, start and length of each segment up to the first frame; like decoders it skips what is none."""
     position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
+    for _ in range(_MAX_CHUNKS):
+        if position + 4 > len(data):
+            return
         marker = data[position + 1]
-        if marker == 0xFF:  # any number may stand before a marker
+        if data[position] != 0xFF or marker == 0xFF:  # any number of FF may stand before a marker
             position += 1
             continue
         position += 2

@@ -8,6 +8,7 @@ import reference
 import tensorflow as tf
 from maskport.export.decoding import Decoder
 from maskport.export.spec import make_spec
+from maskport.serving.client.image_headers import read_header
 from PIL import Image
 from skimage import data
 
@@ -145,6 +146,22 @@ def test_bad_bytes_are_reported_and_give_no_pixels(decode, name):
     image, _, error = decode(file)
     assert error.startswith(reason)
     assert image.size == 0
+
+
+@pytest.mark.parametrize("between", [b"\xff\xff", b"\0\0\7", b"\xff\0", b"\xff\xd0", b"\xff\1", b"junk" * 20])
+def test_what_is_no_segment_of_a_jpeg_is_skipped_as_by_the_decoder(decode, between):
+    file = KINDS["jpeg orientation 6"]
+    at, parts = 2, []
+    while file[at + 1] != 0xDA:
+        length = 2 + int.from_bytes(file[at + 2 : at + 4], "big")
+        parts.append(file[at : at + length])
+        at += length
+    marked = file[:2] + between.join([*parts, file[at:]])
+    image, _, error = decode(marked)
+    assert not error
+    np.testing.assert_array_equal(image, decode(file)[0])
+    upright = read_header(marked)
+    assert (upright.size, upright.orientation) == (image.shape[:2], 6)
 
 
 def test_formats_that_are_not_accepted_are_unknown(decode):
