@@ -35,20 +35,14 @@ _SIGNATURES = [
 _EXIF_SEGMENT = (0xFF, 0xE1, _ANY, _ANY, *b"Exif\x00\x00")
 _PNG_KINDS = (b"IDAT", bytes(4), b"acTL", b"eXIf")
 
-_HAS_LENGTH = -1
-
-
-def _jpeg_advance(marker: int) -> int:
-    """Returns how far it is from a marker that has this second byte to the next; 0 where the walk ends."""
-    if marker in _JPEG_FRAMES or marker in (0xD9, 0xDA):
-        return 0
-    # No marker, those without a length (TEM, RST0 to RST7, SOI), and FF, of which any number may stand before one.
-    return {0x00: 2, 0x01: 2, **dict.fromkeys(range(0xD0, 0xD9), 2), 0xFF: 1}.get(marker, _HAS_LENGTH)
-
-
 # SOF0 to SOF15, without DHT (C4), JPG (C8) and DAC (CC), which share the range.
 _JPEG_FRAMES = [marker for marker in range(0xC0, 0xD0) if marker not in (0xC4, 0xC8, 0xCC)]
-_JPEG_ADVANCES = [_jpeg_advance(marker) for marker in range(256)]
+_HAS_LENGTH = -1
+_JPEG_ADVANCES = np.full(256, _HAS_LENGTH)
+"""How far it is from a marker, by its second byte, to the next; 0 where the walk ends."""
+_JPEG_ADVANCES[[*_JPEG_FRAMES, 0xD9, 0xDA]] = 0
+_JPEG_ADVANCES[[0x00, 0x01, *range(0xD0, 0xD9)]] = 2  # no marker, and those without a length: TEM, RST0 to RST7, SOI
+_JPEG_ADVANCES[0xFF] = 1  # any number of FF may stand before a marker
 
 
 class Header(NamedTuple):
