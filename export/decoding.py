@@ -5,6 +5,7 @@ them. So the header is checked first, by ops that cannot fail, and the decoder r
 tf.data pipeline that ignores errors: these are core ops and work in any signature.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -63,14 +64,17 @@ class Decoder:
         is_accepted = tf.equal(refused, "")
         image = tf.switch_case(
             tf.where(is_accepted, header.format, headers.UNKNOWN),
-            {found: self._isolated(decoder, data, header) for found, decoder in self._decoders.items()},
+            {
+                found: functools.partial(self._decode_isolated, decoder, data, header)
+                for found, decoder in self._decoders.items()
+            },
             default=self._no_pixels,
         )
         is_as_announced = tf.reduce_all(tf.shape(image, tf.int64)[:2] == [header.height, header.width])
-        is_good = is_accepted & is_as_announced
-        image = tf.cond(is_good, lambda: _turn_upright(image, header.orientation), self._no_pixels)
-        broken = tf.where(is_good, "", f"{contract.ERROR_CANNOT_BE_DECODED}: corrupt, truncated or unsupported")
-        return Picture(image, self.full_scale(header), tf.where(is_accepted, broken, refused))
+        is_broken = is_accepted & ~is_as_announced
+        image = tf.cond(is_broken, self._no_pixels, lambda: _turn_upright(image, header.orientation))
+        error = tf.where(is_broken, f"{contract.ERROR_CANNOT_BE_DECODED}: corrupt, truncated or unsupported", refused)
+        return Picture(image, self.full_scale(header), error)
 
     def full_scale(self, header: headers.Header) -> tf.Tensor:
         """Returns the pixel value that means full scale, float32 scalar."""
@@ -114,11 +118,11 @@ class Decoder:
         # One unknown shape for both branches, so that loops over pictures may carry either.
         return tf.zeros(tf.constant([0, 0, self._channels]), self.dtype)
 
-    def _isolated(
+    def _decode_isolated(
         self, decoder: Callable[[tf.Tensor, headers.Header], tf.Tensor], data: tf.Tensor, header: headers.Header
-    ) -> Callable[[], tf.Tensor]:
+    ) -> tf.Tensor:
         # Only what may fail is in the pipeline: it is made anew for each picture, and the less it holds the better.
-        return lambda: isolate(lambda data: decoder(data, header), (data,), self._no_pixels)
+        return isolate(lambda data: decoder(data, header), (data,), self._no_pixels)
 
     def _decode_jpeg(self, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
         # The accurate integer transform gives the very pixels that Pillow gives.

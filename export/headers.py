@@ -8,7 +8,7 @@ Sources: JPEG (ITU-T T.81 B), EXIF 2.3 / TIFF 6.0, PNG 1.2 with APNG's acTL, BMP
 the WebP container specification.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +33,7 @@ _SIGNATURES = [
 ]
 """How a file of each format begins."""
 _EXIF_SEGMENT = (0xFF, 0xE1, _ANY, _ANY, *b"Exif\x00\x00")
-_PNG_KINDS = (b"IDAT", bytes(4), b"acTL", b"eXIf")
+_PNG_KINDS = [list(kind) for kind in (b"IDAT", bytes(4), b"acTL", b"eXIf")]
 
 # SOF0 to SOF15, without DHT (C4), JPG (C8) and DAC (CC), which share the range.
 _JPEG_FRAMES = [marker for marker in range(0xC0, 0xD0) if marker not in (0xC4, 0xC8, 0xCC)]
@@ -132,14 +132,38 @@ def _little_endian(values: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(values * tf.constant([256**i for i in range(count)], tf.int64), -1)
 
 
-def _equals(values: tf.Tensor, text: bytes) -> tf.Tensor:
-    return tf.reduce_all(values[: len(text)] == tf.constant(list(text), tf.int64))
+def _match(values: tf.Tensor, pattern: Sequence[int] | Sequence[Sequence[int]]) -> tf.Tensor:
+    """Returns whether some bytes begin with a pattern, or with each of several of one length; `_ANY` is any byte."""
+    wanted = np.array([*pattern])
+    is_same = values[: wanted.shape[-1]] == tf.constant(wanted, tf.int64)
+    is_any = wanted == _ANY
+    return tf.reduce_all(is_same | is_any if is_any.any() else is_same, -1)
 
 
-def _match(values: tf.Tensor, patterns: Sequence[Sequence[int]]) -> tf.Tensor:
-    """Returns whether some bytes begin with each of some patterns of one length, in which `_ANY` is any byte."""
-    wanted = np.array([list(pattern) for pattern in patterns])
-    return tf.reduce_all((values[: wanted.shape[1]] == tf.constant(wanted, tf.int64)) | (wanted == _ANY), -1)
+def _walk(step: Callable[..., tuple[tf.Tensor, ...]], start: int, *found: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Goes from segment to segment.
+
+    Args:
+        step: from a position and what was found so far to the next position, whether to go on, and what was found.
+        start: the first position.
+        *found: before the first step.
+
+    Returns:
+        The last position, and what was found.
+    """
+    position, _, *last = tf.while_loop(
+        lambda _, goes_on, *__: goes_on,
+        lambda position, _, *so_far: step(position, *so_far),
+        (tf.constant(start, tf.int64), tf.constant(True), *found),
+        parallel_iterations=1,
+        maximum_iterations=_MAX_SEGMENTS,
+    )
+    return position, *last
+
+
+def _nowhere() -> tf.Tensor:
+    """Returns the position of an EXIF block that is not there."""
+    return tf.constant(0, tf.int64)
 
 
 def _find_format(head: tf.Tensor) -> tf.Tensor:
@@ -151,24 +175,17 @@ def _read_jpeg(data: tf.Tensor) -> _Fields:
     """Walks the segments up to the first frame header; EXIF stands before it. Like decoders it skips what is none."""
     size = tf.cast(tf.strings.length(data), tf.int64)
 
-    def step(position: tf.Tensor, _: tf.Tensor, exif: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def step(position: tf.Tensor, exif: tf.Tensor) -> tuple[tf.Tensor, ...]:
         segment = bytes_at(data, position, len(_EXIF_SEGMENT))
         length = _big_endian(segment[2:4])
         advance = tf.gather(tf.constant(_JPEG_ADVANCES, tf.int64), segment[1])
         advance = tf.where(advance == _HAS_LENGTH, tf.where(length >= 2, 2 + length, 0), advance)
         advance = tf.where(segment[0] == 0xFF, advance, 1)
-        is_exif = (exif == 0) & (length >= 2) & _match(segment, [_EXIF_SEGMENT])[0]
+        is_exif = (exif == 0) & (length >= 2) & _match(segment, _EXIF_SEGMENT)
         after = position + advance
         return after, (advance > 0) & (after < size), tf.where(is_exif, position + len(_EXIF_SEGMENT), exif)
 
-    zero = tf.constant(0, tf.int64)
-    end, _, exif = tf.while_loop(
-        lambda _, go_on, *__: go_on,
-        step,
-        (zero + 2, tf.constant(True), zero),
-        parallel_iterations=1,
-        maximum_iterations=_MAX_SEGMENTS,
-    )
+    end, exif = _walk(step, 2, _nowhere())
     # marker (2), length (2), and a frame header's precision (1), height (2), width (2)
     frame = bytes_at(data, end, 9)
     is_frame = (frame[0] == 0xFF) & tf.reduce_any(frame[1] == tf.constant(_JPEG_FRAMES, tf.int64))
@@ -179,8 +196,8 @@ def _read_jpeg(data: tf.Tensor) -> _Fields:
 def _exif_orientation(data: tf.Tensor, tiff: tf.Tensor) -> tf.Tensor:
     """Returns int32 1 to 8 from the TIFF block that begins at `tiff`; 1 where there is none."""
     head = bytes_at(data, tiff, 8)
-    is_little = _equals(head, b"II")
-    is_tiff = is_little | _equals(head, b"MM")
+    is_little = _match(head, b"II")
+    is_tiff = is_little | _match(head, b"MM")
 
     def number(values: tf.Tensor) -> tf.Tensor:
         return tf.where(is_little, _little_endian(values), _big_endian(values))
@@ -201,7 +218,7 @@ def _exif_orientation(data: tf.Tensor, tiff: tf.Tensor) -> tf.Tensor:
 def _read_png(data: tf.Tensor, head: tf.Tensor) -> _Fields:
     """Reads the first chunk, then walks on to the pixels, looking for an animation and EXIF."""
 
-    def step(position: tf.Tensor, _: tf.Tensor, is_animated: tf.Tensor, exif: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def step(position: tf.Tensor, is_animated: tf.Tensor, exif: tf.Tensor) -> tuple[tf.Tensor, ...]:
         chunk = bytes_at(data, position, 8)
         length, kind = _big_endian(chunk[:4]), chunk[4:]
         # A kind of zeros is the file's end.
@@ -213,20 +230,13 @@ def _read_png(data: tf.Tensor, head: tf.Tensor) -> _Fields:
             tf.where(is_exif, position + 8, exif),
         )
 
-    zero = tf.constant(0, tf.int64)
-    _, _, is_animated, exif = tf.while_loop(
-        lambda _, go_on, *__: go_on,
-        step,
-        (zero + 33, tf.constant(True), tf.constant(False), zero),
-        parallel_iterations=1,
-        maximum_iterations=_MAX_SEGMENTS,
-    )
+    _, is_animated, exif = _walk(step, 33, tf.constant(False), _nowhere())
     return _fields(
         height=_big_endian(head[20:24]),
         width=_big_endian(head[16:20]),
         bits=head[24],
         is_animated=is_animated,
-        is_supported=_equals(head[12:], b"IHDR"),
+        is_supported=_match(head[12:], b"IHDR"),
         exif=exif,
     )
 
@@ -251,7 +261,7 @@ def _signed(value: tf.Tensor) -> tf.Tensor:
 
 
 def _read_webp(data: tf.Tensor, head: tf.Tensor) -> _Fields:
-    is_lossless, is_extended = _equals(head[12:], b"VP8L"), _equals(head[12:], b"VP8X")
+    is_lossless, is_extended = _match(head[12:], b"VP8L"), _match(head[12:], b"VP8X")
     packed = _little_endian(head[21:25])
     height = tf.where(
         is_extended,
@@ -265,24 +275,20 @@ def _read_webp(data: tf.Tensor, head: tf.Tensor) -> _Fields:
     )
     flags = head[20] * tf.cast(is_extended, tf.int64)
     has_exif, is_animated = flags // 8 % 2 == 1, flags // 2 % 2 == 1
-    zero = tf.constant(0, tf.int64)
-    exif = tf.cond(has_exif, lambda: _webp_exif(data), lambda: zero)
+    exif = tf.cond(has_exif, lambda: _webp_exif(data), _nowhere)
     return _fields(height, width, is_animated=is_animated, exif=exif)
 
 
 def _webp_exif(data: tf.Tensor) -> tf.Tensor:
     """Returns where the TIFF block of the first EXIF chunk is; 0 where there is none."""
 
-    def step(position: tf.Tensor, _: tf.Tensor, exif: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def step(position: tf.Tensor, exif: tf.Tensor) -> tuple[tf.Tensor, ...]:
         chunk = bytes_at(data, position, 14)
-        length, is_exif = _little_endian(chunk[4:8]), _equals(chunk, b"EXIF")
+        length, is_exif = _little_endian(chunk[4:8]), _match(chunk, b"EXIF")
         # Some writers keep JPEG's "Exif\0\0" before the TIFF block.
-        tiff = position + 8 + 6 * tf.cast(_equals(chunk[8:], b"Exif\x00\x00"), tf.int64)
+        tiff = position + 8 + 6 * tf.cast(_match(chunk[8:], b"Exif\x00\x00"), tf.int64)
         is_end = tf.reduce_all(chunk[:4] == 0)
         return position + 8 + length + length % 2, ~(is_exif | is_end), tf.where(is_exif, tiff, exif)
 
-    start = (tf.constant(12, tf.int64), tf.constant(True), tf.constant(0, tf.int64))
-    _, _, exif = tf.while_loop(
-        lambda _, go_on, *__: go_on, step, start, parallel_iterations=1, maximum_iterations=_MAX_SEGMENTS
-    )
+    _, exif = _walk(step, 12, _nowhere())
     return exif
