@@ -160,6 +160,10 @@ class Callers:
             raise CallersError(answer["failed"])
         return Answered(**answer)
 
+    def time_settled(self, folder: str, settle_s: float) -> float:
+        """Returns how many seconds one call takes after others, one at a time, for some seconds."""
+        return self.run(Closed(folder, 1, settle_s)).latencies[-1]
+
 
 class CallersError(Exception):
     """A call failed."""

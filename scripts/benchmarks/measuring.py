@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import gc
 import threading
 import time
@@ -11,6 +12,7 @@ import numpy as np
 
 Clock = Callable[[], float]
 Call = Callable[[], object]
+Timer = Callable[[], float]
 
 _MIN_ROUNDS = 3
 
@@ -58,6 +60,25 @@ def without_collector() -> Iterator[None]:
             gc.enable()
 
 
+def timed(call: Call, settle_s: float | None = None, clock: Clock = time.perf_counter) -> float:
+    """Returns how long a call takes.
+
+    Args:
+        call: to time.
+        settle_s: for how many seconds it is called before that, and once at least, where what ran before it runs in
+            another process: that has filled the processor's caches, and may still be tidying up. None is not at all.
+        clock: in seconds.
+    """
+    settling = clock()
+    while settle_s is not None:
+        call()
+        if clock() - settling >= settle_s:
+            break
+    started = clock()
+    call()
+    return clock() - started
+
+
 def take_turns(
     calls: Mapping[str, Call],
     rounds: int,
@@ -73,31 +94,35 @@ def take_turns(
         rounds: how often each is timed.
         warmup: rounds before these, which do not count.
         budget_s: no further round begins after so many seconds, once three are done.
-        settle_s: for how long each is called before it is timed, and once at least, where the one before it runs in
-            another process: that has filled the processor's caches, and may still be tidying up. None is not at all.
+        settle_s: see `timed`.
         clock: in seconds.
 
     Returns:
         Seconds of each round, by name; the same number for each.
     """
+    timers = {name: functools.partial(timed, call, settle_s, clock) for name, call in calls.items()}
+    return in_turn(timers, rounds, warmup, budget_s, clock)
+
+
+def in_turn(
+    timers: Mapping[str, Timer],
+    rounds: int,
+    warmup: int = 3,
+    budget_s: float = float("inf"),
+    clock: Clock = time.perf_counter,
+) -> dict[str, list[float]]:
+    """As `take_turns`, with functions that say themselves how many seconds their call took."""
     for _ in range(warmup):
-        for call in calls.values():
-            call()
-    found: dict[str, list[float]] = {name: [] for name in calls}
+        for timer in timers.values():
+            timer()
+    found: dict[str, list[float]] = {name: [] for name in timers}
     with without_collector():
         begun = clock()
         for done in range(rounds):
             if done >= _MIN_ROUNDS and clock() - begun > budget_s:
                 break
-            for name, call in calls.items():
-                settling = clock()
-                while settle_s is not None:
-                    call()
-                    if clock() - settling >= settle_s:
-                        break
-                started = clock()
-                call()
-                found[name].append(clock() - started)
+            for name, timer in timers.items():
+                found[name].append(timer())
     return found
 
 

@@ -120,6 +120,14 @@ def test_closed_callers_share_the_requests_and_report_a_failure():
         callers.run_closed(lambda file: 1 / 0, [b"a"], callers.Closed("", 2, 0, 10))
 
 
+def test_a_settled_call_is_the_last_one_of_a_single_caller(monkeypatch):
+    tasks = []
+    answered = callers.Answered(50, [0.9, 0.5, 0.013])
+    monkeypatch.setattr(callers.Callers, "run", lambda self, task: (tasks.append(task), answered)[1])
+    assert callers.Callers(None).time_settled("photos", 0.1) == 0.013
+    assert tasks == [callers.Closed("photos", callers=1, seconds=0.1)]
+
+
 def test_the_byte_counter_counts_both_ways():
     import socket
 

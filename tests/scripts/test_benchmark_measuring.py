@@ -41,7 +41,7 @@ def test_calls_are_timed_in_turn_and_warm_up_rounds_do_not_count():
 
 def test_calls_that_settle_are_made_for_so_long_before_each_that_counts():
     clock = FakeClock()
-    calls = {"a": clock.call_taking(100, 7, 7, 1, 8, 8, 2), "b": clock.call_taking(200, 70, 10, 80, 20)}
+    calls = {"a": clock.call_taking(100, 5, 7, 7, 1, 8, 8, 2), "b": clock.call_taking(200, 6, 70, 10, 80, 20)}
     found = measuring.take_turns(calls, rounds=2, warmup=1, settle_s=14, clock=clock)
     assert found == {"a": [1, 2], "b": [10, 20]}
 

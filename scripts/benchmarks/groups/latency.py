@@ -3,7 +3,8 @@
 Every way begins with a JPEG file's bytes; those of naive clients, and what they are compared with, end with a mask
 as an array, and what is compared with the bare forward pass ends with the PNG file. The bare forward pass begins with a
 float tensor in memory, and ends with its answer as an array. Each is called for a tenth of a second before it is
-timed, or it would find the processor's caches full of what the process before it left there.
+timed, or it would find the processor's caches full of what the process before it left there. What is compared with the
+bare forward pass has a process of its own, without TensorFlow, as those who call a server have.
 """
 
 import contextlib
@@ -17,8 +18,9 @@ from maskport.serving.client import MaskClient
 from PIL import Image
 
 from .. import pictures
+from ..callers import start_callers
 from ..lab import Lab
-from ..measuring import ratio, spread, take_turns
+from ..measuring import in_turn, ratio, spread, take_turns, timed
 from ..models import SIZE, Subject
 from ..naive import NaiveGrpc, NaiveRest
 from ..results import Finding, Plot, Row, Series, Table, at_most, number_text
@@ -55,37 +57,42 @@ def _against_forward(lab: Lab, subject: Subject, served: Served) -> Iterator[Fin
     effort = lab.effort
     jpeg = pictures.square_jpeg(SIZE)
     forward = forward_call(subject, jpeg)
+    title = f"{subject.name}, {SIZE}² JPEG"
+    optimized = {subject.name: subject.export_with("auto", optimize="auto")}
+    folder = str(pictures.write_files([jpeg], lab.folder / subject.name))
+    with serve(lab.server, optimized) as fastest, contextlib.ExitStack() as stack:
+
+        def caller(address: str) -> Callable[[], float]:
+            callers = stack.enter_context(start_callers(address, subject.name))
+            return lambda: callers.time_settled(folder, SETTLE_S)
+
+        found = in_turn(
+            {
+                "forward": lambda: timed(forward, SETTLE_S),
+                "gRPC": caller(served.grpc),
+                "REST": caller(served.rest),
+                "gRPC, optimized": caller(fastest.grpc),
+            },
+            effort.rounds, 10, 2 * effort.budget_s,
+        )  # fmt: skip
+    note = ", ".join(f"{name} {number_text(1000 * spread(times).median)} ms" for name, times in found.items())
+    yield Row.of(
+        f"gRPC mask_png ÷ bare forward, {title}",
+        ratio(found["gRPC"], found["forward"]),
+        "",
+        _GOALS[subject.name],
+        note,
+    )
+    yield Row.of(f"REST mask_png ÷ bare forward, {title}", ratio(found["REST"], found["forward"]))
+    yield Row.of(
+        f"gRPC mask_png, exported with optimize=auto ÷ bare forward, {title}",
+        ratio(found["gRPC, optimized"], found["forward"]),
+    )
     with contextlib.ExitStack() as stack:
         grpc = stack.enter_context(MaskClient(served.grpc, subject.name))
         rest = stack.enter_context(MaskClient(served.rest, subject.name))
         naive_grpc = stack.enter_context(NaiveGrpc(served, subject))
         naive_rest = stack.enter_context(NaiveRest(served, subject))
-        base_path = subject.export_with("auto", optimize="auto")
-        fastest = stack.enter_context(serve(lab.server, {subject.name: base_path}))
-        optimized = stack.enter_context(MaskClient(fastest.grpc, subject.name))
-        title = f"{subject.name}, {SIZE}² JPEG"
-        found = take_turns(
-            {
-                "forward": forward,
-                "gRPC": lambda: grpc.segment(jpeg),
-                "REST": lambda: rest.segment(jpeg),
-                "gRPC, optimized": lambda: optimized.segment(jpeg),
-            },
-            effort.rounds, 10, 2 * effort.budget_s, settle_s=SETTLE_S,
-        )  # fmt: skip
-        note = ", ".join(f"{name} {number_text(1000 * spread(times).median)} ms" for name, times in found.items())
-        yield Row.of(
-            f"gRPC mask_png ÷ bare forward, {title}",
-            ratio(found["gRPC"], found["forward"]),
-            "",
-            _GOALS[subject.name],
-            note,
-        )
-        yield Row.of(f"REST mask_png ÷ bare forward, {title}", ratio(found["REST"], found["forward"]))
-        yield Row.of(
-            f"gRPC mask_png, exported with optimize=auto ÷ bare forward, {title}",
-            ratio(found["gRPC, optimized"], found["forward"]),
-        )
         found = take_turns(
             {"mask": lambda: grpc.segment(jpeg).mask, "naive": lambda: naive_grpc.mask(jpeg)},
             effort.rounds, 3, effort.budget_s, settle_s=SETTLE_S,
