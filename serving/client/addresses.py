@@ -2,7 +2,7 @@
 
 import dataclasses
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from .errors import InvalidAddressError
 
@@ -67,6 +67,8 @@ def parse_address(text: str) -> Address:
     Raises:
         InvalidAddressError: it means none.
     """
+    if not isinstance(text, str):
+        raise InvalidAddressError(f"address {text!r} is no text", hint=_FORMS)
     scheme, separator, rest = text.strip().partition("://")
     if not separator or scheme not in (*_DEFAULT_PORTS, "unix"):
         raise InvalidAddressError(f"address {text!r} has no scheme that is known", hint=_FORMS)
@@ -98,8 +100,10 @@ def parse_addresses(addresses: str | Sequence[str]) -> tuple[Address, ...]:
     Raises:
         InvalidAddressError: one makes no sense, there is none, or they mix REST and gRPC.
     """
+    if isinstance(addresses, bytes) or not isinstance(addresses, Iterable):
+        raise InvalidAddressError(f"address {addresses!r} is no text", hint=_FORMS)
     texts = addresses.split(",") if isinstance(addresses, str) else list(addresses)
-    parsed = tuple(parse_address(text) for text in texts if text.strip())
+    parsed = tuple(parse_address(text) for text in texts if not isinstance(text, str) or text.strip())
     if not parsed:
         raise InvalidAddressError("there is no address", hint=_FORMS)
     if len({address.is_rest for address in parsed}) > 1:

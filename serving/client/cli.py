@@ -13,7 +13,7 @@ from absl import flags
 from .. import contract
 from ..command_line import EXIT_FAILED, UsageError, run_app
 from .errors import InvalidAddressError, InvalidRequestError, MaskServingError
-from .inputs import STANDARD, find_inputs
+from .inputs import STANDARD, find_inputs, read_standard_input
 from .segment_command import FORMATS, PRODUCTS, SegmentJob, plan_work, segment_files
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def _client() -> "MaskClient":
             _LABEL.value,
             timeout=_TIMEOUT.value,
             metadata=_pairs(),
-            token=_read(_TOKEN_FILE.value).decode().strip() if _TOKEN_FILE.value else None,
+            token=_token(),
             allow_plaintext_secrets=_ALLOW_PLAINTEXT_SECRETS.value,
             tls=Tls(_CA_FILE.value, _CERT_FILE.value, _KEY_FILE.value, _SERVER_NAME.value),
             compression=_COMPRESSION.value,
@@ -220,6 +220,15 @@ def _client() -> "MaskClient":
     if _WAIT.value is not None:
         client.wait_until_ready(_WAIT.value)
     return client
+
+
+def _token() -> str | None:
+    if not _TOKEN_FILE.value:
+        return None
+    try:
+        return _read(_TOKEN_FILE.value).decode().strip()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--token_file={_TOKEN_FILE.value} is no text") from error
 
 
 def _pairs() -> list[tuple[str, str]]:
@@ -247,7 +256,7 @@ def _check_no_words(command: str, words: Sequence[str]) -> None:
 
 
 def _read(path: str) -> bytes:
-    return sys.stdin.buffer.read() if path == STANDARD else Path(path).read_bytes()
+    return read_standard_input() if path == STANDARD else Path(path).read_bytes()
 
 
 def _report(line: str) -> None:

@@ -76,7 +76,7 @@ class ClientBase(abc.ABC):
         credentials = Credentials(metadata, token, allow_plaintext=allow_plaintext_secrets)
         credentials.check(addresses)
         if tls is not None and any(address.is_secure for address in addresses):
-            tls.read()  # what cannot be read is found now, rather than by the first call
+            tls.context()  # what cannot be used is found now, rather than by the first call
         self._timeout_s = check_timeout(timeout)
         self._options = ConnectionOptions(
             tls=tls or Tls(),

@@ -3,6 +3,7 @@
 import dataclasses
 import glob
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -44,18 +45,31 @@ def find_inputs(words: Sequence[str]) -> tuple[list[Input], list[str]]:
     found: dict[str, Input] = {}
     problems = []
     for word in words:
+        unreadable: list[str] = []
         try:
-            inputs = list(_inputs_of(word))
-            if not inputs:
+            inputs = list(_inputs_of(word, unreadable))
+            if not inputs and not unreadable:
                 raise InvalidRequestError(f"{word}: there is no image")
         except InvalidRequestError as error:
             problems.append(error.problem)
             continue
+        problems += unreadable
         for one in inputs:
             found.setdefault(one.path, one)
     if not found:
         raise InvalidRequestError("; ".join(problems) or "there is no image")
     return list(found.values()), problems
+
+
+def read_standard_input() -> bytes:
+    """Returns all of standard input.
+
+    Raises:
+        InvalidRequestError: it is closed.
+    """
+    if sys.stdin is None:
+        raise InvalidRequestError("standard input is closed")
+    return sys.stdin.buffer.read()
 
 
 def output_paths(inputs: Sequence[Input], folder: Path, ending: str) -> list[Path]:
@@ -96,14 +110,14 @@ def output_paths(inputs: Sequence[Input], folder: Path, ending: str) -> list[Pat
     return paths
 
 
-def _inputs_of(word: str) -> Iterable[Input]:
+def _inputs_of(word: str, unreadable: list[str]) -> Iterable[Input]:
     if word == STANDARD:
         return [Input(STANDARD, Path("stdin"))]
     path = Path(word)
     if path.is_dir():
         return [
             Input(str(file), file.relative_to(path))
-            for file in _files_below(path)
+            for file in _files_below(path, unreadable)
             if file.suffix.lower() in IMAGE_ENDINGS
         ]
     # A file may have a name that reads like a pattern.
@@ -118,15 +132,32 @@ def _inputs_of_pattern(pattern: str) -> Iterable[Input]:
     fixed = Path(pattern)
     while glob.has_magic(str(fixed)):
         fixed = fixed.parent
-    for name in sorted(glob.iglob(pattern, recursive=True)):
-        file = Path(name)
-        if file.is_file() and (file.suffix.lower() in IMAGE_ENDINGS or Path(pattern).suffix == file.suffix):
-            yield Input(name, file.relative_to(fixed))
+    below = str(Path(pattern).relative_to(fixed))
+    # In pathlib `**` means folders, and does not follow links, which may lead in circles.
+    below = f"{below}/*" if Path(below).name == "**" else below
+    try:
+        files = sorted(fixed.glob(below))
+    except ValueError as error:
+        raise InvalidRequestError(f"{pattern}: {error}") from error
+    for file in files:
+        relative = file.relative_to(fixed)
+        is_image = file.suffix.lower() in IMAGE_ENDINGS or Path(pattern).suffix == file.suffix
+        if is_image and file.is_file() and (_is_hidden(Path(below)) or not _is_hidden(relative)):
+            yield Input(str(file), relative)
 
 
-def _files_below(folder: Path) -> Iterable[Path]:
-    for current, folders, names in os.walk(folder):
+def _is_hidden(path: Path) -> bool:
+    return any(name.startswith(".") for name in path.parts)
+
+
+def _files_below(folder: Path, unreadable: list[str]) -> Iterable[Path]:
+    def report(error: OSError) -> None:
+        unreadable.append(f"{error.filename}: {error.strerror}")
+
+    for current, folders, names in os.walk(folder, onerror=report):
         folders.sort()
         for name in sorted(names):
-            if not name.startswith("."):
-                yield Path(current, name)
+            file = Path(current, name)
+            # Reading a pipe would wait for ever; a link that leads nowhere is a picture that is missing.
+            if not name.startswith(".") and (file.is_file() or not file.exists()):
+                yield file

@@ -16,6 +16,8 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPE_OF_CHANNELS = {1: 0, 3: 2, 2: 4, 4: 6}
 _CHANNELS_OF_COLOUR_TYPE = {colour: channels for channels, colour in _COLOUR_TYPE_OF_CHANNELS.items()}
 _FILTER_UP = 2
+PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+"""A whole PNG's last bytes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +56,7 @@ def encode_png(pixels: npt.NDArray[Any]) -> bytes:
     data = compressor.compress(rows.data) + compressor.flush()
     bits = 8 * pixels.dtype.itemsize
     header = struct.pack(">IIBBBBB", width, height, bits, _COLOUR_TYPE_OF_CHANNELS[channels], 0, 0, 0)
-    return b"".join((_SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", data), _chunk(b"IEND", b"")))
+    return b"".join((_SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", data), PNG_END))
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -8,6 +8,7 @@ in never times out. The transport for threads runs it on a loop of its own threa
 import asyncio
 import gzip
 import os
+import socket
 import ssl
 import threading
 from collections.abc import Coroutine
@@ -42,7 +43,7 @@ class AsyncRestTransport:
         self._http = httpx.AsyncClient(
             base_url=str(address),
             # Making a context takes longer than a call; http:// has no use for one, and is never redirected.
-            verify=_ssl_context(options) if address.is_secure else False,
+            verify=options.tls.context() if address.is_secure else False,
             # The deadline of the call as a whole is the only clock.
             timeout=None,
             limits=httpx.Limits(
@@ -145,7 +146,8 @@ class RestTransport:
     def close(self) -> None:
         """Cancels what is on its way, and closes the connections."""
         with self._closing:
-            if self._loop.is_closed():
+            # After a fork, a child has the loop but not its thread; the connections are the parent's.
+            if self._loop.is_closed() or not self._thread.is_alive():
                 return
             self._run(self._transport.close())
             self._loop.call_soon_threadsafe(self._loop.stop)
@@ -163,17 +165,6 @@ class RestTransport:
         except BaseException:
             future.cancel()  # a thread that was interrupted leaves nothing running
             raise
-
-
-def _ssl_context(options: ConnectionOptions) -> ssl.SSLContext:
-    tls = options.tls
-    try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
-        if tls.cert_file is not None:
-            context.load_cert_chain(tls.cert_file, tls.key_file)
-    except (OSError, ssl.SSLError) as error:
-        raise InvalidRequestError(f"the certificates of {tls} cannot be used: {error}") from error
-    return context
 
 
 def _error_of(error: Exception) -> MaskServingError:
@@ -202,6 +193,8 @@ def _words_of(error: BaseException) -> str:
     """Returns what an error says; where the operating system said something to begin with, that."""
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, socket.gaierror) and cause.strerror:
+            return cause.strerror  # its numbers are not the operating system's
         if isinstance(cause, OSError) and cause.errno and not isinstance(cause, ssl.SSLError):
             return os.strerror(cause.errno)
         inner = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else None

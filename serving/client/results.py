@@ -14,7 +14,7 @@ import numpy.typing as npt
 from .. import contract
 from .errors import CallContext, InvalidImageError, InvalidResponseError, OutputNotRequestedError
 from .images import Picture
-from .png import decode_png, encode_png, read_png_header
+from .png import PNG_END, decode_png, encode_png, read_png_header
 from .polygons import Polygon, trace_polygons
 from .rle import Rle, encode_rle
 
@@ -25,7 +25,10 @@ Array = npt.NDArray[Any]
 Colour = tuple[int, int, int]
 
 _SAVED = (contract.MASK, contract.MASKED_IMAGE, "cutout", "overlay", contract.PROBABILITY, contract.CLASS_MAP)
-_LOSSY = frozenset({".jpg", ".jpeg"})
+_OPAQUE = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
+_LOSSY = _OPAQUE | {".avif", ".avifs"}
+# Pillow cuts values of 16 bits off at 255 there, and says nothing.
+_SHALLOW = frozenset({".webp", ".gif"})
 # Exact values matter in these: a lossy file would be wrong without looking wrong.
 _EXACT = frozenset({contract.MASK, contract.PROBABILITY, contract.CLASS_MAP})
 _RED: Colour = (255, 40, 40)
@@ -210,9 +213,12 @@ class MaskResult:
         elif ending == ".json":
             path.write_text(json.dumps(self.as_dict()) + "\n", encoding="utf-8")
         else:
-            if ending in _LOSSY and (wanted in _EXACT or wanted == "cutout"):
-                reason = "has no transparency" if wanted == "cutout" else "would blur its values"
-                raise InvalidImageError(f"a {wanted} cannot be a {ending} file, which {reason}", hint="use .png")
+            if ending in _LOSSY and wanted in _EXACT:
+                raise InvalidImageError(
+                    f"a {wanted} cannot be a {ending} file, which blurs its values", hint="use .png"
+                )
+            if ending in _OPAQUE and wanted == "cutout":
+                raise InvalidImageError(f"a cutout cannot be a {ending} file: it has no transparency", hint="use .png")
             output = self._outputs.get(wanted)
             if ending == ".png" and output is not None:
                 path.write_bytes(output.png if output.png is not None else self._encoded(wanted))
@@ -267,11 +273,14 @@ class MaskResult:
         try:
             # Of these, only WebP is lossy unless told otherwise.
             options: dict[str, Any] = {"lossless": True} if path.suffix.lower() == ".webp" else {}
-            self._picture_of(product).save(path, **options)
+            picture = self._picture_of(product)
+            if picture.mode.startswith("I") and path.suffix.lower() in _SHALLOW:
+                raise InvalidImageError(f"a {product} of 16 bits cannot be a {path.suffix} file", hint="use .png")
+            picture.save(path, **options)
         except (ValueError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            raise InvalidImageError(f"cannot write a {product} to {path}: {error}", hint="use .png") from error
+            raise InvalidImageError(f"cannot write a {product} as {path.suffix}: {error}", hint="use .png") from error
 
     def _picture_of(self, product: str) -> "Image.Image":
         from PIL import Image
@@ -334,6 +343,8 @@ def encoded_output(product: str, png: bytes, picture: Picture) -> _Output:
         InvalidResponseError: it is not a PNG of that product, or not of the sent picture's size.
     """
     header = read_png_header(png)
+    if not png.endswith(PNG_END):
+        raise InvalidResponseError(f"the {product} in the answer is a PNG that is cut off")
     bits, channels = _FORMS[product]
     if header.bits not in bits or header.channels not in channels:
         raise InvalidResponseError(

@@ -5,9 +5,13 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .addresses import Address
 from .errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    import ssl
 
 Metadata = Sequence[tuple[str, str]]
 """Pairs that travel beside a request: gRPC metadata, or HTTP headers."""
@@ -53,6 +57,23 @@ class Tls:
                 raise InvalidRequestError(f"Tls cannot read {name} {path}: {error.strerror}") from error
 
         return content("ca_file"), content("key_file"), content("cert_file")
+
+    def context(self) -> "ssl.SSLContext":
+        """Returns the certificates as Python's own TLS wants them.
+
+        Raises:
+            InvalidRequestError: a file cannot be read, or holds no such certificate or key.
+        """
+        import ssl  # not loaded by clients that do without encryption
+
+        self.read()  # names the file that is not there
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+            if self.cert_file is not None:
+                context.load_cert_chain(self.cert_file, self.key_file)
+        except (OSError, ssl.SSLError) as error:
+            raise InvalidRequestError(f"the certificates of {self} cannot be used: {error}") from error
+        return context
 
 
 # What both gRPC and HTTP take for a key.

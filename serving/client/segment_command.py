@@ -23,12 +23,13 @@ from .errors import (
     ServerUnavailableError,
 )
 from .images import ImageSource
-from .inputs import STANDARD, Input, output_paths
+from .inputs import IMAGE_ENDINGS, STANDARD, Input, output_paths, read_standard_input
 from .results import MaskResult, SegmentItem
 
 DERIVED_PRODUCTS = ("cutout", "overlay")
 PRODUCTS = (contract.MASK, contract.MASKED_IMAGE, *DERIVED_PRODUCTS, contract.PROBABILITY, contract.CLASS_MAP)
 FORMATS = ("png", "npy", "json", "webp", "tif")
+_FILE_ENDINGS = IMAGE_ENDINGS | {f".{name}" for name in FORMATS}
 
 # When so many calls in a row find no server, it is not the pictures' fault.
 _HOPELESS = 10
@@ -196,7 +197,11 @@ def _work(inputs: Sequence[Input], job: SegmentJob, words: Sequence[str]) -> Ite
     if _is_folder(job.out, inputs, words):
         folder = Path(job.out)
         if folder.exists() and not folder.is_dir():
-            raise InvalidRequestError(f"--out={job.out} is a file, and there are {len(inputs)} images")
+            is_many = _is_many(inputs, words)
+            wanted = f"is a file, and there are {len(inputs)} images" if is_many else "is no folder, and has no ending"
+            raise InvalidRequestError(f"--out={job.out} {wanted}")
+        if folder.suffix.lower() in _FILE_ENDINGS and not folder.is_dir() and not job.out.endswith(os.sep):
+            raise InvalidRequestError(f"--out={job.out} names a file, and there are {len(inputs)} images")
         yield from zip(inputs, output_paths(inputs, folder, f".{job.format}"), strict=True)
     elif len(inputs) > 1:
         raise InvalidRequestError(f"{len(inputs)} images cannot all go to standard output")
@@ -216,7 +221,7 @@ def _is_there(target: Path) -> bool:
 
 
 def _source(one: Input) -> ImageSource:
-    return sys.stdin.buffer.read() if one.path == STANDARD else one.path
+    return read_standard_input() if one.path == STANDARD else one.path
 
 
 def _failure(name: str, error: Exception) -> str:

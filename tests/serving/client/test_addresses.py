@@ -33,6 +33,12 @@ def test_what_is_no_address_is_refused_with_the_forms_there_are(text):
         parse_addresses(text)
 
 
+@pytest.mark.parametrize("address", [None, 5, b"grpc://host", ["grpc://host", None]])
+def test_what_is_no_text_is_no_address(address):
+    with pytest.raises(InvalidAddressError, match=r"^address .* is no text; it is grpc://"):
+        parse_addresses(address)
+
+
 def test_grpc_knows_addresses_by_names_of_its_own():
     assert parse_address("grpc://[::1]:1").grpc_target == "dns:///[::1]:1"
     assert parse_address("unix:///a/b").grpc_target == "unix:/a/b"

@@ -1,5 +1,6 @@
 """`mask-client` as users run it: from outside the process."""
 
+import errno
 import io
 import json
 import os
@@ -14,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_serving import slow
+from maskport.serving.client import InvalidRequestError
+from maskport.serving.client.inputs import find_inputs
 from PIL import Image
 
 MASK_CLIENT = Path(sys.executable).with_name("mask-client")
@@ -240,6 +243,13 @@ def test_a_command_line_that_makes_no_sense_ends_with_2_in_one_line(run, words, 
         (["segment", "one", "--out=one"], "one/a.png would be overwritten by its own answer", 2),
         (["segment", "one/a.png", "--out=one/a.png"], "is the image itself", 2),
         (["segment", "one", "two", "--out=file.txt"], "--out=file.txt is a file", 2),
+        (
+            ["segment", "one/a.png", "two/b.png", "--out=new.png"],
+            "--out=new.png names a file",
+            2,
+        ),
+        (["segment", "one/a.png", "--out=/dev/null"], "--out=/dev/null is no folder", 2),
+        (["segment", "one/**x", "--out=b"], "one/**x: ", 1),
         (["segment", "one/a.png", "two/a.png", "--out=b"], "would both be written to b/a.png", 2),
         (["segment", "one", "two/b.png", "--out=-"], "2 images cannot all go to standard output", 2),
     ],
@@ -346,6 +356,50 @@ def test_tokens_come_from_a_file(run, serving, tmp_path):
     assert run("status", "--token_file=token", "--metadata=x-team=vision").returncode == 0
     assert serving.calls[-1][1]["authorization"] == "Bearer secret"
     assert serving.calls[-1][1]["x-team"] == "vision"
+    _write(tmp_path / "token.png")
+    done = run("status", "--token_file=token.png")
+    assert (done.returncode, done.stderr) == (
+        2, "mask-client: --token_file=token.png is no text (see mask-client --help)\n",
+    )  # fmt: skip
+
+
+def test_closed_standard_input_is_said(serving, tmp_path):
+    done = subprocess.run(
+        ["/bin/sh", "-c", '"$@" <&-', "sh", MASK_CLIENT, "segment", "-", "--out=m.png", "--model=model",
+         f"--address={serving.address('grpc')}"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "mask-client: standard input is closed\n")
+
+
+def test_pipes_and_links_in_circles_hold_nobody_up(run, tmp_path):
+    _write(tmp_path / "photos/p/a.png")
+    (tmp_path / "photos/q").mkdir()
+    os.mkfifo(tmp_path / "photos/pipe.png")
+    for name in ("p/up", "q/up"):
+        (tmp_path / "photos" / name).symlink_to("..")
+    for number, word in enumerate(("photos", "photos/**/*.png", "photos/**")):
+        done = run("segment", word, f"--out=masks{number}")
+        assert (done.returncode, done.stderr) == (0, ""), word
+        assert done.stdout.startswith("1 written"), word
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_the_others_go_on(tmp_path, monkeypatch):
+    for name in ("a.png", "secret/b.png"):
+        _write(tmp_path / "photos" / name)
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("secret"):  # permissions would not stop the superuser
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found, problems = find_inputs([str(tmp_path / "photos")])
+    assert [one.relative.name for one in found] == ["a.png"]
+    assert problems == [f"{tmp_path}/photos/secret: Permission denied"]
+    with pytest.raises(InvalidRequestError, match=r"secret: Permission denied$"):
+        find_inputs([str(tmp_path / "photos/secret")])
 
 
 def test_help_is_immediate_and_names_every_flag():

@@ -2,6 +2,8 @@
 
 import asyncio
 import io
+import subprocess
+import sys
 import threading
 import time
 from concurrent import futures
@@ -272,6 +274,28 @@ def test_a_closed_client_says_so(serving, photo):
         client.close()
         with pytest.raises(ClientClosedError, match="make a new client"):
             client.segment(photo)
+
+
+@pytest.mark.parametrize("kind", ["sync-grpc", "sync-rest"])
+def test_a_child_after_a_fork_is_told_and_can_close_the_client(kind, serving, photo):
+    jpeg = _encoded(photo, "JPEG")
+    script = f"""
+import os
+from maskport.serving.client import ClientClosedError, MaskClient
+with MaskClient({serving.address(kind.removeprefix("sync-"))!r}, "model") as client:
+    client.segment({jpeg!r})
+    child = os.fork()
+    if child == 0:
+        try:
+            client.segment({jpeg!r})
+        except ClientClosedError:
+            client.close()
+            os._exit(7)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    client.segment({jpeg!r})
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout == "7\n", done.stderr
 
 
 def test_metadata_of_client_and_call_travel_with_every_call(kind, serving, photo):

@@ -209,13 +209,17 @@ def test_pixels_of_pixel_signatures_are_saved_too(image, tmp_path):
         np.testing.assert_allclose(np.array(saved) / 65535, image[:, :, 0] / 255, atol=1e-4)
     with pytest.raises(InvalidImageError, match=r"cannot be saved so; use \.png or \.npy"):
         result.save(tmp_path / "i.tif", "masked_image")
+    for name in ("p.webp", "p.GIF"):
+        with pytest.raises(InvalidImageError, match=r"a probability of 16 bits cannot be a .* file; use \.png"):
+            result.save(tmp_path / name, "probability")
 
 
 @pytest.mark.parametrize(
     ("name", "product", "error", "words"),
     [
-        ("mask.jpg", None, InvalidImageError, "would blur its values; use .png"),
-        ("cutout.jpeg", "cutout", InvalidImageError, "has no transparency; use .png"),
+        ("mask.jpg", None, InvalidImageError, "blurs its values; use .png"),
+        ("mask.AVIF", None, InvalidImageError, "blurs its values; use .png"),
+        ("cutout.jpeg", "cutout", InvalidImageError, "it has no transparency; use .png"),
         ("mask.nope", None, InvalidImageError, "unknown file extension"),
         ("mask.png", "depth", OutputNotRequestedError, "no product 'depth'"),
         ("mask.png", "probability", OutputNotRequestedError, "holds no probability"),
@@ -253,6 +257,13 @@ def test_a_png_bomb_is_refused_by_its_header(image):
     # Also where the size that was sent is not known here.
     with pytest.raises(InvalidResponseError, match="claims to be 60000×60000"):
         encoded_output("mask", bytes(bomb), read_picture(b"some new format"))
+
+
+def test_a_png_that_was_cut_off_is_refused_before_it_is_saved(image):
+    whole = encode_png(np.zeros((3, 4), np.uint8))
+    for length in (33, len(whole) - 12, len(whole) - 1):
+        with pytest.raises(InvalidResponseError, match="the mask in the answer is a PNG that is cut off"):
+            encoded_output("mask", whole[:length], read_picture(image))
 
 
 def test_large_masks_of_large_pictures_are_decoded_without_a_warning():

@@ -1,3 +1,4 @@
+import socket
 import ssl
 
 import grpc
@@ -13,6 +14,7 @@ from maskport.serving.client import (
     InvalidRequestError,
     MaskClient,
     MaskServingError,
+    ServerUnavailableError,
     Tls,
 )
 from maskport.serving.client.addresses import parse_addresses
@@ -153,6 +155,18 @@ def test_metadata_that_cannot_travel_is_refused(metadata):
         MaskClient("grpc://localhost:1", "m", metadata=metadata)
 
 
+def test_a_name_that_is_not_known_is_said_in_words(monkeypatch):
+    def unknown(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with (
+        MaskClient("http://no-such-host.invalid:1", "m", retries=NO_RETRIES) as client,
+        pytest.raises(ServerUnavailableError, match="cannot connect: Name or service not known"),
+    ):
+        client.status()
+
+
 @pytest.mark.parametrize("client", ["sync", "async"])
 def test_unix_sockets_are_called(tmp_path, client):
     path = tmp_path / "serving.sock"
@@ -194,6 +208,22 @@ def test_a_certificate_that_cannot_be_read_is_found_before_the_first_call(
         with pytest.raises(InvalidRequestError, match=f"^Tls cannot read {name} {path}: {reason}") as caught:
             client_class(f"{scheme}://localhost:1", "m", tls=Tls(**{**files, name: path}))
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("client_class", [MaskClient, AsyncMaskClient])
+@pytest.mark.parametrize("scheme", TRANSPORTS)
+@pytest.mark.parametrize("wrong", ["no authority", "another key"])
+def test_a_certificate_that_is_none_is_found_before_the_first_call(certificates, client_class, scheme, wrong):
+    own = _own(certificates)
+    forms = {
+        "another key": {**own, "key_file": certificates / "server.key"},
+        "no authority": {"ca_file": own["key_file"]},
+    }
+    files = forms[wrong]
+    assert all(path.exists() for path in files.values())
+    with pytest.raises(InvalidRequestError, match=r"^the certificates of .* cannot be used: ") as caught:
+        client_class(f"{scheme}://localhost:1", "m", tls=Tls(**files))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["", "two words", "a:b", "x\n", "é", "a/b"])
