@@ -1,12 +1,13 @@
 """The gRPC side: the official services, answered by the shared core."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from typing import Any
 
 import grpc
-from google.protobuf import descriptor, message_factory
+from google.protobuf import descriptor, message, message_factory
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import (
     model_service_pb2,
@@ -119,10 +120,18 @@ def _handlers(
         response_type = message_factory.GetMessageClass(method.output_type)
         handlers[method.name] = grpc.unary_unary_rpc_method_handler(
             _behaviour(answer),
-            request_deserializer=request_type.FromString,
+            request_deserializer=functools.partial(_read_message, request_type),
             response_serializer=response_type.SerializeToString,
         )
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
+
+
+def _read_message(message_type: Any, data: bytes) -> Any:
+    """Returns a message; None where it cannot be read, which gRPC answers as an exception, but does not log."""
+    try:
+        return message_type.FromString(data)
+    except message.DecodeError:
+        return None
 
 
 def _measured(method: Method, name: str, metrics: Metrics) -> Method:

@@ -107,6 +107,12 @@ class _Incoming:
     head_bytes: int = 0
     body_bytes: int = 0
 
+    def head_without_upgrade(self) -> bytes:
+        """Returns the request's head without the wish for another protocol."""
+        lines = [f"{self.method} {self.target.decode('latin-1')} HTTP/{self.version}"]
+        lines += [f"{name}: {value}" for name, value in self.headers.items() if name != "upgrade"]
+        return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
 
 class _RefusedError(Exception):
     """The rest of the connection's input is of no interest."""
@@ -156,9 +162,11 @@ class _Connection(asyncio.Protocol):
                 # The parser keeps what is not a whole header line yet.
                 self._check_head(len(data))
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # Nothing is spoken here but HTTP; the request itself has been taken.
-            self._is_finished = True
+        except httptools.HttpParserUpgrade as upgrade:
+            # Nothing else is spoken here, and one may say so by silence (RFC 9110, 7.8). The parser stops at such a
+            # head, body or not; so it gets that again without the wish.
+            self._parser = httptools.HttpRequestParser(self)
+            self.data_received(self._incoming.head_without_upgrade() + data[upgrade.args[0] :])
         except _RefusedError as refusal:
             self._refuse(refusal.status)
         except httptools.HttpParserInvalidMethodError:
@@ -199,6 +207,8 @@ class _Connection(asyncio.Protocol):
             raise _RefusedError(http.HTTPStatus.BAD_REQUEST)
         if incoming.method not in METHODS:
             raise _RefusedError(http.HTTPStatus.NOT_IMPLEMENTED)
+        if self._parser.should_upgrade():
+            return
         length = incoming.headers.get("content-length", "")
         if length.isdigit() and int(length) > self._server.limits.body_bytes:
             raise _RefusedError(http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
@@ -212,6 +222,8 @@ class _Connection(asyncio.Protocol):
         self._incoming.body.append(body)
 
     def on_message_complete(self) -> None:
+        if self._parser.should_upgrade():
+            return
         self._watch(None)
         self._waiting.append((self._incoming, None))
         self._incoming = _Incoming()

@@ -7,8 +7,9 @@ node puts one there, which ends the guard and with it the run. Whoever wants the
 outside; then the guard fails, and the session stops the whole run as it does at any failure. A queue that was
 closed is destroyed, and made anew by the next run in its slot. All this costs some 10 microseconds per run.
 
-Stopping works while all of TensorFlow's threads are taken: closing a queue, and what follows from it, happens in
-the thread that asks for it.
+Closing a queue, and what follows from it, happens in the thread that asks for it, as all of TensorFlow's threads may
+be taken. But a run whose guard got none of them, because more runs compute than there are processors, goes on until
+it does.
 """
 
 import contextlib
@@ -96,7 +97,8 @@ class Interrupter:
             call.when_cancelled(None)
             watch.close()
             if watch.was_interrupted:
-                self._run_here(self._destroy, slot)
+                with contextlib.suppress(RuntimeError):  # the session has been closed meanwhile: the server ends
+                    self._run_here(self._destroy, slot)
             with self._lock:
                 self._free.append(slot)
 

@@ -25,6 +25,8 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LARGEST_UNSIGNED = 2**64 - 1
 _SMALLEST_SIGNED = -(2**63)
 _MAX_EXPONENT = 308
+_MAX_EXPONENT_DIGITS = 20
+"""Of any exponent that a text in memory could make up for by digits of its fraction, and more."""
 _DESCRIBED_BYTES = 256
 _INDENT = "    "
 _MAX_PLAIN_EXPONENT = 21
@@ -211,7 +213,9 @@ class _Parser:
             if not self._digits():
                 raise self._error("Miss exponent in number.")
             # An exponent is too large by itself, even where the number before it is 0.
-            if not exponent_is_negative and int(self._text[exponent_at : self._at]) > self._largest_exponent(start):
+            # Python refuses to read thousands of digits.
+            exponent = int(self._text[exponent_at : self._at].lstrip(b"0")[:_MAX_EXPONENT_DIGITS] or b"0")
+            if not exponent_is_negative and exponent > self._largest_exponent(start):
                 raise self._error("Number too big to be stored in double.", start)
         text = self._text[start : self._at]
         if is_integer and len(text) <= len(str(_LARGEST_UNSIGNED)) + 1:

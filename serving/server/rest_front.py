@@ -68,6 +68,7 @@ _STATUS = re.compile(
     re.IGNORECASE,
 )
 _MAX_VERSION = 2**63 - 1
+_MAX_DIGITS = len(str(_MAX_VERSION)) + 1
 _MAX_INFLATED_BYTES = 100 * 1024 * 1024
 _LOCAL_HOSTS = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]*)?", re.IGNORECASE)
 
@@ -217,9 +218,11 @@ def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
     parts: Mapping[str, str | None] = match.groupdict()
     spec = model_pb2.ModelSpec(name=_unescaped(parts["name"] or ""))
     if parts["version"]:
-        if int(parts["version"]) > _MAX_VERSION:
+        # Python refuses to read thousands of digits.
+        version = int(parts["version"].lstrip("0")[:_MAX_DIGITS] or 0)
+        if version > _MAX_VERSION:
             raise _SilentError(StatusCode.INVALID_ARGUMENT)
-        spec.version.value = int(parts["version"])
+        spec.version.value = version
     if parts["label"]:
         spec.version_label = _unescaped(parts["label"])
     return spec

@@ -59,6 +59,15 @@ def cpu_use(seconds):
     return time.process_time() - before
 
 
+def test_bytes_that_are_no_message_are_refused_and_fill_no_log(failing, connect, caplog):
+    predict = connect(failing).unary_unary("/tensorflow.serving.PredictionService/Predict")
+    with pytest.raises(grpc.RpcError) as error:
+        predict(b"\xff\xff\xff", timeout=10)
+    assert error.value.code() == grpc.StatusCode.INTERNAL
+    assert error.value.details() == "Exception deserializing request!"
+    assert caplog.records == []
+
+
 def test_deadline_stops_the_computation(failing, connect):
     stub = prediction_service_pb2_grpc.PredictionServiceStub(connect(failing))
     with pytest.raises(grpc.RpcError) as error:

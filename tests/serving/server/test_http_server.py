@@ -150,6 +150,26 @@ def test_request_in_pieces_is_put_together(serve, handler):
     assert handler.requests[0].body == b"hello"
 
 
+@pytest.mark.parametrize(
+    ("method", "rest", "body"),
+    [
+        (b"POST", b"Content-Length: 5\r\n\r\nhello", b"hello"),
+        (b"POST", b"Transfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", b"hello"),
+        (b"GET", b"\r\n", b""),
+    ],
+)
+def test_wish_for_another_protocol_is_ignored(serve, handler, method, rest, body):
+    head = method + b" /a HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+    request = head + b"X-Mine: 1\r\n" + rest
+    for parts in ([request + get(b"/next")], [request[:50], request[50:], get(b"/next")]):
+        handler.requests.clear()
+        received = exchange(serve(), *parts)
+        assert received.count(b"HTTP/1.1 200 OK") == 2
+        assert [one.target for one in handler.requests] == ["/a", "/next"]
+        assert handler.requests[0].body == body
+        assert handler.requests[0].headers["x-mine"] == "1"
+
+
 def test_client_that_waits_for_a_go_gets_it(serve):
     with connect(serve()) as connection:
         connection.sendall(b"POST /a HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")

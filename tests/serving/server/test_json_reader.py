@@ -48,6 +48,8 @@ def test_any_bytes_are_a_value_or_an_error_of_the_request(text):
         (b"[18446744073709551615, 18446744073709551616]", [2**64 - 1, 1.8446744073709552e19]),
         (b"[-9223372036854775808, -9223372036854775809]", [-(2**63), -9.223372036854775808e18]),
         (b"[1e-400]", [0.0]),
+        (b"[1e-" + b"9" * 5000 + b"]", [0.0]),
+        (b"[1e" + b"0" * 5000 + b"2]", [100.0]),
         (b'["\\ud83d\\ude00\\u0000"]', ["😀\0"]),
         (b'["\xff"]', ["\udcff"]),
     ],
@@ -108,6 +110,7 @@ def test_nesting_has_no_limit():
         (b"[Infin]", "Invalid value. at offset: 6"),
         (b"[1e309]", "Number too big to be stored in double. at offset: 1"),
         (b"[0e400]", "Number too big to be stored in double. at offset: 1"),
+        (b"[1e" + b"9" * 5000 + b"]", "Number too big to be stored in double. at offset: 1"),
         (b"[0.00e310]", None),
     ],
 )

@@ -122,6 +122,15 @@ def test_inflating_bomb_counts_as_an_empty_body(serve, made_models, ask):
     assert (status, json.loads(body)["error"]) == (400, "JSON Parse error: The document is empty")
 
 
+def test_versions_of_any_number_of_digits_are_read(serve, made_models, ask):
+    server = serve(model(made_models, "arithmetic"))
+    for digits, answer in (("9" * 20, (400, b"")), ("9" * 5000, (400, b""))):
+        status, _, body = ask(server, "GET", f"/v1/models/arithmetic/versions/{digits}")
+        assert (status, body) == answer
+    status, _, _ = ask(server, "GET", f"/v1/models/arithmetic/versions/{'0' * 5000}1")
+    assert status == 200
+
+
 @pytest.mark.parametrize(
     "path",
     [
