@@ -63,7 +63,7 @@ class ValueScaling:
         if len(values) not in (1, self._channels):
             raise SpecError(
                 f"{key}: {len(values)} values do not fit a model of {self._channels} channels; "
-                f"wanted 1 or {self._channels}"
+                f"wanted {'1' if self._channels == 1 else f'1 or {self._channels}'}"
             )
         return values
 

@@ -71,6 +71,12 @@ def _no_repeats(values: list[Any]) -> list[Any]:
     return values
 
 
+def _background(text: str) -> str:
+    if not re.fullmatch(r"black|transparent|#[0-9a-fA-F]{6}", text):
+        raise ValueError("wanted black, transparent or #rrggbb")
+    return text
+
+
 def _known_signatures(names: list[str]) -> list[str]:
     for name in names:
         if name not in contract.SIGNATURES:
@@ -187,9 +193,8 @@ class ExportSpec(pydantic.BaseModel):
     )
     threshold: float = Field(0.5, ge=0, le=1, description="A pixel is foreground when its probability is above this.")
     mask_dtype: Literal["float32", "uint8", "bool"] = Field("float32", description="Of masks in the pixel signatures.")
-    background: str = Field(
+    background: Annotated[str, AfterValidator(_background)] = Field(
         "black",
-        pattern=r"^(black|transparent|#[0-9a-fA-F]{6})$",
         description="Of masked images: black, #rrggbb, or transparent (RGBA; encoded signatures only).",
     )
     edge: Literal["hard", "soft"] = Field(
@@ -367,8 +372,12 @@ def _first_problem(error: pydantic.ValidationError) -> str:
     key = str(problem["loc"][0]) if problem["loc"] else ""
     if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
         return f"unknown key {key!r}{_did_you_mean(key, ExportSpec.model_fields)}"
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: no key {problem['loc'][1]!r}; there are: {', '.join(Clean.model_fields)}"
     if problem["type"] == "missing":
         return f"{key}: is needed"
+    if problem["type"] == "too_short":
+        return f"{key}: wants at least one"
     text = problem["msg"].removeprefix("Value error, ")
     text = text[0].lower() + text[1:]
     if not key:

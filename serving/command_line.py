@@ -34,8 +34,13 @@ class UsageError(Exception):
 
 
 def one_line(error: BaseException) -> str:
-    """Returns an error's text on one line; its class' name where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """Returns an error's text on one line; its class' name where it has none.
+
+    Servers and files have a say in it, but not in what a terminal does: what is no printable character is replaced.
+    """
+    text = " ".join(str(error).split())
+    shown = (letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    return "".join(shown) or type(error).__name__
 
 
 def run_app(

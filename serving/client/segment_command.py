@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import contract
+from ..command_line import one_line
 from .client import MaskClient
 from .configuration import DEFAULT_TIMEOUT_S
 from .errors import (
@@ -227,7 +228,7 @@ def _source(one: Input) -> ImageSource:
 def _failure(name: str, error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{name}: {error.strerror}"
-    text = " ".join(str(error).split())
+    text = one_line(error)
     return text if name in text else f"{name}: {text}"
 
 

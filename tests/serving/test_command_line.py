@@ -6,6 +6,7 @@ import sys
 import textwrap
 
 import pytest
+from maskport.serving.command_line import one_line
 
 PROGRAM = textwrap.dedent(
     """
@@ -102,3 +103,8 @@ def test_help_goes_to_stdout_and_is_success(run, flag):
 def test_commands_without_a_gpu_leave_them_alone_unless_told_which_to_use(run, given, seen):
     others = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
     assert run("gpus", env={**others, **given}).stdout.splitlines()[0] == seen
+
+
+def test_an_error_of_a_server_cannot_steer_the_terminal():
+    assert one_line(ValueError("a \x1b[31mred\x07\n\tb é 掩")) == "a \ufffd[31mred\ufffd b é 掩"
+    assert one_line(ValueError(" \n")) == "ValueError"
