@@ -161,12 +161,7 @@ class _Connection(asyncio.Protocol):
             if self._is_in_head:
                 # The parser keeps what is not a whole header line yet.
                 self._check_head(len(data))
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # Nothing else is spoken here, and one may say so by silence (RFC 9110, 7.8). The parser stops at such a
-            # head, body or not; so it gets that again without the wish.
-            self._parser = httptools.HttpRequestParser(self)
-            self.data_received(self._incoming.head_without_upgrade() + data[upgrade.args[0] :])
+            self._parse(data)
         except _RefusedError as refusal:
             self._refuse(refusal.status)
         except httptools.HttpParserInvalidMethodError:
@@ -230,6 +225,16 @@ class _Connection(asyncio.Protocol):
         self._answer_next()
 
     # -- the rest
+
+    def _parse(self, data: bytes) -> None:
+        while True:
+            try:
+                return self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                # Nothing else is spoken here, and one may say so by silence (RFC 9110, 7.8). The parser stops at such
+                # a head, body or not; so it gets that again without the wish. In a loop, as many may come at once.
+                self._parser = httptools.HttpRequestParser(self)
+                data = self._incoming.head_without_upgrade() + data[upgrade.args[0] :]
 
     def _check_head(self, more: int) -> None:
         self._incoming.head_bytes += more

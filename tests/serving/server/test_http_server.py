@@ -170,6 +170,11 @@ def test_wish_for_another_protocol_is_ignored(serve, handler, method, rest, body
         assert handler.requests[0].headers["x-mine"] == "1"
 
 
+def test_any_number_of_wishes_may_come_at_once(serve):
+    wish = b"GET /plain HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
+    assert exchange(serve(), wish * 3000).count(b"HTTP/1.1 200 OK") == 3000
+
+
 def test_client_that_waits_for_a_go_gets_it(serve):
     with connect(serve()) as connection:
         connection.sendall(b"POST /a HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
