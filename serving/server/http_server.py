@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import email.utils
 import http
+import itertools
 import logging
 import re
 import socket
@@ -104,7 +105,7 @@ class _Incoming:
     body: list[bytes] = dataclasses.field(default_factory=list)
     version: str = "1.1"
     keeps_alive: bool = True
-    head_bytes: int = 0
+    unfinished_bytes: int = 0
     body_bytes: int = 0
 
     def head_without_upgrade(self) -> bytes:
@@ -157,11 +158,13 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_finished:
             return
+        begun = self._incoming if self._is_in_head else None
         try:
-            if self._is_in_head:
-                # The parser keeps what is not a whole header line yet.
-                self._check_head(len(data))
             self._parse(data)
+            if self._is_in_head and self._incoming is begun:
+                # All of the data is head, and the parser keeps what is not a whole line yet.
+                begun.unfinished_bytes += len(data)
+                self._check_head(begun.unfinished_bytes)
         except _RefusedError as refusal:
             self._refuse(refusal.status)
         except httptools.HttpParserInvalidMethodError:
@@ -202,6 +205,7 @@ class _Connection(asyncio.Protocol):
             raise _RefusedError(http.HTTPStatus.BAD_REQUEST)
         if incoming.method not in METHODS:
             raise _RefusedError(http.HTTPStatus.NOT_IMPLEMENTED)
+        self._check_head(len(incoming.target) + sum(map(len, itertools.chain(*incoming.headers.items()))))
         if self._parser.should_upgrade():
             return
         length = incoming.headers.get("content-length", "")
@@ -236,9 +240,9 @@ class _Connection(asyncio.Protocol):
                 self._parser = httptools.HttpRequestParser(self)
                 data = self._incoming.head_without_upgrade() + data[upgrade.args[0] :]
 
-    def _check_head(self, more: int) -> None:
-        self._incoming.head_bytes += more
-        if self._incoming.head_bytes > _MAX_HEAD_BYTES:
+    @staticmethod
+    def _check_head(size: int) -> None:
+        if size > _MAX_HEAD_BYTES:
             raise _RefusedError(http.HTTPStatus.BAD_REQUEST)
 
     def _refuse(self, status: int) -> None:

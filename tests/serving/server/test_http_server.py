@@ -262,11 +262,27 @@ def test_head_without_end_is_refused(serve):
     assert answer.startswith(b"HTTP/1.1 400 ")
 
 
-def test_large_body_does_not_count_as_a_head(serve):
+@pytest.mark.parametrize("split", [0, 4, 20, 30, 45])
+def test_large_body_does_not_count_as_a_head(serve, split):
     server = serve()
     body = b"x" * 1_000_000
     request = b"POST /a HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
-    assert exchange(server, request, request).count(b"HTTP/1.1 200 OK") == 2
+    parts = [request[:split], request[split:] + request]
+    assert exchange(server, *parts).count(b"HTTP/1.1 200 OK") == 2
+
+
+@pytest.mark.parametrize("split", [0, 19, 30])
+def test_requests_that_come_together_do_not_count_as_a_head(serve, split):
+    requests = get(b"/plain", b"X: 1") * 5000
+    assert exchange(serve(), requests[:split], requests[split:]).count(b"HTTP/1.1 200 OK") == 5000
+
+
+@pytest.mark.parametrize(("size", "status"), [(65_000, b"200"), (66_000, b"400")])
+@pytest.mark.parametrize("lines", [1, 10])
+@pytest.mark.parametrize("split", [0, 30, 40_000])
+def test_limit_of_a_head_does_not_depend_on_how_it_arrives(serve, size, status, lines, split):
+    request = get(b"/a", *(b"X-%d: %b" % (line, b"x" * (size // lines)) for line in range(lines)))
+    assert exchange(serve(), request[:split], request[split:]).startswith(b"HTTP/1.1 " + status)
 
 
 def test_request_that_does_not_arrive_in_time_is_dropped(serve):
