@@ -47,9 +47,9 @@ def export_model(model: Any, output_dir: str | os.PathLike[str], **spec_fields: 
     if not hasattr(model, "get_weights"):
         raise SpecError(f"source: a path or a keras.Model is wanted, got {type(model).__name__}")
     spec = make_spec({"source": f"keras model {model.name}", "output_dir": os.fspath(output_dir), **spec_fields})
-    with FreshProcess() as fresh:
+    with publishing(spec) as publish:
         loaded = adapt_keras_model(model, spec)
-        return publish(Plan.of_model(spec, loaded, manifest.hash_weights(model.get_weights())), fresh)
+        return publish(Plan.of_model(spec, loaded, manifest.hash_weights(model.get_weights())))
 
 
 def export_spec(spec: ExportSpec, on_step: OnStep = lambda _: None) -> Path | str:
@@ -59,36 +59,42 @@ def export_spec(spec: ExportSpec, on_step: OnStep = lambda _: None) -> Path | st
         spec: of the export.
         on_step: called with a short text before each step.
     """
-    with FreshProcess() as fresh:
+    with publishing(spec, on_step) as publish:
         on_step(f"Loading {spec.source}")
-        return publish(Plan.make(spec), fresh, on_step)
-
-
-def publish(plan: "Plan", fresh: FreshProcess, on_step: OnStep = lambda _: None) -> Path | str:
-    """Writes a plan, checks in a fresh process what was written, and publishes it as a version directory."""
-    spec = plan.spec
-    if plan.optimized.description:
-        on_step(f"Optimized: {plan.optimized.description}")
-    on_step(f"Writing {len(plan.functions)} signatures ({plan.model.description})")
-    with _version_writer(spec) as writer:
-        plan.write(writer.staging)
-        on_step("Checking it in a fresh process")
-        fresh.check(writer.staging)
-        on_step("Publishing")
-        return writer.publish(spec.version, spec.keep)
+        return publish(Plan.make(spec))
 
 
 @contextlib.contextmanager
-def _version_writer(spec: ExportSpec) -> Iterator[VersionWriter | RemoteVersionWriter]:
+def publishing(spec: ExportSpec, on_step: OnStep = lambda _: None) -> Iterator[Callable[["Plan"], Path | str]]:
+    """Opens what a spec's export goes to, so that what is wrong there is said before its model is loaded.
+
+    Yields:
+        A function that writes a plan, checks in a fresh process what was written, and publishes it as a version
+        directory, which it returns.
+    """
     is_remote = "://" in spec.output_dir
-    with RemoteVersionWriter(spec.output_dir) if is_remote else VersionWriter(Path(spec.output_dir)) as writer:
+    with (
+        RemoteVersionWriter(spec.output_dir) if is_remote else VersionWriter(Path(spec.output_dir)) as writer,
+        FreshProcess() as fresh,
+    ):
         if spec.version is not None:
             writer.check_free(spec.version)
-        try:
-            yield writer
-        except (OSError, tf.errors.OpError) as error:
-            reason = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
-            raise PublishError(f"output_dir {spec.output_dir}: cannot be written: {reason}") from error
+
+        def publish(plan: "Plan") -> Path | str:
+            if plan.optimized.description:
+                on_step(f"Optimized: {plan.optimized.description}")
+            on_step(f"Writing {len(plan.functions)} signatures ({plan.model.description})")
+            try:
+                plan.write(writer.staging)
+                on_step("Checking it in a fresh process")
+                fresh.check(writer.staging)
+                on_step("Publishing")
+                return writer.publish(spec.version, spec.keep)
+            except (OSError, tf.errors.OpError) as error:
+                reason = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
+                raise PublishError(f"output_dir {spec.output_dir}: cannot be written: {reason}") from error
+
+        yield publish
 
 
 class Plan:

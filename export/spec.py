@@ -166,8 +166,8 @@ class ExportSpec(pydantic.BaseModel):
     channel_order: Literal["rgb", "bgr"] = Field("rgb", description="In which the model wants its channels.")
     model_size: Size | None = Field(
         None,
-        description="HEIGHT,WIDTH that the model runs at. Read from the model when it is fixed there; "
-        "without one the model runs at the image's own size.",
+        description="HEIGHT,WIDTH, or one number for both, that the model runs at. Read from the model when it is "
+        "fixed there; without one the model runs at the image's own size.",
     )
     resize: Literal["stretch", "letterbox"] = Field(
         "stretch", description="How an image gets to model_size: stretch, or letterbox (keeps its shape)."

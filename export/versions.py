@@ -73,7 +73,7 @@ class VersionWriter:
 
     def __init__(self, base_path: Path):
         self._base_path = base_path
-        self._made_base_path = False
+        self._made: list[Path] = []  # the base path and those above it, from below
         self._staging = base_path / f"{_STAGING_PREFIX}{uuid.uuid4().hex}"
         self._staging_lock: int | None = None
 
@@ -84,9 +84,10 @@ class VersionWriter:
 
     def __enter__(self) -> "VersionWriter":
         with _as_publish_error(self._base_path):
-            if not self._base_path.exists():
-                self._base_path.mkdir(parents=True)
-                self._made_base_path = True
+            missing = [path for path in (self._base_path, *self._base_path.parents) if not path.exists()]
+            if missing:
+                self._base_path.mkdir(parents=True, exist_ok=True)
+                self._made = missing
             with self._lock():
                 self._sweep()
                 self._staging.mkdir()
@@ -99,14 +100,15 @@ class VersionWriter:
             shutil.rmtree(self._staging, ignore_errors=True)
             os.close(self._staging_lock)
             self._staging_lock = None
-        if self._made_base_path:
+        if self._made:
             self._remove_unused_base_path()
 
     def _remove_unused_base_path(self) -> None:
         with contextlib.suppress(OSError):
             if {entry.name for entry in self._base_path.iterdir()} <= {_LOCK_NAME}:
                 (self._base_path / _LOCK_NAME).unlink(missing_ok=True)
-                self._base_path.rmdir()
+                for path in self._made:
+                    path.rmdir()
 
     def check_free(self, version: int) -> None:
         """Makes sure that a version can be published.
@@ -145,7 +147,7 @@ class VersionWriter:
                     self._staging_lock = None
                 if keep is not None:
                     self._remove_oldest(keep, version)
-        self._made_base_path = False
+        self._made = []
         return target
 
     def _remove_oldest(self, keep: int, published: int) -> None:

@@ -60,12 +60,11 @@ def export(output_dir: Path, export_flags: Sequence[str]) -> tuple[Any, Path]:
         overrides |= {"source": _SOURCE.value}
     base_path = output_dir / "models" / name
     spec = load_spec(spec_file, {**overrides, "output_dir": str(base_path), "keep": 1})
-    from maskport.export.exporter import Plan, publish
-    from maskport.export.saved_check import FreshProcess
+    from maskport.export.exporter import Plan, publishing
 
-    with FreshProcess() as fresh:
+    with publishing(spec) as publish:
         plan = Plan.make(spec)
-        return plan, publish(plan, fresh)
+        return plan, publish(plan)
 
 
 def call(client: MaskClient, photo: Path) -> tuple[MaskResult, float]:

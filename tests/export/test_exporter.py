@@ -169,10 +169,16 @@ def test_what_cannot_be_exported_is_refused_in_one_line_and_leaves_nothing(tmp_p
     assert not (tmp_path / "served").exists()
 
 
-def test_a_taken_version_is_refused_before_the_work(model_file, version_dir):
+def test_a_taken_version_is_refused_before_the_work(tmp_path, version_dir):
     with pytest.raises(PublishError, match="version 1 exists already"):
-        export_model(model_file, version_dir.parent, version=1, **QUICK)
+        export_model(tmp_path / "not there.keras", version_dir.parent, version=1, **QUICK)
     assert sorted(entry.name for entry in version_dir.parent.iterdir()) == [".maskport-lock", "1"]
+
+
+def test_what_cannot_be_written_to_is_refused_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(PublishError, match=r"output_dir .*file/served: Not a directory"):
+        export_model(tmp_path / "not there.keras", tmp_path / "file" / "served", **QUICK)
 
 
 def test_a_lambda_layer_is_loaded_only_when_the_file_is_trusted(tmp_path):

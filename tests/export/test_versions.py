@@ -51,10 +51,13 @@ def test_a_version_that_exists_is_refused_also_under_another_spelling_or_empty(t
 
 
 def test_leaving_without_publishing_leaves_nothing(tmp_path):
-    base = tmp_path / "model"
-    with VersionWriter(base) as writer:
+    with VersionWriter(tmp_path / "new" / "model") as writer:
         (writer.staging / "half").write_text("x")
-    assert not base.exists()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "old").mkdir()
+    with VersionWriter(tmp_path / "old" / "model"):
+        (tmp_path / "old" / "mine").touch()
+    assert entries(tmp_path / "old") == ["mine"]
 
 
 def test_published_files_are_as_readable_as_the_umask_says(tmp_path):
