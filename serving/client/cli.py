@@ -12,7 +12,7 @@ from absl import flags
 
 from .. import contract
 from ..command_line import EXIT_FAILED, UsageError, run_app
-from .errors import InvalidAddressError, InvalidRequestError, MaskServingError
+from .errors import InvalidAddressError, InvalidImageError, InvalidRequestError, MaskServingError
 from .inputs import STANDARD, find_inputs, read_standard_input
 from .segment_command import FORMATS, PRODUCTS, SegmentJob, plan_work, segment_files
 
@@ -107,7 +107,7 @@ def _segment(words: Sequence[str]) -> int:
     inputs, problems = find_inputs(words)
     try:
         work = plan_work(inputs, problems, words, job)
-    except InvalidRequestError as error:
+    except (InvalidRequestError, InvalidImageError) as error:
         raise UsageError(str(error)) from error
     with _client() as client:
         tally = segment_files(client, work, job, _report)

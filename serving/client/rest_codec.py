@@ -77,13 +77,15 @@ def decode(call: Call, body: bytes) -> Any:
     return _statuses(answer)
 
 
-def error_of_answer(http_status: int, body: bytes, content_type: str) -> MaskServingError:
-    """Returns the error that an answer other than 200 tells of."""
-    words = _error_words(body) if "json" in content_type else None
+def error_of_answer(http_status: int, body: bytes, headers: Mapping[str, str]) -> MaskServingError:
+    """Returns the error that an answer other than 200 tells of; the headers' names are in small letters."""
+    words = _error_words(body) if "json" in headers.get("content-type", "") else None
     code = code_of_http_status(http_status)
     if words is None:
         # TensorFlow Serving's own errors are JSON: a proxy, another service or a wrong path speaks here.
         summary = " ".join(body[:200].decode("utf-8", "replace").split())
+        if 300 <= http_status < 400 and "location" in headers:
+            summary = f"it sends on to {headers['location']}, and redirects are not followed"
         words = f"HTTP {http_status}, not in TensorFlow Serving's form{f': {summary}' if summary else ''}"
     return error_of_code(code, words, http_status=http_status)
 

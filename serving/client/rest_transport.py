@@ -83,7 +83,7 @@ class AsyncRestTransport:
             if task is not None:
                 self._running.discard(task)
         if response.status_code != 200:
-            raise rest_codec.error_of_answer(response.status_code, body, response.headers.get("content-type", ""))
+            raise rest_codec.error_of_answer(response.status_code, body, response.headers)
         return Reply(rest_codec.decode(call, body), len(request.body), len(body))
 
     async def _exchange(self, request: httpx.Request) -> tuple[httpx.Response, bytes]:

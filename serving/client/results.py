@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import io
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,22 @@ _SHALLOW = frozenset({".webp", ".gif"})
 # Exact values matter in these: a lossy file would be wrong without looking wrong.
 _EXACT = frozenset({contract.MASK, contract.PROBABILITY, contract.CLASS_MAP})
 _RED: Colour = (255, 40, 40)
+
+
+def check_file_form(ending: str, product: str) -> None:
+    """Makes sure that a form of files can hold a product.
+
+    Args:
+        ending: of the files' names, such as `.png`, in small letters.
+        product: as for `MaskResult.save`.
+
+    Raises:
+        InvalidImageError: it cannot.
+    """
+    if ending in _LOSSY and product in _EXACT:
+        raise InvalidImageError(f"a {product} cannot be a {ending} file, which blurs its values", hint="use .png")
+    if ending in _OPAQUE and product == "cutout":
+        raise InvalidImageError(f"a cutout cannot be a {ending} file: it has no transparency", hint="use .png")
 
 
 class _Output:
@@ -208,17 +225,14 @@ class MaskResult:
             raise OutputNotRequestedError(f"there is no product {wanted!r}", hint=f"there are: {', '.join(_SAVED)}")
         ending = path.suffix.lower()
         if ending == ".npy":
-            with path.open("wb") as file:
-                np.save(file, self._array_to_save(wanted))
+            # NumPy's own way into a file tells of a full disk only how much was written.
+            held = io.BytesIO()
+            np.save(held, self._array_to_save(wanted))
+            path.write_bytes(held.getbuffer())
         elif ending == ".json":
             path.write_text(json.dumps(self.as_dict()) + "\n", encoding="utf-8")
         else:
-            if ending in _LOSSY and wanted in _EXACT:
-                raise InvalidImageError(
-                    f"a {wanted} cannot be a {ending} file, which blurs its values", hint="use .png"
-                )
-            if ending in _OPAQUE and wanted == "cutout":
-                raise InvalidImageError(f"a cutout cannot be a {ending} file: it has no transparency", hint="use .png")
+            check_file_form(ending, wanted)
             output = self._outputs.get(wanted)
             if ending == ".png" and output is not None:
                 path.write_bytes(output.png if output.png is not None else self._encoded(wanted))

@@ -25,7 +25,7 @@ from .errors import (
 )
 from .images import ImageSource
 from .inputs import IMAGE_ENDINGS, STANDARD, Input, output_paths, read_standard_input
-from .results import MaskResult, SegmentItem
+from .results import MaskResult, SegmentItem, check_file_form
 
 DERIVED_PRODUCTS = ("cutout", "overlay")
 PRODUCTS = (contract.MASK, contract.MASKED_IMAGE, *DERIVED_PRODUCTS, contract.PROBABILITY, contract.CLASS_MAP)
@@ -179,6 +179,10 @@ def _is_many(inputs: Sequence[Input], words: Sequence[str]) -> bool:
     return len(inputs) > 1 or list(words) != [inputs[0].path]
 
 
+def _not_one(inputs: Sequence[Input]) -> str:
+    return f"and there are {len(inputs)} images" if len(inputs) > 1 else "and a folder or pattern may hold many images"
+
+
 def plan_work(inputs: Sequence[Input], problems: Sequence[str], words: Sequence[str], job: SegmentJob) -> Work:
     """Returns which pictures become which files.
 
@@ -190,8 +194,14 @@ def plan_work(inputs: Sequence[Input], problems: Sequence[str], words: Sequence[
 
     Raises:
         InvalidRequestError: the pictures or the output make no sense together.
+        InvalidImageError: the files cannot hold the product.
     """
-    return Work(tuple(_work(inputs, job, words)), _is_many(inputs, words), tuple(problems))
+    targets = tuple(_work(inputs, job, words))
+    for ending in {target.suffix.lower() for _, target in targets if target is not None}:
+        check_file_form(ending, job.product)
+        if ending == ".json" and contract.MASK not in job.outputs:
+            raise InvalidRequestError(f"a .json file holds what a mask comes to, which a {job.product} has none of")
+    return Work(targets, _is_many(inputs, words), tuple(problems))
 
 
 def _work(inputs: Sequence[Input], job: SegmentJob, words: Sequence[str]) -> Iterator[tuple[Input, Path | None]]:
@@ -199,10 +209,10 @@ def _work(inputs: Sequence[Input], job: SegmentJob, words: Sequence[str]) -> Ite
         folder = Path(job.out)
         if folder.exists() and not folder.is_dir():
             is_many = _is_many(inputs, words)
-            wanted = f"is a file, and there are {len(inputs)} images" if is_many else "is no folder, and has no ending"
+            wanted = f"is a file, {_not_one(inputs)}" if is_many else "is no folder, and has no ending"
             raise InvalidRequestError(f"--out={job.out} {wanted}")
         if folder.suffix.lower() in _FILE_ENDINGS and not folder.is_dir() and not job.out.endswith(os.sep):
-            raise InvalidRequestError(f"--out={job.out} names a file, and there are {len(inputs)} images")
+            raise InvalidRequestError(f"--out={job.out} names a file, {_not_one(inputs)}")
         yield from zip(inputs, output_paths(inputs, folder, f".{job.format}"), strict=True)
     elif len(inputs) > 1:
         raise InvalidRequestError(f"{len(inputs)} images cannot all go to standard output")

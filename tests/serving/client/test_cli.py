@@ -248,6 +248,11 @@ def test_a_command_line_that_makes_no_sense_ends_with_2_in_one_line(run, words, 
         (["segment", "one/**x", "--out=b"], "one/**x: ", 1),
         (["segment", "one/a.png", "two/a.png", "--out=b"], "would both be written to b/a.png", 2),
         (["segment", "one", "two/b.png", "--out=-"], "2 images cannot all go to standard output", 2),
+        (["segment", "one/*.png", "--out=new.png"], "and a folder or pattern may hold many images", 2),
+        (["segment", "one/a.png", "--out=new.jpg"], "a mask cannot be a .jpg file, which blurs its values", 2),
+        (["segment", "one/a.png", "--out=new.JPG", "--product=cutout"], "it has no transparency", 2),
+        (["segment", "one", "--out=b", "--format=json", "--product=probability"], "which a probability has none of", 2),
+        (["segment", "one/a.png", "--out=b.json", "--product=masked_image"], "which a masked_image has none of", 2),
     ],
 )
 def test_pictures_that_are_missing_or_do_not_fit_the_output_end_in_one_line(

@@ -52,7 +52,7 @@ JSON = st.recursive(
 def test_rest_answers_of_any_kind_raise_nothing_of_their_own(call, body):
     with contextlib.suppress(MaskServingError):
         rest_codec.decode(call, body)
-    assert isinstance(rest_codec.error_of_answer(500, body, "application/json"), MaskServingError)
+    assert isinstance(rest_codec.error_of_answer(500, body, {"content-type": "application/json"}), MaskServingError)
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call.name}-{getattr(call, 'signature', TARGET)}"[:25])

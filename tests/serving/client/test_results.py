@@ -235,6 +235,13 @@ def test_an_unwritable_place_is_an_os_error(result, tmp_path):
         result.save(tmp_path / "no" / "such" / "folder.bmp")
 
 
+@pytest.mark.parametrize("ending", ["png", "npy", "json", "tif"])
+def test_a_full_disk_is_called_so(result, tmp_path, ending):
+    (tmp_path / f"mask.{ending}").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        result.save(tmp_path / f"mask.{ending}")
+
+
 @pytest.mark.parametrize(
     ("product", "array"),
     [
