@@ -15,7 +15,7 @@ _MARKS = ("o", "s", "^", "D", "v", "P")
 
 def draw(plot: Plot) -> Figure:
     """Returns a plot as a figure."""
-    figure = Figure(figsize=(7.5, 4.6), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(8.5, 4.6), layout="constrained", facecolor="white")
     axes = figure.add_subplot()
     for index, series in enumerate(plot.series):
         style = {"color": _COLOURS[index % len(_COLOURS)], "marker": _MARKS[index % len(_MARKS)]}
@@ -37,7 +37,7 @@ def draw(plot: Plot) -> Figure:
     axes.grid(True, which="major", color="#00000022")
     axes.spines[["top", "right"]].set_visible(False)
     if len(plot.series) > 1:
-        axes.legend(frameon=False, fontsize=9)
+        figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure
 
 

@@ -98,7 +98,7 @@ def test_plots_are_the_same_bytes_each_time_and_name_axes_and_series(results, tm
     assert ET.fromstring(first).tag == "{http://www.w3.org/2000/svg}svg"
     axes = plots.draw(drawn[0]).axes[0]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("pixels", "ms")
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["gRPC", "REST"]
+    assert [text.get_text() for text in axes.figure.legends[0].get_texts()] == ["gRPC", "REST"]
     assert list(axes.lines[1].get_ydata()) == [2.0, 40.0]
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
 
