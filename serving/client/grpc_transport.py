@@ -30,7 +30,7 @@ class GrpcTransport:
     """A gRPC channel for threads."""
 
     def __init__(self, address: Address, options: ConnectionOptions):
-        arguments = _channel_arguments(options)
+        arguments = _channel_arguments(address, options)
         if address.is_secure:
             self._channel = grpc.secure_channel(address.grpc_target, _credentials(options), options=arguments)
         else:
@@ -63,7 +63,7 @@ class AsyncGrpcTransport:
     """A gRPC channel for asyncio."""
 
     def __init__(self, address: Address, options: ConnectionOptions):
-        arguments = _channel_arguments(options)
+        arguments = _channel_arguments(address, options)
         if address.is_secure:
             self._channel = grpc.aio.secure_channel(address.grpc_target, _credentials(options), options=arguments)
         else:
@@ -102,7 +102,7 @@ def _left_s(deadline: float) -> float:
     return max(deadline - time.monotonic(), 0.001)
 
 
-def _channel_arguments(options: ConnectionOptions) -> list[tuple[str, Any]]:
+def _channel_arguments(address: Address, options: ConnectionOptions) -> list[tuple[str, Any]]:
     arguments: list[tuple[str, Any]] = [
         # gRPC's own limit of 4 MB breaks on the first real image.
         ("grpc.max_send_message_length", grpc_codec.MAX_MESSAGE_BYTES),
@@ -120,6 +120,9 @@ def _channel_arguments(options: ConnectionOptions) -> list[tuple[str, Any]]:
         # Connections are this client's own: closing it closes them.
         ("grpc.use_local_subchannel_pool", 1),
     ]
+    if address.stays_on_this_machine:
+        # Proxies of the environment are not for servers on this machine, nor for their secrets.
+        arguments.append(("grpc.enable_http_proxy", 0))
     if options.tls.server_name is not None:
         arguments.append(("grpc.ssl_target_name_override", options.tls.server_name))
     return arguments

@@ -11,9 +11,10 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Coroutine
+import weakref
 from typing import Any
 
+import anyio
 import httpx
 
 from . import rest_codec
@@ -46,6 +47,8 @@ class AsyncRestTransport:
             verify=options.tls.context() if address.is_secure else False,
             # The deadline of the call as a whole is the only clock.
             timeout=None,
+            # Proxies of the environment are not for servers on this machine, nor for their secrets.
+            trust_env=not address.stays_on_this_machine,
             limits=httpx.Limits(
                 max_connections=options.max_connections,
                 max_keepalive_connections=options.max_connections,
@@ -54,37 +57,43 @@ class AsyncRestTransport:
             # Servers do not compress answers; who does so unasked could make 1 GB of 1 MB.
             headers={"user-agent": "maskport", "accept-encoding": "identity"},
         )
-        self._running: set[asyncio.Task[Any]] = set()
+        self._running: dict[asyncio.Task[Any], anyio.CancelScope] = {}
         self._closed = False
 
     async def send(self, call: Call, timeout_s: float, pairs: Pairs) -> Reply:
         """Sends a call once, and waits for its answer."""
         if self._closed:
             raise CallCancelledError("the connection is closed")
-        deadline = asyncio.get_running_loop().time() + timeout_s
+        scope = anyio.CancelScope(deadline=asyncio.get_running_loop().time() + timeout_s)
         request = rest_codec.encode(call)
-        task = asyncio.current_task()
-        if task is not None:
-            self._running.add(task)
+        # httpx gives a connection back also when a call is given up, but only if it is given up in anyio's way: where
+        # asyncio's cancels that itself, the connection's place is lost. So it runs in a task that nobody else cancels.
+        task = asyncio.create_task(self._exchange_within(scope, self._build(request, pairs)))
+        self._running[task] = scope
+        task.add_done_callback(self._running.pop)
         try:
-            async with asyncio.timeout_at(deadline):
-                response, body = await self._exchange(self._build(request, pairs))
-        except TimeoutError as error:
-            raise DeadlineExceededError("no answer in time") from error
-        except asyncio.CancelledError as error:
-            if not self._closed:
-                raise
-            if task is not None:
-                task.uncancel()
-            raise CallCancelledError("the connection is closed") from error
+            answer = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            scope.cancel()
+            await asyncio.wait([task])
+            raise
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError) as error:
             raise _error_of(error) from error
-        finally:
-            if task is not None:
-                self._running.discard(task)
+        if answer is None:
+            if self._closed:
+                raise CallCancelledError("the connection is closed")
+            raise DeadlineExceededError("no answer in time")
+        response, body = answer
         if response.status_code != 200:
             raise rest_codec.error_of_answer(response.status_code, body, response.headers)
         return Reply(rest_codec.decode(call, body), len(request.body), len(body))
+
+    async def _exchange_within(
+        self, scope: anyio.CancelScope, request: httpx.Request
+    ) -> tuple[httpx.Response, bytes] | None:
+        with scope:
+            return await self._exchange(request)
+        return None
 
     async def _exchange(self, request: httpx.Request) -> tuple[httpx.Response, bytes]:
         response = await self._http.send(request, stream=True)
@@ -104,10 +113,11 @@ class AsyncRestTransport:
     async def close(self) -> None:
         """Cancels what is on its way, and closes the connections."""
         self._closed = True
-        for task in list(self._running):
-            if task is not asyncio.current_task():
-                task.cancel()
-        await asyncio.sleep(0)  # the cancelled ones leave the pool first
+        running = dict(self._running)
+        for scope in running.values():
+            scope.cancel()
+        if running:
+            await asyncio.wait(running)
         await self._http.aclose()
 
     def _build(self, request: rest_codec.RestRequest, pairs: Pairs) -> httpx.Request:
@@ -133,38 +143,57 @@ class RestTransport:
 
     def __init__(self, address: Address, options: ConnectionOptions):
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name=f"maskport {address}", daemon=True)
-        self._thread.start()
         self._transport = AsyncRestTransport(address, options)
-        self._closing = threading.Lock()
+        self._thread = threading.Thread(target=_serve, args=(self._loop,), name=f"maskport {address}", daemon=True)
+        self._thread.start()
+        # Held while a call is handed to the loop, so that none comes after its end.
+        self._handing = threading.Lock()
+        # A client that is dropped without having been closed leaves no thread and no connection.
+        self._ending = weakref.finalize(self, _end, self._loop, self._thread, self._transport)
+        self._ending.atexit = False
 
     def send(self, call: Call, timeout_s: float, pairs: Pairs) -> Reply:
         """Sends a call once, and waits for its answer."""
-        reply: Reply = self._run(self._transport.send(call, timeout_s, pairs))
-        return reply
-
-    def close(self) -> None:
-        """Cancels what is on its way, and closes the connections."""
-        with self._closing:
-            # After a fork, a child has the loop but not its thread; the connections are the parent's.
-            if self._loop.is_closed() or not self._thread.is_alive():
-                return
-            self._run(self._transport.close())
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
-
-    def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        try:
+        coroutine = self._transport.send(call, timeout_s, pairs)
+        with self._handing:
+            if not self._ending.alive:
+                coroutine.close()
+                raise CallCancelledError("the connection is closed")
             future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        except RuntimeError as error:  # the loop is closed
-            coroutine.close()
-            raise CallCancelledError("the connection is closed") from error
         try:
             return future.result()
         except BaseException:
             future.cancel()  # a thread that was interrupted leaves nothing running
             raise
+
+    def close(self) -> None:
+        """Cancels what is on its way, and closes the connections."""
+        if self._thread.is_alive():  # in a forked child it never is
+            with self._handing:
+                self._ending()
+            self._thread.join()
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
+
+
+def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, transport: AsyncRestTransport) -> None:
+    """Closes a transport for threads, and ends its loop once all that was handed to it has ended."""
+
+    async def end() -> None:
+        try:
+            await transport.close()
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            if others:
+                await asyncio.wait(others)
+        finally:
+            loop.call_soon(loop.stop)  # after the callbacks of those that have just ended
+
+    # After a fork, a child has the loop but not its thread; the connections are the parent's.
+    if thread.is_alive():
+        asyncio.run_coroutine_threadsafe(end(), loop)
 
 
 def _error_of(error: Exception) -> MaskServingError:

@@ -1,6 +1,8 @@
 """What both clients do over both transports."""
 
 import asyncio
+import contextlib
+import gc
 import io
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from maskport.serving.client import (
     InvalidImageError,
     InvalidRequestError,
     InvalidResponseError,
+    MaskClient,
     MixedSizesError,
     ModelNotFoundError,
     ModelState,
@@ -265,6 +268,70 @@ def test_closing_ends_what_is_on_its_way(kind, serving, photo):
     thread.join(5)
     assert time.monotonic() - started < 1
     assert isinstance(caught[0], ClientClosedError)
+
+
+@pytest.mark.parametrize("kind", ["sync-grpc", "sync-rest"])
+def test_closing_ends_every_call_of_many_threads(kind, serving, photo):
+    jpeg = _encoded(photo, "JPEG")
+    for round_number in range(20):
+        client = make_client(kind, serving)
+        ended = []
+
+        def call(client=client, ended=ended):
+            try:
+                while True:
+                    client.segment(jpeg, outputs=("mask", "probability"))
+            except ClientClosedError as error:
+                ended.append(error)
+
+        threads = [threading.Thread(target=call, daemon=True) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.01 * (round_number % 5))
+        client.close()
+        for thread in threads:
+            thread.join(10)
+        assert len(ended) == len(threads)
+
+
+@pytest.mark.parametrize("kind", ["async-grpc", "async-rest"])
+def test_calls_that_are_given_up_at_any_moment_leave_room_for_others(kind, serving, photo):
+    jpeg = _encoded(photo, "JPEG")
+
+    async def run():
+        async with AsyncMaskClient(serving.address(kind.removeprefix("async-")), "model", max_connections=2) as client:
+            await client.segment(jpeg)
+            begin = time.monotonic()
+            await client.segment(jpeg)
+            usual_s = time.monotonic() - begin
+            for index in range(200):
+                call = asyncio.create_task(client.segment(jpeg))
+                await asyncio.sleep(usual_s * (0.5 + index / 200))
+                call.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await call
+            return await client.segment(jpeg, timeout=5)
+
+    assert asyncio.run(run()).mask.shape == (3, 5)
+
+
+def test_a_client_that_is_dropped_without_being_closed_leaves_no_thread(serving, photo):
+    before = set(threading.enumerate())
+    client = MaskClient(serving.rest_address, "model")
+    client.segment(photo)
+    own = [thread for thread in threading.enumerate() if thread not in before and thread.name.startswith("maskport")]
+    assert len(own) == 1
+    del client
+    gc.collect()
+    own[0].join(5)
+    assert not own[0].is_alive()
+
+
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(kind, serving, photo, monkeypatch):
+    for name in ("http_proxy", "all_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    with make_client(kind, serving) as client:
+        assert client.segment(photo).mask.shape == (3, 5)
 
 
 def test_a_closed_client_says_so(serving, photo):
