@@ -7,6 +7,7 @@ imports nothing of serving.
 
 import contextlib
 import importlib
+import io
 import os
 import signal
 import sys
@@ -70,9 +71,13 @@ def run_app(
     """
     if not needs_gpu:
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # not all terminals know all letters
 
     def fail(message: str, exit_code: int) -> NoReturn:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         print(f"{program}: {message}", file=sys.stderr)
         sys.exit(exit_code)
 

@@ -114,14 +114,17 @@ def _inputs_of(word: str, unreadable: list[str]) -> Iterable[Input]:
     if word == STANDARD:
         return [Input(STANDARD, Path("stdin"))]
     path = Path(word)
-    if path.is_dir():
+    if not word:
+        raise InvalidRequestError("an empty word names no image")
+    # Path's own methods raise what keeps one from looking, such as missing rights.
+    if os.path.isdir(path):
         return [
             Input(str(file), file.relative_to(path))
             for file in _files_below(path, unreadable)
             if file.suffix.lower() in IMAGE_ENDINGS
         ]
     # A file may have a name that reads like a pattern.
-    if path.exists():
+    if os.path.lexists(path):
         return [Input(word, Path(path.name))]
     if glob.has_magic(word):
         return _inputs_of_pattern(word)
@@ -142,7 +145,7 @@ def _inputs_of_pattern(pattern: str) -> Iterable[Input]:
     for file in files:
         relative = file.relative_to(fixed)
         is_image = file.suffix.lower() in IMAGE_ENDINGS or Path(pattern).suffix == file.suffix
-        if is_image and file.is_file() and (_is_hidden(Path(below)) or not _is_hidden(relative)):
+        if is_image and _is_picture_or_missing(file) and (_is_hidden(Path(below)) or not _is_hidden(relative)):
             yield Input(str(file), relative)
 
 
@@ -158,6 +161,10 @@ def _files_below(folder: Path, unreadable: list[str]) -> Iterable[Path]:
         folders.sort()
         for name in sorted(names):
             file = Path(current, name)
-            # Reading a pipe would wait for ever; a link that leads nowhere is a picture that is missing.
-            if not name.startswith(".") and (file.is_file() or not file.exists()):
+            if not name.startswith(".") and _is_picture_or_missing(file):
                 yield file
+
+
+def _is_picture_or_missing(file: Path) -> bool:
+    """Returns whether to read a file: not a pipe, which would wait for ever; a link that leads nowhere is a failure."""
+    return os.path.isfile(file) or not os.path.exists(file)

@@ -145,7 +145,10 @@ def _plan_product(
 
 def _find(metadata: ModelMetadata, product: str, *, encoded: bool, at_threshold: bool) -> SignatureInfo | None:
     name = contract.signature_name(product, encoded=encoded, at_threshold=at_threshold)
-    return metadata.signatures.get(name)
+    signature = metadata.signatures.get(name)
+    # Another's model may have one of the same name.
+    takes_images = signature is not None and (contract.IMAGE_BYTES if encoded else contract.IMAGE) in signature.inputs
+    return signature if takes_images else None
 
 
 def _missing(metadata: ModelMetadata, product: str, at_threshold: bool, *, encoded: bool) -> MaskServingError:
@@ -158,7 +161,10 @@ def _missing(metadata: ModelMetadata, product: str, at_threshold: bool, *, encod
     hint = f"it has: {there}"
     if contract.EXPORT_INFO not in metadata.signatures:
         hint += "; it was not exported by maskport: call it with predict()"
-    return SignatureNotFoundError(f"there is no signature {name!r}", hint=hint)
+    is_other = name in metadata.signatures
+    return SignatureNotFoundError(
+        f"the signature {name!r} takes no images" if is_other else f"there is no signature {name!r}", hint=hint
+    )
 
 
 def _pixel_call(target: Target, signature: SignatureInfo, picture: Picture, threshold: float | None) -> PredictCall:
@@ -187,14 +193,15 @@ def read_outputs(
     """
     if contract.IMAGE_BYTES not in planned.call.inputs:
         array = prediction.outputs.get(planned.product)
-        if array is None or array.ndim != 4 or array.shape[0] != 1:
+        is_map = array is not None and array.ndim == 4 and array.shape[0] == 1 and array.shape[3] > 0
+        if array is None or not is_map or array.dtype.kind not in "buif":
             raise InvalidResponseError(f"the answer holds no {planned.product} [1, H, W, C]", context=context)
         index = planned.pictures[0]
         return {index: pixel_output(planned.product, array[0], pictures[index])}
     files = prediction.outputs.get(f"{planned.product}_bytes")
     errors = prediction.outputs.get(contract.ERROR)
     count = len(planned.pictures)
-    if files is None or errors is None or files.shape != (count,) or errors.shape != (count,):
+    if files is None or errors is None or any(x.shape != (count,) or x.dtype.kind != "O" for x in (files, errors)):
         raise InvalidResponseError(
             f"the answer holds not {count} pictures and their errors for {count} pictures", context=context
         )

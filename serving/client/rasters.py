@@ -366,7 +366,10 @@ def _write_piece(file: int, offset: int, width: int, piece: Tile, values: Array)
     row_bytes = width * values.itemsize
     for index in range(len(values)):
         position = offset + (piece.rows.start + index) * row_bytes + piece.columns.start * values.itemsize
-        os.pwrite(file, values[index].data, position)
+        left = values[index].data.cast("B")
+        while left:  # a disk that fills up takes a part, and refuses the next
+            written = os.pwrite(file, left, position)
+            left, position = left[written:], position + written
 
 
 def _import_tifffile() -> Any:

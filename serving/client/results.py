@@ -26,12 +26,16 @@ Array = npt.NDArray[Any]
 Colour = tuple[int, int, int]
 
 _SAVED = (contract.MASK, contract.MASKED_IMAGE, "cutout", "overlay", contract.PROBABILITY, contract.CLASS_MAP)
-_OPAQUE = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
-_LOSSY = _OPAQUE | {".avif", ".avifs"}
+_JPEGS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"})
+_OPAQUE = _JPEGS | {".bmp", ".dib", ".ppm", ".pnm", ".pgm", ".pbm", ".pfm"}
+_LOSSY = _JPEGS | {".avif", ".avifs"}
+# Pictures of these have one of a few sizes, and are scaled to it.
+_ICONS = frozenset({".ico", ".icns"})
 # Pillow cuts values of 16 bits off at 255 there, and says nothing.
 _SHALLOW = frozenset({".webp", ".gif"})
 # Exact values matter in these: a lossy file would be wrong without looking wrong.
 _EXACT = frozenset({contract.MASK, contract.PROBABILITY, contract.CLASS_MAP})
+_USE_PNG = "use .png"
 _RED: Colour = (255, 40, 40)
 
 
@@ -46,9 +50,11 @@ def check_file_form(ending: str, product: str) -> None:
         InvalidImageError: it cannot.
     """
     if ending in _LOSSY and product in _EXACT:
-        raise InvalidImageError(f"a {product} cannot be a {ending} file, which blurs its values", hint="use .png")
+        raise InvalidImageError(f"a {product} cannot be a {ending} file, which blurs its values", hint=_USE_PNG)
+    if ending in _ICONS:
+        raise InvalidImageError(f"a {product} cannot be a {ending} file, which changes its size", hint=_USE_PNG)
     if ending in _OPAQUE and product == "cutout":
-        raise InvalidImageError(f"a cutout cannot be a {ending} file: it has no transparency", hint="use .png")
+        raise InvalidImageError(f"a cutout cannot be a {ending} file: it has no transparency", hint=_USE_PNG)
 
 
 class _Output:
@@ -225,8 +231,7 @@ class MaskResult:
             raise OutputNotRequestedError(f"there is no product {wanted!r}", hint=f"there are: {', '.join(_SAVED)}")
         ending = path.suffix.lower()
         if ending == ".npy":
-            # NumPy's own way into a file tells of a full disk only how much was written.
-            held = io.BytesIO()
+            held = io.BytesIO()  # see _save_picture
             np.save(held, self._array_to_save(wanted))
             path.write_bytes(held.getbuffer())
         elif ending == ".json":
@@ -284,17 +289,23 @@ class MaskResult:
         return encode_png(array)
 
     def _save_picture(self, path: Path, product: str) -> None:
+        from PIL import Image
+
+        ending = path.suffix.lower()
+        form = Image.registered_extensions().get(ending)
+        if form is None or form not in Image.SAVE:
+            raise InvalidImageError(f"cannot write a {product} as {path.suffix}: unknown file extension", hint=_USE_PNG)
+        picture = self._picture_of(product)
+        if picture.mode.startswith("I") and ending in _SHALLOW:
+            raise InvalidImageError(f"a {product} of 16 bits cannot be a {path.suffix} file", hint=_USE_PNG)
+        # Where a disk is full, Pillow leaves a part of some files and says nothing, and NumPy says little.
+        held = io.BytesIO()
         try:
             # Of these, only WebP is lossy unless told otherwise.
-            options: dict[str, Any] = {"lossless": True} if path.suffix.lower() == ".webp" else {}
-            picture = self._picture_of(product)
-            if picture.mode.startswith("I") and path.suffix.lower() in _SHALLOW:
-                raise InvalidImageError(f"a {product} of 16 bits cannot be a {path.suffix} file", hint="use .png")
-            picture.save(path, **options)
+            picture.save(held, form, **({"lossless": True} if ending == ".webp" else {}))
         except (ValueError, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
-            raise InvalidImageError(f"cannot write a {product} as {path.suffix}: {error}", hint="use .png") from error
+            raise InvalidImageError(f"cannot write a {product} as {path.suffix}: {error}", hint=_USE_PNG) from error
+        path.write_bytes(held.getbuffer())
 
     def _picture_of(self, product: str) -> "Image.Image":
         from PIL import Image

@@ -249,6 +249,8 @@ def _write(item: SegmentItem, target: Path | None, job: SegmentJob, tally: Tally
         return item.error
     try:
         if target is None:
+            if sys.stdout is None:
+                raise InvalidRequestError("standard output is closed")
             sys.stdout.buffer.write(_png(result, job.product))
             sys.stdout.buffer.flush()
         else:

@@ -238,6 +238,8 @@ def test_a_command_line_that_makes_no_sense_ends_with_2_in_one_line(run, words, 
     ("words", "message", "exit_code"),
     [
         (["segment", "missing.png", "--out=b"], "missing.png: there is no such file or folder", 1),
+        (["segment", "", "--out=b"], "an empty word names no image", 1),
+        (["segment", "n" * 300, "--out=b"], "there is no such file or folder", 1),
         (["segment", "empty", "--out=b"], "empty: there is no image", 1),
         (["segment", "empty/*.png", "--out=b"], "empty/*.png: there is no image", 1),
         (["segment", "one", "--out=one"], "one/a.png would be overwritten by its own answer", 2),
@@ -267,6 +269,25 @@ def test_pictures_that_are_missing_or_do_not_fit_the_output_end_in_one_line(
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert serving.requests == []
+
+
+def test_what_one_may_not_look_at_fails_alone(run, tmp_path):
+    _write(tmp_path / "photos/a.png")
+    (tmp_path / "photos/b.png").symlink_to("n" * 300)  # looking there is an error for everybody
+    for words in (["photos"], ["photos/a.png", "photos/b.png"], ["photos/*.png"]):
+        done = run("segment", *words, "--out=masks", "--overwrite")
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1
+        assert "photos/b.png" in done.stderr
+        assert "1 written" in done.stdout
+
+
+def test_output_that_knows_few_letters_is_no_reason_to_fail(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    _write(tmp_path / "a.png")
+    done = run("segment", "a.png", "--out=masks")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 written" in done.stdout
 
 
 def test_no_server_is_found_out_soon_and_said_in_one_line(tmp_path):

@@ -1,5 +1,6 @@
 import io
 import json
+import resource
 
 import numpy as np
 import pytest
@@ -220,6 +221,11 @@ def test_pixels_of_pixel_signatures_are_saved_too(image, tmp_path):
         ("mask.jpg", None, InvalidImageError, "blurs its values; use .png"),
         ("mask.AVIF", None, InvalidImageError, "blurs its values; use .png"),
         ("cutout.jpeg", "cutout", InvalidImageError, "it has no transparency; use .png"),
+        ("cutout.ppm", "cutout", InvalidImageError, "it has no transparency; use .png"),
+        ("cutout.bmp", "cutout", InvalidImageError, "it has no transparency; use .png"),
+        ("mask.mpo", None, InvalidImageError, "blurs its values; use .png"),
+        ("mask.ico", None, InvalidImageError, "changes its size; use .png"),
+        ("mask.fits", None, InvalidImageError, "unknown file extension"),
         ("mask.nope", None, InvalidImageError, "unknown file extension"),
         ("mask.png", "depth", OutputNotRequestedError, "no product 'depth'"),
         ("mask.png", "probability", OutputNotRequestedError, "holds no probability"),
@@ -235,7 +241,19 @@ def test_an_unwritable_place_is_an_os_error(result, tmp_path):
         result.save(tmp_path / "no" / "such" / "folder.bmp")
 
 
-@pytest.mark.parametrize("ending", ["png", "npy", "json", "tif"])
+@pytest.mark.parametrize("ending", ["png", "npy", "json", "tif", "bmp", "ppm"])
+def test_a_disk_without_room_for_the_end_is_an_error(result, tmp_path, ending):
+    size = result.save(tmp_path / f"whole.{ending}").stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            result.save(tmp_path / f"mask.{ending}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("ending", ["png", "npy", "json", "tif", "bmp", "webp", "ppm", "jp2"])
 def test_a_full_disk_is_called_so(result, tmp_path, ending):
     (tmp_path / f"mask.{ending}").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"):
