@@ -101,8 +101,9 @@ class ServedModel:
     def adopt_wanted(self) -> None:
         """Makes entries of newly wanted versions, and marks those that are wanted no more.
 
-        A version that failed stays as it is while it is wanted. One that is wanted again while it is still
-        being unloaded gets its new entry when that is over.
+        A version that failed stays as it is while it is wanted. One that is wanted again while it is served goes
+        on as it is. One that is wanted again while it is still being loaded or unloaded gets its new entry when it
+        is gone, since its files may be others by now.
         """
         for number, version in self.versions.items():
             if number not in self.wanted:
@@ -114,16 +115,22 @@ class ServedModel:
             known = self.versions.get(number)
             if known is None or (known.state == State.END and not known.is_wanted):
                 self.versions[number] = Version(self.name, number, path)
+            elif known.state == State.AVAILABLE and known.path == path:
+                known.is_wanted = True
 
     def next_action(self) -> tuple[State, Version] | None:
         """Returns what should be done next, as the state to bring a version to.
 
         A version that is not wanted goes once a wanted one is there (or none is wanted, or another unwanted
-        one is left). Of the wanted ones the greatest is loaded first.
+        one is left), or at once where its number waits for a new entry. Of the wanted ones the greatest is loaded
+        first.
         """
         wanted = [version for version in self.versions.values() if version.is_wanted]
         leftover = [v for v in self.live() if not v.is_wanted and v.state == State.AVAILABLE]
-        may_unload = not wanted or any(v.state == State.AVAILABLE for v in wanted) or len(leftover) > 1
+        replaced = [version for version in leftover if version.number in self.wanted]
+        if replaced:
+            return State.UNLOADING, replaced[0]
+        may_unload = not self.wanted or any(v.state == State.AVAILABLE for v in wanted) or len(leftover) > 1
         if may_unload and leftover:
             return State.UNLOADING, min(leftover, key=lambda version: version.number)
         new = [version for version in wanted if version.state == State.START]

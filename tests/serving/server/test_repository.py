@@ -219,6 +219,64 @@ def test_version_that_comes_back_is_loaded_again(start, base, loader):
     assert loader.loaded == [("m", 2), ("m", 1), ("m", 2)]
 
 
+@pytest.mark.parametrize("retries", [0, 5], ids=["failed", "waiting for a retry"])
+def test_version_that_serves_on_beside_a_broken_one_is_kept_when_that_is_removed(start, base, loader, retries):
+    base.add(1)
+    repository = start(base.model(), max_load_retries=retries)
+    repository.wait_until_settled()
+    loader.failing.add(("m", 2))
+    base.add(2)
+    eventually(lambda: repository.statuses("m", 2)[0].error)
+    base.remove(2)
+    _stays_in_use(repository, loader, 1)
+    assert states(repository) == {2: State.END, 1: State.AVAILABLE}
+    loader.failing.clear()
+    base.add(3)
+    eventually(lambda: states(repository) == {3: State.AVAILABLE, 2: State.END, 1: State.END})
+
+
+def test_version_that_serves_on_beside_one_being_loaded_is_kept_when_that_is_removed(start, base, loader):
+    base.add(1)
+    repository = start(base.model())
+    repository.wait_until_settled()
+    loader.gates["m", 2] = gate = threading.Event()
+    base.add(2)
+    eventually(lambda: states(repository).get(2) == State.LOADING)
+    base.remove(2)
+    _stays_in_use(repository, loader, 1)
+    gate.set()
+    eventually(lambda: states(repository) == {2: State.END, 1: State.AVAILABLE})
+    _stays_in_use(repository, loader, 1)
+
+
+def test_version_that_is_replaced_while_it_is_loaded_is_loaded_anew_and_leaves_no_gap(start, base, loader):
+    base.add(1)
+    repository = start(base.model())
+    repository.wait_until_settled()
+    loader.gates["m", 2] = gate = threading.Event()
+    base.add(2)
+    eventually(lambda: states(repository).get(2) == State.LOADING)
+    base.remove(2)
+    _stays_in_use(repository, loader, 1)
+    base.add(2)
+    _stays_in_use(repository, loader, 1)
+    loader.gates["m", 2] = second_gate = threading.Event()
+    gate.set()
+    eventually(lambda: loader.attempts.count(("m", 2)) == 2)
+    _stays_in_use(repository, loader, 1)
+    second_gate.set()
+    eventually(lambda: states(repository) == {2: State.AVAILABLE, 1: State.END})
+
+
+def _stays_in_use(repository, loader, version):
+    """Uses the model for several looks at the disk; RequestError where there is a gap."""
+    until = time.monotonic() + 0.2
+    while time.monotonic() < until:
+        assert version_in_use(repository) == version
+        time.sleep(0.001)
+    assert loader.loaded.count(("m", version)) == 1
+
+
 def test_base_path_that_vanishes_takes_nothing_down(start, base, caplog):
     base.add(1)
     repository = start(base.model())
