@@ -23,6 +23,10 @@ _MAX_TENSOR_BYTES = 2**31 - 1
 _SMALL = 64
 """Up to so many elements Python's lists are faster than the detour over the wire form."""
 _LENGTH_DELIMITED = 2
+_MAX_VARINT_BYTES = 10
+"""So long is the varint of a number of 64 bits."""
+_MAX_LENGTH_BYTES = 5
+"""So long is the varint of a string's length, which has 32 bits in TensorFlow."""
 
 
 class TensorError(ValueError):
@@ -241,16 +245,20 @@ def _varint(number: int) -> bytes:
     return bytes(encoded)
 
 
-def _read_varint(data: memoryview | bytes, position: int) -> tuple[int, int]:
-    """Returns the number that begins at a position, and the position after it."""
-    number = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        number |= (byte & 0x7F) << shift
+def _read_varint(data: memoryview | bytes, position: int, max_bytes: int = _MAX_VARINT_BYTES) -> tuple[int, int]:
+    """Returns the number that begins at a position, and the position after it.
+
+    Raises:
+        IndexError: the data end within it.
+        TensorError: it has no end where it must.
+    """
+    number = 0
+    for index in range(max_bytes):
+        byte = data[position + index]
+        number |= (byte & 0x7F) << 7 * index
         if byte < 0x80:
-            return number, position
-        shift += 7
+            return number, position + index + 1
+    raise TensorError(f"a number goes on after {max_bytes} bytes")
 
 
 def _packed_field(message: bytes, wanted: int) -> memoryview:
@@ -321,7 +329,7 @@ def _decode_string_list(content: bytes, count: int) -> list[bytes]:
         lengths = []
         position = 0
         for _ in range(count):
-            length, position = _read_varint(content, position)
+            length, position = _read_varint(content, position, _MAX_LENGTH_BYTES)
             lengths.append(length)
     except IndexError:
         raise TensorError("a string list ends early") from None

@@ -1,5 +1,7 @@
 """Tensors are read and written as TensorFlow's own C++ does: `parse_tensor` is the judge."""
 
+import time
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -187,12 +189,22 @@ def proto_of(dtype="DT_FLOAT", dims=(), **fields):
         proto_of("DT_BOOL", [2], tensor_content=b"\0\2"),
         proto_of("DT_STRING", [2], tensor_content=b"\5\1ab"),
         proto_of("DT_STRING", [3], tensor_content=b"\1"),
+        proto_of("DT_STRING", [1], tensor_content=b"\x81\x80\x80\x80\x80\0a"),
     ],
     ids=str,
 )
 def test_what_is_no_tensor_is_refused_here_and_in_tensorflow(proto):
     with pytest.raises(TensorError):
         read_tensor(proto)
+    assert by_tensorflow(proto) is None
+
+
+def test_length_without_end_is_refused_at_once():
+    proto = proto_of("DT_STRING", [1], tensor_content=b"\xff" * 1_000_000)
+    begin = time.monotonic()
+    with pytest.raises(TensorError, match="goes on after 5 bytes"):
+        read_tensor(proto)
+    assert time.monotonic() - begin < 0.1
     assert by_tensorflow(proto) is None
 
 
