@@ -145,8 +145,9 @@ def _read_shape(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
     if proto.tensor_shape.unknown_rank or len(shape) > _MAX_RANK or any(size < 0 for size in shape):
         raise TensorError(f"{shape} is no shape")
-    if math.prod(size for size in shape if size) >= 2**63:
-        raise TensorError(f"{shape} has too many elements")
+    # NumPy multiplies the sizes to bytes even where one of them is 0.
+    if math.prod(size for size in shape if size) * numpy_dtype(proto.dtype).itemsize >= 2**63:
+        raise TensorError(f"{shape} is more than an array can have")
     return shape
 
 

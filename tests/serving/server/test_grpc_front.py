@@ -68,6 +68,16 @@ def test_bytes_that_are_no_message_are_refused_and_fill_no_log(failing, connect,
     assert caplog.records == []
 
 
+def test_shape_that_no_array_can_have_is_refused(failing, connect):
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(connect(failing))
+    request = predict_request("failing", x=np.zeros(0, np.float32))
+    request.inputs["x"].tensor_shape.dim.add(size=2**62)
+    with pytest.raises(grpc.RpcError) as error:
+        stub.Predict(request, timeout=10)
+    assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert error.value.details() == "tensor parsing error: x"
+
+
 def test_deadline_stops_the_computation(failing, connect):
     stub = prediction_service_pb2_grpc.PredictionServiceStub(connect(failing))
     with pytest.raises(grpc.RpcError) as error:

@@ -208,6 +208,27 @@ def test_length_without_end_is_refused_at_once():
     assert by_tensorflow(proto) is None
 
 
+@pytest.mark.parametrize("dims", [[0, 2**62], [2**62, 0], [0, 2**31, 2**31], [0, 2**61]], ids=str)
+@pytest.mark.parametrize("dtype", ["DT_FLOAT", "DT_INT32", "DT_STRING", "DT_COMPLEX128"])
+def test_empty_shape_that_no_array_can_have_is_refused(dtype, dims):
+    with pytest.raises(TensorError, match="more than an array can have"):
+        read_tensor(proto_of(dtype, dims))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "dims"),
+    [
+        ("DT_FLOAT", [0, 2**61 - 1]),
+        ("DT_STRING", [2**60 - 1, 0]),
+        ("DT_BOOL", [0, 2**63 - 1]),
+        ("DT_UINT8", [2**31, 0, 2**31]),
+    ],
+    ids=str,
+)
+def test_empty_shape_may_be_as_large_as_an_array_can_have(dtype, dims):
+    assert read_tensor(proto_of(dtype, dims)).shape == tuple(dims)
+
+
 def test_repeating_a_value_without_end_is_refused_before_memory_is_taken():
     with pytest.raises(TensorError, match="more than a message can hold"):
         read_tensor(proto_of(dims=[2**32], float_val=[1]))
