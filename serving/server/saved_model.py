@@ -103,7 +103,7 @@ class SavedModel:
             except BaseException:
                 self._session.close()
                 raise
-        except tf.errors.OpError as error:
+        except (tf.errors.OpError, UnicodeDecodeError) as error:
             raise _request_error(error) from error
         except (ValueError, TypeError) as error:
             # The importer's own complaints: an unknown operation, a malformed node.
@@ -133,7 +133,7 @@ class SavedModel:
             fetched = pywrap_tf_session.TF_SessionRun_wrapper(
                 self._session._session, options, inputs, outputs, targets, None
             )
-        except tf.errors.OpError as error:
+        except (tf.errors.OpError, UnicodeDecodeError) as error:
             raise _request_error(error) from error
         finally:
             if options is not None:
@@ -181,7 +181,11 @@ def _run_options(call: Call) -> Any:
     return pywrap_tf_session.TF_NewBufferFromString(serialized)
 
 
-def _request_error(error: tf.errors.OpError) -> RequestError:
+def _request_error(error: tf.errors.OpError | UnicodeDecodeError) -> RequestError:
+    if isinstance(error, UnicodeDecodeError):
+        # TensorFlow cannot raise an error whose text is not UTF-8: the text is all that comes through, not the code.
+        # What quotes such bytes mostly complains of an input.
+        return RequestError(StatusCode.INVALID_ARGUMENT, error.object.decode("utf-8", "replace"))
     return RequestError(StatusCode(error.error_code), error.message)
 
 

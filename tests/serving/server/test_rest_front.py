@@ -6,7 +6,11 @@ import json
 import time
 
 import pytest
+import tensorflow as tf
+from conformance import models
+from maskport.serving.server.loading import LoadSettings
 from maskport.serving.server.rest_front import RestSettings
+from maskport.serving.server.text_configs import BatchingSettings
 from maskport.serving.server.versions import ModelSettings
 
 
@@ -48,6 +52,16 @@ def test_no_time_limit_is_no_limit(serve, made_models, ask):
     server = serve(model(made_models, "failing"), rest=RestSettings(timeout_s=None))
     body = '{"signature_name": "busy", "instances": [0.1]}'
     assert ask(server, "POST", "/v1/models/failing:predict", body)[0] == 200
+
+
+@pytest.mark.parametrize("batching", [None, BatchingSettings()], ids=["alone", "in batches"])
+def test_error_of_the_graph_may_quote_bytes_that_are_not_utf_8(serve, tmp_path, ask, batching):
+    numbers = models.takes(text=([None], tf.string))(lambda text: {"number": tf.strings.to_number(text)})
+    models.save(tmp_path / "numbers" / "1", {"serving_default": numbers})
+    server = serve(ModelSettings("numbers", str(tmp_path / "numbers")), load=LoadSettings(batching=batching))
+    status, _, body = ask(server, "POST", "/v1/models/numbers:predict", b'{"instances": ["\xff\xfe"]}')
+    assert status == 400
+    assert "could not correctly convert string: \ufffd\ufffd\n" in json.loads(body)["error"]
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8501", "127.0.0.1", "127.0.0.1:1", "[::1]", "[::1]:8501", ""])

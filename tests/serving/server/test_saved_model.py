@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from conformance import models
 from maskport.serving.server.calls import Call
 from maskport.serving.server.errors import RequestError
 from maskport.serving.server.saved_model import SavedModel, SessionSettings
@@ -80,6 +81,33 @@ def test_errors_of_the_graph_keep_their_code_and_text(load):
         StatusCode.INVALID_ARGUMENT,
         "Expects arg[0] to be float but int32 is provided",
     )
+
+
+@pytest.mark.parametrize("is_initialiser", [False, True], ids=["run", "load"])
+def test_error_that_quotes_bytes_that_are_not_utf_8_is_told_with_marks_for_them(tmp_path, is_initialiser):
+    path = tmp_path / "1"
+    numbers = models.takes(text=([None], tf.string))(lambda text: {"number": tf.strings.to_number(text)})
+    models.save(path, {"serving_default": numbers})
+    if is_initialiser:
+        models.rewrite(path, _read_bytes_at_first)
+        error = error_of(lambda: SavedModel(str(path), SETTINGS))
+    else:
+        model = SavedModel(str(path), SETTINGS)
+        error = error_of(lambda: run(model, "serving_default", text=np.array([b"1", b"\xff\xfe"], object)))
+        assert run(model, "serving_default", text=np.array([b"2"], object))[0].tolist() == [2]
+        model.close()
+    assert error.code == StatusCode.INVALID_ARGUMENT
+    assert error.message.startswith("StringToNumberOp could not correctly convert string: \ufffd\ufffd\n\t [[")
+
+
+def _read_bytes_at_first(meta_graph):
+    """Gives a model an initialiser that makes a number of bytes that are none."""
+    graph = tf.Graph()
+    with graph.as_default():
+        number = tf.strings.to_number(tf.constant(b"\xff\xfe", name="no_text"), name="no_number")
+    meta_graph.graph_def.node.extend(graph.as_graph_def().node)
+    initialiser = meta_graph.signature_def["__saved_model_init_op"]
+    initialiser.outputs["__saved_model_init_op"].name = number.name
 
 
 def test_run_that_takes_too_long_is_stopped(load):
