@@ -171,7 +171,12 @@ def _text(text: str) -> bytes:
     try:
         return orjson.dumps(text)
     except orjson.JSONEncodeError:
-        return orjson.dumps(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+        return orjson.dumps(without_surrogates(text))
+
+
+def without_surrogates(text: str) -> str:
+    """Returns a text of a request with marks in place of the bytes that are not UTF-8."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _float32(number: float) -> bytes:

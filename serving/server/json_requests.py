@@ -202,11 +202,22 @@ def _example(value: JsonValue) -> example_pb2.Example:
     example = example_pb2.Example()
     # Of several features with one name the last counts, other than elsewhere.
     for name, content in getattr(value, "members", None) or value.items():
+        if not _is_utf8(name):
+            raise invalid_argument(f"Feature: {name} has a name that is not UTF-8")
         feature = feature_pb2.Feature()
         for item in content if isinstance(content, list) else [content]:
             _add_to_feature(item, name, feature)
         example.features.feature[name].CopyFrom(feature)
     return example
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether a text can stand in a message: the exact reader keeps bytes that are not UTF-8 as surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _add_to_feature(value: JsonValue, name: str, feature: feature_pb2.Feature) -> None:

@@ -64,6 +64,22 @@ def test_error_of_the_graph_may_quote_bytes_that_are_not_utf_8(serve, tmp_path, 
     assert "could not correctly convert string: \ufffd\ufffd\n" in json.loads(body)["error"]
 
 
+@pytest.mark.parametrize("verb", ["classify", "regress"])
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b'{"signature_name": "\xff", "examples": [{"x": 1.5}]}', "No signature was found with the name: \ufffd"),
+        (b'{"examples": [{"x": 1.5, "\xff": 1}]}', "Feature: \ufffd has a name that is not UTF-8"),
+        (b'{"context": {"\xff": 1}, "examples": [{}]}', "Feature: \ufffd has a name that is not UTF-8"),
+    ],
+    ids=["signature", "feature", "context"],
+)
+def test_name_that_is_not_utf_8_is_refused(serve, made_models, ask, verb, body, text):
+    server = serve(model(made_models, "examples"))
+    status, _, content = ask(server, "POST", f"/v1/models/examples:{verb}", body)
+    assert (status, json.loads(content)) == (400, {"error": text})
+
+
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8501", "127.0.0.1", "127.0.0.1:1", "[::1]", "[::1]:8501", ""])
 def test_hosts_of_this_machine_are_served(serve, made_models, ask, host):
     server = serve(model(made_models, "arithmetic"))
