@@ -217,7 +217,7 @@ class BatchScheduler:
                     return queue
                 if ready_in_s is not None:
                     wait_s = ready_in_s if wait_s is None else min(wait_s, ready_in_s)
-            self._changed.wait(wait_s)
+            self._changed.wait(None if wait_s is None else min(wait_s, threading.TIMEOUT_MAX))
         return None
 
     def stop(self) -> None:

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from ..status_codes import StatusCode
 from .errors import RequestError, deadline_exceeded
 
+_MAX_TIMEOUT_S = threading.TIMEOUT_MAX / 2
+"""Longer than anybody waits, and well below what a lock can be waited for."""
+
 
 class Call:
     """One request on its way through the core.
@@ -21,7 +24,7 @@ class Call:
         Args:
             timeout_s: seconds until its caller gives up; None is no limit.
         """
-        self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        self._deadline = None if timeout_s is None else time.monotonic() + min(timeout_s, _MAX_TIMEOUT_S)
         self._lock = threading.Lock()
         self._is_cancelled = False
         self._on_cancel: Callable[[], None] | None = None

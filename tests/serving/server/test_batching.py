@@ -109,6 +109,17 @@ def test_full_batch_is_run_at_once_and_everyone_gets_his_own_rows(batching, doub
     assert [batch["x"].tolist() for batch in doubler.batches] == [[1, 2, 3, 4]]
 
 
+def test_waiting_time_may_be_longer_than_a_thread_can_wait(batching, doubler):
+    runner = batching(timeout_s=(2**63 - 1) / 1e6)
+    first = Caller(runner, rows(1), call=Call(timeout_s=(2**63 - 1) / 1e3))
+    wait_until(lambda: queued(runner) == 1)
+    time.sleep(0.05)
+    second = Caller(runner, rows(2, 3, 4))
+    assert first.end().outputs[0].tolist() == [2]
+    assert second.end().outputs[0].tolist() == [4, 6, 8]
+    assert len(doubler.batches) == 1
+
+
 def test_lone_request_waits_for_company_as_long_as_it_is_told_to(batching):
     runner = batching(timeout_s=0.1)
     begin = time.monotonic()
