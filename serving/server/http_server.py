@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import email.utils
 import http
-import itertools
 import logging
 import re
 import socket
@@ -27,7 +26,6 @@ DEFAULT_CONTENT_TYPE = "text/html; charset=ISO-8859-1"
 _ERROR_PAGE = "<HTML><HEAD>\n<TITLE>{0} {1}</TITLE>\n</HEAD><BODY>\n<H1>{1}</H1>\n</BODY></HTML>\n"
 _REQUEST_LINE = re.compile(rb"\S+ \S+ HTTP/1\.[01]\r?\n")
 _MAX_HEAD_BYTES = 65536
-_MAX_WAITING_REQUESTS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,11 +100,11 @@ class _Incoming:
     target: bytes = b""
     method: str = ""
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
-    body: list[bytes] = dataclasses.field(default_factory=list)
+    body: bytearray = dataclasses.field(default_factory=bytearray)
     version: str = "1.1"
     keeps_alive: bool = True
+    head_bytes: int = 0
     unfinished_bytes: int = 0
-    body_bytes: int = 0
 
     def head_without_upgrade(self) -> bytes:
         """Returns the request's head without the wish for another protocol."""
@@ -133,6 +131,7 @@ class _Connection(asyncio.Protocol):
         self._waiting: collections.deque[tuple[_Incoming, int | None]] = collections.deque()
         self._is_in_head = False
         self._is_busy = False
+        self._is_stalled = False
         self._is_finished = False
         self._has_ended = False
         self._transport: asyncio.Transport | None = None
@@ -177,6 +176,18 @@ class _Connection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._refuse(http.HTTPStatus.BAD_REQUEST)
 
+    def pause_writing(self) -> None:
+        # A client that does not read its answers gets no more, and is not read either.
+        self._is_stalled = True
+        if self._transport is not None:
+            self._transport.pause_reading()
+        self._watch(self._server.limits.idle_s)
+
+    def resume_writing(self) -> None:
+        self._is_stalled = False
+        self._watch(None)
+        self._go_on()
+
     def eof_received(self) -> bool:
         # Half a connection is enough to answer what has arrived.
         self._has_ended = True
@@ -193,6 +204,9 @@ class _Connection(asyncio.Protocol):
         self._incoming.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        # Those that are given twice count too, and those after a chunked body.
+        self._incoming.head_bytes += len(name) + len(value) + len(": \r\n")
+        self._check_head(self._incoming.head_bytes)
         self._incoming.headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
 
     def on_headers_complete(self) -> None:
@@ -205,20 +219,20 @@ class _Connection(asyncio.Protocol):
             raise _RefusedError(http.HTTPStatus.BAD_REQUEST)
         if incoming.method not in METHODS:
             raise _RefusedError(http.HTTPStatus.NOT_IMPLEMENTED)
-        self._check_head(len(incoming.target) + sum(map(len, itertools.chain(*incoming.headers.items()))))
+        self._check_head(incoming.head_bytes + len(incoming.target))
         if self._parser.should_upgrade():
             return
         length = incoming.headers.get("content-length", "")
         if length.isdigit() and int(length) > self._server.limits.body_bytes:
             raise _RefusedError(http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-        if incoming.headers.get("expect", "").lower() == "100-continue" and self._transport is not None:
+        expects = incoming.version != "1.0" and incoming.headers.get("expect", "").lower() == "100-continue"
+        if expects and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
-        self._incoming.body_bytes += len(body)
-        if self._incoming.body_bytes > self._server.limits.body_bytes:
+        self._incoming.body += body
+        if len(self._incoming.body) > self._server.limits.body_bytes:
             raise _RefusedError(http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-        self._incoming.body.append(body)
 
     def on_message_complete(self) -> None:
         if self._parser.should_upgrade():
@@ -227,6 +241,9 @@ class _Connection(asyncio.Protocol):
         self._waiting.append((self._incoming, None))
         self._incoming = _Incoming()
         self._answer_next()
+        if self._waiting and self._transport is not None:
+            # One that waits is enough: what else is sent stays with the client.
+            self._transport.pause_reading()
 
     # -- the rest
 
@@ -255,20 +272,18 @@ class _Connection(asyncio.Protocol):
         self._answer_next()
 
     def _answer_next(self) -> None:
-        if self._is_busy or not self._waiting or self._transport is None:
+        if self._is_busy or self._is_stalled or not self._waiting or self._transport is None:
             return
         incoming, refused = self._waiting.popleft()
         if refused is not None:
             self._write(incoming, error_page(refused))
             return
         self._is_busy = True
-        if len(self._waiting) >= _MAX_WAITING_REQUESTS and not self._is_finished:
-            self._transport.pause_reading()
         request = Request(
             incoming.method,
             incoming.target.decode("latin-1"),
             incoming.headers,
-            incoming.body[0] if len(incoming.body) == 1 else b"".join(incoming.body),
+            bytes(incoming.body),
         )
         answered = self._server._loop.run_in_executor(self._server._workers, self._server._handle, request)
         answered.add_done_callback(lambda future: self._answered(incoming, future.result()))
@@ -276,15 +291,20 @@ class _Connection(asyncio.Protocol):
     def _answered(self, incoming: _Incoming, response: Response) -> None:
         self._is_busy = False
         self._write(incoming, response)
-        if self._transport is None or self._transport.is_closing():
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Answers what waits; else reads on."""
+        if self._transport is None or self._transport.is_closing() or self._is_busy or self._is_stalled:
+            return
+        if self._waiting:
+            self._answer_next()
             return
         if not self._is_finished:
             self._transport.resume_reading()
-        if self._waiting:
-            self._answer_next()
-        elif self._has_ended:
+        if self._has_ended:
             self._transport.close()
-        elif not self._is_busy and not self._incoming.headers:
+        elif not self._incoming.headers:
             self._watch(self._server.limits.idle_s)
 
     def _write(self, incoming: _Incoming, response: Response) -> None:

@@ -285,6 +285,51 @@ def test_limit_of_a_head_does_not_depend_on_how_it_arrives(serve, size, status, 
     assert exchange(serve(), request[:split], request[split:]).startswith(b"HTTP/1.1 " + status)
 
 
+def test_headers_given_twice_and_after_the_body_count_as_a_head(serve):
+    assert exchange(serve(), get(b"/a", *[b"X: %b" % (b"x" * 1000)] * 99)).startswith(b"HTTP/1.1 400 ")
+    body = b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n0\r\n"
+    assert exchange(serve(), body + b"X: 1\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+    assert exchange(serve(), body + b"X: 1\r\n" * 20_000 + b"\r\n").startswith(b"HTTP/1.1 400 ")
+
+
+def test_what_waits_behind_a_slow_request_stays_with_the_client(serve, handler):
+    body = b"x" * 10_000_000
+    large = b"POST /a HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    with connect(serve()) as connection:
+        connection.sendall(get(b"/wait"))
+        connection.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            connection.sendall(large * 10)
+        handler.gate.set()
+
+
+def test_who_does_not_read_answers_gets_no_more_of_them(serve, handler):
+    handler.gate.set()
+    body = b"x" * 1_000_000
+    large = b"POST /a HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    with connect(serve()) as connection:
+        connection.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            connection.sendall(large * 100)
+        answered = len(handler.requests)
+        assert answered < 30
+        # It is answered again once it reads.
+        connection.settimeout(LONG_S)
+        received = 0
+        while received < (answered + 1) * len(body):
+            received += len(connection.recv(1_000_000))
+
+
+def test_a_body_in_the_smallest_chunks_is_put_together(serve, handler):
+    exchange(serve(), b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 50_000 + b"0\r\n\r\n")
+    assert handler.requests[0].body == b"x" * 50_000
+
+
+def test_an_old_request_is_not_told_to_go_on(serve):
+    head = b"POST /a HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+    assert exchange(serve(), head, b"ok").startswith(b"HTTP/1.0 200 OK")
+
+
 def test_request_that_does_not_arrive_in_time_is_dropped(serve):
     with connect(serve(receive_s=0.1)) as connection:
         connection.sendall(b"POST /a HTTP/1.1\r\nContent-Length: 5\r\n\r\n12")
