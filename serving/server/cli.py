@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import logging
+import math
 import os
 import re
 import signal
@@ -129,7 +130,7 @@ _TENSORFLOW_INTER_OP_PARALLELISM = flags.DEFINE_integer(
     "tensorflow_inter_op_parallelism", 0, "Operations at a time; 0 lets TensorFlow choose.", lower_bound=0
 )
 _DRAIN_TIMEOUT_S = flags.DEFINE_float(
-    "drain_timeout_s", 10, "Seconds that requests under way may take at the end.", lower_bound=0
+    "drain_timeout_s", 10, "Seconds that requests under way may take at the end.", lower_bound=0, upper_bound=1e9
 )
 _ALLOW_RELOAD_OUTSIDE_ROOTS = flags.DEFINE_boolean(
     "allow_reload_outside_roots",
@@ -207,6 +208,9 @@ def _check_flags() -> None:
         raise UsageError("--batching_parameters_file needs --enable_batching")
     if _PORT.value and _PORT.value == _REST_API_PORT.value:
         raise UsageError("--rest_api_port cannot be the same as --port")
+    # It lies within any bounds.
+    if math.isnan(_DRAIN_TIMEOUT_S.value):
+        raise UsageError("--drain_timeout_s must be a number of seconds, not nan")
 
 
 def _models() -> "list[ModelSettings]":
@@ -328,7 +332,12 @@ def _channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
         name, separator, value = part.partition("=")
         if not separator:
             raise UsageError(f"--grpc_channel_arguments: {part!r} should be NAME=VALUE")
-        arguments.append((name, int(value) if re.fullmatch(r"-?[0-9]+", value) else value))
+        if not re.fullmatch(r"-?[0-9]+", value):
+            arguments.append((name, value))
+        elif len(value) <= len(str(-(2**31))) and -(2**31) <= int(value) < 2**31:
+            arguments.append((name, int(value)))
+        else:
+            raise UsageError(f"--grpc_channel_arguments: {name} must lie between {-(2**31)} and {2**31 - 1}")
     return tuple(arguments)
 
 

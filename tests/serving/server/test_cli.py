@@ -123,6 +123,12 @@ def test_version_is_printed():
         (["--model_base_path=/m", "--port=0"], "--port and --grpc_socket_path"),
         (["--model_base_path=/m", "--port=9", "--rest_api_port=9"], "--rest_api_port cannot be the same"),
         (["--model_base_path=/m", "--batching_parameters_file=/x"], "--enable_batching"),
+        (["--model_base_path=/m", "--drain_timeout_s=nan"], "--drain_timeout_s must be a number of seconds"),
+        (["--model_base_path=/m", "--drain_timeout_s=inf"], "--drain_timeout_s"),
+        (
+            ["--model_base_path=/m", "--grpc_channel_arguments=grpc.max_connection_age_ms=99999999999999"],
+            "--grpc_channel_arguments: grpc.max_connection_age_ms must lie between -2147483648 and 2147483647",
+        ),
         (["--enable_profiler"], "not supported by the embedded server; use TensorFlow Serving"),
         (["--platform_config_file=/x"], "not supported by the embedded server; use TensorFlow Serving"),
     ],
@@ -294,6 +300,17 @@ def test_models_config_file_that_makes_no_sense_is_named(tmp_path, text, complai
 def test_channel_argument_without_value_is_named():
     with pytest.raises(UsageError, match="'x' should be NAME=VALUE"):
         settings_of("--grpc_channel_arguments=x")
+
+
+@pytest.mark.parametrize("value", [str(2**31), str(-(2**31) - 1), "9" * 5000], ids=["above", "below", "long"])
+def test_channel_argument_that_grpc_cannot_take_is_named(value):
+    with pytest.raises(UsageError, match=r"grpc_channel_arguments: grpc\.a must lie between"):
+        settings_of(f"--grpc_channel_arguments=grpc.a={value}")
+
+
+@pytest.mark.parametrize("value", [2**31 - 1, -(2**31)])
+def test_channel_argument_may_have_32_bits(value):
+    assert settings_of(f"--grpc_channel_arguments=grpc.a={value}").grpc.channel_arguments == (("grpc.a", value),)
 
 
 # ------------------------------------------------------------------ as a process
