@@ -21,6 +21,7 @@ from ..client import (
     RetryPolicy,
     VersionStatus,
 )
+from ..client.addresses import parse_address
 from .diagnosis import Facts, find_causes
 from .errors import VerificationError
 from .goldens import Expected, Record, Tensors
@@ -30,6 +31,8 @@ from .reports import AddressReport, OutputReport, SignatureReport, VerificationR
 _MEBIBYTE = 1 << 20
 # A gate must not hide that a server fails now and then, nor wait a whole time-out for one that is not there.
 _RETRIES = RetryPolicy(max_attempts=4)
+# The one type of an export's pixels and class maps for which TensorFlow Serving's JSON has no numbers.
+_NOT_IN_JSON = np.dtype(np.uint16)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +158,7 @@ class _AddressCheck:
         if metadata is not None:
             self._check_identity(metadata)
             signatures = tuple(self._check_signature(record, metadata) for record in self._records)
+            self._note_left_out(signatures)
             self._check_message_size(metadata)
             self._check_same_version(metadata)
         version = None if metadata is None else metadata.version
@@ -189,6 +193,8 @@ class _AddressCheck:
         report = SignatureReport(name, metadata_problem=metadata_problem(name, metadata, self._expected, record))
         if name not in metadata.signatures:
             return report
+        if parse_address(self._address).is_rest and _holds(record, _NOT_IN_JSON):
+            return dataclasses.replace(report, left_out=f"not callable over REST: {_NOT_IN_JSON}")
         seconds: list[float] = []
         answers: list[Tensors] = []
         last: ObservedCall | None = None
@@ -216,6 +222,13 @@ class _AddressCheck:
         with ThreadPoolExecutor(count) as threads:
             running = [threads.submit(self._client.predict, record.signature, record.inputs) for _ in range(count)]
         return [one.result() for one in running]
+
+    def _note_left_out(self, signatures: Sequence[SignatureReport]) -> None:
+        names = [one.signature for one in signatures if one.left_out]
+        if names:
+            self._notes.append(f"left out, not callable over REST ({_NOT_IN_JSON}): {', '.join(names)}")
+        if names and len(names) == len(signatures):
+            self._problems.append(f"no signature to check is callable over REST ({_NOT_IN_JSON}): check it over gRPC")
 
     def _check_message_size(self, metadata: ModelMetadata) -> None:
         size = int(self._options.message_mib * _MEBIBYTE)
@@ -277,6 +290,10 @@ class _AddressCheck:
             return self._any_version.status()
         except MaskServingError:
             return []
+
+
+def _holds(record: Record, dtype: np.dtype[Any]) -> bool:
+    return any(array.dtype == dtype for array in (*record.inputs.values(), *record.outputs.values()))
 
 
 def _judge(record: Record, output: str, answers: Sequence[Tensors]) -> OutputReport:

@@ -39,6 +39,7 @@ class SignatureReport:
         response_bytes: of the answer.
         metadata_problem: how the server's metadata of it differ from the export's; empty where they match.
         failure: how the call failed; empty where it was answered.
+        left_out: why it was not called; empty where it was.
     """
 
     signature: str
@@ -48,6 +49,7 @@ class SignatureReport:
     response_bytes: int = 0
     metadata_problem: str = ""
     failure: str = ""
+    left_out: str = ""
 
     @property
     def problems(self) -> list[str]:
@@ -84,8 +86,9 @@ class AddressReport:
 
     @property
     def holds(self) -> bool:
-        """Whether everything was asked and answered as the export did."""
-        return bool(self.signatures) and not self.problems and all(one.holds for one in self.signatures)
+        """Whether everything that can be asked there was asked, and answered as the export did."""
+        was_asked = any(not one.left_out for one in self.signatures)
+        return was_asked and not self.problems and all(one.holds for one in self.signatures)
 
     def all_problems(self) -> list[str]:
         """Returns every problem, for people."""
@@ -137,19 +140,19 @@ class VerificationReport:
         """Returns JUnit XML: a suite for each address, a case for each signature and one for the model itself."""
         root = ET.Element("testsuites", name="mask-verify")
         for address in self.addresses:
-            cases: list[tuple[str, list[str], float | None]] = [("model", list(address.problems), None)]
-            cases += [(one.signature, one.problems, one.latency_ms) for one in address.signatures]
+            cases: list[tuple[str, list[str], str, float | None]] = [("model", list(address.problems), "", None)]
+            cases += [(one.signature, one.problems, one.left_out, one.latency_ms) for one in address.signatures]
             suite = ET.SubElement(
                 root,
                 "testsuite",
                 name=_xml_text(f"{self.model} at {address.address}"),
                 tests=str(len(cases)),
-                failures=str(sum(bool(problems) for _, problems, _ in cases)),
+                failures=str(sum(bool(problems) for _, problems, _, _ in cases)),
                 errors="0",
-                skipped="0",
-                time=f"{sum((latency or 0) for _, _, latency in cases) / 1000:.3f}",
+                skipped=str(sum(bool(left_out) and not problems for _, problems, left_out, _ in cases)),
+                time=f"{sum((latency or 0) for _, _, _, latency in cases) / 1000:.3f}",
             )
-            for name, problems, latency in cases:
+            for name, problems, left_out, latency in cases:
                 case = ET.SubElement(
                     suite,
                     "testcase",
@@ -161,6 +164,8 @@ class VerificationReport:
                     failure = ET.SubElement(case, "failure", message=_xml_text(problems[0]))
                     causes = [f"likely cause: {cause}" for cause in address.causes]
                     failure.text = _xml_text("\n".join([*problems, *causes]))
+                elif left_out:
+                    ET.SubElement(case, "skipped", message=left_out)
         ET.indent(root)
         return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
@@ -191,9 +196,10 @@ class VerificationReport:
 def _row(report: SignatureReport) -> tuple[str, ...]:
     differences = [output.largest_difference for output in report.outputs]
     overlaps = [output.overlap for output in report.outputs if output.overlap is not None]
+    agrees = "yes" if all(output.holds for output in report.outputs) and not report.failure else "NO"
     return (
         report.signature,
-        "yes" if all(output.holds for output in report.outputs) and not report.failure else "NO",
+        "left out" if report.left_out else agrees,
         f"{max(differences):.4g}" if differences else "",
         f"{min(overlaps):.4f}" if overlaps else "",
         f"{report.latency_ms:.1f}" if report.latency_ms is not None else "",
@@ -211,6 +217,7 @@ def _signature_json(report: SignatureReport) -> dict[str, Any]:
         "request_bytes": report.request_bytes,
         "response_bytes": report.response_bytes,
         "metadata_matches": not report.metadata_problem,
+        "left_out": report.left_out,
         "problems": report.problems,
         "outputs": {
             output.name: {

@@ -58,6 +58,24 @@ def test_the_true_model_passes(serve, publish, check, true_export):
         assert mask.overlap >= 0.999
 
 
+def test_what_rest_has_no_numbers_for_is_left_out_there(serve, publish, check, export):
+    deep = export(image_dtype="uint16")
+    server = serve(publish(v1=deep))
+    over_grpc, over_rest = check(server, deep)
+    for report in (over_grpc, over_rest):
+        assert report.holds, report.all_problems()
+    pixels = {"serving_default", "mask", "probability"}
+    assert {one.signature for one in over_rest.signatures if one.left_out} == pixels
+    assert over_rest.notes == ("left out, not callable over REST (uint16): serving_default, mask, probability",)
+    assert not any(one.left_out for one in over_grpc.signatures)
+
+    over_grpc, over_rest = check(server, deep, signatures=("mask",))
+    assert over_grpc.holds
+    assert not over_rest.holds
+    assert over_rest.problems == ("no signature to check is callable over REST (uint16): check it over gRPC",)
+    assert over_rest.causes == ()
+
+
 def test_the_recorded_masks_can_tell_models_apart(true_export):
     records = {record.signature: record for record in read_export(true_export).records}
     share = records["mask"].outputs["mask"].mean()

@@ -50,6 +50,7 @@ def test_json_holds_everything_and_no_infinity(report):
         "request_bytes": 30_000,
         "response_bytes": 4_000,
         "metadata_matches": True,
+        "left_out": "",
         "problems": [],
         "outputs": {"mask": {"holds": True, "largest_difference": 0.0, "overlap": 1.0}},
     }
@@ -70,6 +71,17 @@ def test_junit_is_xml_with_a_case_for_each_signature(report):
     assert failures["mask"] is None
     assert failures["mask_png"].get("message") == "output 'mask_bytes': 9 values differ <&�>"
     assert failures["model"].text.splitlines() == ["gone", "likely cause: because"]
+
+
+def test_what_was_left_out_is_named_and_proves_nothing():
+    left_out = SignatureReport("class_map", left_out="not callable over REST: uint16")
+    assert not AddressReport("http://a:8501", 1, (left_out,)).holds
+    report = VerificationReport("coins", "x", (AddressReport("http://a:8501", 1, (GOOD, left_out)),))
+    assert report.holds
+    assert report.table().splitlines()[-1].split() == ["class_map", "left", "out", "matches"]
+    (suite,) = ET.fromstring(report.to_junit()).findall("testsuite")
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("3", "0", "1")
+    assert suite.find("testcase/skipped").get("message") == "not callable over REST: uint16"
 
 
 def test_the_table_names_what_fails(report):
