@@ -185,7 +185,7 @@ class Plan:
         """
         tf.saved_model.save(self.module, str(directory), signatures=self.functions)
         saved = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
-        check_servable(saved.meta_graphs[0], self.spec.allow_ops)
+        check_servable(saved.meta_graphs[0].graph_def, self.spec.allow_ops)
         assets = directory / contract.ASSETS_DIR
         assets.mkdir()
         (assets / contract.MANIFEST_FILE).write_text(self.manifest, encoding="utf-8")

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-from tensorflow.core.framework import node_def_pb2
-from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow.core.framework import graph_pb2, node_def_pb2
 from tensorflow.python.framework import op_def_registry
 
 from .errors import UnservableError
@@ -47,19 +46,19 @@ _LOADER_OPS = frozenset(
 """What a SavedModel's own saver is made of: allowed in it, and nowhere else."""
 
 
-def check_servable(meta_graph: meta_graph_pb2.MetaGraphDef, allowed: list[str]) -> None:
+def check_servable(graph: graph_pb2.GraphDef, allowed: list[str]) -> None:
     """Makes sure that a stock server can run a graph, and that the graph leaves the server's host alone.
 
     Args:
-        meta_graph: of the written SavedModel.
+        graph: with its library of functions.
         allowed: op names that are let through.
 
     Raises:
         UnservableError: names each offending op and where it comes from.
     """
-    functions = {function.signature.name for function in meta_graph.graph_def.library.function}
+    functions = {function.signature.name for function in graph.library.function}
     offenders: dict[str, tuple[str, str]] = {}
-    for node, place in _nodes(meta_graph):
+    for node, place in _nodes(graph):
         if node.op in allowed or node.op in offenders or node.op in functions:
             continue
         if op_def_registry.get(node.op) is None:
@@ -74,10 +73,10 @@ def check_servable(meta_graph: meta_graph_pb2.MetaGraphDef, allowed: list[str]) 
         )
 
 
-def _nodes(meta_graph: meta_graph_pb2.MetaGraphDef) -> Iterator[tuple[node_def_pb2.NodeDef, str]]:
-    for node in meta_graph.graph_def.node:
+def _nodes(graph: graph_pb2.GraphDef) -> Iterator[tuple[node_def_pb2.NodeDef, str]]:
+    for node in graph.node:
         yield node, f"node {node.name}"
-    for function in meta_graph.graph_def.library.function:
+    for function in graph.library.function:
         for node in function.node_def:
             yield node, f"function {function.signature.name}, node {node.name}"
 

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from ..errors import SourceError
+from ..servable_ops import check_servable
 from ..spec import ExportSpec
 from .builders import build_model
 from .choosing import shorten
@@ -67,6 +68,7 @@ def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:
 
     Raises:
         SourceError: its input is no image, or its output no map of classes.
+        UnservableError: it holds ops that a stock server cannot or must not run.
     """
     where = f"source {spec.source}"
     shape = raw.input.shape if raw.input.shape.rank is not None else tf.TensorShape([None] * 4)
@@ -85,7 +87,7 @@ def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:
         )
     size = _model_size(height, width, spec, where)
     forward = _channels_last(raw, data_format)
-    output_channels = _trial_output_channels(raw, data_format, batch, size, channels, where)
+    output_channels = _trial_output_channels(raw, data_format, batch, size, channels, spec.allow_ops, where)
     if batch is not None:
         forward = _in_chunks(forward, batch)
     return SegmentationModel(
@@ -198,9 +200,10 @@ def _trial_output_channels(
     batch: int | None,
     size: tuple[int, int] | None,
     channels: int,
+    allowed_ops: list[str],
     where: str,
 ) -> int:
-    """Traces the model as it will be exported, and returns its number of output channels."""
+    """Traces the model as it will be exported, checks its ops, and returns its number of output channels."""
     forward = _channels_last(raw, data_format)
     height, width = size or (None, None)
     spec = tf.TensorSpec([batch, height, width, channels], tf.float32)
@@ -211,6 +214,8 @@ def _trial_output_channels(
         raise SourceError(
             f"{where}: the model cannot be traced for {_shape_text(spec)}: {shorten(error)}{advice}"
         ) from error
+    # Before anything is run: Python's ops of a SavedModel fail without saying which they are.
+    check_servable(traced.graph.as_graph_def(), allowed_ops)
     shape = traced.structured_outputs.shape
     if shape.rank is None or shape[-1] is None:
         shape = traced(_trial_images(spec, size)).shape

@@ -13,7 +13,7 @@ def saved_graph(tmp_path, function):
     module = tf.Module()
     module.run = tf.function(function, input_signature=[tf.TensorSpec([None], tf.string)])
     tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": module.run})
-    return saved_model_pb2.SavedModel.FromString((tmp_path / "saved_model.pb").read_bytes()).meta_graphs[0]
+    return saved_model_pb2.SavedModel.FromString((tmp_path / "saved_model.pb").read_bytes()).meta_graphs[0].graph_def
 
 
 def in_a_loop(operation):
@@ -58,7 +58,7 @@ def test_writing_a_file_is_refused(tmp_path):
 
 def test_ops_that_are_no_core_ops_are_refused(tmp_path):
     graph = saved_graph(tmp_path, tf.strings.lower)
-    for function in graph.graph_def.library.function:
+    for function in graph.library.function:
         for node in function.node_def:
             if node.op == "StringLower":
                 node.op = "SentencepieceOp"
@@ -72,5 +72,5 @@ def test_a_plain_graph_with_variables_passes(tmp_path):
     module.variable = variable
     module.run = tf.function(lambda texts: texts + variable, input_signature=[tf.TensorSpec([None], tf.string)])
     tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": module.run})
-    graph = saved_model_pb2.SavedModel.FromString((tmp_path / "saved_model.pb").read_bytes()).meta_graphs[0]
+    graph = saved_model_pb2.SavedModel.FromString((tmp_path / "saved_model.pb").read_bytes()).meta_graphs[0].graph_def
     check_servable(graph, allowed=[])

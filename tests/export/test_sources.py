@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import toy_models
-from maskport.export import SourceError
+from maskport.export import SourceError, UnservableError
 from maskport.export.sources import load_source
 from maskport.export.spec import make_spec
 from reference import Toy
@@ -146,6 +146,25 @@ def test_a_model_that_cannot_have_a_free_size_is_told_to_get_one(tmp_path):
         load(tmp_path / "bilinear.keras")
     assert "\n" not in str(caught.value)
     assert load(tmp_path / "bilinear.keras", model_size="32,48").size == (32, 48)
+
+
+@pytest.mark.parametrize(
+    ("operation", "op"),
+    [(lambda x: (tf.print("seen"), x)[1], "PrintV2"), (lambda x: tf.numpy_function(abs, [x], tf.float32), "PyFunc")],
+)
+def test_ops_that_no_server_runs_are_named_before_the_model_is_run(tmp_path, capfd, operation, op):
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)])
+    def run(x):
+        return {"map": operation(x)}
+
+    module = tf.Module()
+    module.run = run
+    path = save_module(tmp_path / "m", module, serve=run)
+    with pytest.raises(UnservableError, match=rf"{op} \(touches the server's host; in function .*--allow_ops={op}"):
+        load(path)
+    assert "seen" not in capfd.readouterr().err
+    if op == "PrintV2":
+        assert load(path, allow_ops=[op]).output_channels == 3
 
 
 def test_own_layers_come_from_the_module_that_registers_them(tmp_path, monkeypatch):
