@@ -137,7 +137,7 @@ class ExportSpec(pydantic.BaseModel):
         None, description="Which signature of a SavedModel; found by itself when there is only one."
     )
     source_input: str | None = Field(
-        None, description="Which input takes the image; found by itself when there is only one."
+        None, description="The name that the model's only input must have; models with more cannot be exported."
     )
     source_output: str | None = Field(
         None, description="Which output is the segmentation; found by itself when there is only one."

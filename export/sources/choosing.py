@@ -42,7 +42,10 @@ def choose_image(wanted: str | None, inputs: Mapping[str, tf.TensorSpec], where:
     """
     if len(inputs) > 1:
         listed = ", ".join(f"{name!r}{_shape_text(choice)}" for name, choice in inputs.items())
-        raise SourceError(f"{where} takes {len(inputs)} inputs; an export has one, the image: {listed}")
+        raise SourceError(
+            f"{where} takes {len(inputs)} inputs; an export has one, the image: {listed}; "
+            "wrap it in a builder function that sets the others"
+        )
     return choose("input", "source_input", wanted, inputs, where)
 
 
