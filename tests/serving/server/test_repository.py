@@ -236,28 +236,14 @@ def test_version_that_serves_on_beside_a_broken_one_is_kept_when_that_is_removed
 
 
 def test_version_that_serves_on_beside_one_being_loaded_is_kept_when_that_is_removed(start, base, loader):
-    base.add(1)
-    repository = start(base.model())
-    repository.wait_until_settled()
-    loader.gates["m", 2] = gate = threading.Event()
-    base.add(2)
-    eventually(lambda: states(repository).get(2) == State.LOADING)
-    base.remove(2)
-    _stays_in_use(repository, loader, 1)
+    repository, gate = _remove_while_loading(start, base, loader)
     gate.set()
     eventually(lambda: states(repository) == {2: State.END, 1: State.AVAILABLE})
     _stays_in_use(repository, loader, 1)
 
 
 def test_version_that_is_replaced_while_it_is_loaded_is_loaded_anew_and_leaves_no_gap(start, base, loader):
-    base.add(1)
-    repository = start(base.model())
-    repository.wait_until_settled()
-    loader.gates["m", 2] = gate = threading.Event()
-    base.add(2)
-    eventually(lambda: states(repository).get(2) == State.LOADING)
-    base.remove(2)
-    _stays_in_use(repository, loader, 1)
+    repository, gate = _remove_while_loading(start, base, loader)
     base.add(2)
     _stays_in_use(repository, loader, 1)
     loader.gates["m", 2] = second_gate = threading.Event()
@@ -266,6 +252,19 @@ def test_version_that_is_replaced_while_it_is_loaded_is_loaded_anew_and_leaves_n
     _stays_in_use(repository, loader, 1)
     second_gate.set()
     eventually(lambda: states(repository) == {2: State.AVAILABLE, 1: State.END})
+
+
+def _remove_while_loading(start, base, loader):
+    """Removes version 2 while it is loaded, beside version 1; returns the repository and the gate of the loading."""
+    base.add(1)
+    repository = start(base.model())
+    repository.wait_until_settled()
+    loader.gates["m", 2] = gate = threading.Event()
+    base.add(2)
+    eventually(lambda: states(repository).get(2) == State.LOADING)
+    base.remove(2)
+    _stays_in_use(repository, loader, 1)
+    return repository, gate
 
 
 def _stays_in_use(repository, loader, version):
