@@ -1,20 +1,26 @@
 """From a model to a published version directory: the steps of an export, in order."""
 
 import contextlib
+import dataclasses
+import functools
 import json
+import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from ..serving import contract
+from ..serving.agreement import NOTABLE
 from . import golden, manifest
 from .errors import PublishError, SpecError
 from .graph_optimization import without_graph_optimization
 from .module import MaskModule
+from .movement import Movement, measuring
 from .optimization import BFLOAT16, Optimized, optimize
 from .probe import probe
 from .remote_versions import RemoteVersionWriter
@@ -23,6 +29,8 @@ from .servable_ops import check_servable
 from .sources import SegmentationModel, adapt_keras_model, load_source
 from .spec import ExportSpec, make_spec
 from .versions import VersionWriter
+
+logger = logging.getLogger(__name__)
 
 OnStep = Callable[[str], None]
 
@@ -76,6 +84,7 @@ def publishing(spec: ExportSpec, on_step: OnStep = lambda _: None) -> Iterator[C
     with (
         RemoteVersionWriter(spec.output_dir) if is_remote else VersionWriter(Path(spec.output_dir)) as writer,
         FreshProcess() as fresh,
+        FreshProcess(switches_onednn=True) as other,
     ):
         if spec.version is not None:
             writer.check_free(spec.version)
@@ -83,9 +92,10 @@ def publishing(spec: ExportSpec, on_step: OnStep = lambda _: None) -> Iterator[C
         def publish(plan: "Plan") -> Path | str:
             if plan.optimized.description:
                 on_step(f"Optimized: {plan.optimized.description}")
-            on_step(f"Writing {len(plan.functions)} signatures ({plan.model.description})")
+            on_step(f"Writing {len(plan.signatures)} signatures ({plan.model.description})")
             try:
-                plan.write(writer.staging)
+                movement = plan.write(writer.staging, fresh, other)
+                on_step(f"The model's own answers move {movement}")
                 on_step("Checking it in a fresh process")
                 fresh.check(writer.staging)
                 on_step("Publishing")
@@ -102,11 +112,11 @@ class Plan:
 
     Attributes:
         spec: of the export.
+        optimized: the form of the model, and how that was chosen.
         model: in the form that is exported.
-        optimized: how that was chosen.
         module: that is saved.
-        functions: the signatures, by name.
-        manifest: the text of `maskport.json`.
+        signatures: names.
+        functions: the signatures but for `export_info`, by name.
     """
 
     def __init__(
@@ -114,15 +124,16 @@ class Plan:
         spec: ExportSpec,
         optimized: Optimized,
         module: MaskModule,
-        names: list[str],
-        manifest_text: str,
+        signatures: list[str],
+        make_manifest: Callable[[Mapping[str, float | None]], str],
     ):
         self.spec = spec
         self.optimized = optimized
         self.model = optimized.model
         self.module = module
-        self.functions = module.signatures(names)
-        self.manifest = manifest_text
+        self.signatures = signatures
+        self.functions = module.signatures([name for name in signatures if name != contract.EXPORT_INFO])
+        self._make_manifest = make_manifest
 
     @classmethod
     def make(cls, spec: ExportSpec) -> "Plan":
@@ -154,12 +165,14 @@ class Plan:
         adds = spec.activation == "softmax" or (spec.activation == "none" and probed.excludes)
         names = _choose_signatures(spec, model)
 
-        def make_module(model: SegmentationModel, info: str = "") -> MaskModule:
-            return MaskModule(model, spec, foreground, adds, info, probed.min_edge)
+        def make_module(model: SegmentationModel) -> MaskModule:
+            return MaskModule(model, spec, foreground, adds, probed.min_edge)
 
         optimized = optimize(model, spec, make_module)
-        text = manifest.make_manifest(spec, model, optimized.choice, names, foreground, adds, probed, source_sha256)
-        return cls(spec, optimized, make_module(optimized.model, text), names, text)
+        make_manifest = functools.partial(
+            manifest.make_manifest, spec, model, optimized.choice, names, foreground, adds, probed, source_sha256
+        )
+        return cls(spec, optimized, make_module(optimized.model), names, make_manifest)
 
     def describe(self) -> str:
         """Returns the resolved spec and the signatures, for people."""
@@ -172,42 +185,61 @@ class Plan:
             f"  optimized: {self.optimized.description or self.optimized.choice}",
             "signatures:",
         ]
-        for name in self.functions:
+        for name in self.signatures:
             signature = contract.SIGNATURES[name]
             lines.append(f"  {name}: {', '.join(signature.inputs)} -> {', '.join(signature.outputs)}")
         return "\n".join(lines)
 
-    def write(self, directory: Path) -> None:
+    def write(
+        self, directory: Path, as_served: FreshProcess | None = None, other_onednn: FreshProcess | None = None
+    ) -> Movement:
         """Writes a whole version into an existing, empty directory.
+
+        Args:
+            directory: to write into.
+            as_served: a process that runs the model as a server does; without one the model's answers are taken for
+                such that do not move.
+            other_onednn: one that does so with oneDNN's operations switched over.
+
+        Returns:
+            How far the model's own answers move.
 
         Raises:
             UnservableError: the graph holds ops that a stock server cannot or must not run.
+            VerificationError: the model does not run in a fresh process.
         """
-        tf.saved_model.save(self.module, str(directory), signatures=self.functions)
+        channels = self.model.channels
+        samples = golden.make_samples(self.module, self.spec, channels)
+        if self.optimized.choice == BFLOAT16:
+            other_onednn = None  # without oneDNN a graph of bfloat16 is another, and a wrong one
+        with measuring(self.module, samples, as_served, other_onednn) as measure, without_graph_optimization():
+            outputs = [self.module.forward(sample.model_input).numpy() for sample in samples]
+            answers = golden.answer(self.functions, self.spec, channels)
+            movement, outputs = measure(outputs)
+        tolerance = movement.tolerance(self.optimized.least_tolerance)
+
+        self.module.info = self._make_manifest({**dataclasses.asdict(movement), "tolerance": tolerance})
+        functions = self.module.signatures(self.signatures)
+        tf.saved_model.save(self.module, str(directory), signatures=functions)
         saved = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
         check_servable(saved.meta_graphs[0].graph_def, self.spec.allow_ops)
         assets = directory / contract.ASSETS_DIR
         assets.mkdir()
-        (assets / contract.MANIFEST_FILE).write_text(self.manifest, encoding="utf-8")
-        references = {
-            name: self.module.trace(signature)
-            for name, signature in contract.SIGNATURES.items()
-            if signature.takes_threshold
-        }
-        # In bfloat16 it matters which ops are fused, as those are that a server runs.
-        with contextlib.nullcontext() if self.optimized.choice == BFLOAT16 else without_graph_optimization():
-            goldens = golden.make_goldens(
-                self.functions, references, self.spec, self.model.channels, self.optimized.precision
-            )
+        (assets / contract.MANIFEST_FILE).write_text(self.module.info, encoding="utf-8")
+        if contract.EXPORT_INFO in functions:
+            answers |= golden.answer({contract.EXPORT_INFO: functions[contract.EXPORT_INFO]}, self.spec, channels)
+        undecided = golden.find_undecided(self.module, samples, outputs, self.spec.threshold, tolerance)
+        goldens = golden.make_goldens({name: answers[name] for name in functions}, self.spec, undecided, tolerance)
         golden.write_goldens(goldens, assets / contract.GOLDEN_DIR)
         if self.spec.warmup:
-            golden.write_warmup(
-                list(self.functions),
-                self.spec,
-                self.model.channels,
-                self.model.size,
-                assets / contract.WARMUP_FILE,
-            )
+            golden.write_warmup(self.signatures, self.spec, channels, self.model.size, assets / contract.WARMUP_FILE)
+        if movement.largest > NOTABLE:
+            logger.warning(
+                "the model's own answers move %s: so much is allowed to servers (%.2g), and %.0f%% of the golden "
+                "masks' pixels are nearer than that to the threshold, where either answer is right",
+                movement, tolerance, 100 * np.concatenate([one.foreground for one in undecided.values()]).mean(),
+            )  # fmt: skip
+        return movement
 
 
 def _choose_signatures(spec: ExportSpec, model: SegmentationModel) -> list[str]:

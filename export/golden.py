@@ -2,9 +2,9 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,29 +12,49 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from ..serving import contract
-from ..serving.agreement import MIN_IOU, NEAR_THRESHOLD, Tolerance
+from ..serving.agreement import Tolerance, decode_png
 from . import examples
 from .spec import FULL_SCALE, ExportSpec
 
+if TYPE_CHECKING:  # the process that checks what was saved replays goldens, and has no Keras
+    from .module import MaskModule
+
 Tensors = dict[str, npt.NDArray[Any]]
+Answered = tuple[Tensors, Tensors]
+"""A signature's inputs and outputs."""
 SignatureFunction = Callable[..., Mapping[str, tf.Tensor]]
 
 _GOLDEN_SIZES = ((64, 80), (61, 47))
 _WARMUP_SIZE = (384, 512)
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Precision:
-    """How far the same graph's answers may be apart on two processors.
+class Sample:
+    """Pictures of the golden requests, as the model gets them.
 
     Attributes:
-        probability: largest difference of a probability.
-        overlap: smallest intersection over union of masks, and share of equal values of class maps.
+        model_input: float32 [B, h, w, C].
+        size: height and width of the pictures themselves.
+        is_encoded: whether they are of the encoded signatures.
     """
 
-    probability: float = NEAR_THRESHOLD
-    overlap: float = MIN_IOU
+    model_input: npt.NDArray[np.float32]
+    size: tuple[int, int]
+    is_encoded: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Undecided:
+    """Where an answer may be another one on another processor: bool, one for each pixel of the golden pictures.
+
+    Attributes:
+        foreground: the probability is too near to the threshold.
+        classes: two classes are too nearly as probable.
+    """
+
+    foreground: npt.NDArray[np.bool_]
+    classes: npt.NDArray[np.bool_]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,43 +67,103 @@ class Golden:
     tolerances: dict[str, Tolerance]
 
 
-def make_goldens(
-    functions: Mapping[str, SignatureFunction],
-    references: Mapping[str, SignatureFunction],
-    spec: ExportSpec,
-    channels: int,
-    precision: Precision,
-) -> list[Golden]:
-    """Runs a small request through each signature and records its answer.
+def make_samples(module: "MaskModule", spec: ExportSpec, channels: int) -> list[Sample]:
+    """Returns the pictures of the golden requests.
 
     Args:
-        functions: the signatures to record, by name.
-        references: the `_at_threshold` ones (which `functions` need not hold), to find the pixels that are too
-            near to the threshold to be held to.
+        module: of the export.
         spec: of the export.
         channels: that the model takes.
-        precision: of the answers.
     """
-    goldens = []
+    pictures, _ = _golden_pictures(spec, is_encoded=False)
+    _, files = _golden_pictures(spec, is_encoded=True)
+    pixels = module.input_of_pixels(tf.constant(_pixels(pictures, spec, channels)))
+    encoded = [module.input_of_file(tf.constant(file)) for file in files if file]
+    return [
+        Sample(pixels.numpy(), _GOLDEN_SIZES[0], is_encoded=False),
+        *(Sample(model_input.numpy(), size, is_encoded=True) for model_input, size in encoded),
+    ]
+
+
+def find_undecided(
+    module: "MaskModule",
+    samples: Sequence[Sample],
+    outputs: Sequence[npt.NDArray[np.float32]],
+    threshold: float,
+    tolerance: float,
+) -> dict[bool, Undecided]:
+    """Finds the pixels that a probability's tolerance may move to the other side.
+
+    Args:
+        module: of the export.
+        samples: the pictures of the golden requests.
+        outputs: of the model for each of them, [B, h', w', K].
+        threshold: of the masks.
+        tolerance: how far a probability may be from that of these outputs.
+
+    Returns:
+        Them, by whether they are of the encoded signatures.
+    """
+    found = {}
+    for is_encoded in (False, True):
+        near, close = [], []
+        for sample, output in zip(samples, outputs, strict=True):
+            if sample.is_encoded == is_encoded:
+                foreground, classes = (np.asarray(one, np.float64) for one in module.probabilities(output, sample.size))
+                near.append(np.ravel(np.abs(foreground - threshold) <= tolerance))
+                margins = np.diff(np.sort(classes, axis=-1)[..., -2:], axis=-1)  # none where there is one class
+                close.append(np.ravel(margins <= 2 * tolerance))
+        found[is_encoded] = Undecided(np.concatenate(near), np.concatenate(close))
+    return found
+
+
+def answer(functions: Mapping[str, SignatureFunction], spec: ExportSpec, channels: int) -> dict[str, Answered]:
+    """Runs a small request through each signature.
+
+    Args:
+        functions: the signatures, by name.
+        spec: of the export.
+        channels: that the model takes.
+
+    Returns:
+        Inputs and outputs, by the signature's name.
+    """
+    answers = {}
     for name, function in functions.items():
         signature = contract.SIGNATURES[name]
-        inputs = _golden_inputs(signature, spec, channels)
-        outputs = run(function, signature, inputs)
-        undecided = _undecided(signature, inputs, references, spec, precision)
-        goldens.append(
-            Golden(
-                signature,
-                _request(signature, inputs),
-                _response(signature, outputs),
-                {
-                    output: _tolerance(
-                        signature, output, undecided if output != contract.ERROR else None, spec, precision
-                    )
-                    for output in outputs
-                },
-            )
-        )
+        pictures, files = _golden_pictures(spec, is_encoded=signature.is_encoded)
+        inputs = _inputs(signature, pictures, files, spec, channels)
+        answers[name] = inputs, run(function, signature, inputs)
+    return answers
+
+
+def make_goldens(
+    answers: Mapping[str, Answered], spec: ExportSpec, undecided: Mapping[bool, Undecided], tolerance: float
+) -> list[Golden]:
+    """Makes records of requests and answers.
+
+    Args:
+        answers: of `answer`.
+        spec: of the export.
+        undecided: of `find_undecided`.
+        tolerance: of a probability.
+    """
+    goldens = []
+    for name, (inputs, outputs) in answers.items():
+        signature = contract.SIGNATURES[name]
+        tolerances = {
+            output: Tolerance()
+            if output in (contract.ERROR, contract.INFO)
+            else _tolerance(signature, outputs[output], undecided[signature.is_encoded], spec, tolerance)
+            for output in outputs
+        }
+        goldens.append(Golden(signature, _request(signature, inputs), _response(signature, outputs), tolerances))
     return goldens
+
+
+def with_answers(golden: Golden, outputs: Tensors) -> Golden:
+    """Returns a golden request with other answers."""
+    return dataclasses.replace(golden, response=_response(golden.signature, outputs))
 
 
 def run(function: SignatureFunction, signature: contract.Signature, inputs: Tensors) -> Tensors:
@@ -93,8 +173,8 @@ def run(function: SignatureFunction, signature: contract.Signature, inputs: Tens
 
 
 def write_goldens(goldens: list[Golden], directory: Path) -> None:
-    """Writes `NAME.pb` for each record and the index into a new directory."""
-    directory.mkdir()
+    """Writes `NAME.pb` for each record and the index into a directory, over what is there."""
+    directory.mkdir(exist_ok=True)
     records = []
     for golden in goldens:
         file = f"{golden.signature.name}.pb"
@@ -146,18 +226,17 @@ def write_warmup(signatures: list[str], spec: ExportSpec, channels: int, size: A
             writer.write(log.SerializeToString())
 
 
-def _golden_inputs(signature: contract.Signature, spec: ExportSpec, channels: int) -> Tensors:
-    pictures = [examples.draw_picture(*size, seed=seed) for seed, size in enumerate(_GOLDEN_SIZES)]
-    if not signature.is_encoded:
-        # One batch of pixels has one size.
-        pictures = [examples.draw_picture(*_GOLDEN_SIZES[0], seed=seed) for seed in range(2)]
+def _golden_pictures(spec: ExportSpec, *, is_encoded: bool) -> tuple[list[npt.NDArray[np.uint8]], list[bytes]]:
+    # One batch of pixels has one size.
+    sizes = _GOLDEN_SIZES if is_encoded else (_GOLDEN_SIZES[0], _GOLDEN_SIZES[0])
+    pictures = [examples.draw_picture(*size, seed=seed) for seed, size in enumerate(sizes)]
     files = [
         examples.encode(picture, spec.formats[position % len(spec.formats)])
         for position, picture in enumerate(pictures)
     ]
     if spec.bad_image == "report":
         files.append(b"")  # a bad one, to see that it is reported in its own place
-    return _inputs(signature, pictures, files, spec, channels)
+    return pictures, files
 
 
 def _inputs(
@@ -169,14 +248,16 @@ def _inputs(
 ) -> Tensors:
     count = len(files) if signature.is_encoded else len(pictures)
     makers: dict[str, Callable[[], npt.NDArray[Any]]] = {
-        contract.IMAGE: lambda: np.stack(
-            [examples.as_pixels(picture, channels, spec.image_dtype, spec.full_scale) for picture in pictures]
-        ),
+        contract.IMAGE: lambda: _pixels(pictures, spec, channels),
         contract.IMAGE_BYTES: lambda: np.array(files, object),
         contract.THRESHOLD: lambda: np.full(count, spec.threshold, np.float32),
         contract.QUERY: lambda: np.array([b""], object),
     }
     return {name: makers[name]() for name in signature.inputs}
+
+
+def _pixels(pictures: list[npt.NDArray[np.uint8]], spec: ExportSpec, channels: int) -> npt.NDArray[Any]:
+    return np.stack([examples.as_pixels(picture, channels, spec.image_dtype, spec.full_scale) for picture in pictures])
 
 
 def _request(signature: contract.Signature, inputs: Tensors) -> predict_pb2.PredictRequest:
@@ -195,52 +276,22 @@ def _response(signature: contract.Signature, outputs: Tensors) -> predict_pb2.Pr
     return response
 
 
-def _undecided(
-    signature: contract.Signature,
-    inputs: Tensors,
-    references: Mapping[str, SignatureFunction],
-    spec: ExportSpec,
-    precision: Precision,
-) -> npt.NDArray[np.bool_] | None:
-    """Finds the values that another processor may see on the other side of the threshold."""
-    if signature.product not in contract.THRESHOLDED_PRODUCTS or (
-        spec.edge == "soft" and signature.product != contract.MASK
-    ):
-        return None
-    name = contract.signature_name(signature.product, encoded=signature.is_encoded, at_threshold=True)
-    reference = contract.SIGNATURES[name]
-    answers = []
-    for threshold in (spec.threshold - precision.probability, spec.threshold + precision.probability):
-        count = len(next(iter(inputs.values())))
-        value = np.full(count, np.clip(threshold, 0, 1), np.float32)
-        answers.append(run(references[name], reference, {**inputs, contract.THRESHOLD: value})[reference.outputs[0]])
-    if not signature.is_encoded:
-        return np.asarray(answers[0] != answers[1]).ravel()
-    pixels = [
-        np.concatenate([tf.io.decode_png(file, dtype=tf.uint16).numpy().ravel() for file in answer if file])
-        for answer in answers
-    ]
-    return np.asarray(pixels[0] != pixels[1])
-
-
 def _tolerance(
     signature: contract.Signature,
-    output: str,
-    undecided: npt.NDArray[np.bool_] | None,
+    answer: npt.NDArray[Any],
+    undecided: Undecided,
     spec: ExportSpec,
-    precision: Precision,
+    tolerance: float,
 ) -> Tolerance:
-    if output in (contract.ERROR, contract.INFO):
-        return Tolerance()
     is_png = signature.is_encoded
-    if signature.product == contract.MASK:
-        return Tolerance(undecided=undecided, min_overlap=precision.overlap, is_mask=True, is_png=is_png)
     if signature.product == contract.CLASS_MAP:
-        # Where two classes are nearly as probable, another processor may choose the other.
-        return Tolerance(atol=float("inf"), min_overlap=precision.overlap, is_png=is_png)
+        return Tolerance(undecided=undecided.classes, share="equal", is_png=is_png)
     if signature.product == contract.PROBABILITY:
-        return Tolerance(atol=precision.probability * (FULL_SCALE["uint16"] if is_png else 1.0), is_png=is_png)
+        return Tolerance(atol=tolerance * (FULL_SCALE["uint16"] if is_png else 1.0), is_png=is_png)
+    if signature.product == contract.MASK:
+        return Tolerance(undecided=undecided.foreground, share="iou", is_png=is_png)
     if spec.edge == "soft":
         scale = FULL_SCALE["uint8"] if is_png and not spec.decodes_16_bits else spec.full_scale
-        return Tolerance(atol=precision.probability * scale + 1.0, is_png=is_png)
-    return Tolerance(undecided=undecided, is_png=is_png)
+        return Tolerance(atol=tolerance * scale + 1.0, is_png=is_png)
+    values = sum(decode_png(file).size for file in answer if file) if is_png else answer.size
+    return Tolerance(undecided=np.repeat(undecided.foreground, values // undecided.foreground.size), is_png=is_png)

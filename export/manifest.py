@@ -9,7 +9,7 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ def make_manifest(
     adds_foreground: bool,
     probed: ProbeResult,
     source_sha256: str,
+    reproducibility: Mapping[str, float | None],
 ) -> str:
     """Returns the text of `maskport.json`."""
     manifest: dict[str, Any] = {
@@ -72,6 +73,7 @@ def make_manifest(
             "min_edge": probed.min_edge,
             "outputs_exclude_each_other": probed.excludes,
         },
+        "reproducibility": reproducibility,
         "versions": {
             "python": platform.python_version(),
             **{

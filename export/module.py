@@ -34,8 +34,10 @@ class MaskModule(tf.Module):
         foreground: indices of the model's output channels that the mask is of.
         adds_foreground: whether several of them are added (probabilities that exclude each other) rather than
             the largest taken.
-        info: the text that `export_info` answers.
         min_edge: smallest height and width that a model without a fixed size takes.
+
+    Attributes:
+        info: the text that `export_info` answers; to be set before that is traced.
 
     Raises:
         SpecError: the spec does not fit the model.
@@ -47,7 +49,6 @@ class MaskModule(tf.Module):
         spec: ExportSpec,
         foreground: list[int],
         adds_foreground: bool,
-        info: str,
         min_edge: int = 1,
     ):
         super().__init__(name="maskport")
@@ -58,7 +59,7 @@ class MaskModule(tf.Module):
         self._adds_foreground = adds_foreground
         self._geometry = make_geometry(spec, model, min_edge)
         self._scaling = ValueScaling(spec, model)
-        self._info = info
+        self.info = ""
         self._trace = functools.cache(self._trace_once)
         max_pixels = spec.max_image_pixels
         if isinstance(self._geometry, AtImageSize):
@@ -66,7 +67,7 @@ class MaskModule(tf.Module):
         self._decoder = Decoder(spec, model.channels, max_pixels)
         self.class_map_dtype = tf.uint8 if model.output_channels <= 256 else tf.uint16
         size = self._geometry.model_size or (None, None)
-        self._run_model = tf.function(
+        self.forward = tf.function(
             model.forward,
             input_signature=[tf.TensorSpec([None, *size, model.channels], tf.float32, name="model_input")],
             autograph=False,
@@ -101,7 +102,13 @@ class MaskModule(tf.Module):
         return tf.function(function, autograph=False).get_concrete_function(*(specs[name] for name in inputs))
 
     def _export_info(self, query: tf.Tensor) -> Mapping[str, tf.Tensor]:
-        return {contract.INFO: tf.fill(tf.shape(query), self._info)}
+        return {contract.INFO: tf.fill(tf.shape(query), self.info)}
+
+    def forward_alone(self) -> tf.Module:
+        """Returns a module that can be saved, of nothing but the model's `forward`."""
+        alone = tf.Module()
+        alone.state, alone.forward = self._state, self.forward
+        return alone
 
     # From the model's answer to probabilities.
 
@@ -128,6 +135,20 @@ class MaskModule(tf.Module):
     def _probability_at(self, outputs: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         return self._geometry.to_image(self._foreground_probability(outputs), size)
 
+    def probabilities(self, outputs: tf.Tensor, size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns what masks and class maps of pictures are decided by.
+
+        Args:
+            outputs: float32 [B, h', w', K], of the model.
+            size: height and width of the pictures.
+
+        Returns:
+            What a mask compares with its threshold, float32 [B, H, W, 1], and the probability of each of the model's
+            channels, [B, H, W, K], both in [0, 1] or NaN.
+        """
+        foreground = masking.clean(self._probability_at(outputs, tf.constant(size)), self._spec.clean)
+        return foreground, self._geometry.to_image(self._activate(outputs), tf.constant(size))
+
     # Pixels in, pixels out.
 
     def _answer_pixels(self, product: str, images: tf.Tensor, threshold: tf.Tensor | None) -> Mapping[str, tf.Tensor]:
@@ -135,8 +156,7 @@ class MaskModule(tf.Module):
         with tf.control_dependencies(checks):
             images = tf.identity(images)
         size = tf.shape(images)[1:3]
-        full_scale = self._spec.full_scale
-        outputs = self._run_model(self._scaling(self._geometry.to_model(images), full_scale))
+        outputs = self.forward(self.input_of_pixels(images))
         if product == contract.CLASS_MAP:
             answer = self._geometry.most_probable(self._activate(outputs), size, self.class_map_dtype)
             return {product: answer}
@@ -150,7 +170,11 @@ class MaskModule(tf.Module):
             return {product: create_binary_mask(cleaned, threshold, dtype=tf.as_dtype(self._spec.mask_dtype))}
         alpha = self._alpha(cleaned, threshold)
         background = "black" if self._spec.background == "transparent" else self._spec.background
-        return {product: masking.compose(images, alpha, background, full_scale)}
+        return {product: masking.compose(images, alpha, background, self._spec.full_scale)}
+
+    def input_of_pixels(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns what the model is given for [B, H, W, C] pixels, float32 [B, h, w, its channels]."""
+        return self._scaling(self._geometry.to_model(images), self._spec.full_scale)
 
     def _pixel_checks(self, images: tf.Tensor, threshold: tf.Tensor | None) -> list[tf.Operation]:
         shape = tf.shape(images)
@@ -217,12 +241,20 @@ class MaskModule(tf.Module):
         picture = Picture(*self._decode(data))
 
         def answer() -> tf.Tensor:
-            outputs = self._run_model(self._model_input(picture))
+            outputs = self.forward(self._model_input(picture))
             probability = self._probability_at(outputs, tf.shape(picture.image)[:2])
             return masking.clean(probability, self._spec.clean)[0, :, :, 0]
 
         nothing = tf.zeros(tf.constant([0, 0]))
         return tf.cond(tf.equal(picture.error, ""), answer, lambda: nothing), picture.error
+
+    def input_of_file(self, data: tf.Tensor) -> tuple[tf.Tensor, tuple[int, int]]:
+        """Returns what the model is given for one good encoded picture, [1, h, w, C], and the picture's size.
+
+        Only eagerly.
+        """
+        picture = Picture(*self._decode(data))
+        return self._model_input(picture), (picture.image.shape[0], picture.image.shape[1])
 
     def _model_input(self, picture: Picture) -> tf.Tensor:
         """Returns float32 [1, h, w, C]."""
@@ -237,7 +269,7 @@ class MaskModule(tf.Module):
 
             def answer(image: tf.Tensor, full_scale: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
                 good = Picture(image, full_scale, tf.constant(""))
-                outputs = self._run_model(self._model_input(good))
+                outputs = self.forward(self._model_input(good))
                 return self._encode(product, outputs, tf.shape(image)[:2], threshold, lambda: good)
 
             # A network may fail on sizes that it was not made for, such as fewer pixels than it halves them.
@@ -303,7 +335,7 @@ class MaskModule(tf.Module):
         )
         # Stacking copies; one picture alone need not be.
         batch = tf.cond(tf.equal(count, 1), lambda: inputs.read(0)[tf.newaxis], inputs.stack)
-        outputs = self._run_model(batch)
+        outputs = self.forward(batch)
         sizes, errors, scales = sizes.stack(), errors.stack(), scales.stack()
 
         def picture_again(index: tf.Tensor) -> Picture:

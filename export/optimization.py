@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import tensorflow as tf
 
+from ..serving.agreement import NEAR_THRESHOLD
 from . import examples
 from .errors import SpecError
 from .frozen_graph import FrozenGraph, freeze
-from .golden import Precision
 from .module import MaskModule
 from .sources.model import SegmentationModel
 from .spec import ExportSpec
@@ -31,7 +31,7 @@ _MIN_SPEEDUP = 1.1
 _SIZES = ((384, 512), (256, 256), (301, 240))
 """(height, width) of the pictures that masks are compared on; the first is timed, at the model's size if it has one."""
 _MAX_ROUNDS, _MAX_SECONDS = 15, 4.0
-_PRECISION = {BFLOAT16: Precision(probability=0.02, overlap=0.98)}
+_TOLERANCES = {BFLOAT16: 0.02}
 """bfloat16 has 8 bits, and processors round in an order of their own; all else is as precise as float32."""
 
 
@@ -68,9 +68,9 @@ class Optimized:
     comparisons: Mapping[str, Comparison] = dataclasses.field(default_factory=dict)
 
     @property
-    def precision(self) -> Precision:
-        """How far its answers may be apart on two processors."""
-        return _PRECISION.get(self.choice, Precision())
+    def least_tolerance(self) -> float:
+        """How far a probability may at least be apart on two processors."""
+        return _TOLERANCES.get(self.choice, NEAR_THRESHOLD)
 
     @property
     def description(self) -> str:

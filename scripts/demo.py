@@ -116,7 +116,7 @@ def account(
     return {
         "model": plan.model.description,
         "version": str(version_dir),
-        "signatures": ", ".join(plan.functions),
+        "signatures": ", ".join(plan.signatures),
         "photograph": f"{photo.name}, {height} × {width} pixels",
         "mask": f"{result.area:,} pixels, {100 * result.mask.mean():.1f} % of the picture; the same over gRPC, "
         "over REST and in this process",

@@ -8,16 +8,16 @@ import base64
 import dataclasses
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 NEAR_THRESHOLD = 1e-3
-"""A mask may differ where the probability is this near to the threshold: processors round differently."""
-MIN_IOU = 0.999
-"""Masks and class maps must overlap at least so much."""
+"""How far a probability may always be from the recorded one: processors round differently."""
+NOTABLE = 0.01
+"""Of a probability: people are told where so much must be allowed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,15 +28,14 @@ class Tolerance:
         atol: largest difference of a value, in its own units.
         undecided: bool, one for each value (in the order of memory), true where it may be anything; None
             where there are none.
-        min_overlap: smallest share of agreement: intersection over union of masks, or equal values of class maps.
-        is_mask: whether the values are a mask, so that overlap means intersection over union.
+        share: what tells people how much agrees: `iou`, intersection over union of masks, or `equal`, the share of
+            equal values of class maps; empty for what has none.
         is_png: whether the tensor holds PNG files.
     """
 
     atol: float = 0.0
     undecided: npt.NDArray[np.bool_] | None = None
-    min_overlap: float = 0.0
-    is_mask: bool = False
+    share: Literal["", "iou", "equal"] = ""
     is_png: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -65,7 +64,7 @@ class Agreement:
     Attributes:
         holds: whether the answer is within the tolerance.
         largest_difference: between decided values, in their own units; infinite where they cannot be compared.
-        overlap: 0 to 1, as `Tolerance.min_overlap`; None where it does not apply.
+        overlap: 0 to 1, as `Tolerance.share` says; None where there is none. Decides nothing.
         problem: what is wrong, for people; empty where it holds.
     """
 
@@ -139,18 +138,16 @@ def _compare_values(expected: npt.NDArray[np.float64], got: npt.NDArray[np.float
             return _incomparable(f"{difference.size} values, {tolerance.undecided.size} recorded")
         difference = difference[~tolerance.undecided]
     largest = float(difference.max(initial=0.0))
-    overlap = _overlap(expected, got, tolerance) if tolerance.min_overlap else None
-    problems = []
-    if largest > tolerance.atol:
-        count = int((difference > tolerance.atol).sum())
-        problems.append(f"{count} values differ, by up to {largest:.4g} ({tolerance.atol:.4g} allowed)")
-    if overlap is not None and overlap < tolerance.min_overlap:
-        problems.append(f"overlap {overlap:.4f} ({tolerance.min_overlap:.4f} needed)")
-    return Agreement(not problems, largest, overlap, "; ".join(problems))
+    overlap = _overlap(expected, got, tolerance.share) if tolerance.share else None
+    if largest <= tolerance.atol:
+        return Agreement(True, largest, overlap)
+    count = int((difference > tolerance.atol).sum())
+    problem = f"{count} of {difference.size} values differ, by up to {largest:.4g} ({tolerance.atol:.4g} allowed)"
+    return Agreement(False, largest, overlap, problem)
 
 
-def _overlap(expected: npt.NDArray[np.float64], got: npt.NDArray[np.float64], tolerance: Tolerance) -> float:
-    if not tolerance.is_mask:
+def _overlap(expected: npt.NDArray[np.float64], got: npt.NDArray[np.float64], share: str) -> float:
+    if share == "equal":
         return float((expected == got).mean()) if expected.size else 1.0
     union = np.count_nonzero((expected > 0) | (got > 0))
     return float(np.count_nonzero((expected > 0) & (got > 0)) / union) if union else 1.0

@@ -38,6 +38,7 @@ def _of_record(record: ExportRecord) -> dict[str, str]:
         "runs on": f"{channels} at {size}{batch}",
         "mask": _mask(record),
         "classes": ", ".join(f"{index} {name}" for index, name in enumerate(record.classes or [])) or "not named",
+        "its own answers": _reproducibility(record),
         "made with": ", ".join(f"{name} {version}" for name, version in record.versions.items()),
     }
 
@@ -47,6 +48,15 @@ def _mask(record: ExportRecord) -> str:
     names = [record.classes[index] if record.classes else f"channel {index}" for index in channels]
     joined = f" ({record.foreground.combined_by} of them)" if len(channels) > 1 else ""
     return f"{', '.join(names)}{joined}, where the probability is above {record.threshold:g}"
+
+
+def _reproducibility(record: ExportRecord) -> str:
+    found = record.reproducibility
+    other = "" if found.other_onednn is None else f", by {found.other_onednn:g} with oneDNN switched over"
+    return (
+        f"move by {found.plain:g} between TensorFlow's plain and its optimized graph{other}; "
+        f"{found.tolerance:g} is tolerated"
+    )
 
 
 def _sizes(file_sizes: Mapping[str, int]) -> str:

@@ -42,6 +42,14 @@ class ForegroundRecord(_Part):
     combined_by: str
 
 
+class ReproducibilityRecord(_Part):
+    """How far the model's own answers move, and what is therefore tolerated, of a probability."""
+
+    plain: float
+    other_onednn: float | None
+    tolerance: float
+
+
 class ExportRecord(_Part):
     """The part of `maskport.json` that an inspection shows or needs."""
 
@@ -55,6 +63,7 @@ class ExportRecord(_Part):
     threshold: float
     full_scale: float
     signatures: dict[str, Any]
+    reproducibility: ReproducibilityRecord
     versions: dict[str, str]
 
     @property

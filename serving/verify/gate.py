@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import contract
-from ..agreement import compare
+from ..agreement import NOTABLE, compare
 from ..client import (
     NO_RETRIES,
     MaskClient,
@@ -163,6 +163,7 @@ class _AddressCheck:
             self._check_same_version(metadata)
         version = None if metadata is None else metadata.version
         self._note_version(version)
+        self._note_tolerance()
         report = AddressReport(self._address, version, signatures, tuple(self._problems), notes=tuple(self._notes))
         return report if report.holds else dataclasses.replace(report, causes=tuple(self._causes(version, signatures)))
 
@@ -264,6 +265,14 @@ class _AddressCheck:
         wanted = self._expected.version
         if version is not None and wanted is not None and version != wanted:
             self._notes.append(f"served as version {version}, exported as version {wanted}")
+
+    def _note_tolerance(self) -> None:
+        tolerance = self._expected.manifest.get("reproducibility", {}).get("tolerance", 0.0)
+        if tolerance > NOTABLE:
+            self._notes.append(
+                f"probabilities may differ by {tolerance:.2g}, and masks where they are so near to the threshold: so "
+                "far this model's own answers move with how TensorFlow optimizes its graph"
+            )
 
     def _causes(self, version: int | None, signatures: Sequence[SignatureReport]) -> list[str]:
         options = self._options

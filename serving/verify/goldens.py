@@ -17,7 +17,7 @@ from ..wire.tensors import TensorError, to_array
 from .errors import GoldenError
 from .saved_signatures import SAVED_MODEL_FILE, read_signatures
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
@@ -95,7 +95,9 @@ def read_golden(directory: Path) -> Expected:
     except (ValueError, KeyError, TypeError) as error:
         raise GoldenError(f"{index_file} is damaged: {error}") from error
     if schema_version != _SCHEMA_VERSION:
-        raise GoldenError(f"{index_file} is of schema {schema_version}; this release reads {_SCHEMA_VERSION}")
+        raise GoldenError(
+            f"{index_file} is of schema {schema_version}; this release reads {_SCHEMA_VERSION}: export again"
+        )
     records = tuple(_read_record(directory, entry) for entry in entries)
     if not records:
         raise GoldenError(f"{index_file} names no golden requests")

@@ -9,7 +9,7 @@ from .goldens import Expected, Record, Tensors
 
 _ABSENT = object()
 _SOURCE_HASH = "source.sha256"
-_CONSEQUENCES = ("probe.", "versions.")
+_CONSEQUENCES = ("probe.", "reproducibility.", "versions.")
 
 
 def manifest_differences(expected: Mapping[str, Any], served: Mapping[str, Any]) -> list[str]:

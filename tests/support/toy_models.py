@@ -1,6 +1,7 @@
 """The reference's toy networks as TensorFlow models, saved in every way that people save models."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 
@@ -54,3 +55,18 @@ def save_tf1(network, directory, size):
         builder = v1.saved_model.Builder(str(directory))
         builder.add_meta_graph_and_variables(session, ["serve"], {"segment": signature})
         builder.save()
+
+
+def moving_model(shift=0.0):
+    """A Keras model that says 0.25 + red / 2 + `shift`, and by up to 0.02 something else unless its graph is optimized.
+
+    TensorFlow's optimizer makes one factor of 0.1 and 10, which leaves no rounding error to be multiplied.
+    """
+    image = keras.Input((None, None, 3))
+    red = keras.layers.Conv2D(1, 1, use_bias=False)
+    last = keras.layers.Conv2D(1, 1)
+    rounding = red(image) * 0.1 * 10.0 - red(image)
+    model = keras.Model(image, last(keras.layers.Concatenate()([red(image), rounding])), name="moving")
+    red.set_weights([np.array([1, 0, 0], np.float32).reshape(1, 1, 3, 1)])
+    last.set_weights([np.array([0.5, 3e5], np.float32).reshape(1, 1, 2, 1), np.array([0.25 + shift], np.float32)])
+    return model

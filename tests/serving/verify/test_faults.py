@@ -1,10 +1,15 @@
 """Seeded faults: each is found, over both transports, and what is behind it is said. The true model passes."""
 
+import json
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pytest
+from maskport.export import export_model
+from maskport.export.exporter import Plan
+from maskport.export.spec import make_spec
 from maskport.serving.client import MaskClient, ModelState
 from maskport.serving.server.grpc_front import GrpcSettings
 from maskport.serving.server.http_server import Limits
@@ -14,6 +19,7 @@ from maskport.serving.server.server import ServerSettings
 from maskport.serving.server.text_configs import BatchingSettings
 from maskport.serving.verify import VerifyOptions, read_export, read_golden, verify
 from tensorflow.core.protobuf import saved_model_pb2
+from toy_models import moving_model
 
 
 def settings(**fields):
@@ -165,6 +171,50 @@ def test_other_weights_behind_the_same_manifest_are_found(serve, publish, check,
     for report in check(serve(publish(v1=changed)), true_export):
         assert wrong_signatures(report) == {"serving_default", "mask", "mask_png", "probability", "probability_png"}
         assert "its files (variables/) were changed after the export" in causes(report)
+
+
+@pytest.fixture(scope="module")
+def moving(tmp_path_factory):
+    """A version of a model whose answers move by nature, its tolerance, and what makes one with shifted answers."""
+    fields = {"scaling": "unit", "signatures": ["mask", "mask_png", "probability", "export_info"], "warmup": False}
+    folder = tmp_path_factory.mktemp("moving")
+    true = export_model(moving_model(), folder / "toy", **fields)
+    tolerance = json.loads((true / "assets.extra/maskport.json").read_text())["reproducibility"]["tolerance"]
+
+    def shifted(shift):
+        """The same files, but for what one of the model's weights is."""
+        model = folder / f"{shift}.keras"
+        moving_model(shift).save(model)
+        other = folder / f"{shift}"
+        other.mkdir()
+        Plan.make(make_spec({"source": str(model), "output_dir": str(folder), **fields})).write(other)
+        changed = folder / f"toy {shift}"
+        shutil.copytree(true, changed)
+        shutil.rmtree(changed / "variables")
+        shutil.copytree(other / "variables", changed / "variables")
+        return changed
+
+    return true, tolerance, shifted
+
+
+def test_a_model_whose_answers_move_by_nature_passes_and_is_named(serve, publish, check, moving):
+    true, tolerance, _ = moving
+    for report in check(serve(publish(v1=true)), true):
+        assert report.holds, report.all_problems()
+        assert any(f"probabilities may differ by {tolerance:.2g}, " in note for note in report.notes)
+
+
+def test_a_fault_just_above_what_the_answers_move_by_nature_is_found(serve, publish, check, moving):
+    true, tolerance, shifted = moving
+    for report in check(serve(publish(v1=shifted(1.2 * tolerance))), true):
+        assert {"probability"} <= wrong_signatures(report) <= {"probability", "mask", "mask_png"}
+        assert "its files (variables/) were changed after the export" in causes(report)
+
+
+def test_what_is_below_it_cannot_be_told_from_it(serve, publish, check, moving):
+    true, tolerance, shifted = moving
+    for report in check(serve(publish(v1=shifted(-0.8 * tolerance))), true):
+        assert report.holds, report.all_problems()
 
 
 def test_a_model_that_is_still_loading_is_found(serve, publish, check, export, true_export, tmp_path):

@@ -86,7 +86,7 @@ def _cut(path, share):
             "is of schema 9",
         ),
         (
-            lambda path: (path / "assets.extra/golden/golden.json").write_text('{"schema_version": 1, "records": []}'),
+            lambda path: (path / "assets.extra/golden/golden.json").write_text('{"schema_version": 2, "records": []}'),
             "names no golden requests",
         ),
     ],
