@@ -24,6 +24,19 @@ _PARALLEL_PICTURES = 4
 _KEPT_PIXELS = 16_000_000
 """Decoded pixels of a request that are kept until they are needed again; beyond, they are decoded twice."""
 
+_IMAGES_WANTED = (
+    "image must be a list of pictures, shape [B, H, W, C], with 1 to 4 channels and at least one pixel: one picture is "
+    "a list of one, and gray pixels have an axis for their channel too"
+)
+_FILES_WANTED = (
+    "image_bytes must be a list of encoded pictures, shape [B]: one picture is a list of one, and in REST each of the "
+    "instances has one without a list"
+)
+_THRESHOLDS_WANTED = (
+    "threshold must have one value for each image, shape [B]: one is a list of one, and in REST each of the instances "
+    "has one without a list"
+)
+
 
 class MaskModule(tf.Module):
     """A segmentation model with the signatures of `serving.contract`.
@@ -102,6 +115,7 @@ class MaskModule(tf.Module):
         return tf.function(function, autograph=False).get_concrete_function(*(specs[name] for name in inputs))
 
     def _export_info(self, query: tf.Tensor) -> Mapping[str, tf.Tensor]:
+        query = _checked_vector(query, "query must be a list of strings, shape [B]")
         return {contract.INFO: tf.fill(tf.shape(query), self.info)}
 
     def forward_alone(self) -> tf.Module:
@@ -152,11 +166,13 @@ class MaskModule(tf.Module):
     # Pixels in, pixels out.
 
     def _answer_pixels(self, product: str, images: tf.Tensor, threshold: tf.Tensor | None) -> Mapping[str, tf.Tensor]:
-        checks = self._pixel_checks(images, threshold)
-        with tf.control_dependencies(checks):
+        images = _checked_images(images)
+        if threshold is not None:
+            threshold = _checked_vector(threshold, _THRESHOLDS_WANTED)
+        with tf.control_dependencies(self._pixel_checks(images, threshold)):
             images = tf.identity(images)
         size = tf.shape(images)[1:3]
-        outputs = self.forward(self.input_of_pixels(images))
+        outputs = self._run_on_batch(self.input_of_pixels(images))
         if product == contract.CLASS_MAP:
             answer = self._geometry.most_probable(self._activate(outputs), size, self.class_map_dtype)
             return {product: answer}
@@ -176,16 +192,23 @@ class MaskModule(tf.Module):
         """Returns what the model is given for [B, H, W, C] pixels, float32 [B, h, w, its channels]."""
         return self._scaling(self._geometry.to_model(images), self._spec.full_scale)
 
+    def _run_on_batch(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Runs the model on [B, h, w, C]; on a black picture where B is 0, since its kernels may fail on none."""
+        count = tf.shape(inputs)[0]
+        black = tf.concat([[1], tf.shape(inputs)[1:]], 0)
+        some = tf.cond(count > 0, lambda: inputs, lambda: tf.zeros(black))
+        some.set_shape(inputs.shape)
+        return self.forward(some)[:count]
+
     def _pixel_checks(self, images: tf.Tensor, threshold: tf.Tensor | None) -> list[tf.Operation]:
         shape = tf.shape(images)
-        wanted = "image must be [B, H, W, C] with 1 to 4 channels and at least one pixel; got shape"
         is_image = (shape[3] <= 4) & tf.reduce_all(shape[1:] >= 1)
-        checks = [tf.debugging.Assert(is_image, [wanted, shape])]
+        checks = [tf.debugging.Assert(is_image, [f"{_IMAGES_WANTED}; got shape", shape], summarize=4)]
         if isinstance(self._geometry, AtImageSize):
             limit = self._geometry.max_pixels
             pixels = tf.reduce_prod(tf.cast(shape[1:3], tf.int64))
             text = f"image must have at most {limit} pixels (max_model_pixels); got shape"
-            checks.append(tf.debugging.Assert(pixels <= limit, [text, shape]))
+            checks.append(tf.debugging.Assert(pixels <= limit, [text, shape], summarize=4))
         if threshold is not None:
             text = "threshold must have one value for each image; got shapes"
             checks.append(tf.debugging.Assert(tf.shape(threshold)[0] == shape[0], [text, tf.shape(threshold), shape]))
@@ -202,10 +225,12 @@ class MaskModule(tf.Module):
     # Encoded pictures in, PNG out.
 
     def _answer_encoded(self, product: str, data: tf.Tensor, threshold: tf.Tensor | None) -> Mapping[str, tf.Tensor]:
+        data = _checked_vector(data, _FILES_WANTED)
         count = tf.size(data)
         if threshold is None:
             threshold = tf.fill([count], self._spec.threshold)
         else:
+            threshold = _checked_vector(threshold, _THRESHOLDS_WANTED)
             text = "threshold must have one value for each image; got lengths"
             fits = tf.size(threshold) == count
             with tf.control_dependencies([tf.debugging.Assert(fits, [text, tf.size(threshold), count])]):
@@ -321,7 +346,8 @@ class MaskModule(tf.Module):
             return index + 1, *written
 
         arrays = [
-            tf.TensorArray(tf.float32, count, element_shape=input_shape),
+            # One that nothing is written to is black: kernels of models may fail on no pictures.
+            tf.TensorArray(tf.float32, tf.maximum(count, 1), element_shape=input_shape),
             tf.TensorArray(tf.int32, count, element_shape=[2]),
             tf.TensorArray(tf.string, count, element_shape=[]),
             tf.TensorArray(tf.float32, count, element_shape=[]),
@@ -334,7 +360,7 @@ class MaskModule(tf.Module):
             lambda index, *_: index < count, read, (0, *arrays), parallel_iterations=_PARALLEL_PICTURES
         )
         # Stacking copies; one picture alone need not be.
-        batch = tf.cond(tf.equal(count, 1), lambda: inputs.read(0)[tf.newaxis], inputs.stack)
+        batch = tf.cond(count <= 1, lambda: inputs.read(0)[tf.newaxis], inputs.stack)
         outputs = self.forward(batch)
         sizes, errors, scales = sizes.stack(), errors.stack(), scales.stack()
 
@@ -385,3 +411,38 @@ class MaskModule(tf.Module):
         if self._spec.background == "transparent":
             return png.encode_like(masking.cut_out(image, alpha, full_scale), full_scale)
         return png.encode_like(masking.compose(image, alpha, self._spec.background, full_scale), full_scale)
+
+
+def _checked_images(images: tf.Tensor) -> tf.Tensor:
+    """Returns pixels as [B, H, W, C], once their rank is known to be 4; an empty list is one of no pictures."""
+    images = _of_any_shape(images)
+    shape = tf.shape(images)
+    # JSON says of no pictures only that there are none.
+    is_bare_list = tf.equal(tf.size(shape), 1) & tf.equal(tf.size(images), 0)
+    shape = tf.concat([shape, tf.zeros([3 * tf.cast(is_bare_list, tf.int32)], tf.int32)], 0)
+    with tf.control_dependencies([_rank_check(shape, 4, _IMAGES_WANTED)]):
+        shape = tf.identity(shape)
+    # Of no pictures none lacks pixels.
+    least = tf.where(tf.equal(shape[:1], 0), [0, 1, 1, 1], [0, 0, 0, 0])
+    return tf.ensure_shape(tf.reshape(images, tf.maximum(shape, least)), [None] * 4)
+
+
+def _checked_vector(values: tf.Tensor, wanted: str) -> tf.Tensor:
+    """Returns an input as [B], once its rank is known to be 1."""
+    values = _of_any_shape(values)
+    with tf.control_dependencies([_rank_check(tf.shape(values), 1, wanted)]):
+        return tf.reshape(values, [-1])
+
+
+def _of_any_shape(value: tf.Tensor) -> tf.Tensor:
+    """Returns an input as of unknown shape.
+
+    Its static shape says what callers should send: servers do not check what they do send, and where TensorFlow
+    knows a rank, it makes a constant of the check. Its optimizer also concludes from what is done with a tensor
+    afterwards; so what is checked goes on through a reshape, behind which it looks no further.
+    """
+    return tf.raw_ops.PlaceholderWithDefault(input=value, shape=tf.TensorShape(None))
+
+
+def _rank_check(shape: tf.Tensor, rank: int, wanted: str) -> tf.Operation:
+    return tf.debugging.Assert(tf.equal(tf.size(shape), rank), [f"{wanted}; got shape", shape], summarize=16)

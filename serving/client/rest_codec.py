@@ -20,7 +20,7 @@ from .errors import (
     code_of_http_status,
     error_of_code,
 )
-from .signatures import ModelState, TensorSpec, VersionStatus, metadata_of_json
+from .signatures import ModelState, TensorSpec, VersionStatus, metadata_of_json, with_known_rank
 
 try:
     import orjson
@@ -159,9 +159,12 @@ def _outputs(call: PredictCall, answer: Any) -> dict[str, npt.NDArray[Any]]:
 def _from_json(value: Any, spec: TensorSpec, name: str) -> npt.NDArray[Any]:
     try:
         if spec.data_type == "DT_STRING":
-            return tensors.as_array(_map_nested(value, _string_from_json))
-        with np.errstate(over="raise"):
-            return np.array(value, dtype=spec.dtype)
+            array = tensors.as_array(_map_nested(value, _string_from_json))
+            array = array if array.size else array.astype(object)
+        else:
+            with np.errstate(over="raise"):
+                array = np.array(value, dtype=spec.dtype)
+        return with_known_rank(array, spec)
     except (ValueError, TypeError, KeyError, OverflowError, FloatingPointError, RecursionError) as error:
         raise InvalidResponseError(f"output {name!r} is not {spec}: {error}") from error
 

@@ -183,13 +183,26 @@ def check_inputs(signature: SignatureInfo, inputs: Mapping[str, Any]) -> dict[st
             wanted = ", ".join(map(repr, signature.inputs)) or "none"
             raise InvalidRequestError(f"there is no input {name!r}", hint=f"the inputs are: {wanted}")
         try:
-            array = _cast(tensors.as_array(value), spec)
+            array = _cast(with_known_rank(tensors.as_array(value), spec), spec)
         except tensors.TensorError as error:
             raise InvalidRequestError(f"input {name!r}: {error}", hint=f"it takes {spec}") from error
         if spec.shape is not None and not _fits(array.shape, spec.shape):
             raise InvalidRequestError(f"input {name!r} has the shape {list(array.shape)}", hint=f"it takes {spec}")
         checked[name] = array
     return checked
+
+
+def with_known_rank(array: npt.NDArray[Any], spec: TensorSpec) -> npt.NDArray[Any]:
+    """Returns an array; an empty one of too few axes with those that it lacks, as a list of nothing has but one.
+
+    Args:
+        array: any.
+        spec: of what it is meant to be: axes of any size get the size 1.
+    """
+    if array.size or spec.shape is None or array.ndim >= len(spec.shape):
+        return array
+    lacking = spec.shape[array.ndim :]
+    return array.reshape(*array.shape, *(1 if size < 0 else size for size in lacking))
 
 
 def check_outputs(signature: SignatureInfo, outputs: tuple[str, ...]) -> None:
@@ -210,6 +223,8 @@ def _cast(array: npt.NDArray[Any], spec: TensorSpec) -> npt.NDArray[Any]:
     wanted = spec.dtype
     if array.dtype == wanted:
         return array
+    if not array.size:
+        return array.astype(wanted)  # an empty list holds nothing that tells its type
     if spec.data_type == "DT_BFLOAT16" and array.dtype.name == "bfloat16":
         return array.astype(np.float32)
     if wanted.kind == "O" or array.dtype.kind == "O":
