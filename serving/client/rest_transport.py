@@ -29,6 +29,7 @@ from .errors import (
     ServerUnavailableError,
     certificate_error,
 )
+from .proxies import proxy_of
 from .transports import ConnectionOptions, Pairs
 
 _KEEP_IDLE_S = 60.0
@@ -41,14 +42,16 @@ class AsyncRestTransport:
     def __init__(self, address: Address, options: ConnectionOptions):
         self._address = address
         self._options = options
+        self._proxy = proxy_of(address)
         self._http = httpx.AsyncClient(
             base_url=str(address),
             # Making a context takes longer than a call; http:// has no use for one, and is never redirected.
             verify=options.tls.context() if address.is_secure else False,
             # The deadline of the call as a whole is the only clock.
             timeout=None,
-            # Proxies of the environment are not for servers on this machine, nor for their secrets.
-            trust_env=not address.stays_on_this_machine,
+            # httpx fails on what it cannot read of the environment, and calls servers on this machine by proxies too.
+            trust_env=False,
+            proxy=None if self._proxy is None else self._proxy.for_httpx(),
             limits=httpx.Limits(
                 max_connections=options.max_connections,
                 max_keepalive_connections=options.max_connections,
@@ -78,15 +81,22 @@ class AsyncRestTransport:
             await asyncio.wait([task])
             raise
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError) as error:
-            raise _error_of(error) from error
+            raise self._with_proxy(_error_of(error)) from error
         if answer is None:
             if self._closed:
                 raise CallCancelledError("the connection is closed")
             raise DeadlineExceededError("no answer in time")
         response, body = answer
         if response.status_code != 200:
-            raise rest_codec.error_of_answer(response.status_code, body, response.headers)
+            refused = rest_codec.error_of_answer(response.status_code, body, response.headers)
+            raise refused if "json" in response.headers.get("content-type", "") else self._with_proxy(refused)
         return Reply(rest_codec.decode(call, body), len(request.body), len(body))
+
+    def _with_proxy(self, error: MaskServingError) -> MaskServingError:
+        """Returns an error that may be a proxy's, with its name."""
+        if self._proxy is not None:
+            error.problem += f" (called through {self._proxy})"
+        return error
 
     async def _exchange_within(
         self, scope: anyio.CancelScope, request: httpx.Request
@@ -142,8 +152,8 @@ class RestTransport:
     """An HTTP connection pool for threads."""
 
     def __init__(self, address: Address, options: ConnectionOptions):
-        self._loop = asyncio.new_event_loop()
         self._transport = AsyncRestTransport(address, options)
+        self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=_serve, args=(self._loop,), name=f"maskport {address}", daemon=True)
         self._thread.start()
         # Held while a call is handed to the loop, so that none comes after its end.
