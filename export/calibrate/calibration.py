@@ -1,16 +1,23 @@
 """From a spec and a labelled folder to the threshold that fits it best."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ..spec import ExportSpec
 from .criteria import CRITERIA, DEFAULT_TARGET, Recommendation, recommend
 from .errors import CalibrationError
-from .pairs import Pair, Pairing, read_truth
+from .labels import LabelCounts, LabelMeaning, ValueLike, parse_values
+from .pairs import Pair, Pairing, read_values
 from .probabilities import ProbabilityReader
-from .tally import AVERAGES, Tally
+from .tally import AVERAGES, STEPS, Tally
 
 OnPair = Callable[[int, int], None]
+
+_INFORMATIVE = 0.02
+"""Of the way from marking anything to marking nothing but foreground, what a mask's precision must have gone."""
+_EDGE = 2
+"""Thresholds so near to the ends of the grid come from probabilities that do not use its range."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +32,8 @@ class Calibration:
         average: one of `AVERAGES`.
         spec_threshold: what the spec said before.
         failures: for each pair that could not be counted, why.
+        labels: the values in the masks.
+        doubts: what may be meant otherwise than it was taken; a threshold should not be written then.
     """
 
     tally: Tally
@@ -34,6 +43,8 @@ class Calibration:
     average: str
     spec_threshold: float
     failures: list[str]
+    labels: LabelCounts
+    doubts: list[str]
 
     @property
     def threshold(self) -> float:
@@ -48,6 +59,8 @@ def calibrate(
     criterion: str = CRITERIA[0],
     target: float = DEFAULT_TARGET,
     average: str = AVERAGES[0],
+    foreground_values: ValueLike | Iterable[ValueLike] | None = None,
+    ignore_value: ValueLike | Iterable[ValueLike] = (),
     on_pair: OnPair = lambda done, count: None,
 ) -> Calibration:
     """Runs the model of a spec over pictures with masks, and recommends a threshold.
@@ -60,33 +73,78 @@ def calibrate(
         criterion: one of `CRITERIA`.
         target: the least recall or precision, for the criteria that have one.
         average: one of `AVERAGES`.
+        foreground_values: what is foreground in the masks: levels (1, "1-3") and colours ("#ff0000"); None is all
+            but 0.
+        ignore_value: one or several values of pixels that do not count, such as 255 for void.
         on_pair: called before each pair, and after the last, with how many are done and how many there are.
 
     Raises:
-        CalibrationError: no pair that is good, no foreground in any mask, or no threshold fits.
+        CalibrationError: no pair that is good; nothing but foreground or none of it in the masks, or values that are
+            probably not what they are taken for; no threshold that fits.
         ExportError: the source or the spec is not good.
     """
     for value, choices in ((criterion, CRITERIA), (average, AVERAGES)):
         if value not in choices:
             raise CalibrationError(f"{value!r} is none of: {', '.join(choices)}")
+    meaning = LabelMeaning(
+        None if foreground_values is None else parse_values(foreground_values), parse_values(ignore_value)
+    )
+    labels = LabelCounts(meaning)
     reader = ProbabilityReader(spec)
+    # Masks are read in no time; what the model says of hundreds of pictures would be waited for in vain.
+    for pair in pairing.pairs:
+        with contextlib.suppress(CalibrationError):  # named below
+            labels.add(read_values(pair.mask))
+    doubt = labels.check(reader.classes, reader.foreground)
     tally, failures = Tally(), []
     for position, pair in enumerate(pairing.pairs):
         on_pair(position, len(pairing.pairs))
         try:
-            _count(pair, reader, tally)
+            _count(pair, reader, meaning, tally)
         except CalibrationError as error:
             failures.append(str(error))
     on_pair(len(pairing.pairs), len(pairing.pairs))
     if not tally.pictures:
-        raise CalibrationError(f"none of the {len(pairing.pairs)} pairs can be used; the first: {failures[0]}")
+        reason = f"the first: {failures[0]}" if failures else "every pixel is ignored"
+        raise CalibrationError(f"none of the {len(pairing.pairs)} pairs can be used; {reason}")
     if not tally.foreground_pixels:
-        raise CalibrationError(f"none of the {tally.pictures} masks has any foreground (a pixel that is not zero)")
+        wanted = "a pixel that is not zero" if meaning.foreground is None else "--foreground_values"
+        raise CalibrationError(
+            f"none of the {tally.pictures} masks has any foreground ({wanted}); they hold {labels.summarize()}"
+        )
     recommendation = recommend(tally.curves(average), tally.counts[0] > 0, criterion, target)
-    return Calibration(tally, recommendation, criterion, target, average, spec.threshold, failures)
+    doubts = [doubt, _doubt_of_chance(tally, recommendation), _doubt_of_edge(recommendation)]
+    return Calibration(
+        tally, recommendation, criterion, target, average, spec.threshold, failures, labels, [*filter(None, doubts)]
+    )
 
 
-def _count(pair: Pair, reader: ProbabilityReader, tally: Tally) -> None:
+def _count(pair: Pair, reader: ProbabilityReader, meaning: LabelMeaning, tally: Tally) -> None:
     probability = reader.read(pair.image)
     height, width = probability.shape
-    tally.add(probability, read_truth(pair.mask, (height, width)))
+    values = read_values(pair.mask, (height, width))
+    counts = meaning.counts(values)
+    if counts.any():
+        tally.add(probability[counts], meaning.is_foreground(values[counts]))
+
+
+def _doubt_of_chance(tally: Tally, recommendation: Recommendation) -> str | None:
+    """Returns what is to be said where the best mask finds foreground no better than chance does."""
+    found, wrong, _ = (int(counts[recommendation.index]) for counts in tally.counts)
+    share, precision = tally.foreground_pixels / tally.pixels, found / (found + wrong)
+    if precision - share >= _INFORMATIVE * (1 - share):
+        return None
+    return (
+        f"no threshold tells foreground from the rest: at the best one, {recommendation.threshold}, "
+        f"{100 * precision:.1f} % of what is found is foreground, and {100 * share:.1f} % of all pixels are; does the "
+        "spec name the right model, scaling and foreground, and do the masks belong to these pictures?"
+    )
+
+
+def _doubt_of_edge(recommendation: Recommendation) -> str | None:
+    if _EDGE < recommendation.index < STEPS - _EDGE:
+        return None
+    return (
+        f"the recommended threshold {recommendation.threshold} lies at the edge of the range: do scaling and "
+        "activation fit the model, and the masks these pictures?"
+    )

@@ -10,6 +10,7 @@ from absl import flags, logging
 from ...serving import command_line
 from ..errors import ExportError, SpecError
 from .criteria import CRITERIA, DEFAULT_TARGET
+from .labels import parse_values
 from .pairs import find_pairs
 from .tally import AVERAGES
 
@@ -25,7 +26,9 @@ Runs the model of an export spec over pictures with masks, and recommends the th
   mask-calibrate --spec=coins.yaml --images=photos --masks=masks --write
 
 A picture and its mask have one stem (photos/a/1.jpg and masks/a/1.png) and, turned upright, one size; what is
-not zero in the mask is foreground. Files without a partner are named and left out. Nothing is exported.
+not zero in the mask is foreground, unless --foreground_values and --ignore_value say otherwise. The values found
+are printed, and those that look like void, trimaps or class indices refused until they are named. Files without a
+partner are named and left out. Nothing is exported.
 The last line printed is "recommended threshold: 0.42". Exit codes: 0 done, 1 something failed (each pair that
 could not be used is named), 2 usage.
 """
@@ -56,6 +59,15 @@ _AVERAGE = flags.DEFINE_enum(
 _WRITE = flags.DEFINE_boolean(
     "write", False, "Put the threshold into the spec file, and leave all else in it as it is. Not after a failure."
 )
+_FOREGROUND_VALUES = flags.DEFINE_list(
+    "foreground_values",
+    None,
+    "What is foreground in the masks: levels or palette indices (1), ranges (1-3), colours (#ff0000), with commas "
+    "between; all but 0 unless it is given.",
+)
+_IGNORE_VALUE = flags.DEFINE_list(
+    "ignore_value", [], "Values of pixels in the masks that do not count, such as 255 for void; likewise."
+)
 _OUT = flags.DEFINE_string(
     "out", "calibration", "Folder for calibration.svg (plot) and calibration.csv (table); empty writes neither."
 )
@@ -72,6 +84,11 @@ def main(arguments: Sequence[str]) -> int:
     for holder in (_IMAGES, _MASKS):
         if not holder.value:
             raise command_line.UsageError(f"give --{holder.name}=FOLDER")
+    try:
+        for holder in (_FOREGROUND_VALUES, _IGNORE_VALUE):
+            parse_values(holder.value or ())
+    except ExportError as error:
+        raise command_line.UsageError(f"--{holder.name}: {error}") from error
     spec = _load_spec()
     out = Path(_OUT.value) if _OUT.value else None
 
@@ -86,6 +103,8 @@ def main(arguments: Sequence[str]) -> int:
             criterion=_CRITERION.value,
             target=_TARGET.value,
             average=_AVERAGE.value,
+            foreground_values=_FOREGROUND_VALUES.value,
+            ignore_value=_IGNORE_VALUE.value,
             on_pair=on_pair,
         )
 
@@ -97,25 +116,32 @@ def main(arguments: Sequence[str]) -> int:
     if pairing.lossy_masks:
         _warn(
             f"{len(pairing.lossy_masks)} masks are JPEG files ({pairing.lossy_masks[0]}): traces of the compression "
-            "beside the edges count as foreground; PNG has none"
+            "beside the edges count as foreground, unless --foreground_values=128-255 leaves them out; PNG has none"
         )
     for failure in calibration.failures:
         _warn(f"{failure}, left out")
+    for doubt in calibration.doubts:
+        _warn(doubt)
     print(results.summarize(calibration))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         results.write_plot(calibration, out / results.PLOT_FILE)
         results.write_table(calibration, out / results.TABLE_FILE)
         print(f"saved {out / results.PLOT_FILE} and {out / results.TABLE_FILE}")
-    if _WRITE.value and not calibration.failures:
+    if _WRITE.value and not calibration.failures and not calibration.doubts:
         write_threshold(Path(_SPEC.value), calibration.threshold)
         print(f"written into {_SPEC.value}")
+    elif _WRITE.value and calibration.doubts:
+        _warn(
+            f"not written into {_SPEC.value}: see the warning above; --threshold of mask-export takes it all the same"
+        )
     elif _WRITE.value:
         count = len(calibration.failures)
         bad = "the bad pair first (there is 1)" if count == 1 else f"the bad pairs first (there are {count})"
         _warn(f"not written into {_SPEC.value}: mend or remove {bad}")
     print(f"recommended threshold: {results.format_threshold(calibration.threshold)}")
-    return command_line.EXIT_FAILED if calibration.failures else command_line.EXIT_OK
+    is_refused = _WRITE.value and calibration.doubts
+    return command_line.EXIT_FAILED if calibration.failures or is_refused else command_line.EXIT_OK
 
 
 def _load_spec() -> ExportSpec:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from .errors import CalibrationError
+from .labels import COLOUR, Values
 
 _TURNING_ORIENTATIONS = (5, 6, 7, 8)
 _ORIENTATION_TAG = 0x0112
@@ -49,7 +49,7 @@ class Pairing:
 
     @property
     def lossy_masks(self) -> list[Path]:
-        """JPEG masks: what their compression leaves beside edges is not zero, so it counts as foreground."""
+        """JPEG masks: what their compression leaves beside edges is neither zero nor what was drawn."""
         return [pair.mask for pair in self.pairs if pair.mask.suffix.lower() in _JPEG_ENDINGS]
 
 
@@ -98,25 +98,26 @@ def _pictures_below(folder: Path, other: Path) -> Iterator[Path]:
             yield path
 
 
-def read_truth(path: Path, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Returns a mask file as bool [H, W], upright: true where it is not zero.
+def read_values(path: Path, size: tuple[int, int] | None = None) -> Values:
+    """Returns a mask file's values, [H, W], upright.
 
-    A palette's index counts, not its colour; of colours any channel but alpha counts.
+    A palette's index counts, not its colour; alpha does not count.
 
     Args:
         path: of any picture that Pillow reads.
         size: (height, width) that it must have.
 
     Raises:
-        CalibrationError: it is no picture, or has another size.
+        CalibrationError: it is no picture, has another size, or says what is foreground in no way that is read here.
     """
     try:
         with warnings.catch_warnings():
             # The size is checked against the picture's before anything is decoded.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
-                _check_size(picture, size, path)
-                return _is_nonzero(ImageOps.exif_transpose(picture))
+                if size is not None:
+                    _check_size(picture, size, path)
+                return _values(ImageOps.exif_transpose(picture), path)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not a picture, or broken"
         raise CalibrationError(f"mask {path}: cannot be read: {reason}") from error
@@ -126,14 +127,28 @@ def _check_size(picture: Image.Image, size: tuple[int, int], path: Path) -> None
     is_turned = picture.getexif().get(_ORIENTATION_TAG) in _TURNING_ORIENTATIONS
     height, width = picture.size if is_turned else picture.size[::-1]
     if (height, width) != size:
-        raise CalibrationError(f"mask {path}: is {height}x{width}, its upright picture {size[0]}x{size[1]}")
+        lies = (
+            ": the picture is turned by its EXIF data, and the mask seems not to be" if (width, height) == size else ""
+        )
+        raise CalibrationError(f"mask {path}: is {height}x{width}, its upright picture {size[0]}x{size[1]}{lies}")
 
 
-def _is_nonzero(picture: Image.Image) -> npt.NDArray[np.bool_]:
-    if picture.mode == "CMYK":
-        picture = picture.convert("RGB")  # zero is white there
-    values = np.asarray(picture)
-    if values.ndim == 2:
-        return values != 0
-    without_alpha = values[..., :-1] if picture.mode in ("LA", "PA", "La", "RGBA", "RGBa") else values
-    return np.any(without_alpha != 0, axis=-1)
+def _values(picture: Image.Image, path: Path) -> Values:
+    if picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+        picture = picture.convert("RGB")  # zero is white there, or no black
+    pixels = np.asarray(picture)
+    if pixels.dtype.kind == "f":
+        if not np.array_equal(pixels, np.rint(pixels)):
+            raise CalibrationError(f"mask {path}: holds fractions; save whole numbers, such as 0 and 255")
+        pixels = pixels.astype(np.int64)
+    if pixels.ndim == 2:
+        return pixels.astype(np.int64)
+    if picture.mode in ("LA", "PA", "La", "RGBA", "RGBa"):
+        alpha, pixels = pixels[..., -1], pixels[..., :-1]
+        if np.ptp(alpha) and not np.ptp(pixels, axis=(0, 1)).any():
+            raise CalibrationError(f"mask {path}: differs in its alpha channel only; save that as a gray picture")
+    if pixels.shape[-1] == 1:
+        return pixels[..., 0].astype(np.int64)
+    red, green, blue = (pixels[..., index].astype(np.int64) for index in range(3))
+    is_gray = (red == green) & (green == blue)
+    return np.where(is_gray, red, COLOUR + (red << 16) + (green << 8) + blue)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from ...serving import contract
-from ..exporter import Plan
+from ..exporter import Plan, resolve_foreground
 from ..spec import ExportSpec
 from .errors import CalibrationError
 
@@ -18,6 +18,10 @@ class ProbabilityReader:
     Args:
         spec: of the export; its threshold does not matter.
 
+    Attributes:
+        classes: how many output channels the model has.
+        foreground: indices of those that the probability is of.
+
     Raises:
         ExportError: the source or the spec is not good.
     """
@@ -25,7 +29,8 @@ class ProbabilityReader:
     def __init__(self, spec: ExportSpec):
         # The plan checks spec and model against each other, as mask-export does; its cheapest signature will do.
         plan = Plan.make(spec.model_copy(update={"signatures": [contract.EXPORT_INFO]}))
-        self.description = plan.model.description
+        self.classes = plan.model.output_channels
+        self.foreground = resolve_foreground(spec, plan.model)
         self._probability = tf.function(
             plan.module.cleaned_probability, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
         )

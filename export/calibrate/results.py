@@ -21,6 +21,7 @@ def summarize(calibration: Calibration) -> str:
     share = tally.foreground_pixels / tally.pixels
     lines = [
         f"{tally.pictures} pictures, {tally.pixels / 1e6:,.1f} million pixels, {100 * share:.1f} % foreground",
+        f"values in the masks: {calibration.labels.summarize(with_meaning=True)}",
         "",
         f"{'':<12}{'threshold':>9}" + "".join(f"{title:>11}" for title in _SCORES.values()),
     ]

@@ -72,8 +72,8 @@ class Tally:
         """Adds one picture.
 
         Args:
-            probability: [H, W], 0 to 1; NaN is background, as in the exported masks.
-            truth: [H, W].
+            probability: of the pixels that count, in any shape, 0 to 1; NaN is background, as in the exported masks.
+            truth: in the same shape.
         """
         foreground, background = _histograms(probability.ravel(), truth.ravel())
         self._foreground += foreground

@@ -51,6 +51,7 @@ def test_the_recommended_threshold_is_where_the_reference_has_its_best_iou(label
     best = max(iou(threshold) for threshold in np.arange(1, 1000) / 1000)
     assert iou(calibration.threshold) == pytest.approx(best, abs=1e-4)
     assert iou(calibration.threshold) > iou(0.5) + 0.01
+    assert calibration.doubts == []
     assert calibration.threshold == pytest.approx(0.61, abs=0.02)
 
 
@@ -110,6 +111,50 @@ def test_bad_pairs_are_named_and_the_others_count(spec, folders, calibration):
     assert "unknown format: accepted are jpeg, png, bmp, webp" in found.failures[2]
     assert found.tally.pictures == 2
     assert calls == [(done, 5) for done in range(6)]
+
+
+def as_voc(folders, labelled):
+    """Gives masks a border of void, as Pascal VOC's have, and returns the pixels that count."""
+    counting = {}
+    for path in sorted(folders[1].iterdir()):
+        truth = labelled.truth[path.stem]
+        void = np.zeros_like(truth)
+        void[:, ::3] = True
+        palette = Image.fromarray(np.where(void, 255, truth * 15).astype(np.uint8), "P")
+        palette.putpalette([0, 0, 0, 128, 0, 0] * 128)
+        palette.save(path)
+        counting[path.stem] = ~void
+    return counting
+
+
+def test_ignored_pixels_count_as_nothing(labelled, spec, folders):
+    pairing = find_pairs(*folders)
+    counting = as_voc(folders, labelled)
+    with pytest.raises(CalibrationError, match=r"0 \(.*15 \(.*255 \(33.*void.*--ignore_value=255"):
+        calibrate(spec, pairing)
+    found = calibrate(spec, pairing, ignore_value=255)
+    assert found.tally.pixels == sum(counts.sum() for counts in counting.values())
+    assert found.tally.foreground_pixels == sum((labelled.truth[stem] & counting[stem]).sum() for stem in counting)
+    assert calibrate(spec, pairing, ignore_value=["255"], foreground_values="15").threshold == found.threshold
+
+    def iou(threshold):
+        probability = {stem: labelled.pipeline.cleaned(labelled.upright(stem).astype(float)) for stem in counting}
+        pairs = [((probability[stem] > threshold)[c], labelled.truth[stem][c]) for stem, c in counting.items()]
+        return sum((m & t).sum() for m, t in pairs) / sum((m | t).sum() for m, t in pairs)
+
+    best = max(iou(threshold) for threshold in np.arange(450, 750, 4) / 1000)
+    assert iou(found.threshold) == pytest.approx(best, abs=2e-3)
+
+
+def test_masks_that_do_not_belong_to_the_pictures_are_doubted(spec, folders):
+    random = np.random.default_rng(0)
+    for path in folders[1].iterdir():
+        with Image.open(path) as mask:
+            size = mask.size[::-1]
+        Image.fromarray((random.random(size) < 0.4).astype(np.uint8) * 255).save(path)
+    (doubt,) = calibrate(spec, find_pairs(*folders)).doubts
+    assert doubt.startswith("no threshold tells foreground from the rest: at the best one, ")
+    assert doubt.endswith("do the masks belong to these pictures?")
 
 
 def test_without_one_good_pair_or_any_foreground_there_is_no_recommendation(spec, folders):

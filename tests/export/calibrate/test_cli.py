@@ -35,6 +35,8 @@ def test_a_calibration_prints_saves_and_writes_what_it_recommends(workplace):
     assert last.startswith("recommended threshold: 0.6")
     threshold = float(last.split()[-1])
     assert others[0].startswith("4 pictures, 0.0 million pixels, ")
+    assert others[1].startswith("values in the masks: 0 (")
+    assert others[1].endswith("%, foreground)")
     assert others[-1] == "written into spec.yaml"
     before = (workplace / "spec.yaml").read_text()
     assert yaml.safe_load(before)["threshold"] == threshold
@@ -70,6 +72,25 @@ def test_what_cannot_be_used_is_named_and_nothing_is_written(workplace):
     assert not (workplace / "calibration").exists()
 
 
+def test_values_are_named_by_flags_and_nothing_is_written_in_doubt(workplace):
+    rng = np.random.default_rng(3)
+    for path in (workplace / "masks").iterdir():
+        truth = np.asarray(Image.open(path)) > 0
+        noise = rng.integers(0, 3, truth.shape, np.uint8)
+        Image.fromarray(np.where(truth, 255 - noise, noise)).save(path)
+    before = (workplace / "spec.yaml").read_text()
+    done = mask_calibrate(*FOLDERS, "--write", "--out=", cwd=workplace)
+    assert done.returncode == 1
+    first, *_, last = done.stderr.splitlines()
+    assert "--foreground_values=128-255 takes the upper half" in first
+    assert last.startswith("mask-calibrate: not written into spec.yaml")
+    assert (workplace / "spec.yaml").read_text() == before
+    named = mask_calibrate(*FOLDERS, "--write", "--out=", "--foreground_values=128-255", cwd=workplace)
+    assert (named.returncode, named.stderr) == (0, "")
+    assert named.stdout.splitlines()[-1].startswith("recommended threshold: 0.6")
+    assert (workplace / "spec.yaml").read_text() != before
+
+
 def test_flags_override_the_specs_fields_and_choose_the_criterion(workplace):
     words = ("--criterion=precision_at_recall", "--target=0.9", "--average=pictures", "--foreground=0")
     done = mask_calibrate(*FOLDERS, *words, cwd=workplace)
@@ -94,6 +115,8 @@ def test_flags_override_the_specs_fields_and_choose_the_criterion(workplace):
         (["--images=images", "--masks=masks", "--spec=none.yaml"], 2, "spec none.yaml: cannot be read"),
         ([*FOLDERS, "images"], 2, "unexpected argument 'images'"),
         ([*FOLDERS, "--criterion=best"], 2, "flag --criterion=best: value should be one of"),
+        ([*FOLDERS, "--ignore_value=void"], 2, "--ignore_value: 'void' is no value of a mask"),
+        ([*FOLDERS, "--foreground_values=3-"], 2, "--foreground_values: '3-' is no value of a mask"),
         ([*FOLDERS, "--target=2"], 2, "flag --target=2"),
         ([*FOLDERS, "--foreground=nothing"], 2, "spec spec.yaml: foreground: no class 'nothing'"),
         ([*FOLDERS, "--images=nowhere"], 1, "nowhere: no such folder"),

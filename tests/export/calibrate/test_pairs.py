@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from maskport.export.calibrate.errors import CalibrationError
-from maskport.export.calibrate.pairs import find_pairs, read_truth
+from maskport.export.calibrate.labels import COLOUR
+from maskport.export.calibrate.pairs import find_pairs, read_values
 from PIL import Image
 
 
@@ -64,42 +65,64 @@ def test_folders_that_cannot_be_paired_are_refused(tmp_path, files, images, mask
 
 
 @pytest.mark.parametrize(
-    ("mode", "values"),
+    ("mode", "pixels", "values"),
     [
-        ("1", [[False, True, True]]),
-        ("L", [[0, 1, 255]]),
-        ("I;16", [[0, 1, 65535]]),
-        ("RGB", [[[0, 0, 0], [0, 0, 1], [9, 0, 0]]]),
-        ("RGBA", [[[0, 0, 0, 255], [0, 0, 1, 255], [9, 0, 0, 0]]]),
-        ("LA", [[[0, 255], [1, 255], [255, 0]]]),
+        ("1", [[False, True, True]], [0, 1, 1]),
+        ("L", [[0, 1, 255]], [0, 1, 255]),
+        ("I;16", [[0, 1, 65535]], [0, 1, 65535]),
+        ("I", [[0, -1, 70000]], [0, -1, 70000]),
+        ("F", [[0, 1, 255]], [0, 1, 255]),
+        ("RGB", [[[0, 0, 0], [0, 0, 1], [9, 9, 9]]], [0, COLOUR + 1, 9]),
+        ("RGBA", [[[0, 0, 0, 255], [128, 0, 1, 255], [9, 9, 9, 0]]], [0, COLOUR + 0x800001, 9]),
+        ("LA", [[[0, 255], [1, 255], [255, 0]]], [0, 1, 255]),
     ],
 )
-def test_what_is_not_zero_is_foreground_in_every_kind_of_png(tmp_path, mode, values):
-    dtype = {"1": bool, "I;16": np.uint16}.get(mode, np.uint8)
-    image = Image.fromarray(np.array(values, dtype))
+def test_levels_and_colours_are_read_from_every_kind_of_file(tmp_path, mode, pixels, values):
+    dtype = {"1": bool, "I;16": np.uint16, "I": np.int32, "F": np.float32}.get(mode, np.uint8)
+    image = Image.fromarray(np.array(pixels, dtype))
     assert image.mode == mode
-    image.save(tmp_path / "mask.png")
-    assert read_truth(tmp_path / "mask.png", (1, 3)).tolist() == [[False, True, True]]
+    image.save(tmp_path / "mask.tif")
+    assert read_values(tmp_path / "mask.tif", (1, 3)).tolist() == [values]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.array([[0, 0.5]], np.float32), "holds fractions; save whole numbers"),
+        (np.array([[[0, 0, 0, 0], [0, 0, 0, 255]]], np.uint8), "differs in its alpha channel only"),
+        (np.array([[[7, 0], [7, 255]]], np.uint8), "differs in its alpha channel only"),
+    ],
+)
+def test_masks_that_say_it_in_another_way_are_told_how_to_be_saved(tmp_path, pixels, message):
+    Image.fromarray(pixels).save(tmp_path / "mask.tif")
+    with pytest.raises(CalibrationError, match=f"mask .*mask.tif: {message}"):
+        read_values(tmp_path / "mask.tif", (1, 2))
 
 
 def test_of_a_palette_the_index_counts_and_not_the_colour(tmp_path):
     image = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "P")
     image.putpalette([255, 255, 255, 0, 0, 0, 9, 9, 9])  # index 0 is white, 1 is black
     image.save(tmp_path / "mask.png")
-    assert read_truth(tmp_path / "mask.png", (1, 3)).tolist() == [[False, True, True]]
+    assert read_values(tmp_path / "mask.png", (1, 3)).tolist() == [[0, 1, 2]]
 
 
 def test_a_mask_is_turned_upright_as_its_exif_says(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # its top is at the right: turn clockwise
     path = picture(tmp_path / "mask.png", np.array([[0, 0, 9], [0, 7, 0]], np.uint8), exif=exif)
-    assert read_truth(path, (3, 2)).tolist() == [[False, False], [True, False], [False, True]]
-    with pytest.raises(CalibrationError, match=r"mask .*mask.png: is 3x2, its upright picture 2x3"):
-        read_truth(path, (2, 3))
+    assert read_values(path, (3, 2)).tolist() == [[0, 0], [7, 0], [0, 9]]
+    with pytest.raises(CalibrationError, match=r"mask .*mask.png: is 3x2, its upright picture 2x2"):
+        read_values(path, (2, 2))
+
+
+def test_a_mask_that_is_not_turned_with_its_picture_is_told_so(tmp_path):
+    path = picture(tmp_path / "mask.png")
+    with pytest.raises(CalibrationError, match=r"is 2x3, its upright picture 3x2: the picture is turned by its EXIF"):
+        read_values(path, (3, 2))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n broken"])
 def test_a_broken_mask_is_an_error_that_names_it(tmp_path, content):
     (tmp_path / "mask.png").write_bytes(content)
     with pytest.raises(CalibrationError, match=r"mask .*mask.png: cannot be read: it is not a picture, or broken"):
-        read_truth(tmp_path / "mask.png", (2, 3))
+        read_values(tmp_path / "mask.png", (2, 3))
