@@ -1,6 +1,7 @@
 """Addresses of servers: what users write, and what it means."""
 
 import dataclasses
+import re
 import urllib.parse
 from collections.abc import Iterable, Sequence
 
@@ -8,6 +9,11 @@ from .errors import InvalidAddressError
 
 _DEFAULT_PORTS = {"grpc": 8500, "grpcs": 443, "http": 80, "https": 443}
 _FORMS = "it is grpc://HOST:PORT, grpcs://, http://, https:// or unix:///PATH"
+_CALL = re.compile(r"/v1/models(/.*)?$")
+"""The part of a REST URL that names a model and what to ask it."""
+_HOST_AND_PORT = re.compile(r"(?:[\w.-]+|\[[0-9a-fA-F:.]+\]):(?P<port>[0-9]+)(?:/.*)?", re.ASCII)
+_REST_PORTS = ("80", "8501", "8080")
+_SPOKEN = {"grpc": "gRPC", "http": "REST"}
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -70,8 +76,9 @@ def parse_address(text: str) -> Address:
     if not isinstance(text, str):
         raise InvalidAddressError(f"address {text!r} is no text", hint=_FORMS)
     scheme, separator, rest = text.strip().partition("://")
+    scheme = scheme.lower()
     if not separator or scheme not in (*_DEFAULT_PORTS, "unix"):
-        raise InvalidAddressError(f"address {text!r} has no scheme that is known", hint=_FORMS)
+        raise InvalidAddressError(f"address {text!r} has no scheme that is known", hint=_without_scheme(text.strip()))
     if scheme == "unix":
         if not rest.startswith("/"):
             raise InvalidAddressError(f"address {text!r} has no absolute path", hint="it is unix:///PATH")
@@ -86,9 +93,25 @@ def parse_address(text: str) -> Address:
         raise InvalidAddressError(f"address {text!r} has no host or no port", hint=_FORMS)
     if parts.username is not None or parts.query or parts.fragment:
         raise InvalidAddressError(f"address {text!r} has a user, a query or a fragment", hint=_FORMS)
+    meant = f"{scheme}://{parts.netloc}"
     if path and scheme not in ("http", "https"):
-        raise InvalidAddressError(f"address {text!r} has a path", hint="gRPC addresses have none")
+        raise InvalidAddressError(f"address {text!r} has a path", hint=f"gRPC addresses have none: write {meant}")
+    if _CALL.search(path):
+        raise InvalidAddressError(
+            f"address {text!r} is that of a call",
+            hint=f"write {meant}{_CALL.sub('', path)}, and name the model beside it",
+        )
     return Address(scheme, parts.hostname, port, path)
+
+
+def _without_scheme(text: str) -> str:
+    """Returns what an address without a known scheme should be."""
+    found = _HOST_AND_PORT.fullmatch(text)
+    if found is None:
+        return _FORMS
+    protocols = ("http", "grpc") if found["port"] in _REST_PORTS else ("grpc", "http")
+    address = text.partition("/")[0]
+    return f"write {protocols[0]}://{address}, or {protocols[1]}:// where that port speaks {_SPOKEN[protocols[1]]}"
 
 
 def parse_addresses(addresses: str | Sequence[str]) -> tuple[Address, ...]:

@@ -4,7 +4,7 @@ import abc
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from .addresses import parse_addresses
 from .calling import Caller, Terms
@@ -102,6 +102,12 @@ class ClientBase(abc.ABC):
     @abc.abstractmethod
     def _set_up(self) -> None:
         """Makes what carries out calls; connections come with the first call."""
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError(
+            f"a {type(self).__name__} cannot be copied or pickled, as its connections belong to this process: make one "
+            "in each worker, and send workers the address and the model's name"
+        )
 
     def __repr__(self) -> str:
         addresses = ", ".join(map(str, self._addresses))

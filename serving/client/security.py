@@ -67,12 +67,17 @@ class Tls:
         import ssl  # not loaded by clients that do without encryption
 
         self.read()  # names the file that is not there
+        wrong = f"ca_file {self.ca_file} holds no certificate in PEM form"
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
             if self.cert_file is not None:
-                context.load_cert_chain(self.cert_file, self.key_file)
+                wrong = (
+                    f"cert_file {self.cert_file} and key_file {self.key_file} are not a certificate and its private "
+                    "key, without a password, in PEM form"
+                )
+                context.load_cert_chain(self.cert_file, self.key_file, password=lambda: b"")  # rather than ask for one
         except (OSError, ssl.SSLError) as error:
-            raise InvalidRequestError(f"the certificates of {self} cannot be used: {error}") from error
+            raise InvalidRequestError(f"the certificates of {self} cannot be used: {wrong} ({error})") from error
         return context
 
 

@@ -54,7 +54,9 @@ _REST_API_ENABLE_CORS_SUPPORT = flags.DEFINE_boolean(
 )
 _MODEL_NAME = flags.DEFINE_string("model_name", "default", "Name of the one model.")
 _MODEL_BASE_PATH = flags.DEFINE_string(
-    "model_base_path", "", "Absolute path of the directory that holds the one model's versions."
+    "model_base_path",
+    "",
+    "Absolute path of the directory that holds the one model's versions; or a version directory, served alone.",
 )
 _MODEL_CONFIG_FILE = flags.DEFINE_string(
     "model_config_file",
@@ -218,20 +220,24 @@ def _models() -> "list[ModelSettings]":
 
     from .errors import ConfigError, RequestError
     from .model_config import check_platforms, read_models, read_text_proto
+    from .versions import model_in
 
+    base_path = _MODEL_BASE_PATH.value
     if _MODEL_CONFIG_FILE.value:
         config = read_text_proto(_MODEL_CONFIG_FILE.value, model_server_config_pb2.ModelServerConfig)
     else:
+        model = model_in(os.path.abspath(base_path), _MODEL_NAME.value)
+        if model.only_version is not None:
+            return [model]
         config = model_server_config_pb2.ModelServerConfig()
-        config.model_config_list.config.add(
-            name=_MODEL_NAME.value, base_path=_MODEL_BASE_PATH.value, model_platform="tensorflow"
-        )
+        config.model_config_list.config.add(name=_MODEL_NAME.value, base_path=base_path, model_platform="tensorflow")
     try:
         models = read_models(config.model_config_list)
         check_platforms(config.model_config_list)
         return models
     except RequestError as error:
-        raise ConfigError(error.message) from error
+        hint = f"; write --model_base_path={os.path.abspath(base_path)}" if os.path.isdir(base_path) else ""
+        raise ConfigError(f"{error.message}{hint}") from error
 
 
 def _settings() -> "ServerSettings":
@@ -320,9 +326,10 @@ def _credentials() -> "ServerCredentials | None":
         return None
     import grpc
 
-    from .text_configs import read_tls
+    from .text_configs import check_tls, read_tls
 
     key, certificate, authority, verifies_clients = read_tls(_SSL_CONFIG_FILE.value)
+    check_tls(_SSL_CONFIG_FILE.value, key, certificate, authority)
     return grpc.ssl_server_credentials([(key, certificate)], authority, verifies_clients)
 
 

@@ -20,12 +20,11 @@ from .metrics import Metrics
 from .repository import ModelRepository, RepositorySettings
 from .rest_front import RestFront, RestSettings
 from .service import PredictionService
-from .versions import ModelSettings, parse_version
+from .versions import ModelSettings, model_in
 
 logger = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
-_SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 THREADS = 4 * (os.cpu_count() or 1)
 ANY_PORT = -1
@@ -262,7 +261,7 @@ class EmbeddedServer:
             model_name: the base path's last part where it is None.
             settings: anything else; ports of 0 in it are taken for free ones.
         """
-        self._model = _single_model(os.path.abspath(os.fspath(base_path)), model_name)
+        self._model = model_in(os.path.abspath(os.fspath(base_path)), model_name)
         chosen = settings or ServerSettings(repository=RepositorySettings(max_load_retries=0), drain_timeout_s=2)
         self._settings = dataclasses.replace(
             chosen,
@@ -331,14 +330,3 @@ class EmbeddedServer:
         if self._server is not None:
             self._server.stop()
             self._server = None
-
-
-def _single_model(path: str, name: str | None) -> ModelSettings:
-    is_version = any(os.path.exists(os.path.join(path, file)) for file in _SAVED_MODEL_FILES)
-    if not is_version:
-        return ModelSettings(name or os.path.basename(path), path)
-    parent, last = os.path.split(path)
-    version = parse_version(last)
-    if version is None:
-        return ModelSettings(name or last, path, only_version=1)
-    return ModelSettings(name or os.path.basename(parent), path, only_version=version)

@@ -6,6 +6,8 @@ a list of fields, in a pool of their own, and cannot meet the real ones.
 
 import dataclasses
 import os
+import ssl
+import tempfile
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -194,3 +196,35 @@ def read_tls(path: str) -> tuple[bytes, bytes, bytes | None, bool]:
         config.custom_ca.encode() or None,
         config.client_verify,
     )
+
+
+def check_tls(path: str, key: bytes, certificate: bytes, authority: bytes | None) -> None:
+    """Checks the PEM texts of an SSLConfig file: gRPC would only say that it failed to bind.
+
+    Args:
+        path: of the file, for errors.
+        key: private key.
+        certificate: chain.
+        authority: of the clients' certificates.
+
+    Raises:
+        ConfigError: one is none, or they do not belong together.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    for field, text in (("server_cert", certificate), ("custom_ca", authority)):
+        try:
+            if text:
+                context.load_verify_locations(cadata=text.decode("ascii"))
+        except (ssl.SSLError, ValueError) as error:
+            raise ConfigError(f"{path}: {field} is no PEM text of a certificate: {error}") from error
+    # Python reads keys from files only.
+    with tempfile.NamedTemporaryFile(suffix=".pem") as file:
+        file.write(certificate.rstrip() + b"\n" + key)
+        file.flush()
+        try:
+            context.load_cert_chain(file.name, password=lambda: b"")  # rather than ask for one
+        except (ssl.SSLError, OSError) as error:
+            raise ConfigError(
+                f"{path}: server_key is no PEM text of the private key that server_cert belongs to, without a "
+                f"password: {error}"
+            ) from error

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 # What absl::SimpleAtoi reads: white space around an optionally signed decimal number of 64 bits.
 _INTEGER = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)[ \t\n\v\f\r]*", re.ASCII)
+_SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
 _SMALLEST, _LARGEST = -(2**63), 2**63 - 1
 
 
@@ -120,3 +121,19 @@ class ModelSettings:
             f"No versions of servable {self.name} found under base path {self.base_path}. Did you forget "
             "to name your leaf directory as a number (eg. '/1/')?"
         )
+
+
+def model_in(path: str, name: str | None = None) -> ModelSettings:
+    """Returns the one model of a directory of versions, or of a version directory, which is then served alone.
+
+    Args:
+        path: absolute.
+        name: of the model; None is the base path's last part.
+    """
+    if not any(os.path.exists(os.path.join(path, file)) for file in _SAVED_MODEL_FILES):
+        return ModelSettings(name or os.path.basename(path), path)
+    parent, last = os.path.split(path)
+    version = parse_version(last)
+    if version is None:
+        return ModelSettings(name or last, path, only_version=1)
+    return ModelSettings(name or os.path.basename(parent), path, only_version=version)

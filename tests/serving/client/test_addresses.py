@@ -33,6 +33,32 @@ def test_what_is_no_address_is_refused_with_the_forms_there_are(text):
         parse_addresses(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("localhost:8500", "write grpc://localhost:8500, or http:// where that port speaks REST"),
+        ("localhost:8501", "write http://localhost:8501, or grpc:// where that port speaks gRPC"),
+        ("10.0.0.7:9000", "write grpc://10.0.0.7:9000, or http://"),
+        ("[::1]:8501/v1/models/a", "write http://[::1]:8501, or grpc://"),
+        ("localhost", "it is grpc://HOST:PORT"),
+        ("http:/localhost:8501", "it is grpc://HOST:PORT"),
+        ("http://host:8501/v1/models/coins:predict", "write http://host:8501, and name the model beside it"),
+        ("http://host:8501/v1/models/coins/versions/3/metadata", "write http://host:8501, and name the model"),
+        ("http://host:8501/v1/models/coins/", "write http://host:8501, and name the model"),
+        ("https://host/prefix/v1/models/a:predict", "write https://host/prefix, and name the model"),
+        ("grpc://host:8500/v1/models/coins", "write grpc://host:8500"),
+    ],
+)
+def test_near_misses_are_told_what_is_meant(text, hint):
+    with pytest.raises(InvalidAddressError) as error:
+        parse_address(text)
+    assert hint in error.value.hint
+
+
+def test_schemes_may_be_in_capitals():
+    assert parse_address("HTTP://Host:8501") == Address("http", "host", 8501)
+
+
 @pytest.mark.parametrize("address", [None, 5, b"grpc://host", ["grpc://host", None]])
 def test_what_is_no_text_is_no_address(address):
     with pytest.raises(InvalidAddressError, match=r"^address .* is no text; it is grpc://"):

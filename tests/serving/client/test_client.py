@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import copy
 import gc
 import io
+import pickle
 import subprocess
 import sys
 import threading
@@ -363,6 +365,15 @@ with MaskClient({serving.address(kind.removeprefix("sync-"))!r}, "model") as cli
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
     assert done.stdout == "7\n", done.stderr
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_client_is_not_copied_to_workers_and_says_what_to_do(kind, serving, copied):
+    with make_client(kind, serving) as client:
+        inner = getattr(client, "_client", client)
+        with pytest.raises(TypeError, match=r"cannot be copied or pickled.*: make one in each worker"):
+            copied(inner)
+        client.status()
 
 
 def test_metadata_of_client_and_call_travel_with_every_call(kind, serving, photo):

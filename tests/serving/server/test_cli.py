@@ -160,6 +160,24 @@ def flags_given(*arguments):
         yield
 
 
+def test_a_version_directory_is_served_alone(publish, monkeypatch):
+    version = publish("arithmetic/1", "half/7")
+    publish("arithmetic/1", "half/8")
+    monkeypatch.chdir(version.parent.parent)
+    for path in (version, f"{version}/", "half/7"):
+        (model,) = models_of(f"--model_base_path={path}", "--model_name=half")
+        assert (model.name, model.find_wanted()) == ("half", {7: str(version)})
+    (model,) = models_of(f"--model_base_path={version.parent}")
+    assert (model.name, list(model.find_wanted())) == ("default", [8])
+
+
+def test_a_relative_base_path_is_told_what_to_write(publish, monkeypatch):
+    base_path = publish("arithmetic/1", "half/7").parent
+    monkeypatch.chdir(base_path.parent)
+    with pytest.raises(ConfigError, match=f"absolute path .*=half; write --model_base_path={base_path}$"):
+        models_of("--model_base_path=half")
+
+
 def settings_of(*arguments):
     with flags_given("--model_base_path=/m", *arguments):
         return cli.server_from_flags()._settings

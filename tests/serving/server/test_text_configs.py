@@ -1,10 +1,12 @@
 """Configuration files in text form: what they mean, and what is said when they mean nothing."""
 
 import pytest
+import trustme
 from maskport.serving.server.errors import ConfigError, RequestError
 from maskport.serving.server.text_configs import (
     BatchingSettings,
     PoolSettings,
+    check_tls,
     read_batching,
     read_metrics_path,
     read_tls,
@@ -101,6 +103,23 @@ def test_tls_keys_are_in_the_file_itself(written):
     text = "server_key: 'K' server_cert: 'C' custom_ca: 'A' client_verify: true"
     assert read_tls(written(text)) == (b"K", b"C", b"A", True)
     assert read_tls(written("server_key: 'K' server_cert: 'C'")) == (b"K", b"C", None, False)
+
+
+def test_texts_that_are_no_keys_and_certificates_are_named():
+    one, other = trustme.CA().issue_cert("a.example"), trustme.CA().issue_cert("a.example")
+    key, certificate = one.private_key_pem.bytes(), one.cert_chain_pems[0].bytes()
+    check_tls("tls.txt", key, certificate, certificate)
+    foreign = other.private_key_pem.bytes()
+    junk = b"-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n"
+    for texts, complaint in (
+        ((key, b"C", None), "server_cert is no PEM text of a certificate"),
+        ((key, junk, None), "server_cert is no PEM text of a certificate"),
+        ((key, certificate, b"\xff"), "custom_ca is no PEM text of a certificate"),
+        ((b"K", certificate, None), "server_key is no PEM text of the private key that server_cert belongs to"),
+        ((foreign, certificate, None), "server_key is no PEM text of the private key that server_cert belongs to"),
+    ):
+        with pytest.raises(ConfigError, match=f"^tls.txt: {complaint}"):
+            check_tls("tls.txt", *texts)
 
 
 @pytest.mark.parametrize(
