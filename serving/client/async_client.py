@@ -37,6 +37,7 @@ from .many import (
     items_of,
     window,
 )
+from .operations import OnWait
 from .results import MaskResult, SegmentItem
 from .signatures import ModelMetadata, VersionStatus
 from .steps import Compute, Pause, Script, Send, Step, Together
@@ -217,9 +218,15 @@ class AsyncMaskClient(ClientBase):
         """Calls any signature of any model, with arrays in and out; see `MaskClient.predict`."""
         return await self._run(self._operations.predict(signature, inputs, outputs, self._terms(timeout, metadata)))
 
-    async def wait_until_ready(self, timeout: float | None = None, *, metadata: MetadataLike | None = None) -> None:
+    async def wait_until_ready(
+        self,
+        timeout: float | None = None,
+        *,
+        on_wait: OnWait | None = None,
+        metadata: MetadataLike | None = None,
+    ) -> None:
         """Waits until the model answers; see `MaskClient.wait_until_ready`."""
-        await self._run(self._operations.wait_until_ready(self._terms(timeout, metadata)))
+        await self._run(self._operations.wait_until_ready(self._terms(timeout, metadata), on_wait))
 
     async def metadata(self, *, timeout: float | None = None, metadata: MetadataLike | None = None) -> ModelMetadata:
         """Returns the model's signatures, as the server has them now."""

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,17 @@ from absl import flags
 
 from .. import contract
 from ..command_line import EXIT_FAILED, UsageError, run_app
-from .errors import InvalidAddressError, InvalidImageError, InvalidRequestError, MaskServingError
+from .errors import (
+    InvalidAddressError,
+    InvalidImageError,
+    InvalidRequestError,
+    MaskServingError,
+    ServerUnavailableError,
+)
 from .inputs import STANDARD, find_inputs, read_standard_input
+from .operations import explain_closed_port
 from .segment_command import FORMATS, PRODUCTS, SegmentJob, plan_work, segment_files
+from .signatures import ModelState
 
 if TYPE_CHECKING:
     from .bench import BenchReport
@@ -119,14 +128,20 @@ def _segment(words: Sequence[str]) -> int:
 def _status(words: Sequence[str]) -> int:
     _check_no_words("status", words)
     with _client() as client:
-        statuses = client.status()
+        try:
+            statuses = client.status()
+        except ServerUnavailableError as error:
+            explain_closed_port(error, ": --wait=SECONDS waits for that")
+            raise
     rows = [dataclasses.asdict(status) | {"state": status.state.name} for status in statuses]
     if _JSON.value:
         print(json.dumps(rows))
         return 0
     print(f"{'version':>8}  state")
     for row in rows:
-        print(f"{row['version']:>8}  {row['state']:<10} {row['error_message']}".rstrip())
+        is_coming = row["state"] in (ModelState.START.name, ModelState.LOADING.name)
+        text = row["error_message"] or ("is loaded and warmed up; --wait=SECONDS waits for it" if is_coming else "")
+        print(f"{row['version']:>8}  {row['state']:<10} {text}".rstrip())
     return 0
 
 
@@ -218,8 +233,22 @@ def _client() -> "MaskClient":
     except InvalidRequestError as error:
         raise UsageError(str(error)) from error
     if _WAIT.value is not None:
-        client.wait_until_ready(_WAIT.value)
+        _wait_until_ready(client)
     return client
+
+
+def _wait_until_ready(client: "MaskClient") -> None:
+    """Waits, and says what for."""
+    started = time.monotonic()
+    waited_for = []
+
+    def report(text: str) -> None:
+        waited_for.append(text)
+        _report(f"{text} ({time.monotonic() - started:.0f} s)")
+
+    client.wait_until_ready(_WAIT.value, on_wait=report)
+    if waited_for:
+        _report(f"ready after {time.monotonic() - started:.0f} s")
 
 
 def _token() -> str | None:

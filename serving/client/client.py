@@ -40,6 +40,7 @@ from .many import (
     items_of,
     window,
 )
+from .operations import OnWait
 from .results import MaskResult, SegmentItem
 from .signatures import ModelMetadata, VersionStatus
 from .steps import Compute, Pause, Script, Send, Step, Together
@@ -299,18 +300,26 @@ class MaskClient(ClientBase):
         """
         return self._run(self._operations.predict(signature, inputs, outputs, self._terms(timeout, metadata)))
 
-    def wait_until_ready(self, timeout: float | None = None, *, metadata: MetadataLike | None = None) -> None:
+    def wait_until_ready(
+        self,
+        timeout: float | None = None,
+        *,
+        on_wait: OnWait | None = None,
+        metadata: MetadataLike | None = None,
+    ) -> None:
         """Waits until the model answers.
 
         Args:
             timeout: seconds.
+            on_wait: told in words what is waited for, whenever that changes: a server that is not reachable yet,
+                or the states of the model's versions.
             metadata: sent besides the client's own.
 
         Raises:
             DeadlineExceededError: it does not, and why.
             MaskServingError: waiting would not help.
         """
-        self._run(self._operations.wait_until_ready(self._terms(timeout, metadata)))
+        self._run(self._operations.wait_until_ready(self._terms(timeout, metadata), on_wait))
 
     def metadata(self, *, timeout: float | None = None, metadata: MetadataLike | None = None) -> ModelMetadata:
         """Returns the model's signatures, as the server has them now."""

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .. import contract
@@ -31,6 +31,16 @@ from .steps import Pause, Script
 _METADATA_FRESH_S = 1.0
 """Metadata younger than this is not asked for again because something is missing in it."""
 _POLL_S = 0.1
+_FIRST_LOOK_S = 1.0
+"""How long a first look at a model that is waited for may take; each further one may take twice as long."""
+
+_PORTS_HINT = (
+    f"{ServerUnavailableError.default_hint}; TensorFlow Serving opens its ports only when all its models are loaded "
+    "and warmed up, which may take minutes"
+)
+
+OnWait = Callable[[str], None]
+"""Told what is waited for."""
 
 
 @dataclasses.dataclass
@@ -133,17 +143,31 @@ class Operations:
             config = message
         yield from self._caller.call(ReloadCall(config), terms)
 
-    def wait_until_ready(self, terms: Terms) -> Script[None]:
-        """Waits until the model answers."""
+    def wait_until_ready(self, terms: Terms, on_wait: OnWait | None = None) -> Script[None]:
+        """Waits until the model answers.
+
+        Args:
+            terms: of all of it.
+            on_wait: told what is waited for, whenever that changes.
+        """
         last: MaskServingError | None = None
+        told, look_s = "", _FIRST_LOOK_S
         while True:
+            # A call tries on its own as long as it may; looks that end tell the caller how it stands.
+            until = min(terms.deadline, self._caller.clock() + look_s)
+            look_s *= 2
             try:
-                state = yield from self._readiness(terms)
+                state = yield from self._readiness(dataclasses.replace(terms, deadline=until))
                 if state is None:
                     return
                 last = DeadlineExceededError(state, hint="the server's log says why it takes so long")
             except (ServerUnavailableError, ModelNotFoundError, DeadlineExceededError) as error:
                 last = last if last is not None and isinstance(error, DeadlineExceededError) else error
+                explain_closed_port(last)
+            waited_for = _waited_for(last)
+            if on_wait is not None and waited_for != told:
+                on_wait(waited_for)
+            told = waited_for
             if self._caller.clock() + _POLL_S >= terms.deadline:
                 raise DeadlineExceededError(
                     f"not ready in time: {last.problem}",
@@ -208,3 +232,18 @@ class Operations:
         except MaskServingError as error:
             error.add_context(context)
             raise
+
+
+def explain_closed_port(error: MaskServingError, advice: str = "") -> None:
+    """Adds to an error of a server that is not reachable why it may not be yet, and what to do about it."""
+    if isinstance(error, ServerUnavailableError) and not error.sent and error.hint == error.default_hint:
+        error.hint = f"{_PORTS_HINT}{advice}"
+
+
+def _waited_for(error: MaskServingError) -> str:
+    """Returns what a failed look at a model means for whoever waits for it."""
+    if isinstance(error, ServerUnavailableError) and not error.sent:
+        return "not reachable yet: TensorFlow Serving opens its ports when all its models are loaded and warmed up"
+    if isinstance(error, ModelNotFoundError):
+        return "the server answers, and has not begun to load this model"
+    return error.problem

@@ -213,6 +213,8 @@ def _error_of(error: Exception) -> MaskServingError:
         if (refused := certificate_error(words)) is not None:
             return refused
         unavailable = ServerUnavailableError(f"cannot connect: {words}")
+        if "WRONG_VERSION_NUMBER" in words:
+            unavailable.hint = "that port is not encrypted: use http:// for REST, or grpc:// for gRPC"
         unavailable.sent = False
         return unavailable
     if isinstance(error, httpx.DecodingError | httpx.TooManyRedirects):

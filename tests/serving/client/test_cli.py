@@ -341,7 +341,33 @@ def test_waiting_for_a_model_is_part_of_every_command(run, serving):
     serving.statuses = [(7, 20, 0, "")]
     done = run("status", "--wait=0.5")
     assert done.returncode == 1
-    assert "not ready in time: version 7 is LOADING" in done.stderr
+    first, last = done.stderr.splitlines()
+    assert first == "mask-client: version 7 is LOADING (0 s)"
+    assert "not ready in time: version 7 is LOADING" in last
+    words = [MASK_CLIENT, "status", f"--address={serving.address('grpc')}", "--model=model", "--wait=60"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stderr.readline() == "mask-client: version 7 is LOADING (0 s)\n"
+        serving.statuses = [(7, 30, 0, "")]
+        assert re.fullmatch(r"mask-client: ready after \d+ s\n", waiting.stderr.read())
+        assert waiting.stdout.read().split() == ["version", "state", "7", "AVAILABLE"]
+        assert waiting.wait() == 0
+
+
+def test_status_says_how_to_wait(run, serving):
+    serving.statuses = [(7, 20, 0, ""), (6, 30, 0, "")]
+    rows = run("status").stdout.splitlines()
+    assert rows[1].endswith("LOADING    is loaded and warmed up; --wait=SECONDS waits for it")
+    assert rows[2].endswith("AVAILABLE")
+    with socket.socket() as bound:  # and does not listen
+        bound.bind(("127.0.0.1", 0))
+        address = f"grpc://127.0.0.1:{bound.getsockname()[1]}"
+        done = subprocess.run(
+            [MASK_CLIENT, "status", f"--address={address}", "--model=model", "--timeout=0.5"],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "opens its ports only when all its models are loaded" in done.stderr
+    assert done.stderr.endswith(": --wait=SECONDS waits for that\n")
 
 
 @pytest.mark.parametrize("transport", ["grpc", "rest"])

@@ -6,6 +6,7 @@ import copy
 import gc
 import io
 import pickle
+import socket
 import subprocess
 import sys
 import threading
@@ -225,6 +226,33 @@ def test_waiting_ends_when_a_version_becomes_available(client, serving):
     client.wait_until_ready(10)
     assert 0.25 < time.monotonic() - started < 2
     timer.join()
+
+
+def test_waiting_tells_what_it_waits_for(client, serving):
+    serving.statuses = [(7, 10, 0, "")]
+    told = []
+
+    def on_wait(text):
+        told.append(text)
+        serving.statuses = [(7, 30 if len(told) == 2 else 20, 0, "")]
+
+    client.wait_until_ready(10, on_wait=on_wait)
+    assert told == ["version 7 is START", "version 7 is LOADING"]
+
+
+def test_waiting_for_a_closed_port_says_when_ports_open(kind):
+    with socket.socket() as bound:  # and does not listen
+        bound.bind(("127.0.0.1", 0))
+        scheme = "grpc" if kind.endswith("grpc") else "http"
+        address = f"{scheme}://127.0.0.1:{bound.getsockname()[1]}"
+        told = []
+        with (
+            make_client(kind, address) as client,
+            pytest.raises(DeadlineExceededError, match="opens its ports only when all its models are loaded") as error,
+        ):
+            client.wait_until_ready(1.4, on_wait=told.append)
+    assert "not ready in time: " in str(error.value)
+    assert [text.partition(":")[0] for text in told] == ["not reachable yet"]
 
 
 def test_waiting_in_vain_says_why(client, serving):
