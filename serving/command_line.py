@@ -76,8 +76,10 @@ def run_app(
             stream.reconfigure(errors="backslashreplace")  # not all terminals know all letters
 
     def fail(message: str, exit_code: int) -> NoReturn:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        try:
+            _flush_output()
+        except OSError:
+            _discard_output()
         print(f"{program}: {message}", file=sys.stderr)
         sys.exit(exit_code)
 
@@ -86,9 +88,15 @@ def run_app(
         if _HELP_FLAGS & set(before_separator):
             own = flags.FLAGS.module_help(main.__module__)
             # module_help opens with the module's own name, which users have no use for.
-            print(f"{description.strip()}\n\nFlags:\n{own.partition(':')[2].strip(os.linesep)}")
-            print("  --[no]debug: Show the traceback of an error.")
-            print("  --helpfull: All flags, absl's own included.")
+            try:
+                print(f"{description.strip()}\n\nFlags:\n{own.partition(':')[2].strip(os.linesep)}")
+                print("  --[no]debug: Show the traceback of an error.")
+                print("  --helpfull: All flags, absl's own included.")
+                _flush_output()
+            except BrokenPipeError:
+                _discard_output()
+            except OSError as error:
+                fail(one_line(error), EXIT_FAILED)
             sys.exit(EXIT_OK)
         try:
             return list(flags.FLAGS(list(words)))
@@ -101,7 +109,9 @@ def run_app(
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(verbosity)
         try:
-            return main(words[1:]) or EXIT_OK
+            exit_code = main(words[1:]) or EXIT_OK
+            _flush_output()  # at Python's own end nobody could say what went wrong
+            return exit_code
         except UsageError as error:
             _show_traceback_if_asked()
             fail(f"{one_line(error)} (see {program} --help)", EXIT_USAGE)
@@ -109,8 +119,7 @@ def run_app(
             _show_traceback_if_asked()
             fail("interrupted", EXIT_INTERRUPTED)
         except BrokenPipeError:
-            # The reader (head, less) has gone: nothing to tell it. Python must not try again at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _discard_output()  # the reader (head, less) has gone: nothing to tell it
             return EXIT_FAILED
         except ModuleNotFoundError as error:
             _show_traceback_if_asked()
@@ -127,6 +136,16 @@ def run_app(
 
     app.run(guarded, argv=list(argv) if argv is not None else None, flags_parser=parse)
     raise AssertionError("app.run always ends the process")
+
+
+def _flush_output() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _discard_output() -> None:
+    """Gives up what could not be written to standard output: Python must not try again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager

@@ -3,11 +3,12 @@
 import dataclasses
 import json
 import logging
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from absl import flags
 
@@ -94,7 +95,13 @@ def _main(words: Sequence[str]) -> int:
     command = commands.get(words[0])
     if command is None:
         raise UsageError(f"no command {words[0]!r}: it is one of {', '.join(commands)}")
+    signal.signal(signal.SIGTERM, _end)
     return command(words[1:])
+
+
+def _end(number: int, _: object) -> NoReturn:
+    """Ends the process as an error would, so that files that are being written are removed."""
+    raise SystemExit(128 + number)
 
 
 def _segment(words: Sequence[str]) -> int:

@@ -109,7 +109,7 @@ class Operations:
             info = json.loads(outputs[contract.INFO][0])
             if not isinstance(info, dict):
                 raise TypeError("not an object")
-        except (ValueError, TypeError, IndexError) as error:
+        except (ValueError, TypeError, IndexError, KeyError, RecursionError) as error:
             raise InvalidResponseError(
                 f"the model's info is not JSON: {error}", context=context_of(MetadataCall(self.target))
             ) from error

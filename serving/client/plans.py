@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import contract
+from ..wire import tensors
 from .calls import PredictCall, Prediction, Target
 from .errors import (
     CallContext,
@@ -170,7 +171,11 @@ def _missing(metadata: ModelMetadata, product: str, at_threshold: bool, *, encod
 def _pixel_call(target: Target, signature: SignatureInfo, picture: Picture, threshold: float | None) -> PredictCall:
     spec = signature.inputs[contract.IMAGE]
     channels = spec.shape[3] if spec.shape is not None and len(spec.shape) == 4 else -1
-    pixels = picture.pixels(spec.dtype, channels if channels > 0 else None)
+    try:
+        dtype = spec.dtype
+    except tensors.TensorError as error:
+        raise InvalidRequestError(f"input {contract.IMAGE!r}: {error}", hint="call the model with predict()") from error
+    pixels = picture.pixels(dtype, channels if channels > 0 else None)
     inputs: dict[str, Any] = {contract.IMAGE: pixels[np.newaxis]}
     if threshold is not None:
         inputs[contract.THRESHOLD] = np.array([threshold], np.float32)

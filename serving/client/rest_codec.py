@@ -188,7 +188,7 @@ def _statuses(answer: Any) -> list[VersionStatus]:
             )
             for status in answer["model_version_status"]
         ]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InvalidResponseError(f"the answer is not a model's status: {error!r}") from error
 
 

@@ -87,7 +87,10 @@ class Segmentation:
                     "the model does not tell at which scale it works", hint="large pictures need a maskport export"
                 )
             info = yield from self._operations.known_info(terms)
-            return metadata, plan_tiles(info, product, tile, overlap)
+            try:
+                return metadata, plan_tiles(info, product, tile, overlap)
+            except (AttributeError, TypeError, ValueError, OverflowError) as error:
+                raise InvalidResponseError(f"the model's info makes no sense: {error}") from error
         except MaskServingError as error:
             error.add_context(context_of(MetadataCall(self._target)))
             raise

@@ -32,7 +32,10 @@ class TensorSpec:
         Raises:
             TensorError: NumPy has none for it.
         """
-        return tensors.dtype_of(DataType.Value(self.data_type))
+        try:
+            return tensors.dtype_of(DataType.Value(self.data_type))
+        except ValueError as error:
+            raise tensors.TensorError(f"there is no dtype for {self.data_type}") from error
 
     def __str__(self) -> str:
         sizes = "…" if self.shape is None else ", ".join("?" if size < 0 else str(size) for size in self.shape)
@@ -159,7 +162,7 @@ def metadata_of_json(model: str, answer: Any) -> ModelMetadata:
             if signature.get("inputs") or signature.get("method_name")
         }
         return ModelMetadata(model, int(version) if version else None, table)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InvalidResponseError(f"the answer is not a model's metadata: {error!r}") from error
 
 

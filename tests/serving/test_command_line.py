@@ -108,3 +108,18 @@ def test_commands_without_a_gpu_leave_them_alone_unless_told_which_to_use(run, g
 def test_an_error_of_a_server_cannot_steer_the_terminal():
     assert one_line(ValueError("a \x1b[31mred\x07\n\tb é 掩")) == "a \ufffd[31mred\ufffd b é 掩"
     assert one_line(ValueError(" \n")) == "ValueError"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize("buffering", ["", "1"])
+@pytest.mark.parametrize("word", ["--help", "plain"])
+def test_a_full_disk_behind_standard_output_is_one_line(tmp_path, word, buffering):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, program, word],
+            env={**os.environ, "PYTHONUNBUFFERED": buffering},
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "mask-try: [Errno 28] No space left on device\n")

@@ -503,3 +503,28 @@ def test_the_first_call_is_given_no_longer_than_the_timeout(run, tmp_path):
         assert time.monotonic() - started < 4.5
     assert done.returncode == 1
     assert "0.3 s" in done.stderr or "in time" in done.stderr or "deadline" in done.stderr.lower()
+
+
+def test_a_signal_to_end_leaves_no_half_of_a_file(serving, tmp_path):
+    _write(tmp_path / "photo.png")
+    # The signal comes in the middle of writing.
+    script = """
+import os, signal, sys
+from pathlib import Path
+from maskport.serving.client import MaskResult
+from maskport.serving.client.cli import run
+
+def save(self, path, product):
+    Path(path).write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGTERM)
+    signal.pause()
+
+MaskResult.save = save
+run()
+"""
+    words = ["segment", "photo.png", "--out=masks/", "--model=model", f"--address={serving.address('grpc')}"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")
+    assert list((tmp_path / "masks").iterdir()) == []

@@ -204,6 +204,22 @@ def test_status_metadata_and_info(client):
     assert client.info() == FakeModel.info
 
 
+@pytest.mark.parametrize(
+    "info",
+    [
+        ["spec"], 7, None,
+        {"spec": ["model_size"]}, {"model": "x"}, {"spec": {"clean": [1]}},
+        {"spec": {"model_size": 7, "resize": "letterbox"}}, {"spec": {"model_size": [1], "resize": "letterbox"}},
+        {"spec": {"pad_to_multiple": "x"}}, {"spec": {"max_model_pixels": []}}, {"threshold": "half"},
+    ],
+)  # fmt: skip
+def test_info_that_makes_no_sense_is_an_invalid_response(client, serving, tmp_path, monkeypatch, info):
+    monkeypatch.setattr(FakeModel, "info", info)
+    with pytest.raises(InvalidResponseError, match="the model's info"):
+        client.segment_large(np.zeros((8, 8, 3), np.uint8), tmp_path / "mask.npy")
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_unknown_model_and_version_and_label_are_not_found(kind, serving, photo):
     for options in ({"model": "other"}, {"version": 3}, {"label": "canary"}):
         with make_client(kind, serving, **options) as client, pytest.raises(ModelNotFoundError) as caught:

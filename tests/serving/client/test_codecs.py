@@ -17,6 +17,7 @@ from maskport.serving.client import (
     rest_codec,
 )
 from maskport.serving.client.calls import MetadataCall, PredictCall, StatusCall, Target
+from maskport.serving.client.signatures import check_inputs
 
 TARGET = Target("model")
 SIGNATURE = SignatureInfo(
@@ -121,3 +122,30 @@ def test_without_orjson_the_same_is_sent_and_read(monkeypatch):
         np.array(json.loads(without)["inputs"]["x"], np.float32),
     )
     assert rest_codec.decode(PredictCall(TARGET, NUMBERS, {}), answer).outputs["y"].tolist() == [1.5, 2]
+
+
+@pytest.mark.parametrize("size", ["1e999", '"x"', "[]", "{}"])
+def test_sizes_that_are_none_are_invalid_responses(size):
+    shape = f'{{"dtype": "DT_FLOAT", "tensor_shape": {{"dim": [{{"size": {size}}}]}}}}'
+    signatures = f'{{"signature_def": {{"signature_def": {{"mask": {{"inputs": {{"x": {shape}}}}}}}}}}}'
+    body = f'{{"model_spec": {{}}, "metadata": {signatures}}}'
+    with pytest.raises(InvalidResponseError, match="not a model's metadata"):
+        rest_codec.decode(MetadataCall(TARGET), body.encode())
+    with pytest.raises(InvalidResponseError, match="not a model's status"):
+        rest_codec.decode(StatusCall(TARGET), f'{{"model_version_status": [{{"version": {size}}}]}}'.encode())
+
+
+@pytest.mark.parametrize("data_type", ["DT_NONSENSE", "DT_RESOURCE", ""])
+def test_an_input_of_a_type_that_nobody_knows_is_an_invalid_request(data_type):
+    signature = SignatureInfo("mask", {"image": TensorSpec(data_type, (-1,))}, {})
+    with pytest.raises(InvalidRequestError, match="input 'image': there is no dtype for"):
+        check_inputs(signature, {"image": [1, 2]})
+
+
+@pytest.mark.parametrize("value", ["[]", "[[], []]"])
+def test_an_empty_answer_has_the_dtype_and_axes_of_its_signature(value):
+    outputs = {"text": TensorSpec("DT_STRING", (-1,)), "map": TensorSpec("DT_UINT8", (-1, -1, -1, 2))}
+    call = PredictCall(TARGET, SignatureInfo("both", {}, outputs), {})
+    found = rest_codec.decode(call, f'{{"outputs": {{"text": [], "map": {value}}}}}'.encode()).outputs
+    assert (found["text"].dtype, found["text"].shape) == (object, (0,))
+    assert (found["map"].dtype, found["map"].shape) == (np.uint8, (0, 1, 1, 2) if value == "[]" else (2, 0, 1, 2))
