@@ -108,6 +108,8 @@ def run_app(
     def guarded(words: Sequence[str]) -> int:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(verbosity)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as `entry` left it
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             exit_code = main(words[1:]) or EXIT_OK
             _flush_output()  # at Python's own end nobody could say what went wrong

@@ -1,9 +1,11 @@
 """The behaviour that every command line shares, seen from outside the process."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+from importlib import metadata
 
 import pytest
 from maskport.serving.command_line import one_line
@@ -123,3 +125,37 @@ def test_a_full_disk_behind_standard_output_is_one_line(tmp_path, word, bufferin
             stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (1, "mask-try: [Errno 28] No space left on device\n")
+
+
+def test_an_interrupt_before_the_command_runs_shows_no_traceback():
+    program = textwrap.dedent(
+        """
+        import os
+        import signal
+        import sys
+
+        class Interrupt:
+            def find_spec(self, name, path=None, target=None):
+                if name == "absl":
+                    os.kill(os.getpid(), signal.SIGINT)
+                    signal.pause()
+
+        sys.meta_path.insert(0, Interrupt())
+        from maskport.serving import entry
+
+        entry.mask_client()
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+COMMANDS = metadata.entry_points(group="console_scripts", module="maskport.serving.entry")
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_every_console_script_is_its_own_command(command):
+    program = f"from maskport.serving.entry import {command.attr} as run; import sys; sys.argv[1:] = ['--help']; run()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{command.name} " in done.stdout
