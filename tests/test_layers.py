@@ -14,7 +14,7 @@ ALLOWED = {
     "serving.command_line": set(),
     "serving.lazy_names": set(),
     "serving.status_codes": set(),
-    "serving.entry": set(),
+    "serving.entry": {"serving.entry"},
     "serving.wire": {"serving.wire"},
     "serving.client": {
         "serving.client", "serving.wire", "serving.contract", "serving.command_line", "serving.status_codes",

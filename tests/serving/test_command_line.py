@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from importlib import metadata
 
 import pytest
 from maskport.serving.command_line import one_line
@@ -141,21 +140,10 @@ def test_an_interrupt_before_the_command_runs_shows_no_traceback():
                     signal.pause()
 
         sys.meta_path.insert(0, Interrupt())
-        from maskport.serving import entry
+        from maskport.serving.entry.client import run
 
-        entry.mask_client()
+        run()
         """
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
-
-
-COMMANDS = metadata.entry_points(group="console_scripts", module="maskport.serving.entry")
-
-
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
-def test_every_console_script_is_its_own_command(command):
-    program = f"from maskport.serving.entry import {command.attr} as run; import sys; sys.argv[1:] = ['--help']; run()"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert f"{command.name} " in done.stdout

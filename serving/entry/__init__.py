@@ -1,0 +1,21 @@
+"""What the console scripts call, a module for each: a command, and no traceback where Ctrl-C comes before it runs.
+
+Loading a command takes half a second, in which Python would show where in an import it was interrupted. Until
+`command_line` can answer, Ctrl-C ends the process as the operating system does.
+"""
+
+import importlib
+import signal
+from collections.abc import Callable
+
+
+def command(module: str) -> Callable[[], None]:
+    """Returns a function that loads a command's module and runs it."""
+
+    def run() -> None:
+        # Where Ctrl-C is ignored, as in the background of a shell, it stays so.
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        importlib.import_module(module).run()
+
+    return run

@@ -1,0 +1,5 @@
+"""`mask-calibrate`."""
+
+from . import command
+
+run = command("maskport.export.calibrate.cli")

@@ -1,0 +1,5 @@
+"""`mask-client`."""
+
+from . import command
+
+run = command("maskport.serving.client.cli")

@@ -1,0 +1,5 @@
+"""`mask-export`."""
+
+from . import command
+
+run = command("maskport.export.cli")

@@ -1,0 +1,5 @@
+"""`mask-inspect`."""
+
+from . import command
+
+run = command("maskport.export.inspect.cli")

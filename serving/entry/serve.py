@@ -1,0 +1,5 @@
+"""`mask-serve`."""
+
+from . import command
+
+run = command("maskport.serving.server.cli")

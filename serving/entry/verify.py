@@ -1,0 +1,5 @@
+"""`mask-verify`."""
+
+from . import command
+
+run = command("maskport.serving.verify.cli")
