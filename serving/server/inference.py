@@ -159,6 +159,12 @@ def _feeds(signature: meta_graph_pb2.SignatureDef, inputs: Mapping[str, Array]) 
                 f"value provided. Inputs expected to be in the request {_braced(inputs)}, or default input "
                 f"alias set: {','.join(sorted(signature.defaults))}"
             )
+    used = set(inputs) & set(signature.inputs)
+    if len(used) < len(inputs):
+        raise invalid_argument(
+            f"Inputs contains invalid name. Used request inputs: {','.join(sorted(used))}, "
+            f"request input: {','.join(sorted(inputs))}"
+        )
     return feeds
 
 

@@ -70,7 +70,6 @@ class ModelRepository:
         self._reloading = threading.Lock()
         self._models: dict[str, ServedModel] = {}
         self._labels: dict[str, dict[str, int]] = {}
-        self._is_started = False
         self._stopping = False
         self._loading = 0
         self._load_slots = max(os.cpu_count() or 1, settings.load_threads)
@@ -147,7 +146,6 @@ class ModelRepository:
         with self._reloading:
             self._labels = self._checked_labels(models)
             self._configure(models)
-            self._is_started = True
         if self._settings.poll_wait_s >= 0:
             self._poller.start()
 
@@ -225,7 +223,7 @@ class ModelRepository:
                     assigned = self._labels.get(settings.name, {}).get(label)
                     if self._settings.allows_labels_for_unavailable and assigned in (None, version):
                         continue
-                    if not (model and model.available(version)) and not self._brings(settings, version):
+                    if not (model and model.available(version)):
                         raise RequestError(
                             StatusCode.FAILED_PRECONDITION,
                             f"Request to assign label to version {version} of model {settings.name}, which "
@@ -234,15 +232,6 @@ class ModelRepository:
                 if settings.labels:
                     labels[settings.name] = dict(settings.labels)
         return labels
-
-    def _brings(self, settings: ModelSettings, version: int) -> bool:
-        """Whether a model new in a reload loads this version in the same call."""
-        if not self._is_started or self._is_configured(settings.name):
-            return False
-        try:
-            return version in settings.find_wanted()
-        except OSError:
-            return False
 
     def _configure(self, models: Sequence[ModelSettings]) -> None:
         logger.info("Adding/updating models: %s", ", ".join(model.name for model in models) or "none")

@@ -71,12 +71,18 @@ def _kinds() -> dict[int, _Kind]:
         "half_val": ["HALF", "BFLOAT16"],
         "scomplex_val": ["COMPLEX64"],
         "dcomplex_val": ["COMPLEX128"],
-        "float8_val": ["FLOAT8_E5M2", "FLOAT8_E4M3FN"],
+        "float8_val": [
+            *("FLOAT8_E5M2", "FLOAT8_E4M3FN"),
+            *("FLOAT8_E4M3FNUZ", "FLOAT8_E4M3B11FNUZ", "FLOAT8_E5M2FNUZ"),
+        ],
     }
     carriers = {"half_val": "<u2", "scomplex_val": "<f4", "dcomplex_val": "<f8"}
+    known = types_pb2.DataType.keys()
     kinds = {}
     for field, names in fields.items():
         for name in names:
+            if f"DT_{name}" not in known:
+                continue  # this TensorFlow is older than the type
             number = types_pb2.DataType.Value(f"DT_{name}")
             dtype = np.dtype(dtypes.as_dtype(number).as_numpy_dtype)
             # A quantized number is a structure of one integer, to NumPy.
@@ -143,7 +149,8 @@ def read_tensor(proto: tensor_pb2.TensorProto) -> Array:
 
 def _read_shape(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
-    if proto.tensor_shape.unknown_rank or len(shape) > _MAX_RANK or any(size < 0 for size in shape):
+    # As TensorFlow does, `unknown_rank` is passed over: a tensor has the sizes that are given.
+    if len(shape) > _MAX_RANK or any(size < 0 for size in shape):
         raise TensorError(f"{shape} is no shape")
     # NumPy multiplies the sizes to bytes even where one of them is 0.
     if math.prod(size for size in shape if size) * numpy_dtype(proto.dtype).itemsize >= 2**63:
@@ -186,7 +193,8 @@ def _read_field(proto: tensor_pb2.TensorProto, kind: _Kind, count: int) -> Array
 def _read_strings(proto: tensor_pb2.TensorProto, count: int) -> Array:
     if count * np.dtype(object).itemsize > _MAX_TENSOR_BYTES:
         raise TensorError(f"{count} strings are more than a message can hold")
-    strings = list(_decode_string_list(proto.tensor_content, count) if proto.tensor_content else proto.string_val)
+    has_content = count and proto.tensor_content
+    strings = list(_decode_string_list(proto.tensor_content, count) if has_content else proto.string_val)
     array = np.empty(count, object)
     if strings:
         array[: len(strings)] = strings[:count]

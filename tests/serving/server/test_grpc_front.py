@@ -78,6 +78,30 @@ def test_shape_that_no_array_can_have_is_refused(failing, connect):
     assert error.value.details() == "tensor parsing error: x"
 
 
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ("xz", "Inputs contains invalid name. Used request inputs: x, request input: x,z"),
+        ("z", "Signature input alias: x(feed name: "),
+        ("xkz", "input size does not match signature: 3!=2 len({k,x,z}) != len({k,x}). Sent extra: {z}. "),
+        ("x", None),
+        ("xk", None),
+    ],
+)
+def test_input_that_a_signature_with_defaults_does_not_have_is_refused(serve, made_models, connect, names, words):
+    server = serve(ModelSettings("defaults", str(made_models("defaults/1").parent)))
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(connect(server))
+    request = predict_request("defaults", **dict.fromkeys(names, np.array([2], np.float32)))
+    if words is None:
+        factor = 2 if "k" in names else 10
+        assert list(stub.Predict(request, timeout=10).outputs["y"].float_val) == [2 * factor]
+        return
+    with pytest.raises(grpc.RpcError) as error:
+        stub.Predict(request, timeout=10)
+    assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert error.value.details().startswith(words)
+
+
 def test_deadline_stops_the_computation(failing, connect):
     stub = prediction_service_pb2_grpc.PredictionServiceStub(connect(failing))
     with pytest.raises(grpc.RpcError) as error:

@@ -448,13 +448,20 @@ def test_assigned_label_moves_to_an_available_version_only_even_with_the_permiss
         repository.reload([base.model(stable=7)], Call())
 
 
-def test_model_that_is_new_in_a_reload_may_bring_labels(start, base, tmp_path):
+@pytest.mark.parametrize("allowed", [False, True])
+def test_model_that_is_new_in_a_reload_brings_labels_only_with_the_permission(start, base, tmp_path, allowed):
     base.add(1)
-    repository = start(base.model())
+    repository = start(base.model(), allows_labels_for_unavailable=allowed)
     repository.wait_until_settled()
     (tmp_path / "n" / "4").mkdir(parents=True)
-    new = ModelSettings("n", str(tmp_path / "n"), labels={"first": 4})
-    repository.reload([base.model(), new], Call())
+    reloaded = [base.model(), ModelSettings("n", str(tmp_path / "n"), labels={"first": 4})]
+    if not allowed:
+        with pytest.raises(RequestError, match="assign label to version 4 of model n, which is not currently"):
+            repository.reload(reloaded, Call())
+        assert repository.names() == {"m"}
+        # First the model, and then its label.
+        repository.reload([base.model(), ModelSettings("n", str(tmp_path / "n"))], Call())
+    repository.reload(reloaded, Call())
     with repository.acquire("n", label="first") as loaded:
         assert loaded.version == 4
 

@@ -31,6 +31,9 @@ _NUMERIC = [
     *_FOUR_BIT,
     tf.as_dtype("float8_e5m2"),
     tf.as_dtype("float8_e4m3fn"),
+    tf.as_dtype("float8_e4m3fnuz"),
+    tf.as_dtype("float8_e4m3b11fnuz"),
+    tf.as_dtype("float8_e5m2fnuz"),
 ]
 _FIELDS = {
     "DT_FLOAT": "float_val",
@@ -197,6 +200,33 @@ def test_what_is_no_tensor_is_refused_here_and_in_tensorflow(proto):
     with pytest.raises(TensorError):
         read_tensor(proto)
     assert by_tensorflow(proto) is None
+
+
+@pytest.mark.parametrize("has_values", [True, False])
+@pytest.mark.parametrize("dims", [[], [0], [3], [2, 2]], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "fields"),
+    [
+        ("DT_FLOAT", {"float_val": [1, 2]}),
+        ("DT_FLOAT", {"tensor_content": np.arange(4, dtype=np.float32).tobytes()}),
+        ("DT_HALF", {"half_val": [0x3C00, 0x4000], "float_val": [7]}),
+        ("DT_INT32", {"int_val": [1], "int64_val": [9], "version_number": 99}),
+        ("DT_STRING", {"string_val": [b"a", b"b"]}),
+        ("DT_STRING", {"tensor_content": b"\1\1\1\1abcd"}),
+    ],
+    ids=str,
+)
+def test_odd_messages_are_what_tensorflow_makes_of_them(dtype, fields, dims, has_values):
+    proto = proto_of(dtype, dims, **(fields if has_values else {}))
+    proto.tensor_shape.unknown_rank = True
+    wanted = by_tensorflow(proto)
+    if wanted is None:
+        with pytest.raises(TensorError):
+            read_tensor(proto)
+    elif dtype == "DT_STRING":
+        assert read_tensor(proto).tolist() == np.asarray(wanted, object).tolist()
+    else:
+        assert same(read_tensor(proto), wanted)
 
 
 def test_length_without_end_is_refused_at_once():
