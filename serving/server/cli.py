@@ -38,7 +38,11 @@ _PORT = flags.DEFINE_integer("port", 8500, "Port for gRPC; 0 is off.", lower_bou
 _REST_API_PORT = flags.DEFINE_integer("rest_api_port", 0, "Port for REST; 0 is off.", lower_bound=0, upper_bound=65535)
 _GRPC_SOCKET_PATH = flags.DEFINE_string("grpc_socket_path", "", "Unix socket for gRPC, beside --port.")
 _GRPC_MAX_THREADS = flags.DEFINE_integer(
-    "grpc_max_threads", _THREADS, "gRPC requests answered at a time.", lower_bound=1
+    "grpc_max_threads",
+    None,
+    "gRPC requests answered at a time, and one thread that listens; others are refused at once. Unless it is given, "
+    "they wait for one of 4 threads per processor.",
+    lower_bound=1,
 )
 _GRPC_CHANNEL_ARGUMENTS = flags.DEFINE_string(
     "grpc_channel_arguments", "", "For gRPC, such as grpc.max_connection_age_ms=2000; separated by commas."
@@ -266,7 +270,8 @@ def _settings() -> "ServerSettings":
         grpc_socket_path=_GRPC_SOCKET_PATH.value,
         rest_threads=_REST_API_NUM_THREADS.value,
         grpc=GrpcSettings(
-            threads=_GRPC_MAX_THREADS.value,
+            threads=_GRPC_MAX_THREADS.value or _THREADS,
+            refuses=_GRPC_MAX_THREADS.value is not None,
             answers_as_content=_ENABLE_SERIALIZATION_AS_TENSOR_CONTENT.value,
             channel_arguments=channel_arguments,
             has_health_service=_ENABLE_GRPC_HEALTHCHECK_SERVICE.value,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from typing import Any
@@ -27,6 +28,9 @@ _STATUS_CODES = {StatusCode(code.value[0]): code for code in grpc.StatusCode}
 _NO_DEADLINE_S = 10 * 365 * 86400.0
 """A call without a deadline has one in the far future."""
 _MAX_DETAILS = 1024
+_NO_THREAD = "Server Threadpool Exhausted"
+_REFUSING_THREADS = 2
+"""So many threads more there are where requests are refused, which takes no time."""
 
 Method = Callable[[Any, Call], Any]
 """Answers a request message; raises RequestError."""
@@ -39,7 +43,9 @@ class GrpcSettings:
     """How the gRPC side behaves.
 
     Attributes:
-        threads: requests answered at a time.
+        threads: requests answered at a time; others wait for their turn.
+        refuses: whether they are refused at once instead, as TensorFlow Serving does. One of the threads then counts
+            as the one that listens, as in gRPC's C++ server: a request less is answered at a time, but one at least.
         answers_as_content: whether tensors are answered in `tensor_content`.
         channel_arguments: for gRPC itself.
         has_health_service: whether gRPC's own health service is there. As in TensorFlow Serving it says that
@@ -47,6 +53,7 @@ class GrpcSettings:
     """
 
     threads: int
+    refuses: bool = False
     answers_as_content: bool = False
     channel_arguments: Sequence[tuple[str, int | str]] = ()
     has_health_service: bool = False
@@ -62,13 +69,18 @@ def create_server(service: PredictionService, settings: GrpcSettings, metrics: M
         **dict(settings.channel_arguments),
     }
     front = _GrpcFront(service, answers_as_content=settings.answers_as_content)
-    workers = futures.ThreadPoolExecutor(settings.threads, thread_name_prefix="grpc")
+    # Where requests wait, they wait for a thread, and never find the slots taken.
+    slots = max(settings.threads - 1, 1) if settings.refuses else settings.threads
+    free = threading.Semaphore(slots)
+    workers = futures.ThreadPoolExecutor(
+        slots + _REFUSING_THREADS if settings.refuses else slots, thread_name_prefix="grpc"
+    )
     server = grpc.server(workers, options=list(options.items()))
     for file, name, methods in (
         (prediction_service_pb2, "PredictionService", front.prediction_methods()),
         (model_service_pb2, "ModelService", front.model_methods()),
     ):
-        server.add_generic_rpc_handlers((_handlers(file.DESCRIPTOR.services_by_name[name], methods, metrics),))
+        server.add_generic_rpc_handlers((_handlers(file.DESCRIPTOR.services_by_name[name], methods, metrics, free),))
     if settings.has_health_service:
         health_pb2_grpc.add_HealthServicer_to_server(_health(), server)
     server.add_generic_rpc_handlers((_UnknownMethods(),))
@@ -109,7 +121,10 @@ class _GrpcFront:
 
 
 def _handlers(
-    service: descriptor.ServiceDescriptor, methods: Mapping[str, Method], metrics: Metrics
+    service: descriptor.ServiceDescriptor,
+    methods: Mapping[str, Method],
+    metrics: Metrics,
+    free: threading.Semaphore,
 ) -> grpc.GenericRpcHandler:
     handlers = {}
     for method in service.methods:
@@ -119,7 +134,7 @@ def _handlers(
         request_type = message_factory.GetMessageClass(method.input_type)
         response_type = message_factory.GetMessageClass(method.output_type)
         handlers[method.name] = grpc.unary_unary_rpc_method_handler(
-            _behaviour(answer),
+            _behaviour(answer, free),
             request_deserializer=functools.partial(_read_message, request_type),
             response_serializer=response_type.SerializeToString,
         )
@@ -150,10 +165,18 @@ def _measured(method: Method, name: str, metrics: Metrics) -> Method:
     return answer
 
 
-def _behaviour(method: Method) -> Callable[[Any, grpc.ServicerContext], Any]:
+def _behaviour(method: Method, free: threading.Semaphore) -> Callable[[Any, grpc.ServicerContext], Any]:
     """Turns a method of the core into one of gRPC's, with its deadline, its cancelling and its errors."""
 
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
+        if not free.acquire(blocking=False):
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, _NO_THREAD)
+        try:
+            return answer_now(request, context)
+        finally:
+            free.release()
+
+    def answer_now(request: Any, context: grpc.ServicerContext) -> Any:
         left_s = context.time_remaining()
         call = Call(left_s if left_s is not None and left_s < _NO_DEADLINE_S else None)
         # Also called when the answer is out; there is nothing left to stop then.

@@ -221,7 +221,7 @@ def test_flags_become_settings(tmp_path):
     )
     assert (settings.host, settings.grpc_port, settings.rest_port) == ("0.0.0.0", 1, 2)
     assert settings.grpc_socket_path == "/s"
-    assert settings.grpc.threads == 3
+    assert (settings.grpc.threads, settings.grpc.refuses) == (3, True)
     assert settings.grpc.channel_arguments == (("grpc.max_connection_age_ms", 2000), ("grpc.x", "y"))
     assert settings.grpc.answers_as_content
     assert settings.grpc.has_health_service
@@ -245,6 +245,7 @@ def test_defaults_are_tensorflow_servings():
     settings = settings_of()
     assert (settings.grpc_port, settings.rest_port, settings.rest.timeout_s) == (8500, 0, 30)
     assert settings.rest.metrics_path is None
+    assert not settings.grpc.refuses
     assert settings.repository.poll_wait_s == 1
     assert (settings.repository.max_load_retries, settings.repository.retry_interval_s) == (5, 60)
     assert settings.load.batching is None

@@ -126,6 +126,31 @@ def test_cancelling_frees_the_workers_and_stops_the_computation(failing, connect
     assert cpu_use(0.3) < 0.15
 
 
+@pytest.mark.parametrize(("threads", "answered"), [(3, 2), (1, 1)])
+def test_calls_beyond_the_threads_are_refused_at_once_whatever_they_ask(serve, made_models, connect, threads, answered):
+    model = ModelSettings("failing", str(made_models("failing/1").parent))
+    channel = connect(serve(model, grpc=GrpcSettings(threads, refuses=True)))
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    status = get_model_status_pb2.GetModelStatusRequest()
+    status.model_spec.name = "failing"
+    models = model_service_pb2_grpc.ModelServiceStub(channel)
+    models.GetModelStatus(status, timeout=10)
+    running = [stub.Predict.future(busy(60)) for _ in range(answered)]
+    time.sleep(0.3)
+    refused = [stub.Predict.future(busy(60)) for _ in range(5)] + [models.GetModelStatus.future(status)]
+    for call in refused:
+        assert call.exception(timeout=10).code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert call.exception().details() == "Server Threadpool Exhausted"
+    assert not any(call.done() for call in running)
+    for call in running:
+        call.cancel()
+    lookup = predict_request("failing", "lookup", index=np.array([2], np.int32))
+    until = time.monotonic() + 20
+    while (call := stub.Predict.future(lookup)).exception() is not None:  # until the runs have noticed
+        assert time.monotonic() < until, call.exception()
+    assert list(call.result().outputs["value"].int_val) == [30]
+
+
 def test_client_that_closes_its_channel_stops_the_computation(failing, connect):
     channel = connect(failing)
     prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict.future(busy(60))
