@@ -129,7 +129,7 @@ class AsyncMaskClient(ClientBase):
                         [wanted.picture for wanted in group],
                         [wanted.threshold for wanted in group],
                         outputs,
-                        self._terms(timeout, metadata),
+                        self._terms(timeout, metadata, of_many=True),
                     )
                     return items_of(group, await self._run(script))
                 except ClientClosedError:
@@ -184,7 +184,7 @@ class AsyncMaskClient(ClientBase):
         running: collections.deque[tuple[Tile, asyncio.Task[npt.NDArray[np.float32]]]] = collections.deque()
 
         def ask(pixels: npt.NDArray[Any]) -> asyncio.Task[npt.NDArray[np.float32]]:
-            terms = self._terms(timeout, metadata)
+            terms = self._terms(timeout, metadata, of_many=True)
             return asyncio.create_task(self._run(self._segmentation.tile_probability(pixels, signature, terms)))
 
         try:

@@ -32,6 +32,7 @@ class BenchReport:
         sent_bytes: mean of a request.
         received_bytes: mean of an answer.
         errors: how many calls failed, by the error's class.
+        refusals: how often a call was refused before it began, as the server's threads were busy, and waited.
         concurrency: calls at one time.
         batch_size: images to a call.
     """
@@ -46,6 +47,7 @@ class BenchReport:
     sent_bytes: int
     received_bytes: int
     errors: dict[str, int]
+    refusals: int
     concurrency: int
     batch_size: int
 
@@ -85,6 +87,7 @@ def run_bench(
     sent: list[int] = []
     received: list[int] = []
     errors: Counter[str] = Counter()
+    refusals = client.refusals
     began = time.perf_counter()
     end = began + seconds if requests is None else float("inf")
 
@@ -126,6 +129,7 @@ def run_bench(
         sent_bytes=round(float(np.mean(sent))) if sent else 0,
         received_bytes=round(float(np.mean(received))) if received else 0,
         errors=dict(errors),
+        refusals=client.refusals - refusals,
         concurrency=concurrency,
         batch_size=1,
     )

@@ -127,8 +127,11 @@ def _segment(words: Sequence[str]) -> int:
         raise UsageError(str(error)) from error
     with _client() as client:
         tally = segment_files(client, work, job, _report)
+        refusals = client.refusals
     if _OUT.value != STANDARD:
         print(f"{tally} → {_OUT.value}")
+    if refusals:
+        _report(_refused(refusals))
     return EXIT_FAILED if tally.failed else 0
 
 
@@ -207,7 +210,16 @@ def _table(report: "BenchReport") -> str:
         ("received", f"{report.received_bytes:,} bytes an image"),
     ]
     rows += [(name, f"{count} calls") for name, count in report.errors.items()]
+    if report.refusals:
+        rows.append(("busy", _refused(report.refusals)))
     return "\n".join(f"{name:<10}{value}" for name, value in rows)
+
+
+def _refused(count: int) -> str:
+    return (
+        f"the server's threads were busy {count} times, so calls waited and fewer were made at one time: raise "
+        "--grpc_max_threads of tensorflow_model_server, or lower --concurrency"
+    )
 
 
 def _client() -> "MaskClient":

@@ -143,10 +143,11 @@ class MaskClient(ClientBase):
             images: each as `segment` takes it; an array [N, H, W, C] is a stack of pictures.
             threshold: one for all, or one for each picture; None is the model's own.
             outputs: see `segment`.
-            concurrency: calls that are under way at one time.
+            concurrency: calls that are under way at one time; fewer while the server refuses some as its threads are
+                busy.
             batch_size: pictures that go in one call, where they are small (4 MB together).
             ordered: whether items come in the order of the pictures, or as they are done.
-            timeout: seconds for each call.
+            timeout: seconds for each call, once its turn has come.
             metadata: sent with each call besides the client's own.
 
         Yields:
@@ -181,7 +182,7 @@ class MaskClient(ClientBase):
                     [wanted.picture for wanted in group],
                     [wanted.threshold for wanted in group],
                     outputs,
-                    self._terms(timeout, metadata),
+                    self._terms(timeout, metadata, of_many=True),
                 )
                 return items_of(group, self._run(script))
             except ClientClosedError:
@@ -250,7 +251,7 @@ class MaskClient(ClientBase):
         signature = tile_signature(found, job.source.shape, job.source.dtype)
 
         def ask(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-            terms = self._terms(timeout, metadata)
+            terms = self._terms(timeout, metadata, of_many=True)
             return self._run(self._segmentation.tile_probability(pixels, signature, terms))
 
         threads = futures.ThreadPoolExecutor(concurrency, "maskport-large")

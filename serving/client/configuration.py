@@ -91,6 +91,7 @@ class ClientBase(abc.ABC):
             observers=observers,
             clock=time.monotonic,
         )
+        self._caller = caller
         self._target = Target(model, version, label)
         self._addresses = tuple(addresses)
         self._operations = Operations(self._target, caller)
@@ -123,9 +124,21 @@ class ClientBase(abc.ABC):
         """The servers' addresses."""
         return tuple(map(str, self._addresses))
 
-    def _terms(self, timeout: float | None, metadata: MetadataLike | None) -> Terms:
+    @property
+    def refusals(self) -> int:
+        """Attempts that a busy server refused before they began, and that were made again."""
+        return self._caller.refusals
+
+    def _terms(self, timeout: float | None, metadata: MetadataLike | None, *, of_many: bool = False) -> Terms:
+        """Returns the terms of a call that begins now.
+
+        Args:
+            timeout: seconds; None is the client's.
+            metadata: of the call.
+            of_many: whether the call is one of many of its kind, which may wait for their turn.
+        """
         timeout_s = self._timeout_s if timeout is None else check_timeout(timeout)
-        return Terms(time.monotonic() + timeout_s, as_metadata(metadata))
+        return Terms(time.monotonic() + timeout_s, as_metadata(metadata), timeout_s if of_many else None)
 
     def _check_usable(self) -> None:
         if self._is_closed:

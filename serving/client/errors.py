@@ -14,11 +14,13 @@
     ├── DeadlineExceededError
     ├── ServerUnavailableError     no answer, or the server says to try later
     ├── ServerOverloadedError
+    │   └── ServerBusyError        all its threads are busy: the call never began
     ├── CallCancelledError
     │   └── ClientClosedError
     ├── UnsupportedCallError       the server, or this transport, has no such call
     ├── InvalidResponseError       an answer that cannot be right
     └── ServerFaultError           the server's own failure
+        └── ModelFaultError        the model's graph needs what this server does not have
 
 `CODES` is the one table from gRPC's and HTTP's codes to these.
 """
@@ -232,6 +234,14 @@ class ServerOverloadedError(MaskServingError):
     default_hint = "send less at a time"
 
 
+class ServerBusyError(ServerOverloadedError):
+    """All of the server's gRPC threads are busy; the call was refused before it began."""
+
+    default_hint = (
+        "raise --grpc_max_threads of tensorflow_model_server above the number of calls at one time, or make fewer"
+    )
+
+
 class CallCancelledError(MaskServingError):
     """The call was cancelled before it was answered."""
 
@@ -263,6 +273,12 @@ class ServerFaultError(MaskServingError):
 
     default_code = StatusCode.INTERNAL
     default_hint = "the server's log says more"
+
+
+class ModelFaultError(ServerFaultError):
+    """The model's graph needs what this server does not have: an op, a resource, a file."""
+
+    default_hint = "the model is there, and this server cannot run it: mask-verify tells more"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -305,6 +321,29 @@ _TELLING_WORDS: tuple[tuple[str, type[MaskServingError]], ...] = (
     ("Unrecognized servable version label", ModelNotFoundError),
     ("larger than max", MessageTooLargeError),
 )
+# How gRPC's C++ server refuses a call for which it has no thread: in older releases without a word. Whoever else is as
+# silent (proxies that limit rates) has not begun the call either.
+_NO_THREAD = ("Server Threadpool Exhausted", "")
+# Words of a graph that lacks something in this server, whatever the code that they come with.
+_NOT_REGISTERED = ("Op type not registered", "No OpKernel was registered", "No registered '")
+# A graph's own errors name its nodes.
+_NODES = ("[[{{", "\n\t [[")
+# The codes that mean the server itself, or the call's target, unless they come out of a graph.
+_CODES_OF_TARGETS = (
+    StatusCode.NOT_FOUND,
+    StatusCode.UNIMPLEMENTED,
+    StatusCode.PERMISSION_DENIED,
+    StatusCode.UNAUTHENTICATED,
+)
+# Words by which a graph does not find something, where no node is named.
+_MISSING_IN_GRAPH = (
+    "does not exist",
+    "No such file or directory",
+    "not found in checkpoint",
+    "unable to find feed output",
+    "FetchOutputs node",
+    "is not defined",
+)
 
 
 def error_of_code(
@@ -336,6 +375,10 @@ def error_of_code(
                 break
     if http_status == 413:
         error_class = MessageTooLargeError
+    elif code == StatusCode.RESOURCE_EXHAUSTED and http_status is None and server_message.strip() in _NO_THREAD:
+        error_class = ServerBusyError
+    elif _is_of_the_graph(code, server_message):
+        error_class = ModelFaultError
     # What follows names nodes of the graph, which callers have no use for; server_message keeps it.
     problem = server_message.partition("\n\t [[")[0]
     return error_class(
@@ -345,6 +388,16 @@ def error_of_code(
         server_message=server_message,
         context=context,
     )
+
+
+def _is_of_the_graph(code: StatusCode, words: str) -> bool:
+    """Returns whether a graph lacks something in its server, rather than the server what was asked for."""
+    if any(telling in words for telling in _NOT_REGISTERED):
+        return True
+    if code not in _CODES_OF_TARGETS:
+        return False
+    is_missing = code == StatusCode.NOT_FOUND and any(telling in words for telling in _MISSING_IN_GRAPH)
+    return is_missing or any(telling in words for telling in _NODES)
 
 
 _CERTIFICATE_WORDS = ("CERTIFICATE_VERIFY_FAILED", "certificate verify failed", "Hostname Verification")

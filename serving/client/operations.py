@@ -17,6 +17,7 @@ from .errors import (
     InvalidResponseError,
     MaskServingError,
     ModelNotFoundError,
+    ServerBusyError,
     ServerUnavailableError,
 )
 from .signatures import (
@@ -161,7 +162,7 @@ class Operations:
                 if state is None:
                     return
                 last = DeadlineExceededError(state, hint="the server's log says why it takes so long")
-            except (ServerUnavailableError, ModelNotFoundError, DeadlineExceededError) as error:
+            except (ServerUnavailableError, ServerBusyError, ModelNotFoundError, DeadlineExceededError) as error:
                 last = last if last is not None and isinstance(error, DeadlineExceededError) else error
                 explain_closed_port(last)
             waited_for = _waited_for(last)

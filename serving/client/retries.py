@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from .addresses import Address
 from .calls import Call, ReloadCall
-from .errors import MaskServingError, ServerUnavailableError
+from .errors import MaskServingError, ServerBusyError, ServerUnavailableError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,13 +17,15 @@ class RetryPolicy:
     Everything happens within the call's deadline. Calls that cannot have reached a server (no connection
     could be made) are repeated until then. Those that may have are repeated too, as a prediction changes
     nothing; but they cost the server work, so a budget bounds their number over all calls of the client:
-    when a server drowns, retries must not hold it under.
+    when a server drowns, retries must not hold it under. A call that was refused before it began, as all of the
+    server's threads were busy, costs no budget; it waits, and the client makes fewer calls at one time.
 
     Attributes:
         first_delay_s: before the first repetition; each further one waits twice as long. All are shortened at
             random by up to a half, so that many clients do not return at one time.
         max_delay_s: longest wait.
         max_attempts: of one call; None leaves it to the deadline. 1 switches retries off.
+        counts_refusals: whether attempts that a busy server refused before they began count among those.
         attempt_timeout_s: how long one attempt may take; None is all the time there is. With several
             addresses, something well above the model's slowest answer moves calls off a server that swallows
             them.
@@ -34,6 +36,7 @@ class RetryPolicy:
     first_delay_s: float = 0.05
     max_delay_s: float = 1.0
     max_attempts: int | None = None
+    counts_refusals: bool = True
     attempt_timeout_s: float | None = None
     budget: float = 20.0
     budget_per_call: float = 0.2
@@ -71,6 +74,8 @@ class RetryBudget:
 
 def may_repeat(call: Call, error: MaskServingError) -> bool:
     """Returns whether sending a call again can help, and does no harm."""
+    if isinstance(error, ServerBusyError):
+        return True
     if not isinstance(error, ServerUnavailableError):
         return False
     # Told twice to load models, a server might load them twice.

@@ -20,7 +20,9 @@ from .errors import (
     AccessDeniedError,
     InvalidRequestError,
     MaskServingError,
+    ModelFaultError,
     ModelNotFoundError,
+    ServerBusyError,
     ServerUnavailableError,
 )
 from .images import ImageSource
@@ -121,8 +123,9 @@ def segment_files(client: MaskClient, work: Work, job: SegmentJob, report_failur
         MaskServingError: no picture can be masked: there is no server, or no such model.
         OSError: standard output cannot be written.
     """
-    # What would fail for every picture is found before the first.
-    client.metadata(timeout=min(_CHECK_S, job.timeout_s))
+    # What would fail for every picture is found before the first. A busy server has its turn for each of them yet.
+    with contextlib.suppress(ServerBusyError):
+        client.metadata(timeout=min(_CHECK_S, job.timeout_s))
     started = time.monotonic()
     tally = Tally()
     for problem in work.problems:
@@ -160,7 +163,7 @@ def segment_files(client: MaskClient, work: Work, job: SegmentJob, report_failur
     return tally
 
 
-_HOPELESS_ERRORS = (ServerUnavailableError, ModelNotFoundError, AccessDeniedError)
+_HOPELESS_ERRORS = (ServerUnavailableError, ServerBusyError, ModelNotFoundError, ModelFaultError, AccessDeniedError)
 
 
 def _closable(items: Iterator[SegmentItem]) -> Any:

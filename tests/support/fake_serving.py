@@ -5,6 +5,7 @@ that each take one call in place of the model: they raise `RefusedError`, sleep,
 """
 
 import base64
+import contextlib
 import io
 import json
 import re
@@ -141,6 +142,10 @@ class FakeServing:
         self.model = model or FakeModel()
         self.version = 7
         self.statuses = [(7, 30, 0, "")]
+        self.most_at_once = 0
+        self.grpc_threads: int | None = None  # calls beyond are refused before anything, as by gRPC's C++ server
+        self.refusal = "Server Threadpool Exhausted"
+        self._at_once = 0
         self.behaviours: list[Callable[[str, dict[str, Any]], Any]] = []
         self.calls: list[tuple[str, dict[str, str]]] = []
         self.requests: list[tuple[str, dict[str, Any]]] = []
@@ -183,6 +188,20 @@ class FakeServing:
 
     def __exit__(self, *_):
         self.close()
+
+    @contextlib.contextmanager
+    def grpc_thread(self):
+        """Holds one of the threads that there are."""
+        with self._lock:
+            if self.grpc_threads is not None and self._at_once >= self.grpc_threads:
+                raise RefusedError("RESOURCE_EXHAUSTED", self.refusal)
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._at_once -= 1
 
     # ---- what both faces do ----
 
@@ -243,9 +262,10 @@ class _GrpcFace(grpc.GenericRpcHandler):
 
         def answer(request, context):
             headers = dict(context.invocation_metadata())
-            self._serving.note(details.method.rpartition("/")[2], headers)
             try:
-                return handle(request)
+                with self._serving.grpc_thread():
+                    self._serving.note(details.method.rpartition("/")[2], headers)
+                    return handle(request)
             except RefusedError as refusal:
                 context.abort(getattr(grpc.StatusCode, refusal.code), refusal.words)
 

@@ -16,6 +16,9 @@ def serving(shared_serving):
     shared_serving.calls.clear()
     shared_serving.requests.clear()
     shared_serving.reloads.clear()
+    shared_serving.grpc_threads = None
+    shared_serving.refusal = "Server Threadpool Exhausted"
+    shared_serving.most_at_once = 0
     shared_serving.version = 7
     shared_serving.statuses = [(7, 30, 0, "")]
     return shared_serving

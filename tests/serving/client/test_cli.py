@@ -390,6 +390,24 @@ def test_bench_measures_rate_times_and_bytes(run, serving, tmp_path, transport):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("concurrency", [8, 64])
+def test_a_server_with_few_threads_answers_every_picture_and_what_to_do_is_said(run, serving, tmp_path, concurrency):
+    for number in range(55):
+        _write(tmp_path / f"photos/{number}.png")
+    serving.grpc_threads = 7
+    serving.behaviours += [slow(0.01)] * 200
+    done = run("segment", "photos", "--out=masks", f"--concurrency={concurrency}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("55 written, ")
+    assert len(list((tmp_path / "masks").glob("*.png"))) == 55
+    assert re.fullmatch(r"mask-client: the server's threads were busy \d+ times, .*--grpc_max_threads.*\n", done.stderr)
+    done = run("bench", "photos/1.png", "--requests=60", f"--concurrency={concurrency}", "--json")
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["images"], report["errors"]) == (0, 60, {})
+    assert report["refusals"] > 0
+    assert "raise --grpc_max_threads" in run("bench", "photos/1.png", "--requests=60", "--concurrency=16").stdout
+
+
 def test_bench_times_are_the_servers(run, serving, tmp_path):
     _write(tmp_path / "photo.jpg")
     serving.behaviours += [slow(0.05)] * 1000

@@ -3,7 +3,7 @@
 import pickle
 
 import pytest
-from any_client import make_client
+from any_client import KINDS, make_client
 from fake_serving import refuse
 from maskport.serving.client import (
     NO_RETRIES,
@@ -15,8 +15,10 @@ from maskport.serving.client import (
     MaskServingError,
     MessageTooLargeError,
     MixedSizesError,
+    ModelFaultError,
     ModelNotFoundError,
     ModelStateError,
+    ServerBusyError,
     ServerFaultError,
     ServerOverloadedError,
     ServerUnavailableError,
@@ -27,6 +29,10 @@ from maskport.serving.client import (
 from maskport.serving.client import errors as module
 from maskport.serving.client.errors import CODES, CallContext, error_of_code
 
+_UNKNOWN_OP = (
+    "Op type not registered 'DecodeJpegXl' in binary running on host. Make sure the Op and Kernel are registered in "
+    "the binary running in this process."
+)
 GRPC = {
     "CANCELLED": CallCancelledError,
     "UNKNOWN": ServerFaultError,
@@ -117,12 +123,40 @@ def test_the_table_names_every_code():
             MessageTooLargeError,
         ),
         ("INTERNAL", "Serving signature key of the model's own", ServerFaultError),
+        ("RESOURCE_EXHAUSTED", "Server Threadpool Exhausted", ServerBusyError),
+        ("RESOURCE_EXHAUSTED", "", ServerBusyError),
+        ("RESOURCE_EXHAUSTED", "OOM when allocating tensor", ServerOverloadedError),
+        ("NOT_FOUND", "Servable not found for request: Latest(m)", ModelNotFoundError),
+        ("NOT_FOUND", "Servable not found for request: Specific(m, 3)", ModelNotFoundError),
+        ("NOT_FOUND", "Could not find any versions of model m", ModelNotFoundError),
+        ("NOT_FOUND", "Could not find version 3 of model m", ModelNotFoundError),
+        ("NOT_FOUND", "", ModelNotFoundError),
+        ("NOT_FOUND", _UNKNOWN_OP, ModelFaultError),
+        ("INVALID_ARGUMENT", "No OpKernel was registered to support Op 'X' used by {{node x}}", ModelFaultError),
+        ("NOT_FOUND", "No registered 'X' OpKernel for 'CPU' devices compatible with node {{node x}}", ModelFaultError),
+        ("NOT_FOUND", "Resource localhost/table_9/N10tensorflow6lookupE does not exist.", ModelFaultError),
+        ("NOT_FOUND", "/models/words.txt; No such file or directory", ModelFaultError),
+        ("NOT_FOUND", "what an op of one's own does not find\n\t [[{{node look_up}}]]", ModelFaultError),
+        ("NOT_FOUND", "what an op of one's own does not find [[{{node look_up}}]]", ModelFaultError),
+        ("UNIMPLEMENTED", "The Conv2D op supports only NHWC\n\t [[{{node conv}}]]", ModelFaultError),
+        ("PERMISSION_DENIED", "/secret; Permission denied\n\t [[{{node read}}]]", ModelFaultError),
+        ("INVALID_ARGUMENT", "indices[0] = 7 is not in [0, 4)\n\t [[{{node gather}}]]", InvalidRequestError),
+        ("FAILED_PRECONDITION", "Table not initialized.\n\t [[{{node find}}]]", ModelStateError),
     ],
 )
 def test_words_of_the_server_tell_more_than_the_code(code, words, wanted):
     error = error_of_code(StatusCode[code], words)
     assert type(error) is wanted
     assert error.code == StatusCode[code]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_graph_that_lacks_an_op_is_told_from_a_missing_model(kind, serving):
+    error = _failure(kind, serving, refuse("NOT_FOUND", _UNKNOWN_OP))
+    assert type(error) is ModelFaultError
+    assert error.code == StatusCode.NOT_FOUND
+    assert "Op type not registered 'DecodeJpegXl' in binary running on host" in str(error)
+    assert "this server cannot run it" in str(error)
 
 
 def test_what_names_nodes_of_the_graph_is_left_out_of_the_text_but_kept():
