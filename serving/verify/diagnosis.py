@@ -1,6 +1,7 @@
 """From what was seen to what most likely is behind it: the usual faults of a deployment, in words."""
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 
 from .. import contract
@@ -11,8 +12,10 @@ from ..client import (
     MaskServingError,
     MessageTooLargeError,
     MixedSizesError,
+    ModelFaultError,
     ModelNotFoundError,
     ModelState,
+    ServerBusyError,
     ServerUnavailableError,
     UnsupportedCallError,
     VersionStatus,
@@ -60,6 +63,8 @@ _OLDER_TENSORFLOW = (
     "GraphDef min consumer version",
     "No registered '",
 )
+# Of these it names the op, which may also be one of the model's own.
+_UNKNOWN_OP = re.compile(r"Op type not registered '([^']+)'|support Op '([^']+)'|No registered '([^']+)'")
 _DAMAGED_FILES = (
     "Can't parse",
     "Data loss",
@@ -78,6 +83,10 @@ _DAMAGED_FILES = (
 _MESSAGE_SIZE = (
     "the server, or a proxy before it, refuses messages of this size: raise its limit (nginx: client_max_body_size) "
     "above the largest picture"
+)
+BUSY = (
+    "all of its gRPC threads were busy: raise --grpc_max_threads (4 to a processor unless it is set, one of which "
+    "listens) above the number of calls at one time"
 )
 _BATCHING: tuple[tuple[str, str], ...] = (
     (
@@ -127,6 +136,12 @@ def _of_loading(facts: Facts) -> Iterator[str]:
 
 def _what_failed(words: str, facts: Facts) -> str:
     short = " ".join(words.split())[:200]
+    if (unknown := _UNKNOWN_OP.search(words)) is not None:
+        made = f" (it was exported with TensorFlow {facts.exported_with})" if facts.exported_with else ""
+        return (
+            f"the server's TensorFlow is older than the model needs{made}, or lacks a custom op: it does not know "
+            f"{next(filter(None, unknown.groups()))!r}: {short}"
+        )
     if any(telling in words for telling in _OLDER_TENSORFLOW):
         made = f" (it was exported with TensorFlow {facts.exported_with})" if facts.exported_with else ""
         return f"the server's TensorFlow is older than the model needs{made}: {short}"
@@ -143,8 +158,11 @@ def _of_calls(facts: Facts) -> Iterator[str]:
         words = error.server_message or error.problem
         if isinstance(error, MessageTooLargeError) or "status: 413" in words:
             yield _MESSAGE_SIZE
-        elif any(telling in words for telling in _OLDER_TENSORFLOW):
-            yield _what_failed(words, facts)
+        elif any(telling in words for telling in _OLDER_TENSORFLOW) or isinstance(error, ModelFaultError):
+            served = f"version {facts.served_version} is" if facts.served_version is not None else "the model is"
+            yield f"{served} served, and its calls fail: {_what_failed(words, facts)}"
+        elif isinstance(error, ServerBusyError):
+            yield f"the server refuses calls, as {BUSY}; or verify when there is less traffic"
         elif isinstance(error, ServerUnavailableError) and not facts.statuses:
             yield (
                 "nothing answers at this address: the address or port is wrong, the server is down, or it is still "

@@ -12,7 +12,6 @@ import numpy as np
 from .. import contract
 from ..agreement import NOTABLE, compare
 from ..client import (
-    NO_RETRIES,
     MaskClient,
     MaskServingError,
     ModelMetadata,
@@ -22,7 +21,7 @@ from ..client import (
     VersionStatus,
 )
 from ..client.addresses import parse_address
-from .diagnosis import Facts, find_causes
+from .diagnosis import BUSY, Facts, find_causes
 from .errors import VerificationError
 from .goldens import Expected, Record, Tensors
 from .identity import is_other_source, manifest_differences, metadata_problem, unexported_signatures
@@ -30,7 +29,9 @@ from .reports import AddressReport, OutputReport, SignatureReport, VerificationR
 
 _MEBIBYTE = 1 << 20
 # A gate must not hide that a server fails now and then, nor wait a whole time-out for one that is not there.
-_RETRIES = RetryPolicy(max_attempts=4)
+# A busy server's refusals are no failures: it did not begin.
+_RETRIES = RetryPolicy(max_attempts=4, counts_refusals=False)
+_NO_RETRIES = RetryPolicy(max_attempts=1, counts_refusals=False)
 # The one type of an export's pixels and class maps for which TensorFlow Serving's JSON has no numbers.
 _NOT_IN_JSON = np.dtype(np.uint16)
 
@@ -93,7 +94,7 @@ def verify(
                 address, model, options.version, options.label, retries=_RETRIES, observers=[meter], **client_options
             ) as client,
             # The states of all versions tell more than those of the one that is asked for.
-            MaskClient(address, model, retries=NO_RETRIES, **client_options) as any_version,
+            MaskClient(address, model, retries=_NO_RETRIES, **client_options) as any_version,
         ):
             check = _AddressCheck(address, client, any_version, meter, expected, records, options)
             reports.append(check.run())
@@ -164,6 +165,7 @@ class _AddressCheck:
         version = None if metadata is None else metadata.version
         self._note_version(version)
         self._note_tolerance()
+        self._note_refusals()
         report = AddressReport(self._address, version, signatures, tuple(self._problems), notes=tuple(self._notes))
         return report if report.holds else dataclasses.replace(report, causes=tuple(self._causes(version, signatures)))
 
@@ -272,6 +274,12 @@ class _AddressCheck:
             self._notes.append(
                 f"probabilities may differ by {tolerance:.2g}, and masks where they are so near to the threshold: so "
                 "far this model's own answers move with how TensorFlow optimizes its graph"
+            )
+
+    def _note_refusals(self) -> None:
+        if self._client.refusals:
+            self._notes.append(
+                f"the server refused {self._client.refusals} calls at first, as {BUSY}; they were made again"
             )
 
     def _causes(self, version: int | None, signatures: Sequence[SignatureReport]) -> list[str]:

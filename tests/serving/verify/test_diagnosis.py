@@ -5,7 +5,9 @@ from maskport.serving.client import (
     AccessDeniedError,
     DeadlineExceededError,
     InvalidRequestError,
+    ModelFaultError,
     ModelState,
+    ServerBusyError,
     ServerFaultError,
     ServerOverloadedError,
     VersionStatus,
@@ -45,12 +47,30 @@ def test_nothing_known_is_nothing_said():
         ),
         (ServerFaultError("Received http2 header with status: 413"), "nginx: client_max_body_size"),
         (ServerFaultError("Op type not registered 'DecodeWebP' in binary"), "the server's TensorFlow is older"),
+        (ServerBusyError("Server Threadpool Exhausted"), "all of its gRPC threads were busy: raise --grpc_max_threads"),
+        (ServerBusyError("", server_message=""), "all of its gRPC threads were busy: raise --grpc_max_threads"),
+        (ModelFaultError("Resource localhost/table does not exist."), "its calls fail: Resource localhost/table"),
         (AccessDeniedError("no"), "the server wants other credentials"),
         (DeadlineExceededError("late"), "the server is too slow or overloaded: allow more by --timeout"),
     ],
 )
 def test_words_of_failed_calls(error, words):
     assert words in causes(errors=[error])
+
+
+def test_a_served_model_whose_op_is_unknown_is_not_called_missing():
+    said = causes(
+        asked_for="version 2",
+        served_version=2,
+        statuses=[VersionStatus(2, ModelState.AVAILABLE)],
+        errors=[ModelFaultError("Op type not registered 'DecodeJpegXl' in binary running on host. Make sure …")],
+        exported_with="2.30.0",
+    )
+    assert said.startswith(
+        "version 2 is served, and its calls fail: the server's TensorFlow is older than the model needs (it was "
+        "exported with TensorFlow 2.30.0), or lacks a custom op: it does not know 'DecodeJpegXl': "
+    )
+    assert "not served" not in said
 
 
 @pytest.mark.parametrize(

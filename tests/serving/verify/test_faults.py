@@ -306,6 +306,15 @@ def test_a_small_message_limit_is_found(serve, publish, check, true_export):
     assert all(report.holds for report in check(server, true_export, message_mib=0))
 
 
+def test_a_server_with_few_threads_passes_with_a_note(serve, publish, true_export):
+    server = serve(publish(v1=true_export), settings(grpc=GrpcSettings(threads=3, refuses=True)))
+    options = VerifyOptions(repeats=1, concurrency=24)
+    (report,) = verify([server.grpc_address], "toy", read_export(true_export), options).addresses
+    assert report.holds, report.all_problems()
+    (note,) = report.notes
+    assert "all of its gRPC threads were busy: raise --grpc_max_threads" in note
+
+
 def test_another_name_is_found(serve, publish, true_export):
     server = serve(publish(v1=true_export))
     reports = verify(addresses(server), "toys", read_export(true_export)).addresses
