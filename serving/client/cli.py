@@ -64,7 +64,12 @@ _CONCURRENCY = flags.DEFINE_integer("concurrency", 8, "Calls at one time.", lowe
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 1, "segment: pictures to a call, where they are small.", lower_bound=1)
 _SECONDS = flags.DEFINE_float("seconds", 10.0, "bench: how long to measure.", lower_bound=0.01)
 _REQUESTS = flags.DEFINE_integer("requests", None, "bench: how many calls, in place of a time.", lower_bound=1)
-_WAIT = flags.DEFINE_float("wait", None, "Wait so many seconds for the model to be ready.", lower_bound=0.001)
+_WAIT = flags.DEFINE_float(
+    "wait",
+    None,
+    "Wait so many seconds for the model to be ready; ports open once all models are warmed up.",
+    lower_bound=0.001,
+)
 _JSON = flags.DEFINE_boolean("json", False, "status, metadata, bench: print JSON.")
 _METADATA = flags.DEFINE_multi_string("metadata", [], "KEY=VALUE to send with every call; may be repeated.")
 _TOKEN_FILE = flags.DEFINE_string("token_file", None, "File with a bearer token to send with every call.")

@@ -93,6 +93,15 @@ def test_flags_are_tensorflow_servings_and_their_files_are_mounted(everything):
         assert all(is_read_only(volume) for volume in service["volumes"])
 
 
+def test_many_callers_find_a_thread_of_grpc_and_the_container_may_have_so_many(everything):
+    for name in ("serving", "serving-gpu"):
+        service = everything["services"][name]
+        (threads,) = (flag.partition("=")[2] for flag in service["command"] if flag.startswith("--grpc_max_threads"))
+        assert 64 < int(threads) < int(service["pids_limit"]) / 2
+    chosen = composed("cpu", GRPC_MAX_THREADS="300")["services"]["serving"]["command"]
+    assert "--grpc_max_threads=300" in chosen
+
+
 def test_mounted_files_are_there(everything):
     for service in everything["services"].values():
         for target, source in mounts(service).items():

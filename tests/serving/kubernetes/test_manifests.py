@@ -99,12 +99,18 @@ def test_ports_that_are_named_are_there(built, overlay):
     assert re.findall(r"127.0.0.1:(\d+)", upstreams) == [str(ports["grpc-inside"]), str(ports["rest-inside"])]
 
 
+def _grpc_threads(flags):
+    (threads,) = (flag.partition("=")[2] for flag in flags if flag.startswith("--grpc_max_threads="))
+    return int(threads)
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_flags_are_tensorflow_servings(built, overlay):
     serving = container(built[overlay], "serving")
     assert re.fullmatch(r"tensorflow/serving:\d+\.\d+\.\d+", serving["image"])
     names = [re.fullmatch(r"--(\w+)(?:=.*)?", flag)[1] for flag in serving["args"]]
     assert set(names) <= set(REAL_FLAGS)
+    assert _grpc_threads(serving["args"]) > 64
     assert f"--port={serving['ports'][0]['containerPort']}" in serving["args"]
     assert f"--rest_api_port={serving['ports'][1]['containerPort']}" in serving["args"]
 
@@ -189,6 +195,7 @@ def test_the_inference_service_fits_kserves_schema():
     jsonschema.validate(KSERVE, KSERVE_SCHEMA, jsonschema.Draft202012Validator)
     for flag in KSERVE["spec"]["predictor"]["model"]["args"]:
         assert re.fullmatch(r"--(\w+)(?:=.*)?", flag)[1] in REAL_FLAGS
+    assert _grpc_threads(KSERVE["spec"]["predictor"]["model"]["args"]) >= 64
     # KServe's runtime serves the model under the resource's name.
     path = KSERVE["spec"]["predictor"]["model"]["readinessProbe"]["httpGet"]["path"]
     assert path == f"/v1/models/{KSERVE['metadata']['name']}/metadata"
