@@ -26,6 +26,8 @@ DEFAULT_CONTENT_TYPE = "text/html; charset=ISO-8859-1"
 _ERROR_PAGE = "<HTML><HEAD>\n<TITLE>{0} {1}</TITLE>\n</HEAD><BODY>\n<H1>{1}</H1>\n</BODY></HTML>\n"
 _REQUEST_LINE = re.compile(rb"\S+ \S+ HTTP/1\.[01]\r?\n")
 _MAX_HEAD_BYTES = 65536
+_LINGER_S = 5.0
+"""So long at most, what a refused client goes on sending is read: else it would be cut off before it sees why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,13 +159,15 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_finished:
             return
-        begun = self._incoming if self._is_in_head else None
+        begun, was_in_head, body_bytes = self._incoming, self._is_in_head, len(self._incoming.body)
         try:
             self._parse(data)
-            if self._is_in_head and self._incoming is begun:
-                # All of the data is head, and the parser keeps what is not a whole line yet.
+            if self._incoming is begun and self._is_in_head == was_in_head and len(begun.body) == body_bytes:
+                # All of the data is head, or stands around chunks; the parser keeps what is not a whole line yet.
                 begun.unfinished_bytes += len(data)
                 self._check_head(begun.unfinished_bytes)
+            else:
+                begun.unfinished_bytes = 0
         except _RefusedError as refusal:
             self._refuse(refusal.status)
         except httptools.HttpParserInvalidMethodError:
@@ -276,7 +280,7 @@ class _Connection(asyncio.Protocol):
             return
         incoming, refused = self._waiting.popleft()
         if refused is not None:
-            self._write(incoming, error_page(refused))
+            self._write(incoming, error_page(refused), lingers=True)
             return
         self._is_busy = True
         request = Request(
@@ -307,7 +311,7 @@ class _Connection(asyncio.Protocol):
         elif not self._incoming.headers:
             self._watch(self._server.limits.idle_s)
 
-    def _write(self, incoming: _Incoming, response: Response) -> None:
+    def _write(self, incoming: _Incoming, response: Response, *, lingers: bool = False) -> None:
         if self._transport is None or self._transport.is_closing():
             return
         closes = response.closes or not incoming.keeps_alive or self._server._is_draining
@@ -330,7 +334,12 @@ class _Connection(asyncio.Protocol):
         if closes:
             self._is_finished = True
             self._waiting.clear()
-            self._transport.close()
+            if lingers and not self._has_ended and not self._server._is_draining:
+                self._transport.write_eof()
+                self._transport.resume_reading()
+                self._watch(_LINGER_S)
+            else:
+                self._transport.close()
 
     def _watch(self, seconds: float | None) -> None:
         """Closes the connection after so many seconds, unless it is called again."""

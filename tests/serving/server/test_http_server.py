@@ -292,6 +292,36 @@ def test_headers_given_twice_and_after_the_body_count_as_a_head(serve):
     assert exchange(serve(), body + b"X: 1\r\n" * 20_000 + b"\r\n").startswith(b"HTTP/1.1 400 ")
 
 
+@pytest.mark.parametrize("start", [b"2\r\nhe\r\n0\r\nX: ", b"2;x="])
+def test_line_without_end_around_chunks_is_refused(serve, start):
+    with connect(serve()) as connection:
+        connection.sendall(b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + start)
+        for _ in range(20):
+            connection.sendall(b"x" * 10_000)
+            time.sleep(0.002)
+        assert read_all(connection).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"POST /a HTTP/1.1\r\nContent-Length: 30000000\r\n\r\n", b"413"),
+        (b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1c9c380\r\n", b"413"),
+        (b"BREW /a HTTP/1.1\r\nContent-Length: 30000000\r\n\r\n", b"501"),
+    ],
+)
+def test_client_that_reads_only_once_all_is_sent_sees_why_it_is_refused(serve, handler, head, status):
+    with connect(serve(body_bytes=1000)) as connection:
+        connection.sendall(head)
+        for _ in range(30):
+            connection.sendall(b"x" * 1_000_000)
+            time.sleep(0.001)
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 " + status)
+    assert answer.endswith(b"</BODY></HTML>\n")
+    assert not handler.requests
+
+
 def test_what_waits_behind_a_slow_request_stays_with_the_client(serve, handler):
     body = b"x" * 10_000_000
     large = b"POST /a HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
