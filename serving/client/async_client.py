@@ -13,6 +13,7 @@ from .. import contract
 from ..wire.messages import ModelServerConfig
 from .addresses import Address
 from .calls import Reply
+from .channels import as_choice
 from .configuration import ClientBase, MetadataLike
 from .connecting import connect_async
 from .errors import CallCancelledError, ClientClosedError, MaskServingError
@@ -90,11 +91,15 @@ class AsyncMaskClient(ClientBase):
         threshold: float | None = None,
         outputs: Sequence[str] = (contract.MASK,),
         *,
+        page: int | None = None,
+        bands: Sequence[int] | None = None,
         timeout: float | None = None,
         metadata: MetadataLike | None = None,
     ) -> MaskResult:
         """Masks one picture; see `MaskClient.segment`."""
-        script = self._segmentation.segment([image], [threshold], outputs, self._terms(timeout, metadata))
+        script = self._segmentation.segment(
+            [image], [threshold], outputs, self._terms(timeout, metadata), as_choice(page, bands)
+        )
         result = (await self._run(script))[0]
         if isinstance(result, Exception):
             raise result
@@ -109,6 +114,8 @@ class AsyncMaskClient(ClientBase):
         concurrency: int = 8,
         batch_size: int = 1,
         ordered: bool = True,
+        page: int | None = None,
+        bands: Sequence[int] | None = None,
         timeout: float | None = None,
         metadata: MetadataLike | None = None,
     ) -> AsyncIterator[SegmentItem]:
@@ -121,6 +128,7 @@ class AsyncMaskClient(ClientBase):
         check_images(images)
         outputs = tuple(outputs)
         thresholds = PlannedThresholds(threshold, images)
+        choice = as_choice(page, bands)
 
         async def segment(group: tuple[Wanted, ...], limit: asyncio.Semaphore) -> list[SegmentItem]:
             async with limit:
@@ -130,6 +138,7 @@ class AsyncMaskClient(ClientBase):
                         [wanted.threshold for wanted in group],
                         outputs,
                         self._terms(timeout, metadata, of_many=True),
+                        choice,
                     )
                     return items_of(group, await self._run(script))
                 except ClientClosedError:
@@ -141,7 +150,7 @@ class AsyncMaskClient(ClientBase):
             limit = asyncio.Semaphore(concurrency)
             running: collections.deque[asyncio.Task[list[SegmentItem]]] = collections.deque()
             try:
-                async for group in async_groups(images, thresholds, batch_size):
+                async for group in async_groups(images, thresholds, batch_size, choice):
                     running.append(asyncio.create_task(segment(group, limit)))
                     if len(running) >= window(concurrency):
                         for item in await _take(running, ordered=ordered):
@@ -166,6 +175,8 @@ class AsyncMaskClient(ClientBase):
         tile: int = DEFAULT_TILE,
         overlap: int = DEFAULT_OVERLAP,
         concurrency: int = 4,
+        page: int | None = None,
+        bands: Sequence[int] | None = None,
         progress: Progress | None = None,
         timeout: float | None = None,
         metadata: MetadataLike | None = None,
@@ -174,11 +185,12 @@ class AsyncMaskClient(ClientBase):
         self._check_usable()
         check_many((product,), concurrency, 1)
         check_large(product, threshold)
+        choice = as_choice(page, bands)
         found, plan = await self._run(
             self._segmentation.tile_plan(product, tile, overlap, self._terms(timeout, metadata))
         )
         job = await asyncio.to_thread(
-            LargeJob, source, out, threshold=threshold, product=product, plan=plan, progress=progress
+            LargeJob, source, out, threshold=threshold, product=product, plan=plan, progress=progress, choice=choice
         )
         signature = tile_signature(found, job.source.shape, job.source.dtype)
         running: collections.deque[tuple[Tile, asyncio.Task[npt.NDArray[np.float32]]]] = collections.deque()

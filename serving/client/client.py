@@ -16,6 +16,7 @@ from .. import contract
 from ..wire.messages import ModelServerConfig
 from .addresses import Address
 from .calls import Reply
+from .channels import Choice, as_choice
 from .configuration import ClientBase, MetadataLike
 from .connecting import connect
 from .errors import CallCancelledError, ClientClosedError, MaskServingError
@@ -94,6 +95,8 @@ class MaskClient(ClientBase):
         threshold: float | None = None,
         outputs: Sequence[str] = (contract.MASK,),
         *,
+        page: int | None = None,
+        bands: Sequence[int] | None = None,
         timeout: float | None = None,
         metadata: MetadataLike | None = None,
     ) -> MaskResult:
@@ -104,6 +107,9 @@ class MaskClient(ClientBase):
                 uint16, [H, W] or [H, W, C]) or a Pillow picture. A file's bytes travel as they are.
             threshold: 0 to 1; None is the one that the model was exported with.
             outputs: of `mask`, `masked_image`, `probability` and `class_map`; each is one call, at one time.
+            page: of a file that holds several, from 1.
+            bands: channels to take, from 1, in the model's order, of a TIFF or array that holds others than the
+                model takes.
             timeout: seconds for all of it.
             metadata: sent with this call besides the client's own.
 
@@ -115,7 +121,9 @@ class MaskClient(ClientBase):
             MaskServingError: the call failed.
             OSError: the file cannot be read.
         """
-        script = self._segmentation.segment([image], [threshold], outputs, self._terms(timeout, metadata))
+        script = self._segmentation.segment(
+            [image], [threshold], outputs, self._terms(timeout, metadata), as_choice(page, bands)
+        )
         result = self._run(script)[0]
         if isinstance(result, Exception):
             raise result
@@ -130,6 +138,8 @@ class MaskClient(ClientBase):
         concurrency: int = 8,
         batch_size: int = 1,
         ordered: bool = True,
+        page: int | None = None,
+        bands: Sequence[int] | None = None,
         timeout: float | None = None,
         metadata: MetadataLike | None = None,
     ) -> Iterator[SegmentItem]:
@@ -147,6 +157,8 @@ class MaskClient(ClientBase):
                 busy.
             batch_size: pictures that go in one call, where they are small (4 MB together).
             ordered: whether items come in the order of the pictures, or as they are done.
+            page: see `segment`.
+            bands: see `segment`.
             timeout: seconds for each call, once its turn has come.
             metadata: sent with each call besides the client's own.
 
@@ -162,9 +174,10 @@ class MaskClient(ClientBase):
         check_images(images)
         outputs = tuple(outputs)
         thresholds = PlannedThresholds(threshold, images)
+        choice = as_choice(page, bands)
         # The rest is a generator: arguments are checked at the call rather than at the first item.
         return self._segment_groups(
-            groups(images, thresholds, batch_size), outputs, concurrency, ordered, timeout, metadata
+            groups(images, thresholds, batch_size, choice), outputs, concurrency, ordered, choice, timeout, metadata
         )
 
     def _segment_groups(
@@ -173,6 +186,7 @@ class MaskClient(ClientBase):
         outputs: tuple[str, ...],
         concurrency: int,
         ordered: bool,
+        choice: Choice,
         timeout: float | None,
         metadata: MetadataLike | None,
     ) -> Iterator[SegmentItem]:
@@ -183,6 +197,7 @@ class MaskClient(ClientBase):
                     [wanted.threshold for wanted in group],
                     outputs,
                     self._terms(timeout, metadata, of_many=True),
+                    choice,
                 )
                 return items_of(group, self._run(script))
             except ClientClosedError:
@@ -213,6 +228,8 @@ class MaskClient(ClientBase):
         tile: int = DEFAULT_TILE,
         overlap: int = DEFAULT_OVERLAP,
         concurrency: int = 4,
+        page: int | None = None,
+        bands: Sequence[int] | None = None,
         progress: Progress | None = None,
         timeout: float | None = None,
         metadata: MetadataLike | None = None,
@@ -224,13 +241,15 @@ class MaskClient(ClientBase):
 
         Args:
             source: path of a .npy or TIFF file, or an array, such as a memory-mapped one.
-            out: path of a .npy or TIFF file, which appears when it is whole, or an array [H, W] to write to:
-                uint8 for a mask (0 and 255), float32 for a probability.
+            out: path of a .npy or TIFF file, which appears when it is whole, or an array [H, W] to write to: uint8
+                for a mask (0 and 255), float32 for a probability. Of a GeoTIFF, a TIFF lies at the same place.
             threshold: 0 to 1; None is the model's own.
             product: `mask` or `probability`.
             tile: side of a tile in pixels, about.
             overlap: how far a tile reaches into its neighbours, in pixels, about.
             concurrency: tiles that are under way at one time.
+            page: see `segment`.
+            bands: see `segment`.
             progress: told after each tile how many are done, and of how many.
             timeout: seconds for each tile.
             metadata: sent with each call besides the client's own.
@@ -246,8 +265,9 @@ class MaskClient(ClientBase):
         self._check_usable()
         check_many((product,), concurrency, 1)
         check_large(product, threshold)
+        choice = as_choice(page, bands)
         found, plan = self._run(self._segmentation.tile_plan(product, tile, overlap, self._terms(timeout, metadata)))
-        job = LargeJob(source, out, threshold=threshold, product=product, plan=plan, progress=progress)
+        job = LargeJob(source, out, threshold=threshold, product=product, plan=plan, progress=progress, choice=choice)
         signature = tile_signature(found, job.source.shape, job.source.dtype)
 
         def ask(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -14,7 +14,7 @@ class ImageHeader:
     """What a picture says about itself.
 
     Attributes:
-        format: `jpeg`, `png`, `bmp`, `webp`, `gif` or `tiff`.
+        format: `jpeg`, `png`, `bmp`, `webp`, `gif`, `tiff`, `avif` or `heic`.
         size: height and width of the upright picture, in pixels; None where the header does not tell.
         orientation: Exif's 1 to 8, as exported models turn JPEG, PNG and WebP; 1 is upright.
     """
@@ -26,6 +26,11 @@ class ImageHeader:
 
 def read_header(data: bytes) -> ImageHeader | None:
     """Returns what an encoded picture says about itself; None if it is of no known format."""
+    if data[4:8] == b"ftyp":
+        brands = data[8 : min(int.from_bytes(data[:4], "big"), _BRANDS_END)]
+        for brand, name in _BRANDS:
+            if brand in brands:
+                return ImageHeader(name, None)
     for magic, name, read_size in _FORMATS:
         if data.startswith(magic) and (name != "webp" or data[8:12] == b"WEBP"):
             try:
@@ -175,6 +180,16 @@ def _orientation(data: bytes, tiff: int) -> int:
     return 1
 
 
+# Both kinds of HEIF begin alike, and name what they are among several brands.
+_BRANDS = (
+    (b"avif", "avif"),
+    (b"avis", "avif"),
+    (b"heic", "heic"),
+    (b"heix", "heic"),
+    (b"hevc", "heic"),
+    (b"mif1", "heic"),
+)
+_BRANDS_END = 64
 _FORMATS = (
     (b"\xff\xd8\xff", "jpeg", _jpeg_size),
     (b"\x89PNG\r\n\x1a\n", "png", _png_size),

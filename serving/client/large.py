@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import contract
+from .channels import ALL, UNKNOWN, Choice, ModelInput
 from .errors import InvalidRequestError
 from .plans import check_threshold
 from .rasters import Sink, Source, open_sink, open_source
@@ -61,12 +62,14 @@ class TilePlan:
         overlap: how far a tile reaches into each neighbour.
         must_be_whole: whether smaller tiles are filled up to that size: the model would stretch them.
         threshold: that the model was exported with.
+        model: what it takes.
     """
 
     tile: tuple[int, int]
     overlap: int
     must_be_whole: bool
     threshold: float
+    model: ModelInput = UNKNOWN
 
 
 def plan_tiles(info: Mapping[str, Any], product: str, tile: int, overlap: int) -> TilePlan:
@@ -143,6 +146,7 @@ class LargeJob:
         product: one of `LARGE_PRODUCTS`.
         plan: how to cut.
         progress: told of finished tiles.
+        choice: what to take of the source.
 
     Raises:
         InvalidRequestError: an argument makes no sense.
@@ -159,6 +163,7 @@ class LargeJob:
         product: str,
         plan: TilePlan,
         progress: Progress | None,
+        choice: Choice = ALL,
     ):
         check_large(product, threshold)
         are_paths = isinstance(out, str | os.PathLike) and isinstance(source, str | os.PathLike)
@@ -170,11 +175,13 @@ class LargeJob:
         self._product = product
         self._out = out
         self._progress = progress or (lambda done, total: None)
-        self.source: Source = open_source(source)
+        self.source: Source = open_source(source, choice, plan.model)
         try:
             height, width = self.source.shape[:2]
             dtype = np.uint8 if product == contract.MASK else np.float32
-            self._sink: Sink = open_sink(out, (height, width), dtype)
+            self._sink: Sink = open_sink(
+                out, (height, width), dtype, self.source.geo, has_missing=self.source.has_missing
+            )
         except BaseException:
             self.source.close()
             raise
@@ -184,21 +191,27 @@ class LargeJob:
         self.tiles = [Tile(row, column) for row in rows for column in columns]
         self._mosaic = Mosaic((height, width), plan.overlap)
         self._area = 0
+        # Of tiles that were sent: where they have no data.
+        self._missing: dict[Tile, npt.NDArray[np.bool_]] = {}
         self._done = 0
 
     def pixels(self, tile: Tile) -> npt.NDArray[Any]:
         """Returns the pixels to send of a tile: [h, w, C], at the size that the model wants."""
-        pixels = self.source.read(tile)
-        pixels = pixels.reshape(*pixels.shape[:2], -1)
+        pixels, missing = self.source.read(tile)
+        if missing is not None:
+            self._missing[tile] = missing
         if self._plan.must_be_whole and pixels.shape[:2] != self._plan.tile:
-            missing = [(0, want - have) for want, have in zip(self._plan.tile, pixels.shape[:2], strict=True)]
-            pixels = np.pad(pixels, [*missing, (0, 0)], mode="edge")
+            short = [(0, want - have) for want, have in zip(self._plan.tile, pixels.shape[:2], strict=True)]
+            pixels = np.pad(pixels, [*short, (0, 0)], mode="edge")
         return pixels
 
     def accept(self, tile: Tile, probability: npt.NDArray[np.float32]) -> None:
         """Takes what the model says of a tile, [h, w]; tiles come in order."""
         probability = probability[: tile.rows.length, : tile.columns.length]
         piece, values = self._mosaic.add(tile, probability)
+        missing = self._missing.pop(tile, None)
+        if missing is not None:  # a piece is a part of its tile, from the same corner on
+            values[missing[: piece.rows.length, : piece.columns.length]] = 0
         if self._product == contract.PROBABILITY:
             self._sink.write(piece, values)
         else:
@@ -210,6 +223,7 @@ class LargeJob:
 
     def finish(self) -> LargeResult:
         """Makes the output appear, and returns what became of it."""
+        self.source.check_all_read()
         self._sink.finish()
         self.source.close()
         is_mask = self._product == contract.MASK

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Se
 
 import numpy as np
 
+from .channels import ALL, Choice
 from .errors import InvalidRequestError, MaskServingError
 from .images import ImageSource, Picture, take_picture
 from .plans import check_request, check_threshold
@@ -133,7 +134,7 @@ def window(concurrency: int) -> int:
 
 
 def groups(
-    images: Iterable[ImageSource], thresholds: PlannedThresholds, batch_size: int
+    images: Iterable[ImageSource], thresholds: PlannedThresholds, batch_size: int, choice: Choice = ALL
 ) -> Iterator[tuple[Wanted, ...]]:
     """Yields the pictures in groups that are sent together.
 
@@ -143,13 +144,16 @@ def groups(
     Raises:
         InvalidRequestError: there are more or fewer thresholds than pictures.
     """
-    numbered = _numbered(images, thresholds)
+    numbered = _numbered(images, thresholds, choice)
     while group := tuple(itertools.islice(numbered, batch_size)):
         yield group
 
 
 async def async_groups(
-    images: Iterable[ImageSource] | AsyncIterable[ImageSource], thresholds: PlannedThresholds, batch_size: int
+    images: Iterable[ImageSource] | AsyncIterable[ImageSource],
+    thresholds: PlannedThresholds,
+    batch_size: int,
+    choice: Choice = ALL,
 ) -> AsyncIterator[tuple[Wanted, ...]]:
     """Yields the pictures in groups that are sent together; like `groups`, but reads them in threads."""
     group: list[Wanted] = []
@@ -157,7 +161,7 @@ async def async_groups(
     async for source in _as_async(images):
         threshold = thresholds.next(index)
         is_quick = isinstance(source, str | os.PathLike | bytes)
-        picture = _take(source) if is_quick else await asyncio.to_thread(_take, source)
+        picture = _take(source, choice) if is_quick else await asyncio.to_thread(_take, source, choice)
         group.append(Wanted(index, source, picture, threshold))
         index += 1
         if len(group) == batch_size:
@@ -183,10 +187,10 @@ def failed_items(group: Sequence[Wanted], error: MaskServingError) -> list[Segme
     return [SegmentItem(wanted.source, wanted.index, error=error) for wanted in group]
 
 
-def _numbered(images: Iterable[ImageSource], thresholds: PlannedThresholds) -> Iterator[Wanted]:
+def _numbered(images: Iterable[ImageSource], thresholds: PlannedThresholds, choice: Choice) -> Iterator[Wanted]:
     index = 0
     for source in images:
-        yield Wanted(index, source, _take(source), thresholds.next(index))
+        yield Wanted(index, source, _take(source, choice), thresholds.next(index))
         index += 1
     thresholds.check_count(index)
 
@@ -200,9 +204,9 @@ async def _as_async(images: Iterable[ImageSource] | AsyncIterable[ImageSource]) 
             yield source
 
 
-def _take(source: ImageSource) -> ImageSource | Picture | Exception:
+def _take(source: ImageSource, choice: Choice) -> ImageSource | Picture | Exception:
     try:
-        taken = take_picture(source)
+        taken = take_picture(source, choice)
     except (MaskServingError, OSError) as error:
         return error
     return source if taken is None else taken

@@ -10,6 +10,7 @@ import numpy as np
 from .. import contract
 from ..wire import tensors
 from .calls import PredictCall, Prediction, Target
+from .channels import ModelInput
 from .errors import (
     CallContext,
     InvalidImageError,
@@ -74,12 +75,35 @@ class PlannedCall:
     pictures: tuple[int, ...]
 
 
+def model_input(metadata: ModelMetadata, info: Mapping[str, Any]) -> ModelInput:
+    """Returns what a model takes.
+
+    Args:
+        metadata: of the model.
+        info: what the exporter wrote about it; empty where it did not, or where it does not matter.
+    """
+    model, spec = (part if isinstance(part, dict) else {} for part in (info.get("model"), info.get("spec")))
+    channels = model.get("channels")
+    pixels = (_find(metadata, product, encoded=False, at_threshold=False) for product in contract.PRODUCTS)
+    signature = next((found for found in pixels if found is not None), None)
+    dtype = None
+    if signature is not None:
+        wanted = signature.inputs[contract.IMAGE]
+        dtype = wanted.dtype
+        if channels is None and wanted.shape is not None and len(wanted.shape) == 4 and wanted.shape[3] > 0:
+            channels = wanted.shape[3]
+    elif spec.get("image_dtype") in ("uint8", "uint16", "float32"):
+        dtype = np.dtype(spec["image_dtype"])
+    return ModelInput(dtype, channels if isinstance(channels, int) else None)
+
+
 def plan_calls(
     metadata: ModelMetadata,
     target: Target,
     pictures: Sequence[Picture],
     thresholds: Sequence[float | None],
     outputs: Sequence[str],
+    model: ModelInput,
 ) -> list[PlannedCall]:
     """Returns the calls that give some products of some pictures.
 
@@ -93,6 +117,7 @@ def plan_calls(
         pictures: one or more.
         thresholds: for each picture; None is the export's own.
         outputs: the products.
+        model: what it takes.
 
     Raises:
         SignatureNotFoundError: the model cannot give one of the products.
@@ -106,7 +131,7 @@ def plan_calls(
         # Pictures with a threshold of their own and those without need different signatures.
         for at_threshold in sorted(set(given)):
             wanted = [index for index, own in enumerate(given) if own == at_threshold]
-            planned += _plan_product(metadata, target, pictures, thresholds, product, wanted, at_threshold)
+            planned += _plan_product(metadata, target, pictures, thresholds, product, wanted, at_threshold, model)
     return planned
 
 
@@ -118,13 +143,14 @@ def _plan_product(
     product: str,
     wanted: Sequence[int],
     at_threshold: bool,
+    model: ModelInput,
 ) -> list[PlannedCall]:
     """Returns the calls that give one product of the wanted ones of the pictures, all with thresholds or none."""
     planned = []
     encoded = [index for index in wanted if not pictures[index].is_float]
     signature = _find(metadata, product, encoded=True, at_threshold=at_threshold)
     if encoded and signature is not None:
-        inputs: dict[str, Any] = {contract.IMAGE_BYTES: [pictures[index].encoded() for index in encoded]}
+        inputs: dict[str, Any] = {contract.IMAGE_BYTES: [pictures[index].encoded(model) for index in encoded]}
         if at_threshold:
             inputs[contract.THRESHOLD] = np.array([thresholds[index] for index in encoded], np.float32)
         call = PredictCall(target, signature, check_inputs(signature, inputs))
@@ -136,10 +162,13 @@ def _plan_product(
         return planned
     signature = _find(metadata, product, encoded=False, at_threshold=at_threshold)
     if signature is None:
-        raise _missing(metadata, product, at_threshold, encoded=not pictures[remaining[0]].is_float)
+        first = pictures[remaining[0]]
+        if first.is_float and _find(metadata, product, encoded=True, at_threshold=at_threshold):
+            first.encoded(model)  # which says why not
+        raise _missing(metadata, product, at_threshold, encoded=not first.is_float)
     for index in remaining:
         threshold = thresholds[index] if at_threshold else None
-        call = _pixel_call(target, signature, pictures[index], threshold)
+        call = _pixel_call(target, signature, pictures[index], threshold, model)
         planned.append(PlannedCall(call, product, (index,)))
     return planned
 
@@ -154,10 +183,6 @@ def _find(metadata: ModelMetadata, product: str, *, encoded: bool, at_threshold:
 
 def _missing(metadata: ModelMetadata, product: str, at_threshold: bool, *, encoded: bool) -> MaskServingError:
     there = ", ".join(map(repr, metadata.signatures)) or "none"
-    if not encoded and _find(metadata, product, encoded=True, at_threshold=at_threshold):
-        return InvalidImageError(
-            "the model takes no arrays of floats", hint="scale it to 0..255 and convert it to uint8"
-        )
     name = contract.signature_name(product, encoded=encoded, at_threshold=at_threshold)
     hint = f"it has: {there}"
     if contract.EXPORT_INFO not in metadata.signatures:
@@ -168,14 +193,16 @@ def _missing(metadata: ModelMetadata, product: str, at_threshold: bool, *, encod
     )
 
 
-def _pixel_call(target: Target, signature: SignatureInfo, picture: Picture, threshold: float | None) -> PredictCall:
+def _pixel_call(
+    target: Target, signature: SignatureInfo, picture: Picture, threshold: float | None, model: ModelInput
+) -> PredictCall:
     spec = signature.inputs[contract.IMAGE]
     channels = spec.shape[3] if spec.shape is not None and len(spec.shape) == 4 else -1
     try:
         dtype = spec.dtype
     except tensors.TensorError as error:
         raise InvalidRequestError(f"input {contract.IMAGE!r}: {error}", hint="call the model with predict()") from error
-    pixels = picture.pixels(dtype, channels if channels > 0 else None)
+    pixels = picture.pixels(dtype, channels if channels > 0 else None, model)
     inputs: dict[str, Any] = {contract.IMAGE: pixels[np.newaxis]}
     if threshold is not None:
         inputs[contract.THRESHOLD] = np.array([threshold], np.float32)

@@ -5,31 +5,56 @@ import math
 import mmap
 import os
 import tempfile
-import zlib
-from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InvalidImageError, UnsupportedCallError
+from .channels import (
+    ALL,
+    UNKNOWN,
+    Choice,
+    ModelInput,
+    channels_of_array,
+    check_not_black,
+    choose_channels,
+    odd_integers_as,
+    split_missing,
+)
+from .errors import InvalidImageError
+from .image_headers import read_header
+from .tiffs import GeoTags, TiffImage, import_tifffile, tifffile_tags
 from .tiling import Span, Tile
 
 Array = npt.NDArray[Any]
 
 _TIFF_ENDINGS = frozenset({".tif", ".tiff"})
-_CACHED_BYTES = 32 << 20
 _TIFF_TILE = 256
 _MAPPED_ROWS = 64
+_SCANNED_ROWS = 256
 
 
-class Source(Protocol):
-    """A picture that is read by pieces."""
+class Raw(Protocol):
+    """A picture that is read by pieces, as it is stored.
+
+    Attributes:
+        shape: [H, W] or [H, W, C].
+        dtype: of its pixels.
+        channels: what each channel is.
+        full_scale: the value that means white; None is the dtype's.
+        geo: its place on Earth, as TIFF tags.
+        has_missing: whether it may lack pixels: `read` then gives masked arrays.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    channels: tuple[str, ...]
+    full_scale: int | None
+    geo: GeoTags
+    has_missing: bool
 
     def read(self, tile: Tile) -> Array:
         """Returns a piece: [h, w] or [h, w, C]."""
@@ -56,33 +81,139 @@ class Sink(Protocol):
         ...
 
 
-def open_source(source: Any) -> Source:
+class Source:
+    """A picture that is read by pieces, as a model takes it.
+
+    Args:
+        raw: the picture.
+        name: for errors.
+        choice: which of its channels to take.
+        model: what it takes.
+
+    Attributes:
+        shape: height, width and channels.
+        dtype: uint8, uint16 or float32.
+        geo: its place on Earth, as TIFF tags.
+        has_missing: whether it may lack pixels.
+
+    Raises:
+        InvalidImageError: the model cannot take it.
+    """
+
+    def __init__(self, raw: Raw, name: str, choice: Choice, model: ModelInput):
+        self._raw, self._name, self._model = raw, name, model
+        chosen = choose_channels(raw.channels, choice, model, name)
+        self._chosen = None if chosen == list(range(len(raw.channels))) else chosen
+        self.shape = (raw.shape[0], raw.shape[1], len(chosen))
+        self.geo, self.has_missing = raw.geo, raw.has_missing
+        self._top = 0
+        if raw.dtype.kind != "f":
+            self.dtype = self._dtype_of_integers()
+        elif model.dtype is None or model.dtype.kind == "f":
+            self.dtype = np.dtype(np.float32)
+        else:
+            raise InvalidImageError(
+                f"{name} holds {raw.dtype}, and the model takes {model.dtype} pixels",
+                hint="scale it to 0..255 as uint8, or export the model with image_dtype: float32",
+            )
+
+    def read(self, tile: Tile) -> tuple[Array, npt.NDArray[np.bool_] | None]:
+        """Returns a piece, [h, w, C], and where it has no data, [h, w]; None where it has some everywhere."""
+        pixels, missing = self._chosen_of(tile)
+        if self.dtype == np.uint8 and pixels.dtype == np.uint16 and self._raw.full_scale is not None:
+            pixels = pixels.astype(np.uint32) * 255 // self._raw.full_scale
+        elif self.dtype == np.uint16:
+            self._top = max(self._top, int(pixels.max()))
+        return pixels.astype(self.dtype, copy=False), missing
+
+    def check_all_read(self) -> None:
+        """Makes sure that the model saw something in the pieces that were read.
+
+        Raises:
+            InvalidImageError: they were black to it.
+        """
+        if self._model.dtype == np.uint8 and self.dtype == np.uint16:
+            check_not_black(self._top, self._name)
+
+    def close(self) -> None:
+        """Closes what was opened."""
+        self._raw.close()
+
+    def _chosen_of(self, tile: Tile) -> tuple[Array, npt.NDArray[np.bool_] | None]:
+        piece = self._raw.read(tile)
+        piece = piece.reshape(*piece.shape[:2], -1)
+        return split_missing(piece if self._chosen is None else piece[:, :, self._chosen])
+
+    def _dtype_of_integers(self) -> np.dtype[Any]:
+        raw = self._raw
+        if raw.dtype == np.uint8:
+            return raw.dtype
+        if raw.dtype == np.uint16:
+            is_scaled = raw.full_scale not in (None, 0xFFFF) and self._model.dtype == np.uint8
+            return np.dtype(np.uint8) if is_scaled else raw.dtype
+        # What these mean is seen by their values, and all tiles must mean the same.
+        low, top = 0, 0
+        for start in range(0, self.shape[0], _SCANNED_ROWS):
+            rows = Span(start, min(start + _SCANNED_ROWS, self.shape[0]))
+            pixels, _ = self._chosen_of(Tile(rows, Span(0, self.shape[1])))
+            low, top = min(low, int(pixels.min())), max(top, int(pixels.max()))
+        return odd_integers_as(low, top, self._model, self._name, raw.dtype)
+
+
+def open_source(source: Any, choice: Choice = ALL, model: ModelInput = UNKNOWN) -> Source:
     """Returns a picture to read by pieces.
 
     Args:
         source: an array, a memory-mapped one, anything with `shape`, `dtype` and slices (zarr, h5py), or the
             path of a .npy or TIFF file.
+        choice: what to take of it.
+        model: what it takes.
 
     Raises:
-        InvalidImageError: it is none of these.
+        InvalidImageError: it is none of these, or nothing that the model takes.
         UnsupportedCallError: the extra `large` is missing.
         OSError: it cannot be read.
     """
+    name, raw = _open_raw(source, choice)
+    try:
+        return Source(raw, name, choice, model)
+    except BaseException:
+        raw.close()
+        raise
+
+
+def _open_raw(source: Any, choice: Choice) -> tuple[str, Raw]:
     if isinstance(source, str | os.PathLike):
         path = Path(source)
+        if _is_tiff(path):
+            return str(path), TiffImage(path, str(path), choice)
+        if choice.page is not None:
+            raise InvalidImageError(f"{path} has no pages", hint="pages are chosen of TIFF files")
         if path.suffix.lower() == ".npy":
-            return _NpySource(path)
-        if path.suffix.lower() in _TIFF_ENDINGS:
-            return _TiffSource(path)
+            return str(path), _NpySource(path, choice)
         raise InvalidImageError(
             f"{path} cannot be read by pieces", hint="it must be a .npy or .tif file; smaller pictures go by segment()"
         )
     if all(hasattr(source, name) for name in ("shape", "dtype", "__getitem__")):
-        return _ArraySource(source)
+        if choice.page is not None:
+            raise InvalidImageError("an array has no pages", hint="index it")
+        return "the array", _ArraySource(source, choice)
     raise InvalidImageError(f"{type(source).__name__} cannot be read by pieces", hint="give an array or a path")
 
 
-def open_sink(sink: Any, shape: tuple[int, int], dtype: npt.DTypeLike) -> Sink:
+def _is_tiff(path: Path) -> bool:
+    """Returns whether a file is a TIFF, by its name or, as slides have many endings, its first bytes."""
+    if path.suffix.lower() in _TIFF_ENDINGS:
+        return True
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        header = read_header(file.read(16))
+        return header is not None and header.format == "tiff"
+    return False
+
+
+def open_sink(
+    sink: Any, shape: tuple[int, int], dtype: npt.DTypeLike, geo: GeoTags | None = None, *, has_missing: bool = False
+) -> Sink:
     """Returns a plane to write by pieces.
 
     Args:
@@ -90,6 +221,8 @@ def open_sink(sink: Any, shape: tuple[int, int], dtype: npt.DTypeLike) -> Sink:
             appears when all is written.
         shape: height and width.
         dtype: uint8 or float32.
+        geo: the place on Earth that a TIFF is given.
+        has_missing: whether 0 in a TIFF means that there is no data.
 
     Raises:
         InvalidImageError: it is none of these.
@@ -101,7 +234,7 @@ def open_sink(sink: Any, shape: tuple[int, int], dtype: npt.DTypeLike) -> Sink:
         if path.suffix.lower() == ".npy":
             return _NpySink(path, shape, np.dtype(dtype))
         if path.suffix.lower() in _TIFF_ENDINGS:
-            return _TiffSink(path, shape, np.dtype(dtype))
+            return _TiffSink(path, shape, np.dtype(dtype), tifffile_tags(geo or {}, has_missing))
         raise InvalidImageError(f"{path} cannot be written by pieces", hint="it must be a .npy or .tif file")
     if not hasattr(sink, "__setitem__"):
         raise InvalidImageError(f"{type(sink).__name__} cannot be written by pieces", hint="give an array or a path")
@@ -113,23 +246,32 @@ def open_sink(sink: Any, shape: tuple[int, int], dtype: npt.DTypeLike) -> Sink:
     return _ArraySink(sink)
 
 
-def _check(shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> None:
-    if len(shape) not in (2, 3) or 0 in shape or (len(shape) == 3 and not 1 <= shape[2] <= 4):
-        raise InvalidImageError(f"{what} of shape {list(shape)} is no image", hint="it is [H, W] or [H, W, 1 to 4]")
+def _check(shape: tuple[int, ...], dtype: np.dtype[Any], what: str, choice: Choice) -> None:
+    is_too_deep = len(shape) == 3 and shape[2] > 4 and choice.bands is None
+    if len(shape) not in (2, 3) or 0 in shape or is_too_deep:
+        hint = "it is [H, W] or [H, W, 1 to 4]" + ("; choose of more channels with bands=" if is_too_deep else "")
+        raise InvalidImageError(f"{what} of shape {list(shape)} is no image", hint=hint)
     if dtype.kind != "f" and dtype not in (np.uint8, np.uint16):
         raise InvalidImageError(f"{what} of {dtype} is no image", hint="it is uint8, uint16 or float")
 
 
 class _ArraySource:
-    def __init__(self, array: Any):
+    full_scale: int | None = None
+    geo: GeoTags = MappingProxyType({})
+
+    def __init__(self, array: Any, choice: Choice):
         self.shape = tuple(array.shape)
         self.dtype = np.dtype(array.dtype)
-        _check(self.shape, self.dtype, "an array")
+        _check(self.shape, self.dtype, "an array", choice)
+        self.channels = channels_of_array(math.prod(self.shape[2:]))
+        self.has_missing = isinstance(array, np.ma.MaskedArray) or self.dtype.kind == "f"
         self._array = array
         self._map = _map_of(array)
 
     def read(self, tile: Tile) -> Array:
         rows, columns = tile.rows, tile.columns
+        if isinstance(self._array, np.ma.MaskedArray):
+            return self._array[rows.start : rows.stop, columns.start : columns.stop]
         piece = np.empty((rows.length, columns.length, *self.shape[2:]), self.dtype)
         for strip in _strips(rows, self._map):
             piece[strip.start - rows.start : strip.stop - rows.start] = self._array[
@@ -145,13 +287,23 @@ class _ArraySource:
 class _NpySource:
     """Reads runs of bytes: mapped pages would count as this process' memory."""
 
-    def __init__(self, path: Path):
-        mapped = np.load(path, mmap_mode="r")
+    full_scale: int | None = None
+    geo: GeoTags = MappingProxyType({})
+
+    def __init__(self, path: Path, choice: Choice):
+        try:
+            mapped = np.load(path, mmap_mode="r")
+        except (ValueError, EOFError) as error:
+            raise InvalidImageError(f"{path} is no .npy file that can be read: {error}") from error
+        if not isinstance(mapped, np.ndarray):
+            raise InvalidImageError(f"{path} holds several arrays", hint="save one as .npy")
         self.shape, self.dtype = tuple(mapped.shape), mapped.dtype
-        _check(self.shape, self.dtype, str(path))
+        _check(self.shape, self.dtype, str(path), choice)
         if not mapped.flags.c_contiguous:
             raise InvalidImageError(f"{path} is stored by columns", hint="save it in C order")
-        self._offset = mapped.offset
+        self.channels = channels_of_array(math.prod(self.shape[2:]))
+        self.has_missing = self.dtype.kind == "f"
+        self._offset = getattr(mapped, "offset", 0)
         self._pixel_bytes = self.dtype.itemsize * math.prod(self.shape[2:])
         self._file = os.open(path, os.O_RDONLY)
 
@@ -169,69 +321,6 @@ class _NpySource:
 
     def close(self) -> None:
         os.close(self._file)
-
-
-class _TiffSource:
-    """Reads the tiles or strips of a TIFF's first page, keeping a few that were decoded."""
-
-    def __init__(self, path: Path):
-        self._file = _import_tifffile().TiffFile(path)
-        try:
-            self._page: Any = self._file.pages[0]
-            if self._page.axes not in ("YX", "YXS"):
-                raise InvalidImageError(
-                    f"{path} holds {self._page.axes} of shape {list(self._page.shape)}",
-                    hint="rows and columns, with the channels of a pixel together, can be read",
-                )
-            self.shape, self.dtype = tuple(self._page.shape), np.dtype(self._page.dtype)
-            _check(self.shape, self.dtype, str(path))
-        except BaseException:
-            self._file.close()
-            raise
-        page = self._page
-        self._piece = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, self.shape[1])
-        self._across = -(-self.shape[1] // self._piece[1])
-        self._pieces: OrderedDict[int, Array] = OrderedDict()
-
-    def read(self, tile: Tile) -> Array:
-        rows, columns = tile.rows, tile.columns
-        result = np.zeros((rows.length, columns.length, *self.shape[2:]), self.dtype)
-        high, wide = self._piece
-        for down in range(rows.start // high, -(-rows.stop // high)):
-            for along in range(columns.start // wide, -(-columns.stop // wide)):
-                piece = self._decoded(down * self._across + along)
-                top, left = down * high, along * wide
-                first_row, first_column = max(rows.start, top), max(columns.start, left)
-                last_row = min(rows.stop, top + piece.shape[0])
-                last_column = min(columns.stop, left + piece.shape[1])
-                result[
-                    first_row - rows.start : last_row - rows.start,
-                    first_column - columns.start : last_column - columns.start,
-                ] = piece[first_row - top : last_row - top, first_column - left : last_column - left]
-        return result
-
-    def _decoded(self, index: int) -> Array:
-        if index in self._pieces:
-            self._pieces.move_to_end(index)
-            return self._pieces[index]
-        page = self._page
-        file = self._file.filehandle
-        file.seek(page.dataoffsets[index])
-        data = file.read(page.databytecounts[index])
-        try:
-            decoded, _, shape = page.decode(data, index, jpegtables=page.jpegtables)
-        except (ValueError, RuntimeError, zlib.error) as error:
-            raise InvalidImageError(f"a piece of the TIFF cannot be decoded: {error}") from error
-        if decoded is None:  # a piece that was never written
-            decoded = np.zeros((1, *shape[1:3], *self.shape[2:]), self.dtype)
-        piece: Array = decoded[0] if len(self.shape) == 3 else decoded[0, :, :, 0]
-        self._pieces[index] = piece
-        while sum(kept.nbytes for kept in self._pieces.values()) > _CACHED_BYTES and len(self._pieces) > 1:
-            self._pieces.popitem(last=False)
-        return piece
-
-    def close(self) -> None:
-        self._file.close()
 
 
 class _ArraySink:
@@ -296,8 +385,9 @@ class _NpySink(_FileSink):
 class _TiffSink(_FileSink):
     """A tiled, compressed TIFF: made at the end of a plain file, as its writer wants the tiles in order."""
 
-    def __init__(self, path: Path, shape: tuple[int, int], dtype: np.dtype[Any]):
-        self._tifffile = _import_tifffile()
+    def __init__(self, path: Path, shape: tuple[int, int], dtype: np.dtype[Any], tags: list[Any]):
+        self._tifffile = import_tifffile()
+        self._tags = tags
         super().__init__(path)
         self._shape, self._dtype = shape, dtype
         self._plain = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 (closed in finish and abandon)
@@ -317,6 +407,8 @@ class _TiffSink(_FileSink):
             bigtiff=math.prod(self._shape) * self._dtype.itemsize > 1 << 31,
             # Its default, a thread for each processor, takes all tiles into memory first.
             maxworkers=1,
+            metadata=None,
+            extratags=self._tags,
         )
         self._plain.close()
         self._publish()
@@ -370,13 +462,3 @@ def _write_piece(file: int, offset: int, width: int, piece: Tile, values: Array)
         while left:  # a disk that fills up takes a part, and refuses the next
             written = os.pwrite(file, left, position)
             left, position = left[written:], position + written
-
-
-def _import_tifffile() -> Any:
-    try:
-        import tifffile
-    except ImportError as error:
-        raise UnsupportedCallError(
-            "TIFF files need the package tifffile", hint="install it with: pip install 'maskport[large]'"
-        ) from error
-    return tifffile

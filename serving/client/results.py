@@ -18,6 +18,7 @@ from .images import Picture
 from .png import PNG_END, decode_png, encode_png, read_png_header
 from .polygons import Polygon, trace_polygons
 from .rle import Rle, encode_rle
+from .tiffs import pillow_tags
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -123,12 +124,12 @@ class MaskResult:
     @functools.cached_property
     def mask(self) -> npt.NDArray[np.bool_]:
         """The mask: bool [H, W] at the upright picture's own size."""
-        return _plane(self._output(contract.MASK).array) > 0
+        return _plane(self._array_of(contract.MASK)) > 0
 
     @functools.cached_property
     def probability(self) -> npt.NDArray[np.float32]:
         """The foreground's probability: float32 [H, W], 0 to 1."""
-        plane = _plane(self._output(contract.PROBABILITY).array)
+        plane = _plane(self._array_of(contract.PROBABILITY))
         if plane.dtype == np.uint16:
             return plane.astype(np.float32) / np.float32(65535)
         return plane.astype(np.float32, copy=False)
@@ -136,13 +137,13 @@ class MaskResult:
     @property
     def masked_image(self) -> Array:
         """The picture with its background blacked out or coloured, as the export chose: [H, W, C]."""
-        array = self._output(contract.MASKED_IMAGE).array
+        array = self._array_of(contract.MASKED_IMAGE)
         return array[:, :, np.newaxis] if array.ndim == 2 else array
 
     @functools.cached_property
     def class_map(self) -> Array:
         """The index of the most probable class: uint8 or uint16 [H, W]."""
-        return _plane(self._output(contract.CLASS_MAP).array)
+        return _plane(self._array_of(contract.CLASS_MAP))
 
     @property
     def area(self) -> int:
@@ -240,7 +241,8 @@ class MaskResult:
             check_file_form(ending, wanted)
             output = self._outputs.get(wanted)
             if ending == ".png" and output is not None:
-                path.write_bytes(output.png if output.png is not None else self._encoded(wanted))
+                is_whole = output.png is not None and self._picture.missing is None
+                path.write_bytes(output.png or b"" if is_whole else self._encoded(wanted))
             else:
                 self._save_picture(path, wanted)
         return path
@@ -266,6 +268,15 @@ class MaskResult:
                 context=self._context,
             )
         return output
+
+    def _array_of(self, product: str) -> Array:
+        """Returns a product as it came, but for pixels that the picture has no data for: these are 0."""
+        array = self._output(product).array
+        missing = self._picture.missing
+        if missing is not None:
+            array = array.copy()
+            array[missing] = 0
+        return array
 
     def _array_to_save(self, product: str) -> Array:
         arrays: dict[str, Callable[[], Array]] = {
@@ -301,11 +312,18 @@ class MaskResult:
         # Where a disk is full, Pillow leaves a part of some files and says nothing, and NumPy says little.
         held = io.BytesIO()
         try:
-            # Of these, only WebP is lossy unless told otherwise.
-            picture.save(held, form, **({"lossless": True} if ending == ".webp" else {}))
+            picture.save(held, form, **self._options_of(form))
         except (ValueError, OSError) as error:
             raise InvalidImageError(f"cannot write a {product} as {path.suffix}: {error}", hint=_USE_PNG) from error
         path.write_bytes(held.getbuffer())
+
+    def _options_of(self, form: str) -> dict[str, Any]:
+        if form == "WEBP":  # of these, only WebP is lossy unless told otherwise
+            return {"lossless": True}
+        sent = self._picture
+        if form == "TIFF" and (sent.geo or sent.missing is not None):
+            return {"tiffinfo": pillow_tags(sent.geo, has_missing=sent.missing is not None)}
+        return {}
 
     def _picture_of(self, product: str) -> "Image.Image":
         from PIL import Image

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from .. import contract
 from .calling import Caller, Terms
 from .calls import MetadataCall, PredictCall, Reply, context_of
+from .channels import ALL, UNKNOWN, Choice, ModelInput
 from .errors import (
     CallContext,
     InvalidImageError,
@@ -20,10 +21,10 @@ from .errors import (
     ModelStateError,
     SignatureNotFoundError,
 )
-from .images import ImageSource, Picture, read_picture
+from .images import ImageSource, Picture, picture_of_tile, read_picture
 from .large import TilePlan, plan_tiles
 from .operations import Operations
-from .plans import PlannedCall, assemble, check_request, image_error_of, plan_calls, read_outputs
+from .plans import PlannedCall, assemble, check_request, image_error_of, model_input, plan_calls, read_outputs
 from .results import MaskResult
 from .signatures import ModelMetadata, SignatureInfo
 from .steps import Compute, Script, Together
@@ -51,6 +52,7 @@ class Segmentation:
         thresholds: Sequence[float | None],
         outputs: Sequence[str],
         terms: Terms,
+        choice: Choice = ALL,
     ) -> Script[list[MaskResult | Exception]]:
         """Masks some pictures by as few calls as can be; gives each one's result or error.
 
@@ -59,13 +61,14 @@ class Segmentation:
             thresholds: for each; None is the export's own.
             outputs: the products.
             terms: of all calls together.
+            choice: what to take of pictures that hold more than a model takes.
         """
         check_request(outputs, None)
         outputs = tuple(outputs)
         checked = [_check_threshold(outputs, threshold) for threshold in thresholds]
         read = yield Compute(
             lambda: [
-                threshold if isinstance(threshold, Exception) else _read(source)
+                threshold if isinstance(threshold, Exception) else _read(source, choice)
                 for source, threshold in zip(sources, checked, strict=True)
             ]
         )
@@ -88,9 +91,10 @@ class Segmentation:
                 )
             info = yield from self._operations.known_info(terms)
             try:
-                return metadata, plan_tiles(info, product, tile, overlap)
+                plan = plan_tiles(info, product, tile, overlap)
             except (AttributeError, TypeError, ValueError, OverflowError) as error:
                 raise InvalidResponseError(f"the model's info makes no sense: {error}") from error
+            return metadata, dataclasses.replace(plan, model=model_input(metadata, info))
         except MaskServingError as error:
             error.add_context(context_of(MetadataCall(self._target)))
             raise
@@ -120,7 +124,7 @@ class Segmentation:
                         context=dataclasses.replace(context_of(call), address=reply.address),
                     )
                 return np.asarray(probability[0, :, :, 0], np.float32)
-        results = yield from self.segment([pixels], [None], (contract.PROBABILITY,), terms)
+        results = yield from self.segment([picture_of_tile(pixels)], [None], (contract.PROBABILITY,), terms)
         if isinstance(results[0], Exception):
             raise results[0]
         return results[0].probability
@@ -157,23 +161,27 @@ class Segmentation:
         metadata = yield from self._operations.known_metadata(terms)
 
         def plan() -> Any:
-            return plan_calls(metadata, self._target, pictures, thresholds, outputs)
+            return plan_calls(metadata, self._target, pictures, thresholds, outputs, model)
 
         try:
+            model = yield from self._model_input(metadata, pictures, terms)
             try:
                 planned = yield Compute(plan)
             except SignatureNotFoundError:
                 if not self._operations.is_stale():
                     raise
                 metadata = yield from self._operations.metadata(terms)
+                model = yield from self._model_input(metadata, pictures, terms)
                 planned = yield Compute(plan)
             class_names = None
             if contract.CLASS_MAP in outputs and contract.EXPORT_INFO in metadata.signatures:
                 class_names = yield from self._operations.class_names(terms)
         except MaskServingError as error:
+            # No server has seen a picture that is refused here.
+            is_local = isinstance(error, InvalidImageError)
             error.add_context(
                 CallContext(
-                    str(self._caller.addresses[0]),
+                    None if is_local else str(self._caller.addresses[0]),
                     self._target.model,
                     metadata.version,
                     self._target.label,
@@ -209,6 +217,16 @@ class Segmentation:
             response_bytes=sum(reply.response_bytes for reply in replies),
         )
 
+    def _model_input(self, metadata: ModelMetadata, pictures: Sequence[Picture], terms: Terms) -> Script[ModelInput]:
+        """Gives what the model takes, as far as some pictures need it."""
+        needs_channels = any(picture.needs_channels for picture in pictures)
+        if not needs_channels and not any(picture.needs_dtype for picture in pictures):
+            return UNKNOWN
+        model = model_input(metadata, {})
+        if contract.EXPORT_INFO in metadata.signatures and (needs_channels or model.dtype is None):
+            model = model_input(metadata, (yield from self._operations.known_info(terms)))
+        return model
+
     def _replies(self, planned: Sequence[PlannedCall], terms: Terms) -> Script[list[Reply]]:
         if len(planned) == 1:
             return [(yield from self._caller.call(planned[0].call, terms))]
@@ -240,10 +258,10 @@ def _check_threshold(outputs: Sequence[str], threshold: float | None) -> Any:
     return None if threshold is None else float(threshold)
 
 
-def _read(source: Any) -> Picture | Exception:
+def _read(source: Any, choice: Choice) -> Picture | Exception:
     if isinstance(source, Picture | Exception):
         return source
     try:
-        return read_picture(source)
+        return read_picture(source, choice)
     except (MaskServingError, OSError) as error:
         return error
