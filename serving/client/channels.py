@@ -204,8 +204,7 @@ def odd_integers_as(low: int, top: int, model: ModelInput, name: str, dtype: np.
     if low < 0 or top > 0xFFFF:
         raise InvalidImageError(
             f"{name} holds {dtype} from {low} to {top}, outside 0..65535",
-            hint="scale it to 0..255 as uint8, or to 0..65535 as uint16, such as by "
-            f"((a - {low}) * (255 / {max(top - low, 1)})).astype(numpy.uint8)",
+            hint=f"scale it: numpy.interp(a, ({low}, {top}), (0, 255)).astype(numpy.uint8) makes all of it 8 bits",
         )
     return np.dtype(np.uint8 if top <= 0xFF and model.dtype != np.uint16 else np.uint16)
 
@@ -223,10 +222,10 @@ def check_not_black(top: int, name: str) -> None:
     if 0 < top < _NEARLY_BLACK:
         raise InvalidImageError(
             f"{name} holds 16-bit values up to {top} of 65535: black to the model, which takes 8 bits",
-            hint=f"scale it by what means white, such as (a * (255 / {top})).astype(numpy.uint8)",
+            hint=f"scale it: numpy.interp(a, (0, {top}), (0, 255)).astype(numpy.uint8) makes {top} white",
         )
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(f"{number} {name}" for number, name in enumerate(names[:_LISTED], 1))
-    return f"{shown}, … {len(names)} {names[-1]}" if len(names) > _LISTED else shown
+    shown = ", ".join(f"{number}: {name}" for number, name in enumerate(names[:_LISTED], 1))
+    return f"{shown}, … {len(names)}: {names[-1]}" if len(names) > _LISTED else shown

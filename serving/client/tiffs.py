@@ -95,14 +95,12 @@ class TiffImage:
 
     def _open(self, page: "_Page") -> None:
         first = page.directories[0].keyframe
-        self._meaning = _Meaning(first, self._name)
+        is_subsampled = first.photometric == _YCBCR and first.compression not in _JPEG and first.samplesperpixel > 1
+        is_pillows = first.photometric == _LAB or first.compression == _OLD_JPEG or is_subsampled
+        self._meaning = _Meaning(first, self._name, is_rgb=is_pillows)
         self._planes: list[_Plane | _PillowPlane]
-        needs_pillow = first.photometric == _LAB or (
-            first.photometric == _YCBCR and first.compression not in _JPEG and first.samplesperpixel > 1
-        )
-        if first.compression == _OLD_JPEG or needs_pillow:
+        if is_pillows:
             self._planes = [_PillowPlane(self._file, first, self._name)]
-            self._meaning = _Meaning(first, self._name, is_rgb=True)
         else:
             self._planes = [_Plane(self._file, directory, self._name) for directory in page.directories]
         self.geo: GeoTags = {
@@ -110,7 +108,7 @@ class TiffImage:
         }
         # A georeference is of the raster as it is stored, and who reads it pays no heed to orientation.
         orientation = first.tags.get(_ORIENTATION)
-        is_turned = orientation is not None and not self.geo and not isinstance(self._planes[0], _PillowPlane)
+        is_turned = orientation is not None and not self.geo and not is_pillows
         self._orientation = int(orientation.value) if is_turned and orientation.value in range(1, 9) else 1
         self._stored = self._planes[0].shape
         height, width = self._stored[::-1] if self._orientation >= 5 else self._stored
@@ -242,11 +240,13 @@ def _readable(name: str) -> Iterator[None]:
     """Says of which file it is what goes wrong inside tifffile, where damaged files meet any error."""
     try:
         yield
-    except (InvalidImageError, UnsupportedCallError, OSError):
+    except (InvalidImageError, UnsupportedCallError):
         raise
     except MemoryError as error:
         raise InvalidImageError(f"{name} is too large to be read at once", hint="use segment_large()") from error
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the system's, rather than a decoder's
         words = str(error) or type(error).__name__
         raise InvalidImageError(
             f"{name} cannot be decoded: it is damaged, or of an unknown kind of TIFF ({words})"
@@ -274,7 +274,8 @@ def _pages_of(file: Any) -> list[_Page]:
     pages: list[_Page] = []
     for series in file.series:
         first = series.keyframe
-        if first is None or _kind_of(first) & (_REDUCED | _TRANSPARENCY):
+        # What hangs below another directory is a smaller copy of it.
+        if first is None or first.is_subifd or _kind_of(first) & (_REDUCED | _TRANSPARENCY):
             continue
         if first.shaped[1] > 1:
             raise InvalidImageError(f"a volume of depth {first.shaped[1]}", hint="save its slices one by one")
@@ -304,9 +305,9 @@ def _kind_of(page: Any) -> int:
 
 def _label(series: Any, page: Any, channels: int, at: str) -> str:
     kind = "" if series.kind in ("generic", "uniform", "shaped") else str(series.name or "")
-    size = f"{page.imagelength}×{page.imagewidth}"
     samples = channels if channels > 1 else page.samplesperpixel
-    return " ".join(word for word in (kind, at, size, f"{samples} × {page.dtype}" if page.dtype else "") if word)
+    form = f"{page.imagelength}×{page.imagewidth} of {samples} × {page.bitspersample} bits"
+    return " ".join(word for word in (kind, at, form) if word)
 
 
 def _masks_for(directories: Sequence[Any], masks: Sequence[Any]) -> list[Any]:
