@@ -23,7 +23,11 @@ _EXIF_ENTRIES = 64
 _MAX_SEGMENTS = 512
 """How many segments or chunks before the pixels are looked at: bounds a hostile file's loop."""
 _ORIENTATION_TAG = 0x0112
-_SHORT = 3
+_SHORT, _LONG = 3, 4
+_XMP_BYTES = 1 << 16
+"""How much of an XMP packet is looked at: all that a JPEG's can hold."""
+# Pillow's own pattern, from the packet's first byte on; \C is any byte, as a packet need not be UTF-8.
+_XMP_ORIENTATION = r'^\C*?tiff:Orientation(="|>)([0-9])'
 
 _ANY = -1
 """Stands for any byte in a pattern."""
@@ -32,8 +36,16 @@ _SIGNATURES = [
     for start in (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", (*b"RIFF", *[_ANY] * 4, *b"WEBP"))
 ]
 """How a file of each format begins."""
-_EXIF_SEGMENT = (0xFF, 0xE1, _ANY, _ANY, *b"Exif\x00\x00")
-_PNG_KINDS = [list(kind) for kind in (b"IDAT", bytes(4), b"acTL", b"eXIf")]
+_XMP_NAME = b"http://ns.adobe.com/xap/1.0/\x00"
+_EXIF_NAME = b"Exif\x00\x00"
+_JPEG_MARKS = [
+    [0xFF, 0xE1, _ANY, _ANY, *name, *[_ANY] * (len(_XMP_NAME) - len(name))] for name in (_EXIF_NAME, _XMP_NAME)
+]
+# A text chunk with XMP that is not compressed; what no graph can unpack at ease is left.
+_PNG_XMP = b"iTXtXML:com.adobe.xmp\x00\x00"
+_PNG_KINDS = [
+    [*kind, *[_ANY] * (len(_PNG_XMP) - len(kind))] for kind in (b"IDAT", bytes(4), b"acTL", b"eXIf", _PNG_XMP)
+]
 
 # SOF0 to SOF15, without DHT (C4), JPG (C8) and DAC (CC), which share the range.
 _JPEG_FRAMES = [marker for marker in range(0xC0, 0xD0) if marker not in (0xC4, 0xC8, 0xCC)]
@@ -82,7 +94,11 @@ def read_header(data: tf.Tensor) -> Header:
         WEBP: lambda: _read_webp(data, head),
     }
     fields = _Fields(*tf.switch_case(found, branches, default=_fields))
-    orientation = tf.cond(fields.exif > 0, lambda: _exif_orientation(data, fields.exif), lambda: tf.constant(1))
+    orientation = tf.cond(fields.exif > 0, lambda: _exif_orientation(data, fields.exif), lambda: tf.constant(-1))
+    # Like Pillow: XMP counts where Exif is silent.
+    is_in_xmp = (orientation < 0) & (fields.xmp[1] > 0)
+    orientation = tf.cond(is_in_xmp, lambda: _xmp_orientation(data, fields.xmp), lambda: orientation)
+    orientation = tf.where((orientation >= 1) & (orientation <= 8), orientation, 1)
     return Header(found, fields.height, fields.width, orientation, fields.bits, fields.is_animated, fields.is_supported)
 
 
@@ -94,7 +110,12 @@ def bytes_at(data: tf.Tensor, position: tf.Tensor | int, count: int) -> tf.Tenso
 
 
 class _Fields(NamedTuple):
-    """What the reader of each format returns: a `Header` but for the format, and where its EXIF's TIFF block is."""
+    """What the reader of each format returns: a `Header` but for the format and orientation.
+
+    Further attributes:
+        exif: int64, where its EXIF's TIFF block begins; 0 where there is none.
+        xmp: int64 [2], where its XMP packet begins, and how many bytes it has; 0 where there is none.
+    """
 
     height: tf.Tensor
     width: tf.Tensor
@@ -102,6 +123,7 @@ class _Fields(NamedTuple):
     is_animated: tf.Tensor
     is_supported: tf.Tensor
     exif: tf.Tensor
+    xmp: tf.Tensor
 
 
 def _fields(
@@ -111,6 +133,7 @@ def _fields(
     is_animated: tf.Tensor | bool = False,
     is_supported: tf.Tensor | bool = True,
     exif: tf.Tensor | int = 0,
+    xmp: tf.Tensor | tuple[int, int] = (0, 0),
 ) -> _Fields:
     return _Fields(
         tf.cast(height, tf.int64),
@@ -119,6 +142,7 @@ def _fields(
         tf.cast(is_animated, tf.bool),
         tf.cast(is_supported, tf.bool),
         tf.cast(exif, tf.int64),
+        tf.cast(xmp, tf.int64),
     )
 
 
@@ -161,9 +185,9 @@ def _walk(step: Callable[..., tuple[tf.Tensor, ...]], start: int, *found: tf.Ten
     return position, *last
 
 
-def _nowhere() -> tf.Tensor:
-    """Returns the position of an EXIF block that is not there."""
-    return tf.constant(0, tf.int64)
+def _nowhere() -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns where an EXIF block and an XMP packet are that are not there."""
+    return tf.constant(0, tf.int64), tf.constant([0, 0], tf.int64)
 
 
 def _find_format(head: tf.Tensor) -> tf.Tensor:
@@ -172,29 +196,35 @@ def _find_format(head: tf.Tensor) -> tf.Tensor:
 
 
 def _read_jpeg(data: tf.Tensor) -> _Fields:
-    """Walks the segments up to the first frame header; EXIF stands before it. Like decoders it skips what is none."""
+    """Walks the segments up to the first frame header; EXIF and XMP stand before it. Decoders skip what is none."""
     size = tf.cast(tf.strings.length(data), tf.int64)
 
-    def step(position: tf.Tensor, exif: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        segment = bytes_at(data, position, len(_EXIF_SEGMENT))
+    def step(position: tf.Tensor, exif: tf.Tensor, xmp: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        segment = bytes_at(data, position, len(_JPEG_MARKS[0]))
         length = _big_endian(segment[2:4])
         advance = tf.gather(tf.constant(_JPEG_ADVANCES, tf.int64), segment[1])
         advance = tf.where(advance == _HAS_LENGTH, tf.where(length >= 2, 2 + length, 0), advance)
         advance = tf.where(segment[0] == 0xFF, advance, 1)
-        is_exif = (exif == 0) & (length >= 2) & _match(segment, _EXIF_SEGMENT)
+        is_exif, is_xmp = tf.unstack(_match(segment, _JPEG_MARKS) & (length >= 2))
         after = position + advance
-        return after, (advance > 0) & (after < size), tf.where(is_exif, position + len(_EXIF_SEGMENT), exif)
+        text = position + len(_JPEG_MARKS[0])
+        return (
+            after,
+            (advance > 0) & (after < size),
+            tf.where(is_exif & (exif == 0), position + 4 + len(_EXIF_NAME), exif),
+            tf.where(is_xmp, tf.stack([text, after - text]), xmp),
+        )
 
-    end, exif = _walk(step, 2, _nowhere())
+    end, exif, xmp = _walk(step, 2, *_nowhere())
     # marker (2), length (2), and a frame header's precision (1), height (2), width (2)
     frame = bytes_at(data, end, 9)
     is_frame = (frame[0] == 0xFF) & tf.reduce_any(frame[1] == tf.constant(_JPEG_FRAMES, tf.int64))
     known = tf.cast(is_frame & (_big_endian(frame[2:4]) >= 2), tf.int64)
-    return _fields(known * _big_endian(frame[5:7]), known * _big_endian(frame[7:9]), exif=exif)
+    return _fields(known * _big_endian(frame[5:7]), known * _big_endian(frame[7:9]), exif=exif, xmp=xmp)
 
 
 def _exif_orientation(data: tf.Tensor, tiff: tf.Tensor) -> tf.Tensor:
-    """Returns int32 1 to 8 from the TIFF block that begins at `tiff`; 1 where there is none."""
+    """Returns int32 from the TIFF block that begins at `tiff`; -1 where it says nothing of it."""
     head = bytes_at(data, tiff, 8)
     is_little = _match(head, b"II")
     is_tiff = is_little | _match(head, b"MM")
@@ -205,32 +235,40 @@ def _exif_orientation(data: tf.Tensor, tiff: tf.Tensor) -> tf.Tensor:
     directory = tiff + number(head[4:8])
     count = number(bytes_at(data, directory, 2))
     entries = tf.reshape(bytes_at(data, directory + 2, 12 * _EXIF_ENTRIES), [_EXIF_ENTRIES, 12])
-    is_orientation = (
-        (number(entries[:, 0:2]) == _ORIENTATION_TAG)
-        & (number(entries[:, 2:4]) == _SHORT)
-        & (tf.range(_EXIF_ENTRIES, dtype=tf.int64) < count)
-    )
-    values = number(entries[:, 8:10]) * tf.cast(is_orientation, tf.int64)
-    orientation = tf.cast(tf.reduce_max(values), tf.int32)
-    return tf.where(is_tiff & (orientation >= 1) & (orientation <= 8), orientation, 1)
+    is_orientation = (number(entries[:, 0:2]) == _ORIENTATION_TAG) & (tf.range(_EXIF_ENTRIES, dtype=tf.int64) < count)
+    kinds = number(entries[:, 2:4])
+    longs = tf.where(kinds == _LONG, number(entries[:, 8:12]), 0)
+    values = tf.where(kinds == _SHORT, number(entries[:, 8:10]), longs)
+    found = tf.reduce_max(tf.where(is_orientation & is_tiff, values, -1))
+    return tf.cast(tf.minimum(found, 9), tf.int32)
+
+
+def _xmp_orientation(data: tf.Tensor, xmp: tf.Tensor) -> tf.Tensor:
+    """Returns int32 0 to 9 from an XMP packet; another number where it says nothing of it."""
+    start = tf.minimum(xmp[0], tf.cast(tf.strings.length(data), tf.int64))
+    packet = tf.strings.substr(data, start, tf.minimum(xmp[1], _XMP_BYTES))
+    # All up to the digit is replaced by it; where nothing is, the first byte is that of some markup.
+    digit = bytes_at(tf.strings.regex_replace(packet, _XMP_ORIENTATION, r"\2", replace_global=False), 0, 1)
+    return tf.cast(digit[0] - ord("0"), tf.int32)
 
 
 def _read_png(data: tf.Tensor, head: tf.Tensor) -> _Fields:
     """Reads the first chunk, then walks on to the pixels, looking for an animation and EXIF."""
 
-    def step(position: tf.Tensor, is_animated: tf.Tensor, exif: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        chunk = bytes_at(data, position, 8)
+    def step(position: tf.Tensor, is_animated: tf.Tensor, exif: tf.Tensor, xmp: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        chunk = bytes_at(data, position, 4 + len(_PNG_XMP))
         length, kind = _big_endian(chunk[:4]), chunk[4:]
         # A kind of zeros is the file's end.
-        is_pixels, is_end, is_animation, is_exif = tf.unstack(_match(kind, _PNG_KINDS))
+        is_pixels, is_end, is_animation, is_exif, is_xmp = tf.unstack(_match(kind, _PNG_KINDS))
         return (
             position + 12 + length,
             ~(is_pixels | is_end),
             is_animated | is_animation,
             tf.where(is_exif, position + 8, exif),
+            tf.where(is_xmp, tf.stack([position + 4 + len(_PNG_XMP), length + 4 - len(_PNG_XMP)]), xmp),
         )
 
-    _, is_animated, exif = _walk(step, 33, tf.constant(False), _nowhere())
+    _, is_animated, exif, xmp = _walk(step, 33, tf.constant(False), *_nowhere())
     return _fields(
         height=_big_endian(head[20:24]),
         width=_big_endian(head[16:20]),
@@ -238,6 +276,7 @@ def _read_png(data: tf.Tensor, head: tf.Tensor) -> _Fields:
         is_animated=is_animated,
         is_supported=_match(head[12:], b"IHDR"),
         exif=exif,
+        xmp=xmp,
     )
 
 
@@ -274,21 +313,28 @@ def _read_webp(data: tf.Tensor, head: tf.Tensor) -> _Fields:
         tf.where(is_lossless, packed % 2**14 + 1, _little_endian(head[26:28]) % 2**14),
     )
     flags = head[20] * tf.cast(is_extended, tf.int64)
-    has_exif, is_animated = flags // 8 % 2 == 1, flags // 2 % 2 == 1
-    exif = tf.cond(has_exif, lambda: _webp_exif(data), _nowhere)
-    return _fields(height, width, is_animated=is_animated, exif=exif)
+    has_exif, has_xmp, is_animated = flags // 8 % 2 == 1, flags // 4 % 2 == 1, flags // 2 % 2 == 1
+    exif, xmp = tf.cond(has_exif | has_xmp, lambda: _webp_exif_and_xmp(data), _nowhere)
+    # Chunks that the first does not announce do not count.
+    exif, xmp = exif * tf.cast(has_exif, tf.int64), xmp * tf.cast(has_xmp, tf.int64)
+    return _fields(height, width, is_animated=is_animated, exif=exif, xmp=xmp)
 
 
-def _webp_exif(data: tf.Tensor) -> tf.Tensor:
-    """Returns where the TIFF block of the first EXIF chunk is; 0 where there is none."""
+def _webp_exif_and_xmp(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns where the TIFF block of the first EXIF chunk is, and the packet of the first XMP chunk."""
 
-    def step(position: tf.Tensor, exif: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def step(position: tf.Tensor, exif: tf.Tensor, xmp: tf.Tensor) -> tuple[tf.Tensor, ...]:
         chunk = bytes_at(data, position, 14)
-        length, is_exif = _little_endian(chunk[4:8]), _match(chunk, b"EXIF")
-        # Some writers keep JPEG's "Exif\0\0" before the TIFF block.
-        tiff = position + 8 + 6 * tf.cast(_match(chunk[8:], b"Exif\x00\x00"), tf.int64)
-        is_end = tf.reduce_all(chunk[:4] == 0)
-        return position + 8 + length + length % 2, ~(is_exif | is_end), tf.where(is_exif, tiff, exif)
+        length = _little_endian(chunk[4:8])
+        is_exif, is_xmp, is_end = tf.unstack(_match(chunk, [list(kind) for kind in (b"EXIF", b"XMP ", bytes(4))]))
+        # Some writers keep JPEG's name before the TIFF block.
+        tiff = position + 8 + len(_EXIF_NAME) * tf.cast(_match(chunk[8:], _EXIF_NAME), tf.int64)
+        return (
+            position + 8 + length + length % 2,
+            ~is_end,
+            tf.where(is_exif & (exif == 0), tiff, exif),
+            tf.where(is_xmp & (xmp[0] == 0), tf.stack([position + 8, length]), xmp),
+        )
 
-    _, exif = _walk(step, 12, _nowhere())
-    return exif
+    _, exif, xmp = _walk(step, 12, *_nowhere())
+    return exif, xmp

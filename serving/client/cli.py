@@ -14,6 +14,7 @@ from absl import flags
 
 from .. import contract
 from ..command_line import EXIT_FAILED, UsageError, run_app
+from .channels import as_choice
 from .errors import (
     InvalidAddressError,
     InvalidImageError,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .client import MaskClient
 
 _PROGRAM = "mask-client"
+_NAMED = 5
 _DESCRIPTION = """\
 Calls a served segmentation model: TensorFlow Serving, or mask-serve.
 
@@ -42,7 +44,8 @@ Calls a served segmentation model: TensorFlow Serving, or mask-serve.
 segment writes one file for each picture. A PATH is a file, a folder (its files with an image's ending), a
 pattern ('photos/**/*.jpg') or - for standard input; --out is a file for one picture, - for standard output, or
 a folder, which gets RELATIVE/NAME.png. What is in the folder already is left as it is: run it again to go on
-where it was stopped. A picture that fails is named on stderr, and the others go on.
+where it was stopped. A picture that fails is named on stderr, and the others go on. Of a GeoTIFF, a .tif lies at the
+same place. TIFF files that hold several pictures or other channels than the model takes need --page or --bands.
 
 Exit codes: 0 all done, 1 something failed, 2 the command line makes no sense."""
 
@@ -58,6 +61,10 @@ _TIMEOUT = flags.DEFINE_float("timeout", 30.0, "Seconds that a call may take, re
 _THRESHOLD = flags.DEFINE_float("threshold", None, "0 to 1; the one of the export unless it is given.")
 _PRODUCT = flags.DEFINE_enum("product", contract.MASK, PRODUCTS, "What to make of each picture.")
 _OUT = flags.DEFINE_string("out", None, "segment: where the answers go; a file, a folder, or -.")
+_PAGE = flags.DEFINE_integer("page", None, "segment: of files that hold several pictures; from 1.", lower_bound=1)
+_BANDS = flags.DEFINE_list(
+    "bands", None, "segment: channels to take of TIFF files, from 1, in the model's order; such as 4,3,2."
+)
 _FORMAT = flags.DEFINE_enum("format", "png", FORMATS, "segment: form of the files in a folder.")
 _OVERWRITE = flags.DEFINE_boolean("overwrite", False, "segment: make files again that are in the folder already.")
 _CONCURRENCY = flags.DEFINE_integer("concurrency", 8, "Calls at one time.", lower_bound=1, upper_bound=1024)
@@ -124,8 +131,10 @@ def _segment(words: Sequence[str]) -> int:
         format=_FORMAT.value,
         overwrite=_OVERWRITE.value,
         timeout_s=_TIMEOUT.value,
+        page=_PAGE.value,
+        bands=_bands(),
     )
-    inputs, problems = find_inputs(words)
+    inputs, problems, left_out = find_inputs(words)
     try:
         work = plan_work(inputs, problems, words, job)
     except (InvalidRequestError, InvalidImageError) as error:
@@ -137,7 +146,16 @@ def _segment(words: Sequence[str]) -> int:
         print(f"{tally} → {_OUT.value}")
     if refusals:
         _report(_refused(refusals))
+    if left_out:
+        _report(_left_out(left_out))
     return EXIT_FAILED if tally.failed else 0
+
+
+def _left_out(paths: Sequence[str]) -> str:
+    """Returns which files were no pictures by their names, in a line."""
+    files = "1 file whose ending is" if len(paths) == 1 else f"{len(paths)} files whose endings are"
+    more = f", and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+    return f"left out {files} no picture's: {', '.join(paths[:_NAMED])}{more}"
 
 
 def _status(words: Sequence[str]) -> int:
@@ -185,7 +203,7 @@ def _bench(words: Sequence[str]) -> int:
     product = _PRODUCT.value
     if product not in contract.PRODUCTS:
         raise UsageError(f"--product={product} is made by the client: bench measures what servers make")
-    inputs, problems = find_inputs(words)
+    inputs, problems, _ = find_inputs(words)
     if problems:
         raise InvalidRequestError(problems[0])
     images = [_read(one.path) for one in inputs[:1000]]
@@ -301,6 +319,17 @@ def _checked_threshold() -> float | None:
     if threshold is not None and _PRODUCT.value in (contract.PROBABILITY, contract.CLASS_MAP):
         raise UsageError(f"--threshold has no meaning for --product={_PRODUCT.value}")
     return threshold
+
+
+def _bands() -> tuple[int, ...] | None:
+    if _BANDS.value is None:
+        return None
+    try:
+        bands = tuple(int(word) for word in _BANDS.value)
+        as_choice(None, bands)
+    except (ValueError, InvalidRequestError) as error:
+        raise UsageError(f"--bands={','.join(_BANDS.value)} is no list of whole numbers from 1 on") from error
+    return bands
 
 
 def _check_no_words(command: str, words: Sequence[str]) -> None:

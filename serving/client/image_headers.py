@@ -5,8 +5,10 @@ no part in this; and it is by far the slowest part of a call.
 """
 
 import dataclasses
+import re
 import struct
 from collections.abc import Iterator
+from typing import Literal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,9 +85,14 @@ def _tiff_size(data: bytes) -> tuple[int, int] | None:
 # Start-of-frame markers; C4, C8 and CC in between are something else.
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_EXIF = b"Exif\0\0"
-_WEBP_HAS_EXIF = 0x08
+_JPEG_XMP = b"http://ns.adobe.com/xap/1.0/\0"
+_PNG_XMP = b"XML:com.adobe.xmp\0\0"  # not compressed
+_WEBP_HAS_EXIF, _WEBP_HAS_XMP = 0x08, 0x04
 _ORIENTATION_TAG = 0x0112
-_SHORT = 3
+_SHORT, _LONG = 3, 4
+# As Pillow finds it; so much of a packet is looked at.
+_XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
+_XMP_BYTES = 1 << 16
 # Exported models look at so many entries; cameras write about 15.
 _EXIF_ENTRIES = 64
 # Likewise, of a file made of empty chunks.
@@ -102,10 +109,13 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg_orientation(data: bytes) -> int:
-    for marker, at, _ in _jpeg_segments(data):
-        if marker == 0xE1 and data[at : at + 6] == _JPEG_EXIF:
-            return _orientation(data, at + 6)
-    return 1
+    exif, xmp = 0, (0, 0)
+    for marker, at, length in _jpeg_segments(data):
+        if marker == 0xE1 and not exif and data.startswith(_JPEG_EXIF, at):
+            exif = at + len(_JPEG_EXIF)
+        elif marker == 0xE1 and data.startswith(_JPEG_XMP, at):
+            xmp = at + len(_JPEG_XMP), length - len(_JPEG_XMP)
+    return _orientation(data, exif, xmp)
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
@@ -131,8 +141,8 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _png_orientation(data: bytes) -> int:
-    """Returns what the last eXIf chunk before the pixels says: servers do not look behind them."""
-    position, orientation = 33, 1
+    """Returns what the last chunks before the pixels say: servers do not look behind them."""
+    position, exif, xmp = 33, 0, (0, 0)
     for _ in range(_MAX_CHUNKS):
         if position + 8 > len(data):
             break
@@ -141,43 +151,70 @@ def _png_orientation(data: bytes) -> int:
         if kind == b"IDAT":
             break
         if kind == b"eXIf":
-            orientation = _orientation(data, position + 8)
+            exif = position + 8
+        elif kind == b"iTXt" and data.startswith(_PNG_XMP, position + 8):
+            xmp = position + 8 + len(_PNG_XMP), length - len(_PNG_XMP)
         position += 12 + length
-    return orientation
+    return _orientation(data, exif, xmp)
 
 
 def _webp_orientation(data: bytes) -> int:
-    """Returns what the EXIF chunk says, where the picture's first chunk announces one."""
-    if data[12:16] != b"VP8X" or not data[20:21] or not data[20] & _WEBP_HAS_EXIF:
+    """Returns what the first EXIF and XMP chunks say, where the picture's first chunk announces them."""
+    flags = data[20] if data[12:16] == b"VP8X" and len(data) > 20 else 0
+    if not flags & (_WEBP_HAS_EXIF | _WEBP_HAS_XMP):
         return 1
-    position = 12
+    position, exif, xmp = 12, 0, (0, 0)
     for _ in range(_MAX_CHUNKS):
         if position + 8 > len(data):
             break
         (length,) = struct.unpack_from("<I", data, position + 4)
-        if data[position : position + 4] == b"EXIF":
+        kind, start = data[position : position + 4], position + 8
+        if kind == b"EXIF" and flags & _WEBP_HAS_EXIF and not exif:
             # Some writers keep JPEG's mark before the TIFF block.
-            start = position + 8
-            return _orientation(data, start + 6 if data[start : start + 6] == _JPEG_EXIF else start)
+            exif = start + len(_JPEG_EXIF) * data.startswith(_JPEG_EXIF, start)
+        elif kind == b"XMP " and flags & _WEBP_HAS_XMP and not xmp[0]:
+            xmp = start, length
         position += 8 + length + length % 2
-    return 1
+    return _orientation(data, exif, xmp)
 
 
-def _orientation(data: bytes, tiff: int) -> int:
-    """Returns the orientation, 1 to 8, of the Exif block that begins at `tiff`; 1 where it states none."""
-    order = {b"II": "<", b"MM": ">"}.get(data[tiff : tiff + 2])
-    if order is None:
-        return 1
-    try:
-        (directory,) = struct.unpack_from(f"{order}I", data, tiff + 4)
-        (entries,) = struct.unpack_from(f"{order}H", data, tiff + directory)
-        for entry in range(min(entries, _EXIF_ENTRIES)):
-            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", data, tiff + directory + 2 + 12 * entry)
-            if tag == _ORIENTATION_TAG and kind == _SHORT:
-                return value if 1 <= value <= 8 else 1
-    except struct.error:
-        pass
-    return 1
+def _orientation(data: bytes, exif: int, xmp: tuple[int, int]) -> int:
+    """Returns the orientation, 1 to 8: Exif's, or XMP's where Exif states none, or 1.
+
+    Args:
+        data: the file.
+        exif: where the TIFF block begins; 0 where there is none.
+        xmp: where the packet begins, and its length.
+    """
+    found = _exif_orientation(data, exif) if exif else None
+    if found is None:
+        packet = data[xmp[0] : xmp[0] + max(0, min(xmp[1], _XMP_BYTES))]
+        match = _XMP_ORIENTATION.search(packet)
+        found = int(match[1]) if match else 1
+    return found if 1 <= found <= 8 else 1
+
+
+def _exif_orientation(data: bytes, tiff: int) -> int | None:
+    """Returns the number in the TIFF block that begins at `tiff`; None where it states none."""
+    order: Literal["little", "big"]
+    if data.startswith(b"II", tiff):
+        order = "little"
+    elif data.startswith(b"MM", tiff):
+        order = "big"
+    else:
+        return None
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(data[at : at + size].ljust(size, b"\0"), order)
+
+    directory = tiff + number(tiff + 4, 4)
+    found = None
+    for entry in range(min(number(directory, 2), _EXIF_ENTRIES)):
+        at = directory + 2 + 12 * entry
+        if number(at, 2) == _ORIENTATION_TAG:
+            size = {_SHORT: 2, _LONG: 4}.get(number(at + 2, 2), 0)
+            found = max(found or 0, number(at + 8, size))
+    return found
 
 
 # Both kinds of HEIF begin alike, and name what they are among several brands.

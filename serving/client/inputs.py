@@ -13,7 +13,16 @@ from .errors import InvalidRequestError
 STANDARD = "-"
 """In place of a path: standard input, or output."""
 
-IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
+IMAGE_ENDINGS = frozenset(
+    f".{ending}"
+    for ending in (
+        *("jpg", "jpeg", "jpe", "jfif", "jif", "mpo"),
+        *("png", "apng", "bmp", "dib", "webp", "gif"),
+        *("tif", "tiff", "gtif", "gtiff", "btf", "tf8"),
+        *("avif", "avifs", "heic", "heif", "hif"),
+    )
+)
+"""What names of pictures end with, in small letters; HEIC, which is not read, fails by name rather than unseen."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +38,7 @@ class Input:
     relative: Path
 
 
-def find_inputs(words: Sequence[str]) -> tuple[list[Input], list[str]]:
+def find_inputs(words: Sequence[str]) -> tuple[list[Input], list[str], list[str]]:
     """Returns the pictures that paths, folders and patterns mean, each once, in order.
 
     Args:
@@ -37,19 +46,24 @@ def find_inputs(words: Sequence[str]) -> tuple[list[Input], list[str]]:
             `*`, `?`, `[…]`, and `**` for any depth; `-` for standard input.
 
     Returns:
-        The pictures, and what is wrong with words that mean none.
+        The pictures; what is wrong with words that mean none; and the files of folders and patterns that were
+        left out, as they have no image's ending.
 
     Raises:
         InvalidRequestError: none of them means any.
     """
     found: dict[str, Input] = {}
     problems = []
+    left_out: dict[str, None] = {}
     for word in words:
         unreadable: list[str] = []
+        others: list[str] = []
         try:
-            inputs = list(_inputs_of(word, unreadable))
+            inputs = list(_inputs_of(word, unreadable, others))
+            left_out |= dict.fromkeys(others)
             if not inputs and not unreadable:
-                raise InvalidRequestError(f"{word}: there is no image")
+                what = f" among {len(others)} files, such as {others[0]}" if others else ""
+                raise InvalidRequestError(f"{word}: there is no image{what}")
         except InvalidRequestError as error:
             problems.append(error.problem)
             continue
@@ -58,7 +72,7 @@ def find_inputs(words: Sequence[str]) -> tuple[list[Input], list[str]]:
             found.setdefault(one.path, one)
     if not found:
         raise InvalidRequestError("; ".join(problems) or "there is no image")
-    return list(found.values()), problems
+    return list(found.values()), problems, [path for path in left_out if path not in found]
 
 
 def read_standard_input() -> bytes:
@@ -110,7 +124,7 @@ def output_paths(inputs: Sequence[Input], folder: Path, ending: str) -> list[Pat
     return paths
 
 
-def _inputs_of(word: str, unreadable: list[str]) -> Iterable[Input]:
+def _inputs_of(word: str, unreadable: list[str], left_out: list[str]) -> Iterable[Input]:
     if word == STANDARD:
         return [Input(STANDARD, Path("stdin"))]
     path = Path(word)
@@ -118,20 +132,18 @@ def _inputs_of(word: str, unreadable: list[str]) -> Iterable[Input]:
         raise InvalidRequestError("an empty word names no image")
     # Path's own methods raise what keeps one from looking, such as missing rights.
     if os.path.isdir(path):
-        return [
-            Input(str(file), file.relative_to(path))
-            for file in _files_below(path, unreadable)
-            if file.suffix.lower() in IMAGE_ENDINGS
-        ]
+        files = list(_files_below(path, unreadable))
+        left_out += [str(file) for file in files if file.suffix.lower() not in IMAGE_ENDINGS]
+        return [Input(str(file), file.relative_to(path)) for file in files if file.suffix.lower() in IMAGE_ENDINGS]
     # A file may have a name that reads like a pattern.
     if os.path.lexists(path):
         return [Input(word, Path(path.name))]
     if glob.has_magic(word):
-        return _inputs_of_pattern(word)
+        return _inputs_of_pattern(word, left_out)
     raise InvalidRequestError(f"{word}: there is no such file or folder")
 
 
-def _inputs_of_pattern(pattern: str) -> Iterable[Input]:
+def _inputs_of_pattern(pattern: str, left_out: list[str]) -> Iterable[Input]:
     fixed = Path(pattern)
     while glob.has_magic(str(fixed)):
         fixed = fixed.parent
@@ -144,9 +156,12 @@ def _inputs_of_pattern(pattern: str) -> Iterable[Input]:
         raise InvalidRequestError(f"{pattern}: {error}") from error
     for file in files:
         relative = file.relative_to(fixed)
-        is_image = file.suffix.lower() in IMAGE_ENDINGS or Path(pattern).suffix == file.suffix
-        if is_image and _is_picture_or_missing(file) and (_is_hidden(Path(below)) or not _is_hidden(relative)):
+        if not _is_picture_or_missing(file) or (_is_hidden(relative) and not _is_hidden(Path(below))):
+            continue
+        if file.suffix.lower() in IMAGE_ENDINGS or Path(pattern).suffix == file.suffix:
             yield Input(str(file), relative)
+        else:
+            left_out.append(str(file))
 
 
 def _is_hidden(path: Path) -> bool:

@@ -53,6 +53,8 @@ class SegmentJob:
         format: of files in a folder.
         overwrite: whether files that are there already are made again.
         timeout_s: that any call may take.
+        page: of files that hold several pictures, from 1.
+        bands: channels to take of TIFF files, from 1.
     """
 
     out: str
@@ -63,6 +65,8 @@ class SegmentJob:
     format: str = "png"
     overwrite: bool = False
     timeout_s: float = DEFAULT_TIMEOUT_S
+    page: int | None = None
+    bands: tuple[int, ...] | None = None
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -145,6 +149,8 @@ def segment_files(client: MaskClient, work: Work, job: SegmentJob, report_failur
             concurrency=job.concurrency,
             batch_size=job.batch_size,
             ordered=False,
+            page=job.page,
+            bands=job.bands,
         )
         with contextlib.closing(_closable(items)):
             for item in items:

@@ -461,7 +461,7 @@ def test_a_folder_that_cannot_be_read_is_named_and_the_others_go_on(tmp_path, mo
         return real(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    found, problems = find_inputs([str(tmp_path / "photos")])
+    found, problems, _ = find_inputs([str(tmp_path / "photos")])
     assert [one.relative.name for one in found] == ["a.png"]
     assert problems == [f"{tmp_path}/photos/secret: Permission denied"]
     with pytest.raises(InvalidRequestError, match=r"secret: Permission denied$"):
