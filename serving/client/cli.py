@@ -134,7 +134,7 @@ def _segment(words: Sequence[str]) -> int:
         page=_PAGE.value,
         bands=_bands(),
     )
-    inputs, problems, left_out = find_inputs(words)
+    inputs, problems, left_out = find_inputs(words, _OUT.value)
     try:
         work = plan_work(inputs, problems, words, job)
     except (InvalidRequestError, InvalidImageError) as error:

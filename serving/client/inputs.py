@@ -38,12 +38,13 @@ class Input:
     relative: Path
 
 
-def find_inputs(words: Sequence[str]) -> tuple[list[Input], list[str], list[str]]:
+def find_inputs(words: Sequence[str], out: str | None = None) -> tuple[list[Input], list[str], list[str]]:
     """Returns the pictures that paths, folders and patterns mean, each once, in order.
 
     Args:
         words: files; folders, of which all files with an image's ending are taken, at any depth; patterns with
             `*`, `?`, `[…]`, and `**` for any depth; `-` for standard input.
+        out: where answers go: a folder below one of `words` holds those of an earlier run, and no pictures.
 
     Returns:
         The pictures; what is wrong with words that mean none; and the files of folders and patterns that were
@@ -59,7 +60,8 @@ def find_inputs(words: Sequence[str]) -> tuple[list[Input], list[str], list[str]
         unreadable: list[str] = []
         others: list[str] = []
         try:
-            inputs = list(_inputs_of(word, unreadable, others))
+            inputs = [one for one in _inputs_of(word, unreadable, others) if not _is_answer(one.path, word, out)]
+            others = [path for path in others if not _is_answer(path, word, out)]
             left_out |= dict.fromkeys(others)
             if not inputs and not unreadable:
                 what = f" among {len(others)} files, such as {others[0]}" if others else ""
@@ -162,6 +164,14 @@ def _inputs_of_pattern(pattern: str, left_out: list[str]) -> Iterable[Input]:
             yield Input(str(file), relative)
         else:
             left_out.append(str(file))
+
+
+def _is_answer(path: str, word: str, out: str | None) -> bool:
+    """Returns whether a file that a word means lies in a folder of answers, and not the word itself."""
+    if out is None or STANDARD in (word, out) or path == word:
+        return False
+    answers = os.path.realpath(out) + os.sep
+    return os.path.realpath(path).startswith(answers) and not (os.path.realpath(word) + os.sep).startswith(answers)
 
 
 def _is_hidden(path: Path) -> bool:

@@ -294,7 +294,7 @@ def _pages_of(file: Any) -> list[_Page]:
             directories = [series.pages[int(index)] for index in row]
             if any(directory is None for directory in directories):
                 raise InvalidImageError("a part of its pictures lies in other files", hint="save it as one file")
-            at = " ".join(f"{axis}{k + 1}" for axis, k in zip(names, place, strict=True) if axis in "TZRQMHVE")
+            at = " ".join(f"{axis}{k + 1}" for axis, k in zip(names, place, strict=True) if axis in "TZRMHVE")
             pages.append(_Page(_label(series, first, channels, at), directories, _masks_for(directories, masks)))
     return pages
 

@@ -1,6 +1,8 @@
 """Large pictures by tiles: equal to one call on the whole, in bounded memory."""
 
+import errno
 import itertools
+import os
 import subprocess
 import sys
 import textwrap
@@ -8,6 +10,8 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import rasterio
+import rasterio.transform
 import tifffile
 from any_client import make_client
 from fake_serving import FLOAT, STRING, UINT8, FakeModel, FakeServing, refuse
@@ -20,7 +24,6 @@ from maskport.serving.client import (
     ServerFaultError,
     SignatureNotFoundError,
 )
-from maskport.serving.client.rasters import open_source
 from maskport.serving.client.tiling import Mosaic, Tile, cut
 
 
@@ -362,10 +365,114 @@ def test_a_damaged_tiff_is_an_invalid_image(local, image, tmp_path):
         client.segment_large(path, tmp_path / "m.npy", tile=96, overlap=32)
 
 
-def test_tiff_of_many_planes_is_refused(tmp_path):
-    tifffile.imwrite(tmp_path / "planes.tif", np.zeros((3, 20, 30), np.uint8), photometric="rgb", planarconfig=2)
-    with pytest.raises(InvalidImageError, match="channels of a pixel together"):
-        open_source(tmp_path / "planes.tif")
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # inside rasterio
+@pytest.mark.parametrize("product", ["mask", "probability"])
+def test_what_is_made_of_a_geotiff_lies_at_its_place_and_has_no_data_where_that_has_none(
+    product, local, image, tmp_path
+):
+    image[:40, :60] = 0
+    with rasterio.open(
+        tmp_path / "image.tif", "w", driver="GTiff", height=230, width=310, count=3, dtype="uint8", nodata=0,
+        crs="EPSG:32633", transform=rasterio.transform.from_origin(500_000, 5_000_000, 10, 10), tiled=True,
+        blockxsize=64, blockysize=64,
+    ) as written:  # fmt: skip
+        written.write(np.moveaxis(image, 2, 0))
+    with make_client("sync-grpc", local) as client:
+        client.segment_large(
+            tmp_path / "image.tif", tmp_path / "out.tif", 0.0 if product == "mask" else None,
+            product=product, tile=96, overlap=32,
+        )  # fmt: skip
+    probability = local_probability(image, LocalModel.radius)
+    wanted = (probability > 0) * np.uint8(255) if product == "mask" else probability
+    missing = (image == 0).all(axis=2)
+    assert missing.sum() >= 2400
+    assert wanted[missing].any()
+    with rasterio.open(tmp_path / "image.tif") as given, rasterio.open(tmp_path / "out.tif") as made:
+        assert (made.crs, made.transform, made.bounds) == (given.crs, given.transform, given.bounds)
+        assert made.nodata == 0
+        np.testing.assert_array_equal(made.read(1), np.where(missing, 0, wanted))
+
+
+def test_pages_and_bands_are_chosen(local, image, tmp_path):
+    local.model.info["model"]["channels"] = 3
+    stack = np.stack([255 - image, image])
+    tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="rgb")
+    six = np.dstack([image[..., ::-1], 255 - image])
+    tifffile.imwrite(tmp_path / "six.tif", six, photometric="minisblack", planarconfig="contig")
+    wanted = local_probability(image, LocalModel.radius)
+    with make_client("sync-grpc", local) as client:
+        options = {"product": "probability", "tile": 96, "overlap": 32}
+        for source, choice in (
+            (tmp_path / "stack.tif", {"page": 2}),
+            (tmp_path / "six.tif", {"bands": (3, 2, 1)}),
+            (six, {"bands": [3, 2, 1]}),
+        ):
+            client.segment_large(source, tmp_path / "p.npy", **options, **choice)
+            np.testing.assert_array_equal(np.load(tmp_path / "p.npy"), wanted)
+        with pytest.raises(InvalidImageError, match=r"holds 2 pictures: 1: 230×310 of 3 × 8 bits, 2: .*page="):
+            client.segment_large(tmp_path / "stack.tif", tmp_path / "no.npy")
+        with pytest.raises(InvalidImageError, match=r"6 channels .* the model takes 3; .* bands=\(1, 2, 3\)"):
+            client.segment_large(tmp_path / "six.tif", tmp_path / "no.npy")
+        with pytest.raises(InvalidRequestError, match="counted from 1"):
+            client.segment_large(tmp_path / "six.tif", tmp_path / "no.npy", bands=(0, 1, 2))
+    assert not (tmp_path / "no.npy").exists()
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int16, np.uint32])
+def test_integers_of_any_width_are_taken_by_their_values(dtype, local, image, tmp_path):
+    tifffile.imwrite(tmp_path / "wide.tif", image.astype(dtype), photometric="rgb", rowsperstrip=50)
+    with make_client("sync-grpc", local) as client:
+        client.segment_large(tmp_path / "wide.tif", tmp_path / "p.npy", product="probability", tile=96, overlap=32)
+    np.testing.assert_array_equal(np.load(tmp_path / "p.npy"), local_probability(image, LocalModel.radius))
+
+
+def test_masked_pixels_are_not_foreground(local, image, tmp_path):
+    masked = np.ma.MaskedArray(image, np.zeros(image.shape, bool))
+    masked[100:160, 90:200] = np.ma.masked
+    sent = masked.filled(0)
+    wanted = (local_probability(sent, LocalModel.radius) > 0.3) & ~masked.mask[..., 0]
+    with make_client("sync-grpc", local) as client:
+        client.segment_large(masked, tmp_path / "m.npy", 0.3, tile=96, overlap=32)
+    np.testing.assert_array_equal(np.load(tmp_path / "m.npy") > 0, wanted)
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.full((80, 90), 300, np.uint16), "up to 300 of 65535: black to the model, which takes 8 bits"),
+        (np.full((80, 90), 0.5, np.float32), "holds float32, and the model takes uint8 pixels; scale it"),
+        (np.full((80, 90), 70_000, np.int32), "int32 .*70000.*outside 0..65535|int32 is no image"),
+    ],
+)
+@pytest.mark.parametrize("form", ["array", "tif"])
+def test_values_that_the_model_would_see_as_black_are_refused(array, words, form, local, tmp_path):
+    tifffile.imwrite(tmp_path / "image.tif", array)
+    source = array if form == "array" else tmp_path / "image.tif"
+    with make_client("sync-grpc", local) as client, pytest.raises(InvalidImageError, match=words):
+        client.segment_large(source, tmp_path / "m.npy")
+    assert not (tmp_path / "m.npy").exists()
+
+
+def test_pieces_are_written_whole_where_the_disk_takes_them_in_parts(monkeypatch, local, image, tmp_path):
+    """A disk that fills up takes a part of a write, and says how much."""
+    whole = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, data, at: whole(file, data[: max(1, len(data) // 3)], at))
+    with make_client("sync-grpc", local) as client:
+        for ending in ("npy", "tif"):
+            client.segment_large(image, tmp_path / f"p.{ending}", product="probability", tile=96, overlap=32)
+    wanted = local_probability(image, LocalModel.radius)
+    np.testing.assert_array_equal(np.load(tmp_path / "p.npy"), wanted)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "p.tif"), wanted)
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(monkeypatch, local, image, tmp_path):
+    def refuse_to_write(file, data, at):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", refuse_to_write)
+    with make_client("sync-grpc", local) as client, pytest.raises(OSError, match="No space left"):
+        client.segment_large(image, tmp_path / "m.npy", tile=96, overlap=32)
+    assert list(tmp_path.iterdir()) == []
 
 
 _WIDE = """
