@@ -1,6 +1,11 @@
 import pytest
 from any_client import KINDS, make_client
 from fake_serving import FakeServing
+from hypothesis import settings
+
+# A busy machine is no fault of the code's.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

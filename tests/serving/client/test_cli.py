@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+import tifffile
 from fake_serving import slow
 from maskport.serving.client import InvalidRequestError
 from maskport.serving.client.inputs import find_inputs
@@ -65,6 +67,71 @@ def test_a_folder_becomes_a_folder_of_the_same_shape(run, tmp_path):
         "a.png", "deep/b.png", "deep/er/c.png", "same.jpg.png", "same.png.png",
     ]  # fmt: skip
     assert [path for path in (tmp_path / "masks").rglob("*") if path.is_file() and path.suffix != ".png"] == []
+
+
+def test_a_folder_takes_pictures_of_every_ending_and_names_what_it_leaves_out(run, tmp_path):
+    kinds = {"a.jfif": "JPEG", "b.JPE": "JPEG", "c.TIFF": "TIFF", "d.JPG": "JPEG", "e.apng": "PNG", "f.avif": "AVIF",
+             "g.GIF": "GIF"}  # fmt: skip
+    for name, kind in kinds.items():
+        _write(tmp_path / "photos" / name, format=kind)
+    for name in ("notes.txt", "deep/model.pdf", ".hidden"):
+        (tmp_path / "photos" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "photos" / name).write_text("no image")
+    done = run("segment", "photos", "--out=masks")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name[0] for path in (tmp_path / "masks").iterdir()) == list("abcdefg")
+    wanted = "mask-client: left out 2 files whose endings are no picture's: photos/notes.txt, photos/deep/model.pdf\n"
+    assert done.stderr == wanted
+
+
+def test_heic_fails_by_name(run, tmp_path):
+    _write(tmp_path / "photos/a.jpg")
+    (tmp_path / "photos/b.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99))
+    done = run("segment", "photos", "--out=masks")
+    assert done.returncode == 1
+    assert re.fullmatch(r"mask-client: photos/b\.HEIC is HEIC, .*; convert it to JPEG.*\n", done.stderr)
+    assert "grpc" not in done.stderr
+
+
+def test_answers_below_the_pictures_are_no_pictures_of_the_next_run(run, tmp_path):
+    _write(tmp_path / "photos/a.jpg")
+    for words in (("photos",), ("photos/**/*",)):
+        for wanted in ("1 written", "1 skipped"):
+            done = run("segment", *words, f"--out=photos/masks{len(words[0])}", "--format=npy")
+            assert done.stdout.startswith(("0 written, " if wanted != "1 written" else "") + wanted), done
+            assert done.returncode == 0
+
+
+def test_pages_and_bands_are_chosen_by_flags(run, tmp_path):
+    dark, bright = np.full((6, 8, 3), 10, np.uint8), np.full((6, 8, 3), 200, np.uint8)
+    tifffile.imwrite(tmp_path / "pages.tif", np.stack([dark, bright]), photometric="rgb")
+    tifffile.imwrite(tmp_path / "bands.tif", np.dstack([dark, bright]), photometric="minisblack", planarconfig="contig")
+    for name, flag, other in (("pages.tif", "--page=2", "--page=1"), ("bands.tif", "--bands=6,5,4", "--bands=1,2,3")):
+        done = run("segment", name, "--out=mask.png")
+        assert done.returncode == 1
+        assert f"choose {'one' if 'page' in flag else 'them'} with {flag[2:6]}" in done.stderr
+        for word, value in ((flag, 255), (other, 0)):
+            assert run("segment", name, "--out=mask.png", word).returncode == 0
+            assert (_mask(tmp_path / "mask.png") == value).all()
+    for word in ("--bands=0", "--bands=a", "--page=0"):
+        assert run("segment", "pages.tif", "--out=mask.png", word).returncode == 2
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # inside rasterio
+def test_the_mask_of_a_geotiff_lies_at_its_place(run, tmp_path):
+    pixels = np.full((3, 6, 8), 200, np.uint8)
+    pixels[:, 2:4, 3:] = 255
+    with rasterio.open(
+        tmp_path / "field.tif", "w", driver="GTiff", height=6, width=8, count=3, dtype="uint8", nodata=255,
+        crs="EPSG:25832", transform=rasterio.Affine(0.5, 0, 365_000, 0, -0.5, 5_621_000),
+    ) as written:  # fmt: skip
+        written.write(pixels)
+    for product in ("mask", "probability", "masked_image"):
+        done = run("segment", "field.tif", f"--out={product}.tif", f"--product={product}")
+        assert done.returncode == 0, done.stderr
+        with rasterio.open(tmp_path / "field.tif") as given, rasterio.open(tmp_path / f"{product}.tif") as made:
+            assert (made.crs, made.transform, made.nodata) == (given.crs, given.transform, 0)
+            assert ((made.read() == 0).all(axis=0) == (pixels == 255).all(axis=0)).all()
 
 
 def test_patterns_are_relative_to_their_fixed_part(run, tmp_path):

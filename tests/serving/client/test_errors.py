@@ -2,6 +2,7 @@
 
 import pickle
 
+import numpy as np
 import pytest
 from any_client import KINDS, make_client
 from fake_serving import refuse
@@ -10,6 +11,7 @@ from maskport.serving.client import (
     AccessDeniedError,
     CallCancelledError,
     DeadlineExceededError,
+    InvalidImageError,
     InvalidRequestError,
     InvalidResponseError,
     MaskServingError,
@@ -80,6 +82,14 @@ def _failure(kind, serving, behaviour):
         with pytest.raises(MaskServingError) as caught:
             client.predict("double", {"x": [1.0]})
     return caught.value
+
+
+def test_a_picture_that_is_refused_here_does_not_name_a_server(serving):
+    with make_client("sync-grpc", serving) as client:
+        for picture in (np.zeros((4, 5), np.float32), np.full((4, 5), 300, np.uint16), np.zeros((4, 5, 9), np.uint8)):
+            with pytest.raises(InvalidImageError) as caught:
+                client.segment(picture)
+            assert "127.0.0.1" not in str(caught.value)
 
 
 @pytest.mark.parametrize("code", list(GRPC))

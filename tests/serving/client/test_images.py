@@ -6,10 +6,12 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from maskport.serving.client import InvalidImageError, InvalidResponseError
+from maskport.serving.client.channels import Choice, ModelInput
 from maskport.serving.client.image_headers import read_header
 from maskport.serving.client.images import read_picture
 from maskport.serving.client.png import decode_png, encode_png, read_png_header
@@ -207,6 +209,114 @@ def test_several_pictures_in_one_file_are_refused():
 def test_what_is_no_image_is_refused(source, words):
     with pytest.raises(InvalidImageError, match=words):
         read_picture(source)
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.full((4, 5), 200), r"int64 is no image; it holds 200 to 200: array\.astype\(numpy\.uint8\) is one"),
+        (np.full((4, 5), 999), r"it holds 999 to 999: array\.astype\(numpy\.uint16\) is one"),
+        (np.full((4, 5), -1), "it holds -1 to -1: scale it"),
+        (np.ones((4, 5), bool), r"bool is no image; array\.astype\(numpy\.uint8\) \* 255"),
+        (np.ones((4, 5), complex), r"complex128 is no image; take its numpy\.abs\(\)"),
+        (np.array([[1, None]]), "object is no image; it holds Python objects"),
+        (np.ones((3, 40, 50), np.uint8), r"its channels come first: give numpy\.moveaxis\(array, 0, -1\)"),
+        (np.ones((40, 50, 9), np.uint8), "choose of more channels with bands="),
+    ],
+)
+def test_arrays_that_are_no_pictures_are_told_how_to_become_some(array, words):
+    with pytest.raises(InvalidImageError, match=words):
+        read_picture(array)
+
+
+_ARRAY = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
+_FROZEN = _ARRAY.copy()
+_FROZEN.setflags(write=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (_ARRAY[::-1, ::2], _ARRAY[::-1, ::2]),
+        (np.asfortranarray(_ARRAY), _ARRAY),
+        (_FROZEN, _ARRAY),
+        (np.moveaxis(np.moveaxis(_ARRAY, 2, 0).copy(), 0, -1), _ARRAY),
+        (np.broadcast_to(_ARRAY[:1], (4, 5, 3)), np.repeat(_ARRAY[:1], 4, axis=0)),
+        (np.ma.MaskedArray(_ARRAY, False), _ARRAY),
+        ((_ARRAY.astype(np.uint16) * 999).astype(">u2"), _ARRAY.astype(np.uint16) * 999),
+    ],
+)
+def test_arrays_of_any_layout_are_sent_as_they_are(given, wanted):
+    np.testing.assert_array_equal(decode_png(read_picture(given).encoded()), wanted)
+
+
+def test_masked_pixels_and_numbers_that_are_none_are_missing():
+    masked = np.ma.MaskedArray(_ARRAY, _ARRAY % 7 == 3)
+    picture = read_picture(masked)
+    missing = (_ARRAY % 7 == 3).any(axis=2)
+    np.testing.assert_array_equal(decode_png(picture.encoded()), np.where(missing[..., None], 0, _ARRAY))
+    np.testing.assert_array_equal(picture.missing, missing)
+    floats = np.array([[0.5, np.nan], [np.inf, 1]], np.float32)
+    picture = read_picture(floats)
+    assert picture.pixels(np.dtype(np.float32), 1)[..., 0].tolist() == [[0.5, 0], [0, 1]]
+    assert picture.missing.tolist() == [[False, True], [True, False]]
+
+
+def test_sixteen_bits_that_eight_would_lose_are_refused():
+    dark = np.full((4, 5), 4000, np.uint16)
+    np.testing.assert_array_equal(decode_png(read_picture(dark).encoded(ModelInput(np.dtype(np.uint16)))), dark)
+    with pytest.raises(InvalidImageError, match="up to 4000 of 65535: black to the model, which takes 8 bits"):
+        read_picture(dark).encoded(ModelInput(np.dtype(np.uint8)))
+    for fine in (np.zeros((4, 5), np.uint16), np.full((4, 5), 5000, np.uint16)):
+        np.testing.assert_array_equal(decode_png(read_picture(fine).encoded(ModelInput(np.dtype(np.uint8)))), fine)
+
+
+def test_integers_of_pillow_are_taken_by_their_values():
+    values = np.arange(20, dtype=np.int32).reshape(4, 5)
+    small = Image.fromarray(values * 10)
+    assert small.mode == "I"
+    for dtype in (np.uint8, np.uint16):
+        sent = decode_png(read_picture(small).encoded(ModelInput(np.dtype(dtype))))
+        assert sent.dtype == dtype
+        np.testing.assert_array_equal(sent, values * 10)
+
+
+def test_what_pillow_has_dropped_already_is_refused(tmp_path):
+    deep = np.dstack([_ARRAY[..., :1].astype(np.uint16) * 1000] * 3)
+    tifffile.imwrite(tmp_path / "deep.tif", deep, photometric="rgb")
+    four = np.dstack([_ARRAY, _ARRAY[..., :1]])
+    tifffile.imwrite(tmp_path / "four.tif", four, photometric="rgb", extrasamples=["unspecified"])
+    with Image.open(tmp_path / "deep.tif") as opened, pytest.raises(InvalidImageError, match="8 of the 16 bits of "):
+        read_picture(opened).encoded(ModelInput(np.dtype(np.uint16)))
+    with Image.open(tmp_path / "four.tif") as opened, pytest.raises(InvalidImageError, match="leaves out bands"):
+        read_picture(opened)
+
+
+def test_a_frame_of_a_gif_is_chosen():
+    frames = [Image.new("L", (4, 3), value) for value in (0, 255)]
+    data = _saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    for page, value in ((1, 0), (2, 255)):
+        assert set(decode_png(read_picture(data, Choice(page=page)).encoded()).reshape(-1).tolist()) <= {value, 255}
+        assert read_picture(data, Choice(page=page)).picture().getpixel((1, 1))[0] == value
+    with pytest.raises(InvalidImageError, match="is one picture"):
+        read_picture(_saved(frames[0], "PNG"), Choice(page=2))
+
+
+def test_avif_is_sent_as_png_upright():
+    picture, exif = _marked(6)
+    data = _saved(picture, "AVIF", exif=exif, quality=100, subsampling="4:4:4")
+    with Image.open(io.BytesIO(data)) as opened:
+        wanted = np.array(ImageOps.exif_transpose(opened))
+    np.testing.assert_array_equal(decode_png(read_picture(data).encoded()), wanted)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "AVIF"])
+def test_errors_of_damaged_files_name_them_and_no_buffer(kind, tmp_path):
+    path = tmp_path / "broken"
+    path.write_bytes(_saved(Image.new("L", (40, 30)), kind)[:32])
+    with pytest.raises(InvalidImageError, match="broken cannot be decoded") as caught:
+        read_picture(path)
+    assert "BytesIO" not in str(caught.value)
 
 
 def test_a_missing_file_is_an_os_error():

@@ -46,6 +46,27 @@ def result(image, mask):
     return _result(image, mask=mask.astype(np.uint8) * 255)
 
 
+def test_pixels_without_data_are_0_in_every_product(image, mask, tmp_path):
+    missing = np.zeros(mask.shape, bool)
+    missing[0, 1] = missing[2, 2] = True
+    picture = read_picture(np.ma.MaskedArray(image, np.repeat(missing[..., None], 3, axis=2)))
+    picture.encoded()
+    given = {
+        "mask": mask.astype(np.uint8) * 255,
+        "probability": np.full(mask.shape, 50000, np.uint16),
+        "masked_image": image + 1,
+        "class_map": np.ones(mask.shape, np.uint8),
+    }
+    outputs = {name: encoded_output(name, encode_png(array), picture) for name, array in given.items()}
+    result = MaskResult(picture, outputs, context=CallContext(), class_names=("a", "b"))
+    np.testing.assert_array_equal(result.mask, mask & ~missing)
+    assert result.area == mask.sum() - 1
+    for name, array in given.items():
+        saved = decode_png(result.save(tmp_path / f"{name}.png", name).read_bytes())
+        np.testing.assert_array_equal(saved.T, np.where(missing.T, 0, array.T))
+    assert result.class_areas() == {"a": 2, "b": 10}
+
+
 @given(MASKS)
 def test_rle_is_what_pycocotools_makes(mask):
     wanted = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
