@@ -232,7 +232,7 @@ class _Array(Picture):
         if self.is_float:
             raise InvalidImageError(
                 f"{self._described} was given, and the model takes integer pixels",
-                hint="scale it to 0..255 as uint8, or export the model with image_dtype: float32",
+                hint=f"{self._range}: scale it to 0..255 as uint8, or export the model with image_dtype: float32",
             )
         if self._lacks_bits and model.dtype == np.uint16:
             raise InvalidImageError(
@@ -248,7 +248,7 @@ class _Array(Picture):
         if (dtype.kind == "f") != self.is_float or (not self.is_float and dtype != array.dtype):
             raise InvalidImageError(
                 f"{self._described} was given, and the model takes {dtype} pixels",
-                hint="convert it, and mind the scale",
+                hint=f"{self._range}: convert it, and mind the scale",
             )
         if channels is not None and array.shape[2] != channels:
             raise InvalidImageError(f"an array of {array.shape[2]} channels was given, and the model takes {channels}")
@@ -267,9 +267,13 @@ class _Array(Picture):
 
     @property
     def _described(self) -> str:
-        values = split_missing(self._array)[0]
         kind = "an array" if self.name is None and not self._is_decoded else self._what
-        return f"{kind} of {self._array.dtype} from {values.min():g} to {values.max():g}"
+        return f"{kind} of {self._array.dtype}"
+
+    @property
+    def _range(self) -> str:
+        values = split_missing(self._array)[0]
+        return f"it holds {values.min():g} to {values.max():g}"
 
     def _for(self, model: ModelInput) -> npt.NDArray[Any]:
         """Returns what to send to a model: [H, W, C]."""

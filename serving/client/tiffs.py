@@ -24,7 +24,7 @@ Array = npt.NDArray[Any]
 GeoTags = Mapping[int, Any]
 """TIFF tags that say where on Earth a raster lies."""
 
-_CACHED_BYTES = 32 << 20
+_CACHED_BYTES = 16 << 20
 _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _PALETTE, _MASK, _CMYK, _YCBCR, _LAB = (0, 1, 2, 3, 4, 5, 6, 8)
 _COLOURS = {_RGB: 3, _CMYK: 4, _YCBCR: 3, _LAB: 3}
 _REDUCED, _TRANSPARENCY = 1, 4

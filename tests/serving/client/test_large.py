@@ -481,8 +481,8 @@ import numpy as np
 from maskport.serving.client import MaskClient
 
 address, folder, form = sys.argv[1:]
-out = f"{folder}/out.{form}"
-source = f"{folder}/wide.npy" if form == "npy" else np.load(f"{folder}/wide.npy", mmap_mode="r")
+out = f"{folder}/out.{'tif' if form == 'tif' else 'npy'}"
+source = np.load(f"{folder}/wide.npy", mmap_mode="r") if form == "array" else f"{folder}/wide.{form}"
 with MaskClient(address, "model") as client:
     result = client.segment_large(source, out, timeout=60)
 # Not ru_maxrss, which remembers the parent's memory from before exec.
@@ -500,7 +500,7 @@ class _QuickModel(LocalModel):
         return super().predict(signature, inputs)
 
 
-@pytest.mark.parametrize("form", ["npy", "tif"])
+@pytest.mark.parametrize("form", ["array", "npy", "tif"])
 def test_memory_is_bounded_by_a_row_of_tiles(local, tmp_path, form):
     """20,000 pixels wide; how high it is does not matter, as only one row of tiles is held."""
     local.model = _QuickModel()
@@ -508,11 +508,16 @@ def test_memory_is_bounded_by_a_row_of_tiles(local, tmp_path, form):
     wide = np.lib.format.open_memmap(tmp_path / "wide.npy", "w+", np.uint8, (height, width, 3))
     wide[::2] = 255
     wide.flush()
+    if form == "tif":
+        has_nodata = (42113, 2, None, "0", True)
+        tifffile.imwrite(
+            tmp_path / "wide.tif", wide, photometric="rgb", tile=(256, 256), compression="zlib", extratags=[has_nodata]
+        )
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(_WIDE), local.grpc_address, str(tmp_path), form],
         capture_output=True, text=True, check=True, timeout=200,
     )  # fmt: skip
-    read = np.load if form == "npy" else tifffile.imread
-    np.testing.assert_array_equal(read(tmp_path / f"out.{form}"), np.asarray(wide[:, :, 0]))
+    made = tifffile.imread(tmp_path / "out.tif") if form == "tif" else np.load(tmp_path / "out.npy")
+    np.testing.assert_array_equal(made, np.asarray(wide[:, :, 0]))
     assert float(done.stdout) < 300
     print("peak MB:", done.stdout)

@@ -212,7 +212,7 @@ def test_floats_go_to_models_of_floats_only(dtype):
     floats = np.linspace(0, 255, 60).reshape(6, 10).astype(dtype)
     picture = read_picture(_written(floats))
     np.testing.assert_array_equal(picture.pixels(np.dtype(np.float32), None)[..., 0], floats.astype(np.float32))
-    with pytest.raises(InvalidImageError, match="from 0 to 255 was given, and the model takes integer pixels"):
+    with pytest.raises(InvalidImageError, match="takes integer pixels; it holds 0 to 255: scale it"):
         picture.encoded(UINT8)
 
 
