@@ -17,8 +17,8 @@ from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from tensorflow.python.grappler import tf_optimizer
 
+from .causes import cause_of
 from .errors import SpecError
-from .sources.choosing import shorten
 from .sources.model import SegmentationModel
 
 _FOLDING = ["constfold", "arithmetic", "constfold", "dependency"]
@@ -92,7 +92,7 @@ def freeze(model: SegmentationModel) -> FrozenGraph:
             raise SpecError("optimize: the model's weights do not fit into one graph of 2 GB; give none")
         frozen = convert_variables_to_constants_v2(traced)
     except (ValueError, tf.errors.OpError) as error:
-        raise SpecError(f"optimize: the model cannot be frozen: {shorten(error)}; give none") from error
+        raise SpecError(f"optimize: the model cannot be frozen: {cause_of(error)}; give none") from error
     if len(frozen.inputs) > 1:
         raise SpecError(
             "optimize: the model cannot be frozen: it holds more than variables, such as a table; give none"

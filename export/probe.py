@@ -7,11 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 from . import examples
+from .causes import cause_of
 from .errors import SourceError, SpecError
 from .geometry import make_geometry
 from .graph_optimization import without_graph_optimization
 from .scaling import ValueScaling
-from .sources.choosing import shorten
 from .sources.model import SegmentationModel
 from .spec import ExportSpec
 
@@ -122,6 +122,7 @@ def _answer(model: SegmentationModel, spec: ExportSpec, height: int, width: int)
         outputs = model.forward(scaling(geometry.to_model(tf.constant(pixels)), spec.full_scale))
     except Exception as error:
         advice = "" if model.size else "; it may need --pad_to_multiple=32 or a fixed --model_size=HEIGHT,WIDTH"
-        text = shorten(error, 240)
-        raise SourceError(f"source {spec.source}: fails on a {height}x{width} picture: {text}{advice}") from error
+        raise SourceError(
+            f"source {spec.source}: fails on a {height}x{width} picture: {cause_of(error)}{advice}"
+        ) from error
     return np.asarray(outputs)

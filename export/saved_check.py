@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..serving import contract
+from .causes import cause_of
 from .errors import VerificationError
 
 FORWARD_DIR, INPUTS_FILE = "forward", "inputs.npz"
@@ -145,7 +146,7 @@ def run_forward(folder: str, outputs_file: str) -> str:
         saved = tf.saved_model.load(str(Path(folder, FORWARD_DIR)))
         outputs = [saved.forward(tf.constant(one)).numpy() for one in _read_arrays(Path(folder, INPUTS_FILE))]
     except Exception as error:
-        return " ".join(str(error).split())[:300]
+        return cause_of(error)
     write_arrays(Path(folder, outputs_file), outputs)
     return ""
 
@@ -162,7 +163,7 @@ def examine(directory: str) -> list[str]:
     try:
         signatures = tf.saved_model.load(str(version_dir)).signatures
     except Exception as error:
-        return [f"it does not load: {' '.join(str(error).split())[:300]}"]
+        return [f"it does not load: {cause_of(error)}"]
     goldens = version_dir / contract.ASSETS_DIR / contract.GOLDEN_DIR
     records = golden.read_goldens(goldens)
 
@@ -173,7 +174,7 @@ def examine(directory: str) -> list[str]:
         try:
             answers = golden.run(signatures[name], record.signature, golden.tensors_of(record.request))
         except Exception as error:
-            return record, [f"signature {name} fails: {' '.join(str(error).split())[:200]}"]
+            return record, [f"signature {name} fails: {cause_of(error)}"]
         agreements = {
             output: compare(expected, answers[output], record.tolerances[output])
             for output, expected in golden.tensors_of(record.response).items()

@@ -128,7 +128,7 @@ class ExportSpec(pydantic.BaseModel):
         None, description="With a builder function: a .weights.h5 file or a TensorFlow checkpoint prefix."
     )
     custom_objects: str | None = Field(
-        None, description="Module to import first: it registers the model's own Keras objects."
+        None, description="Module to import first: it defines or registers the model's own Keras objects."
     )
     unsafe_load: bool = Field(
         False, description="Let Keras load Lambda layers. They are code: only for files that you trust."

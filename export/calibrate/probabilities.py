@@ -7,6 +7,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from ...serving import contract
+from ..causes import cause_of
 from ..exporter import Plan, resolve_foreground
 from ..spec import ExportSpec
 from .errors import CalibrationError
@@ -47,8 +48,7 @@ class ProbabilityReader:
         except OSError as failure:
             raise CalibrationError(f"picture {path}: cannot be read: {failure.strerror}") from failure
         except tf.errors.OpError as failure:
-            text = " ".join(failure.message.split())[:240]
-            raise CalibrationError(f"picture {path}: the model fails on it: {text}") from failure
+            raise CalibrationError(f"picture {path}: the model fails on it: {cause_of(failure)}") from failure
         if error.numpy():
             raise CalibrationError(f"picture {path}: {error.numpy().decode()}")
         values: npt.NDArray[np.float32] = probability.numpy()

@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from ...serving import contract
+from ..causes import cause_of
 from .calls import Target, example_calls
 from .errors import InspectError
 from .pictures import PictureReport, report_picture
@@ -139,5 +140,4 @@ def _load(directory: VersionDirectory) -> Any:
     try:
         return tf.saved_model.load(str(directory.path))
     except Exception as error:  # TensorFlow raises all kinds for a broken directory
-        text = " ".join(str(error).split())[:300]
-        raise InspectError(f"{directory.path}: TensorFlow cannot load it: {text}") from error
+        raise InspectError(f"{directory.path}: TensorFlow cannot load it: {cause_of(error)}") from error

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from ...serving import contract
 from .. import examples, golden, masking
+from ..causes import cause_of
 from ..spec import FULL_SCALE, Clean
 from .errors import InspectError
 from .record import ExportRecord
@@ -157,8 +158,7 @@ class _Asked:
         try:
             return golden.run(self.signatures[signature.name], signature, inputs)
         except tf.errors.OpError as error:
-            text = " ".join(error.message.split())[:240]
-            raise InspectError(f"picture {self.name}: the export fails on it: {text}") from error
+            raise InspectError(f"picture {self.name}: the export fails on it: {cause_of(error)}") from error
 
 
 def _foreground_shares(probability: Pixels, record: ExportRecord) -> npt.NDArray[np.float64]:

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.saved_model.loader_impl import parse_saved_model
 
+from ..causes import cause_of
 from .errors import InspectError
 
 _INIT_SIGNATURE = "__saved_model_init_op"
@@ -47,8 +48,7 @@ def read_signatures(version_dir: Path) -> dict[str, SignatureForm]:
     try:
         meta_graphs = parse_saved_model(str(version_dir)).meta_graphs
     except (OSError, ValueError, tf.errors.OpError) as error:
-        text = " ".join(str(error).split())[:300]
-        raise InspectError(f"{version_dir}: its saved_model.pb cannot be read: {text}") from error
+        raise InspectError(f"{version_dir}: its saved_model.pb cannot be read: {cause_of(error)}") from error
     served = [graph for graph in meta_graphs if tf.saved_model.SERVING in graph.meta_info_def.tags]
     if not served:
         raise InspectError(f"{version_dir}: no graph in it has the tag 'serve', by which it would be served")

@@ -13,6 +13,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from ...serving import contract
 from .. import golden
+from ..causes import cause_of
 from ..timing import median_seconds
 from .errors import InspectError
 
@@ -47,8 +48,7 @@ def recorded_requests(version_dir: Path) -> RecordedRequests:
             records = golden.read_goldens(goldens)
             return RecordedRequests(_by_signature(record.request for record in records), "the small golden requests")
     except (OSError, ValueError, KeyError, tf.errors.OpError, DecodeError) as error:
-        text = " ".join(str(error).split())[:200]
-        raise InspectError(f"{assets}: the recorded requests cannot be read: {text}") from error
+        raise InspectError(f"{assets}: the recorded requests cannot be read: {cause_of(error)}") from error
     return RecordedRequests({}, "no requests: none were recorded")
 
 

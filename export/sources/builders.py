@@ -6,9 +6,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from ..causes import cause_of
 from ..errors import SourceError
 from ..spec import ExportSpec
-from .choosing import choose_output, flatten_named, shorten
+from .choosing import choose_output, flatten_named
 from .keras_models import wrap_keras_model
 from .model import RawModel
 from .user_code import import_user_module
@@ -32,7 +33,7 @@ def build_model(spec: ExportSpec) -> RawModel:
     try:
         model = builder()
     except Exception as error:
-        raise SourceError(f"{where}: the function fails: {type(error).__name__}: {shorten(error)}") from error
+        raise SourceError(f"{where}: the function fails: {type(error).__name__}: {cause_of(error)}") from error
     if isinstance(model, keras.Model):
         _restore(model, str(spec.weights), is_keras=True)
         return wrap_keras_model(model, spec, where)
@@ -51,7 +52,7 @@ def _restore(model: Any, weights: str, *, is_keras: bool) -> None:
         try:
             model.load_weights(weights)
         except Exception as error:
-            raise SourceError(f"weights {weights}: do not fit: {shorten(error)}") from error
+            raise SourceError(f"weights {weights}: do not fit: {cause_of(error)}") from error
         return
     prefix = tf.train.latest_checkpoint(weights) if os.path.isdir(weights) else weights
     if prefix is None or not tf.io.gfile.exists(f"{prefix}.index"):
@@ -62,12 +63,10 @@ def _restore(model: Any, weights: str, *, is_keras: bool) -> None:
         try:
             tf.train.Checkpoint(**wrapped).read(prefix).assert_existing_objects_matched().expect_partial()
         except (AssertionError, ValueError, tf.errors.OpError) as error:
-            problems.append(" ".join(str(error).split()))
+            problems.append(cause_of(error))
         else:
             return
-    raise SourceError(
-        f"weights {weights}: the checkpoint does not restore every variable of the model: {problems[0][:240]}"
-    )
+    raise SourceError(f"weights {weights}: the checkpoint does not restore every variable of the model: {problems[0]}")
 
 
 def _wrap_module(module: Any, spec: ExportSpec, where: str) -> RawModel:

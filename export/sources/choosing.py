@@ -1,6 +1,5 @@
 """Choosing one of several tensors or signatures, or asking the user to."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -87,23 +86,22 @@ def _shape_text(choice: Any) -> str:
 
 
 def flatten_named(outputs: Any) -> dict[str, Any]:
-    """Returns a model's outputs by name: keys and positions, joined by "/" where they are nested; else "0"."""
+    """Returns a model's outputs by name: keys and positions, joined by "/" where they are nested; else "0".
+
+    A list of one is what it holds: Keras gives back either. What is None is no output.
+    """
+    while isinstance(outputs, list | tuple) and len(outputs) == 1:
+        (outputs,) = outputs
     if isinstance(outputs, Mapping):
         items = [(str(key), value) for key, value in outputs.items()]
     elif isinstance(outputs, list | tuple):
         items = [(str(position), value) for position, value in enumerate(outputs)]
     else:
-        return {"0": outputs}
+        items = [("0", outputs)]
     named: dict[str, Any] = {}
     for name, value in items:
         if isinstance(value, Mapping | list | tuple):
             named |= {f"{name}/{inner}": output for inner, output in flatten_named(value).items()}
-        else:
+        elif value is not None:
             named[name] = value
     return named
-
-
-def shorten(error: BaseException, length: int = 300) -> str:
-    """Returns an error's text on one line, without the terminal codes that TensorFlow puts into it."""
-    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
-    return text if len(text) <= length else f"{text[:length].rsplit(' ', 1)[0]} …"

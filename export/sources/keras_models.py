@@ -1,48 +1,84 @@
 """Keras models, from a .keras or .h5 file or from memory."""
 
+import contextlib
+import itertools
+import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
+from ..causes import cause_of
 from ..errors import SourceError
 from ..spec import ExportSpec
-from .choosing import choose_image, choose_output, flatten_named, shorten
+from .choosing import choose_image, choose_output, flatten_named
+from .keras_files import keras_2_version, read_config, readable_by_keras_3
 from .model import RawModel
+from .tracing import find_data_format, trace, with_size
+from .user_code import named_as_saved
+
+_UNKNOWN_OBJECT = re.compile(
+    r"(?:Could not locate (?:class|function)|Unknown [\w ]+:|(?:Could not interpret|Unknown) [\w ]+ identifier:"
+    r"(?: \{.*?'config':)?) '?([\w>.]+)"
+)
+_ONLY_IN_KERAS_2 = ("Functional", "Model", "TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer", "ClassMethod")
+"""What a file of Keras 2 may ask for, and no module of the user's can have."""
 
 
-def load_keras_file(spec: ExportSpec) -> RawModel:
+def load_keras_file(spec: ExportSpec, own: Mapping[str, Any]) -> RawModel:
     """Loads a .keras or .h5 file, in safe mode unless `unsafe_load`.
+
+    Args:
+        spec: of the export.
+        own: the user's classes and functions, by name.
 
     Raises:
         SourceError: it is no whole model, or needs objects or trust that the spec does not give.
     """
     import keras
 
+    objects = named_as_saved(own, read_config(spec.source))
+    is_legacy = keras_2_version(spec.source) is not None and not zipfile.is_zipfile(spec.source)
     try:
-        model = keras.saving.load_model(spec.source, compile=False, safe_mode=not spec.unsafe_load)
+        with readable_by_keras_3(spec.source) if is_legacy else contextlib.nullcontext(spec.source) as path:
+            model = keras.saving.load_model(path, objects, compile=False, safe_mode=not spec.unsafe_load)
     except Exception as error:
-        raise SourceError(f"source {spec.source}: {_loading_advice(spec, error)}") from error
+        raise SourceError(f"source {spec.source}: {_loading_advice(spec, own, error)}") from error
     return wrap_keras_model(model, spec, where=f"source {spec.source}")
 
 
-def _loading_advice(spec: ExportSpec, error: Exception) -> str:
+def _loading_advice(spec: ExportSpec, own: Mapping[str, Any], error: Exception) -> str:
     text = " ".join(str(error).split())
     if "safe_mode" in text or "unsafe" in text.lower():
         return (
             "it holds a Lambda layer or other code, which Keras does not load in safe mode; "
             "if you trust the file: --unsafe_load"
         )
-    if "Could not locate" in text or "Unknown layer" in text or "custom object" in text.lower():
-        name = text.partition("Could not locate ")[2].partition(".")[0] or text[:160]
-        return f"it needs {name}: give the module that registers it by --custom_objects"
     if "No model config" in text or ("not found in" in text and Path(spec.source).suffix in (".h5", ".hdf5")):
         return "it holds weights only; give a builder function as source and this file as --weights"
     if Path(spec.source).suffix == ".keras" and not zipfile.is_zipfile(spec.source):
         return "Keras cannot load it: it is no .keras file, or a broken one"
-    return f"Keras cannot load it: {shorten(error)}"
+    version, unknown = keras_2_version(spec.source), _UNKNOWN_OBJECT.search(text)
+    name = unknown.group(1).rpartition(">")[2] if unknown else ""
+    if version is not None and (not unknown or name in _ONLY_IN_KERAS_2):
+        return (
+            f"it was saved by Keras {version}, and Keras 3 cannot load it: {cause_of(error)}; save it once more by "
+            "that Keras, or by tf_keras, as a SavedModel (model.save('DIRECTORY', save_format='tf')) and give that "
+            "as source"
+        )
+    if unknown and own:
+        return (
+            f"it needs {name!r}, which is not in {spec.custom_objects!r}, the module of --custom_objects; "
+            f"that has: {', '.join(own)}"
+        )
+    if unknown:
+        return (
+            f"it needs {name!r}, which Keras does not have: give the module that defines or registers it by "
+            "--custom_objects=MODULE"
+        )
+    return f"Keras cannot load it: {cause_of(error)}"
 
 
 def wrap_keras_model(model: Any, spec: ExportSpec, where: str) -> RawModel:
@@ -53,18 +89,25 @@ def wrap_keras_model(model: Any, spec: ExportSpec, where: str) -> RawModel:
     """
     import keras
 
-    inputs = _inputs(model, where)
+    structure = _input_structure(model, where)
+    inputs = {tensor.name: tensor for tensor in keras.tree.flatten(structure)}
     image = inputs[choose_image(spec.source_input, inputs, where)]
-    structure = getattr(model, "input", None) if getattr(model, "inputs", None) else None
 
     def run(images: tf.Tensor) -> Any:
-        packed = images if structure is None else keras.tree.pack_sequence_as(structure, [images])
-        return model(packed, training=False)
+        return model(keras.tree.pack_sequence_as(structure, [images]), training=False)
 
-    output_name = choose_output(spec.source_output, _outputs(model, run, image, where), where)
+    outputs = _outputs(run, image, spec, where)
+    layers = _output_layers(model, outputs)
+    # A position says less than the name of a layer.
+    names = {path: layers.get(path, path) if path.isdecimal() else path for path in outputs}
+    wanted = spec.source_output
+    if wanted is not None and wanted not in names.values():
+        wanted = names.get(wanted) or next((names[path] for path, layer in layers.items() if layer == wanted), wanted)
+    chosen = choose_output(wanted, {names[path]: output for path, output in outputs.items()}, where)
+    output_path = next(path for path, name in names.items() if name == chosen)
 
     def call(images: tf.Tensor) -> tf.Tensor:
-        return _named_outputs(model, run(images))[output_name]
+        return flatten_named(run(images))[output_path]
 
     # Attaching the Keras model itself would make saving trace Keras' own endpoint; its variables do.
     variables = [getattr(variable, "value", variable) for variable in model.variables]
@@ -78,53 +121,48 @@ def wrap_keras_model(model: Any, spec: ExportSpec, where: str) -> RawModel:
     )
 
 
-def _inputs(model: Any, where: str) -> dict[str, tf.TensorSpec]:
-    try:
-        inputs = model.inputs
-    except (AttributeError, ValueError):
-        inputs = None
-    if inputs:
-        return {tensor.name: _spec_of(tensor) for tensor in inputs}
+def _input_structure(model: Any, where: str) -> Any:
+    """Returns what the model is called with: tensors' forms in lists, tuples and dicts, or a single one."""
+    import keras
+
+    if getattr(model, "inputs", None):
+        # A Sequential model that was loaded has inputs, but says no structure.
+        return keras.tree.map_structure(
+            lambda tensor: tf.TensorSpec(tensor.shape, tf.as_dtype(tensor.dtype), name=tensor.name),
+            getattr(model, "input", model.inputs[0]),
+        )
     # A subclassed model knows its input only from having been built.
     shapes = getattr(model, "_build_shapes_dict", None) or {}
-    if len(shapes) != 1:
+    if not shapes:
         raise SourceError(
             f"{where}: the model is not built, so its input is unknown; call model.build((None, None, None, 3)) "
             "or the model itself before it is saved"
         )
-    # The shape it happened to be built with is no constraint, but for its channels.
-    return {
-        name: tf.TensorSpec(
-            [None, *(None if len(shape) == 4 else edge for edge in shape[1:-1]), shape[-1]],
-            tf.as_dtype(model.compute_dtype),
-        )
-        for name, shape in shapes.items()
-    }
+    dtype = tf.as_dtype(model.compute_dtype)
+    names = itertools.chain(shapes, map("{}/{}".format, itertools.repeat(next(iter(shapes))), itertools.count(1)))
+
+    def form(shape: tuple[int | None, ...]) -> tf.TensorSpec:
+        # The shape it happened to be built with is no constraint, but for its channels.
+        edges = [None if len(shape) == 4 else edge for edge in shape[1:-1]]
+        return tf.TensorSpec([None, *edges, shape[-1]], dtype, name=next(names))
+
+    built_with = shapes if len(shapes) > 1 else next(iter(shapes.values()))
+    return keras.tree.map_shape_structure(form, built_with)
 
 
-def _trace(run: Callable[[tf.Tensor], Any], image: tf.TensorSpec, where: str) -> Any:
-    try:
-        return tf.function(run).get_concrete_function(image).structured_outputs
-    except Exception as error:
-        raise SourceError(f"{where}: the model cannot be traced for {image.shape}: {shorten(error)}") from error
+def _outputs(run: Callable[[tf.Tensor], Any], image: tf.TensorSpec, spec: ExportSpec, where: str) -> dict[str, Any]:
+    # What a model says of its outputs is not always so: around a model with a list of one Keras adds an axis.
+    if image.shape.rank == 4 and spec.model_size is not None:
+        image = with_size(image, spec.data_format or find_data_format(image.shape, where), spec.model_size)
+    outputs = flatten_named(trace(run, image, where).structured_outputs)
+    return {path: tf.TensorSpec(tensor.shape, tensor.dtype) for path, tensor in outputs.items()}
 
 
-def _outputs(model: Any, run: Callable[[tf.Tensor], Any], image: tf.TensorSpec, where: str) -> dict[str, tf.TensorSpec]:
-    try:
-        outputs = model.output
-    except (AttributeError, ValueError):
-        # A subclassed or a loaded Sequential model knows its outputs only by being run.
-        outputs = _trace(run, image, where)
-    return {name: _spec_of(tensor) for name, tensor in _named_outputs(model, outputs).items()}
-
-
-def _named_outputs(model: Any, outputs: Any) -> dict[str, Any]:
-    named = flatten_named(outputs)
-    names = getattr(model, "output_names", None)
-    if isinstance(outputs, list | tuple) and names and len(names) == len(named):
-        return dict(zip(names, outputs, strict=True))
-    return named
-
-
-def _spec_of(tensor: Any) -> tf.TensorSpec:
-    return tf.TensorSpec(tensor.shape, tf.as_dtype(tensor.dtype))
+def _output_layers(model: Any, paths: Iterable[str]) -> dict[str, str]:
+    """Returns for each output the name of its layer, by which Keras calls it; none where two outputs share one."""
+    layers = list(getattr(model, "output_names", None) or [])
+    if len(set(layers)) < len(layers) or not layers:
+        return {}
+    by_tensor = {id(tensor): layer for tensor, layer in zip(model.outputs, layers, strict=True)}
+    tensors = flatten_named(model.output)
+    return {path: by_tensor[id(tensors[path])] for path in paths if path in tensors}

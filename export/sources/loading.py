@@ -1,7 +1,7 @@
 """From a spec to a `SegmentationModel`: finds the kind of source, then hides the model's own layout."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,11 @@ from ..errors import SourceError
 from ..servable_ops import check_servable
 from ..spec import ExportSpec
 from .builders import build_model
-from .choosing import shorten
 from .keras_models import load_keras_file, wrap_keras_model
-from .model import CHANNELS_FIRST, CHANNELS_LAST, IMAGE_CHANNELS, RawModel, SegmentationModel
+from .model import CHANNELS_FIRST, IMAGE_CHANNELS, RawModel, SegmentationModel
 from .saved_models import load_saved_model
-from .user_code import import_user_module
+from .tracing import find_data_format, trace
+from .user_code import import_user_module, own_objects
 
 _KERAS_FILES = (".keras", ".h5", ".hdf5")
 _SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
@@ -29,9 +29,10 @@ def load_source(spec: ExportSpec) -> SegmentationModel:
     Raises:
         SourceError: it cannot be loaded, or is ambiguous, or is no segmentation model. Says what to give.
     """
+    own: dict[str, Any] = {}
     if spec.custom_objects:
-        import_user_module(spec.custom_objects, "custom_objects")
-    return adapt(_load_raw(spec), spec)
+        own = own_objects(import_user_module(spec.custom_objects, "custom_objects"))
+    return adapt(_load_raw(spec, own), spec)
 
 
 def adapt_keras_model(model: Any, spec: ExportSpec) -> SegmentationModel:
@@ -43,7 +44,7 @@ def adapt_keras_model(model: Any, spec: ExportSpec) -> SegmentationModel:
     return adapt(wrap_keras_model(model, spec, where=f"source {spec.source}"), spec)
 
 
-def _load_raw(spec: ExportSpec) -> RawModel:
+def _load_raw(spec: ExportSpec, own: Mapping[str, Any]) -> RawModel:
     if spec.is_builder:
         return build_model(spec)
     path = spec.source
@@ -60,7 +61,7 @@ def _load_raw(spec: ExportSpec) -> RawModel:
             f"source {path}: not a kind of model that is known; wanted a .keras or .h5 file, a SavedModel "
             "directory or package.module:function"
         )
-    return load_keras_file(spec)
+    return load_keras_file(spec, own)
 
 
 def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:
@@ -76,7 +77,7 @@ def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:
         raise SourceError(
             f"{where}: the model's input has shape {shape}; an image batch is [B, H, W, C] or [B, C, H, W]"
         )
-    data_format = spec.data_format or _find_data_format(shape, where)
+    data_format = spec.data_format or find_data_format(shape, where)
     batch, height, width, channels = _channels_last_dimensions(shape, data_format)
     if channels is None:
         channels = _find_channels(raw, data_format, (height, width), where)
@@ -102,13 +103,6 @@ def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:
         description=raw.description,
         parameter_count=raw.parameter_count,
     )
-
-
-def _find_data_format(shape: tf.TensorShape, where: str) -> str:
-    first, last = shape[1] in IMAGE_CHANNELS, shape[3] in IMAGE_CHANNELS
-    if first and last:
-        raise SourceError(f"{where}: input {shape} can be read both ways; give --data_format")
-    return CHANNELS_FIRST if first else CHANNELS_LAST
 
 
 def _channels_last_dimensions(shape: tf.TensorShape, data_format: str) -> tuple[int | None, ...]:
@@ -207,13 +201,7 @@ def _trial_output_channels(
     forward = _channels_last(raw, data_format)
     height, width = size or (None, None)
     spec = tf.TensorSpec([batch, height, width, channels], tf.float32)
-    try:
-        traced = tf.function(forward).get_concrete_function(spec)
-    except Exception as error:
-        advice = "" if size else "; it may need a fixed size: --model_size=HEIGHT,WIDTH"
-        raise SourceError(
-            f"{where}: the model cannot be traced for {_shape_text(spec)}: {shorten(error)}{advice}"
-        ) from error
+    traced = trace(forward, spec, where)
     # Before anything is run: Python's ops of a SavedModel fail without saying which they are.
     check_servable(traced.graph.as_graph_def(), allowed_ops)
     shape = traced.structured_outputs.shape
@@ -227,7 +215,3 @@ def _trial_output_channels(
 def _trial_images(spec: tf.TensorSpec, size: tuple[int, int] | None) -> Any:
     height, width = size or (_TRIAL_EDGE, _TRIAL_EDGE)
     return tf.zeros([spec.shape[0] or 1, height, width, spec.shape[-1]])
-
-
-def _shape_text(spec: tf.TensorSpec) -> str:
-    return "x".join("any" if dimension is None else str(dimension) for dimension in spec.shape)

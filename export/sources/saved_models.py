@@ -6,9 +6,10 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.python.saved_model.loader_impl import parse_saved_model
 
+from ..causes import cause_of
 from ..errors import SourceError
 from ..spec import ExportSpec
-from .choosing import choose, choose_image, choose_output, flatten_named, shorten
+from .choosing import choose, choose_image, choose_output, flatten_named
 from .model import RawModel
 
 _DEFAULT_SIGNATURE = "serving_default"
@@ -29,7 +30,7 @@ def load_saved_model(spec: ExportSpec) -> RawModel:
     except SourceError:
         raise
     except Exception as error:
-        raise SourceError(f"{where}: TensorFlow cannot load it: {shorten(error)}") from error
+        raise SourceError(f"{where}: TensorFlow cannot load it: {cause_of(error)}") from error
 
     function = _find_function(loaded, spec, where)
     image_name, image = _find_image_input(function, spec, where)

@@ -1,15 +1,22 @@
-"""Importing modules that a spec names."""
+"""Importing modules that a spec names, and what Keras finds in them."""
 
 import importlib
 import importlib.util
+import inspect
+import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from ..causes import cause_of
 from ..errors import SourceError
 
+_LIBRARIES = {"keras", "tensorflow", "tf_keras", "numpy", *sys.stdlib_module_names}
 
-def import_user_module(name: str, key: str) -> Any:
+
+def import_user_module(name: str, key: str) -> ModuleType:
     """Imports a module of the user's; the working directory is looked in last.
 
     Args:
@@ -28,4 +35,27 @@ def import_user_module(name: str, key: str) -> Any:
     try:
         return importlib.import_module(name)
     except Exception as error:
-        raise SourceError(f"{key}: importing {name!r} fails: {type(error).__name__}: {error}") from error
+        raise SourceError(f"{key}: importing {name!r} fails: {type(error).__name__}: {cause_of(error)}") from error
+
+
+def own_objects(module: ModuleType) -> dict[str, Any]:
+    """Returns the classes and functions that a module of the user's has, or has registered with Keras, by name."""
+    import keras
+
+    registered = {full.rpartition(">")[2]: value for full, value in keras.saving.get_custom_objects().items()}
+    has = {
+        name: value
+        for name, value in vars(module).items()
+        if inspect.isclass(value) or inspect.isfunction(value)
+        if value.__module__.partition(".")[0] not in _LIBRARIES
+    }
+    return registered | has
+
+
+def named_as_saved(objects: Mapping[str, Any], config: str) -> dict[str, Any]:
+    """Returns objects by the names that a model's configuration has for them, "package>name" among them.
+
+    So it does not matter whether, and in which package, they are or were registered.
+    """
+    saved = {full: name for full, name in re.findall(r'"([^">]*>([^">]+))"', config) if name in objects}
+    return {**objects, **{full: objects[name] for full, name in saved.items()}}

@@ -135,7 +135,9 @@ def _of_loading(facts: Facts) -> Iterator[str]:
 
 
 def _what_failed(words: str, facts: Facts) -> str:
-    short = " ".join(words.split())[:200]
+    whole = " ".join(words.split())
+    # TensorFlow says last why.
+    short = whole if len(whole) <= 300 else f"{whole[:100]} … {whole[-200:]}"
     if (unknown := _UNKNOWN_OP.search(words)) is not None:
         made = f" (it was exported with TensorFlow {facts.exported_with})" if facts.exported_with else ""
         return (

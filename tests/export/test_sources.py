@@ -1,15 +1,18 @@
 """What is read from a model, and what is asked for where it is ambiguous."""
 
+import importlib
+import json
 import re
 import sys
 
+import h5py
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import toy_models
 from maskport.export import SourceError, UnservableError
-from maskport.export.sources import load_source
+from maskport.export.sources import adapt_keras_model, load_source
 from maskport.export.spec import make_spec
 from reference import Toy
 
@@ -167,26 +170,92 @@ def test_ops_that_no_server_runs_are_named_before_the_model_is_run(tmp_path, cap
         assert load(path, allow_ops=[op]).output_channels == 3
 
 
-def test_own_layers_come_from_the_module_that_registers_them(tmp_path, monkeypatch):
-    (tmp_path / "my_layers.py").write_text(
-        "import keras\n"
-        "@keras.saving.register_keras_serializable('mine')\n"
-        "class Halve(keras.layers.Layer):\n"
-        "    def call(self, x):\n        return x[..., :1] * 0.5\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    import my_layers
+OWN_OBJECTS = """
+import keras
 
+{registering}
+def twice(x):
+    return 2 * x
+
+{registering}
+class Ones(keras.initializers.Initializer):
+    def __call__(self, shape, dtype=None):
+        return keras.ops.ones(shape, dtype)
+
+    def get_config(self):
+        return {{}}
+
+{registering}
+class Halve(keras.layers.Layer):
+    def call(self, x):
+        return x[..., :1] * 0.5
+
+{registering}
+class Nest(keras.layers.Layer):
+    def __init__(self, inner, **options):
+        super().__init__(**options)
+        self.inner = inner
+
+    def call(self, x):
+        return self.inner(x)
+
+    def get_config(self):
+        return {{**super().get_config(), "inner": keras.saving.serialize_keras_object(self.inner)}}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{{**config, "inner": keras.saving.deserialize_keras_object(config["inner"])}})
+"""
+FILLING = """
+import keras
+import defining
+keras.saving.get_custom_objects().update(
+    {name: getattr(defining, name) for name in ("twice", "Ones", "Halve", "Nest")}
+)
+del defining
+"""
+
+
+@pytest.fixture
+def own_modules(tmp_path, monkeypatch):
+    """Modules with one set of Keras objects: undecorated, registered under a package, put among the custom objects."""
+    registering = "@keras.saving.register_keras_serializable('theirs')"
+    (tmp_path / "defining.py").write_text(OWN_OBJECTS.format(registering=""))
+    (tmp_path / "registering.py").write_text(OWN_OBJECTS.format(registering=registering))
+    (tmp_path / "filling.py").write_text(FILLING)
+    (tmp_path / "lacking.py").write_text("import keras\n\ndef other(x):\n    return x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def forget():
+        keras.saving.get_custom_objects().clear()
+        for name in ("defining", "registering", "filling", "lacking"):
+            sys.modules.pop(name, None)
+
+    yield forget
+    forget()
+
+
+@pytest.mark.parametrize("saved_with", ["defining", "registering"])
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_own_objects_come_from_a_module_that_has_them_in_any_way(tmp_path, own_modules, saved_with, suffix):
+    module = importlib.import_module(saved_with)
     image = keras.Input((None, None, 3))
-    keras.Model(image, my_layers.Halve()(image)).save(tmp_path / "own.keras")
-    keras.saving.get_custom_objects().clear()
-    del sys.modules["my_layers"]
-    monkeypatch.delitem(sys.modules, "my_layers", raising=False)
-    with pytest.raises(SourceError, match=r"needs .*Halve.*: give the module that registers it by --custom_objects"):
-        load(tmp_path / "own.keras")
-    assert load(tmp_path / "own.keras", custom_objects="my_layers").output_channels == 1
+    x = keras.layers.Conv2D(3, 1, activation=module.twice, kernel_initializer=module.Ones())(image)
+    path = tmp_path / f"own{suffix}"
+    keras.Model(image, module.Nest(module.Halve())(x)).save(path)
+    for name in ("defining", "registering", "filling"):
+        own_modules()
+        answer = load(path, custom_objects=name).forward(tf.ones([1, 4, 4, 3]))
+        np.testing.assert_allclose(answer, np.full([1, 4, 4, 1], 3.0))
+    own_modules()
+    with pytest.raises(
+        SourceError, match=r"it needs '\w+', which Keras does not have: give .* --custom_objects=MODULE$"
+    ):
+        load(path)
+    with pytest.raises(SourceError, match=r"it needs '\w+', which is not in 'lacking', .*; that has: other$"):
+        load(path, custom_objects="lacking")
     with pytest.raises(SourceError, match="custom_objects: no module 'nowhere'"):
-        load(tmp_path / "own.keras", custom_objects="nowhere")
+        load(path, custom_objects="nowhere")
 
 
 def test_a_subclassed_model_is_exported_once_it_is_built(tmp_path):
@@ -224,14 +293,145 @@ def test_sequential_models_are_ordinary_models(tmp_path, suffix):
     assert_computes(loaded, TOY, (24, 16))
 
 
-def test_nested_outputs_are_named_by_their_path(tmp_path):
-    image = keras.Input((None, None, 3))
-    first, second, third = (keras.layers.Conv2D(n, 1, name=f"head{n}")(image) for n in (1, 2, 3))
-    keras.Model(image, {"main": first, "deep": [second, third]}).save(tmp_path / "nested.keras")
-    with pytest.raises(SourceError, match=re.escape("choose one by source_output: ")) as caught:
-        load(tmp_path / "nested.keras")
-    assert "'deep/1'" in str(caught.value)
-    assert load(tmp_path / "nested.keras", source_output="deep/1").output_channels == 3
+KERAS_INPUTS = {
+    "one": lambda image: image,
+    "list": lambda image: [image],
+    "tuple": lambda image: (image,),
+    "dict": lambda image: {"photo": image},
+    "nested": lambda image: {"photos": [image]},
+}
+KERAS_OUTPUTS = {  # of heads with 1, 2 and 3 channels; by the names that choose each
+    "one": (lambda a, b, c: a, {("head1", "0"): 1}),
+    "list of one": (lambda a, b, c: [a], {("head1", "0"): 1}),
+    "tuple of one": (lambda a, b, c: (a,), {("head1", "0"): 1}),
+    "dict of one": (lambda a, b, c: {"m": a}, {("m", "head1"): 1}),
+    "list in a list": (lambda a, b, c: [[a]], {("head1", "0"): 1}),
+    "list": (lambda a, b, c: [a, b], {("head1", "0"): 1, ("head2", "1"): 2}),
+    "tuple": (lambda a, b, c: (a, b), {("head1", "0"): 1, ("head2", "1"): 2}),
+    "dict": (lambda a, b, c: {"z": a, "a": b}, {("z", "head1"): 1, ("a", "head2"): 2}),
+    "nested": (
+        lambda a, b, c: [a, {"deep": (b, c)}],
+        {("head1", "0"): 1, ("1/deep/0", "head2"): 2, ("1/deep/1", "head3"): 3},
+    ),
+}
+
+
+def classic_model(inputs, outputs):
+    """A functional model of three heads, and a function that predicts one of them by its number of channels."""
+    image = keras.Input((16, 24, 3), name="photo")
+    heads = [keras.layers.Conv2D(count, 3, padding="same", name=f"head{count}") for count in (1, 2, 3)]
+    model = keras.Model(KERAS_INPUTS[inputs](image), KERAS_OUTPUTS[outputs][0](*(head(image) for head in heads)))
+
+    def predict(images, channels):
+        return keras.Model(image, heads[channels - 1](image)).predict(images, verbose=0)
+
+    return model, predict
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5", ""])
+@pytest.mark.parametrize(
+    ("inputs", "outputs"),
+    [*(("list", outputs) for outputs in KERAS_OUTPUTS), *((inputs, "list of one") for inputs in KERAS_INPUTS)],
+)
+def test_every_shape_of_inputs_and_outputs_is_one_image_and_chosen_by_name(tmp_path, inputs, outputs, suffix):
+    model, predict = classic_model(inputs, outputs)
+    if suffix:
+        model.save(tmp_path / f"classic{suffix}")
+
+    def load_output(name=None):
+        if suffix:
+            return load(tmp_path / f"classic{suffix}", source_output=name)
+        spec = make_spec({"source": "memory", "output_dir": "served", "source_output": name})
+        return adapt_keras_model(model, spec)
+
+    images = np.random.default_rng(0).random((2, 16, 24, 3), np.float32)
+    choices = KERAS_OUTPUTS[outputs][1]
+    if len(choices) > 1:
+        with pytest.raises(SourceError, match="choose one by source_output: ") as caught:
+            load_output()
+        assert [f"'{shown}'" in str(caught.value) for shown, _ in choices] == [True] * len(choices)
+    for names, channels in choices.items():
+        for name in (*names, *([None] if len(choices) == 1 else [])):
+            answer = load_output(name).forward(tf.constant(images))
+            np.testing.assert_allclose(answer, predict(images, channels), atol=1e-5)
+
+
+def test_outputs_of_one_layer_are_told_apart_by_position():
+    image = keras.Input((8, 8, 3))
+    shared = keras.layers.Conv2D(1, 1, name="shared")
+    model = keras.Model(image, [shared(image), shared(-image)])
+    images = np.random.default_rng(0).random((1, 8, 8, 3), np.float32)
+    for name, expected in zip("01", model.predict(images, verbose=0), strict=True):
+        loaded = adapt_keras_model(model, make_spec({"source": "m", "output_dir": "o", "source_output": name}))
+        np.testing.assert_allclose(loaded.forward(tf.constant(images)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("pack", [lambda x: x, lambda x: [x], lambda x: {"photo": x}])
+def test_a_subclassed_model_is_called_as_it_was_built(pack):
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.convolution = keras.layers.Conv2D(2, 1)
+
+        def call(self, x):
+            return [self.convolution(keras.tree.flatten(x)[0]), None]
+
+    model = Subclassed()
+    images = np.random.default_rng(0).random((2, 16, 24, 3), np.float32)
+    expected = model(pack(images))[0]
+    loaded = adapt_keras_model(model, make_spec({"source": "m", "output_dir": "o"}))
+    assert (loaded.channels, loaded.size, loaded.batch) == (3, None, None)
+    np.testing.assert_allclose(loaded.forward(tf.constant(images)), expected, atol=1e-5)
+
+
+def keras_2_layer(name, kind, *origins, index=0, **config):
+    return {
+        "class_name": kind,
+        "name": name,
+        "config": {"name": name, "trainable": True, "dtype": "float32", **config},
+        "inbound_nodes": [[[origin, index, 0, {}] for origin in origins]] if origins else [],
+    }
+
+
+def keras_2_model(name, *layers, inputs="photo"):
+    photo = keras_2_layer(inputs, "InputLayer", batch_input_shape=[None, 16, 24, 3], sparse=False, ragged=False)
+    ends = {"input_layers": [[inputs, 0, 0]], "output_layers": [[layers[-1]["name"], 0, 0]]}
+    return {"class_name": "Functional", "name": name, "config": {"name": name, "layers": [photo, *layers], **ends}}
+
+
+def test_functional_files_of_keras_2_are_read_as_keras_2_meant_them(tmp_path):
+    # As tf_keras writes them: lists of one, keys that Keras 3 does not know, a model's calls counted from 1.
+    convolution = {"padding": "same", "data_format": "channels_last", "strides": [1, 1], "dilation_rate": [1, 1]}
+    depthwise = {**convolution, "kernel_size": [3, 3], "depth_multiplier": 1, "groups": 1}
+    separable = {**depthwise, "filters": 4, "kernel_initializer": {"class_name": "Zeros", "config": {}}}
+    inner = keras_2_model("backbone", keras_2_layer("wise", "DepthwiseConv2D", "inner_photo", **depthwise),
+                          inputs="inner_photo")  # fmt: skip
+    config = keras_2_model(
+        "old",
+        {**inner, "inbound_nodes": [[["photo", 0, 0, {}]]]},
+        keras_2_layer("separable", "SeparableConv2D", "backbone", index=1, **separable),
+        keras_2_layer("mask", "Conv2DTranspose", "separable", **convolution, filters=1, kernel_size=[1, 1], groups=1),
+    )
+    photo = keras.Input((16, 24, 3))
+    inside = keras.Input((16, 24, 3))
+    backbone = keras.Model(
+        inside, keras.layers.DepthwiseConv2D(3, padding="same", name="wise")(inside), name="backbone"
+    )
+    x = keras.layers.SeparableConv2D(4, 3, padding="same", name="separable")(backbone(photo))
+    same = keras.Model(photo, keras.layers.Conv2DTranspose(1, 1, padding="same", name="mask")(x))
+    same.save(tmp_path / "old.h5")
+    with h5py.File(tmp_path / "old.h5", "r+") as file:
+        file.attrs["keras_version"] = "2.15.0"
+        file.attrs["model_config"] = json.dumps(config)
+    images = np.random.default_rng(0).random((2, 16, 24, 3), np.float32)
+    answer = load(tmp_path / "old.h5").forward(tf.constant(images))
+    np.testing.assert_allclose(answer, same.predict(images, verbose=0), atol=1e-5)
+
+    config["config"]["layers"].append(keras_2_layer("tf.cast", "TFOpLambda", "mask", function="cast"))
+    with h5py.File(tmp_path / "old.h5", "r+") as file:
+        file.attrs["model_config"] = json.dumps(config)
+    with pytest.raises(SourceError, match=r"saved by Keras 2.15.0, .*'TFOpLambda'.*save_format='tf'\)\) and give that"):
+        load(tmp_path / "old.h5")
 
 
 def test_a_trace_for_training_is_not_the_one_that_is_exported(tmp_path):
