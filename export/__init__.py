@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..serving.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from .entry import export_model
     from .errors import (
         ExportError,
         PublishError,
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
         UnservableError,
         VerificationError,
     )
-    from .exporter import export_model
     from .masks import (
         ApplyMask,
         BinaryMask,
@@ -58,7 +58,7 @@ _HOMES = {
     "VerificationError": "errors",
     "apply_mask_to_image": "masks",
     "create_binary_mask": "masks",
-    "export_model": "exporter",
+    "export_model": "entry",
     "load_spec": "spec",
     "masked_loss": "masks",
 }

@@ -12,6 +12,8 @@ from .errors import ExportError, SpecError
 
 with command_line.importing("mask-export", extra="export"):
     from . import spec_flags
+    from .entry import check_export
+    from .sources.preflight import check_source
     from .spec import load_spec
 
 _DESCRIPTION = """
@@ -46,6 +48,10 @@ def main(arguments: Sequence[str]) -> int:
     except SpecError as error:
         raise command_line.UsageError(str(error)) from error
 
+    if _DRY_RUN.value:
+        check_source(spec)
+    else:
+        check_export(spec)
     with _reporting_steps() as on_step:
         on_step("Starting TensorFlow")
         command_line.import_quietly("tensorflow")

@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from .remote_versions import RemoteVersionWriter
 from .saved_check import FreshProcess
 from .servable_ops import check_servable
 from .sources import SegmentationModel, adapt_keras_model, load_source
-from .spec import ExportSpec, make_spec
+from .spec import ExportSpec
 from .versions import VersionWriter
 
 logger = logging.getLogger(__name__)
@@ -35,26 +34,8 @@ logger = logging.getLogger(__name__)
 OnStep = Callable[[str], None]
 
 
-def export_model(model: Any, output_dir: str | os.PathLike[str], **spec_fields: Any) -> Path | str:
-    """Exports a segmentation model as a version directory that TensorFlow Serving can load.
-
-    Args:
-        model: path of a `.keras` or `.h5` file or of a SavedModel directory, `package.module:function`, or a
-            `keras.Model` in memory.
-        output_dir: the served model's base path, or a URL that tf.io.gfile knows; the version directory goes into it.
-        **spec_fields: fields of `ExportSpec`, such as `scaling="unit"` or `threshold=0.4`.
-
-    Returns:
-        The published version directory; a text where `output_dir` is a URL.
-
-    Raises:
-        ExportError: whatever is wrong, in one line; nothing is published then.
-    """
-    if isinstance(model, str | os.PathLike):
-        return export_spec(make_spec({"source": os.fspath(model), "output_dir": os.fspath(output_dir), **spec_fields}))
-    if not hasattr(model, "get_weights"):
-        raise SpecError(f"source: a path or a keras.Model is wanted, got {type(model).__name__}")
-    spec = make_spec({"source": f"keras model {model.name}", "output_dir": os.fspath(output_dir), **spec_fields})
+def export_keras_model(model: Any, spec: ExportSpec) -> Path | str:
+    """Exports a `keras.Model` in memory; see `export_model`."""
     with publishing(spec) as publish:
         loaded = adapt_keras_model(model, spec)
         return publish(Plan.of_model(spec, loaded, manifest.hash_weights(model.get_weights())))

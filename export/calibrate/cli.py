@@ -16,6 +16,7 @@ from .tally import AVERAGES
 
 with command_line.importing("mask-calibrate", extra="export"):
     from .. import spec_flags
+    from ..sources.preflight import check_source
     from ..spec import ExportSpec, make_spec, read_spec_fields
 
 _DESCRIPTION = """
@@ -92,6 +93,7 @@ def main(arguments: Sequence[str]) -> int:
     spec = _load_spec()
     out = Path(_OUT.value) if _OUT.value else None
 
+    check_source(spec)
     pairing = find_pairs(Path(_IMAGES.value), Path(_MASKS.value))
     with _progress() as on_pair:
         command_line.import_quietly("tensorflow")

@@ -1,7 +1,6 @@
 """Models made by a function of the user's, with weights from a file."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -12,9 +11,8 @@ from ..spec import ExportSpec
 from .choosing import choose_output, flatten_named
 from .keras_models import wrap_keras_model
 from .model import RawModel
+from .preflight import KERAS_WEIGHTS, check_weights
 from .user_code import import_user_module
-
-_KERAS_WEIGHTS = (".weights.h5", ".h5", ".hdf5", ".keras")
 
 
 def build_model(spec: ExportSpec) -> RawModel:
@@ -44,9 +42,8 @@ def build_model(spec: ExportSpec) -> RawModel:
 
 
 def _restore(model: Any, weights: str, *, is_keras: bool) -> None:
-    if weights.endswith(_KERAS_WEIGHTS):
-        if not Path(weights).is_file():
-            raise SourceError(f"weights {weights}: no such file")
+    check_weights(weights)
+    if weights.endswith(KERAS_WEIGHTS):
         if not is_keras:
             raise SourceError(f"weights {weights}: a tf.Module takes a TensorFlow checkpoint, not a Keras file")
         try:

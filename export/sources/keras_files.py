@@ -2,11 +2,16 @@
 
 import contextlib
 import json
+import os
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from ..errors import SourceError
+
+KERAS_FILES = (".keras", ".h5", ".hdf5")
 
 _IGNORED_KEYS = {
     "Conv2DTranspose": {"groups"},
@@ -15,6 +20,33 @@ _IGNORED_KEYS = {
 }
 """What Keras 2 wrote for a layer, although it means nothing there, and Keras 3 refuses."""
 _NESTED_MODELS = ("Functional", "Model", "Sequential")
+
+
+def check_keras_file(path: str) -> None:
+    """Makes sure that a file can be a whole model of Keras.
+
+    Raises:
+        SourceError: it is empty, of the other kind, broken, or holds weights only.
+    """
+    import h5py
+
+    where = f"source {path}"
+    is_zip, is_hdf5 = zipfile.is_zipfile(path), h5py.is_hdf5(path)
+    if os.path.getsize(path) == 0:
+        raise SourceError(f"{where}: is empty")
+    if Path(path).suffix.lower() == ".keras":
+        if is_hdf5:
+            raise SourceError(f"{where}: is an HDF5 file; rename it to .h5")
+        if not is_zip:
+            raise SourceError(f"{where}: is no .keras file, or a broken one")
+    elif is_zip:
+        raise SourceError(f"{where}: is a .keras file; rename it so")
+    elif not is_hdf5:
+        raise SourceError(f"{where}: is no HDF5 file, or a broken one")
+    elif not read_config(path):
+        raise SourceError(
+            f"{where}: it holds weights only; give a builder function as source and this file as --weights"
+        )
 
 
 def read_config(path: str) -> str:

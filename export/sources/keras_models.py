@@ -5,7 +5,6 @@ import itertools
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -14,7 +13,7 @@ from ..causes import cause_of
 from ..errors import SourceError
 from ..spec import ExportSpec
 from .choosing import choose_image, choose_output, flatten_named
-from .keras_files import keras_2_version, read_config, readable_by_keras_3
+from .keras_files import check_keras_file, keras_2_version, read_config, readable_by_keras_3
 from .model import RawModel
 from .tracing import find_data_format, trace, with_size
 from .user_code import named_as_saved
@@ -39,6 +38,8 @@ def load_keras_file(spec: ExportSpec, own: Mapping[str, Any]) -> RawModel:
     """
     import keras
 
+    if "://" not in spec.source:
+        check_keras_file(spec.source)
     objects = named_as_saved(own, read_config(spec.source))
     is_legacy = keras_2_version(spec.source) is not None and not zipfile.is_zipfile(spec.source)
     try:
@@ -56,10 +57,6 @@ def _loading_advice(spec: ExportSpec, own: Mapping[str, Any], error: Exception) 
             "it holds a Lambda layer or other code, which Keras does not load in safe mode; "
             "if you trust the file: --unsafe_load"
         )
-    if "No model config" in text or ("not found in" in text and Path(spec.source).suffix in (".h5", ".hdf5")):
-        return "it holds weights only; give a builder function as source and this file as --weights"
-    if Path(spec.source).suffix == ".keras" and not zipfile.is_zipfile(spec.source):
-        return "Keras cannot load it: it is no .keras file, or a broken one"
     version, unknown = keras_2_version(spec.source), _UNKNOWN_OBJECT.search(text)
     name = unknown.group(1).rpartition(">")[2] if unknown else ""
     if version is not None and (not unknown or name in _ONLY_IN_KERAS_2):

@@ -1,8 +1,6 @@
 """From a spec to a `SegmentationModel`: finds the kind of source, then hides the model's own layout."""
 
-import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -13,12 +11,11 @@ from ..spec import ExportSpec
 from .builders import build_model
 from .keras_models import load_keras_file, wrap_keras_model
 from .model import CHANNELS_FIRST, IMAGE_CHANNELS, RawModel, SegmentationModel
+from .preflight import LocalFiles, is_saved_model
 from .saved_models import load_saved_model
 from .tracing import find_data_format, trace
 from .user_code import import_user_module, own_objects
 
-_KERAS_FILES = (".keras", ".h5", ".hdf5")
-_SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 _TRIAL_EDGE = 64
 """Height and width, in pixels, of a trial run of a model that takes any size."""
 
@@ -47,21 +44,8 @@ def adapt_keras_model(model: Any, spec: ExportSpec) -> SegmentationModel:
 def _load_raw(spec: ExportSpec, own: Mapping[str, Any]) -> RawModel:
     if spec.is_builder:
         return build_model(spec)
-    path = spec.source
-    if tf.io.gfile.isdir(path):
-        if any(tf.io.gfile.exists(os.path.join(path, name)) for name in _SAVED_MODEL_FILES):
-            return load_saved_model(spec)
-        versions = [name for name in tf.io.gfile.listdir(path) if name.strip("/").isdecimal()]
-        advice = f"; did you mean {os.path.join(path, max(versions, key=int))}?" if versions else ""
-        raise SourceError(f"source {path}: a directory without saved_model.pb{advice}")
-    if not tf.io.gfile.exists(path):
-        raise SourceError(f"source {path}: no such file or directory")
-    if Path(path).suffix.lower() not in _KERAS_FILES:
-        raise SourceError(
-            f"source {path}: not a kind of model that is known; wanted a .keras or .h5 file, a SavedModel "
-            "directory or package.module:function"
-        )
-    return load_keras_file(spec, own)
+    files = tf.io.gfile if "://" in spec.source else LocalFiles()
+    return load_saved_model(spec) if is_saved_model(spec.source, files) else load_keras_file(spec, own)
 
 
 def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:

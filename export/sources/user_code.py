@@ -16,15 +16,15 @@ from ..errors import SourceError
 _LIBRARIES = {"keras", "tensorflow", "tf_keras", "numpy", *sys.stdlib_module_names}
 
 
-def import_user_module(name: str, key: str) -> ModuleType:
-    """Imports a module of the user's; the working directory is looked in last.
+def find_user_module(name: str, key: str) -> None:
+    """Makes sure that a module of the user's is there; the working directory is looked in last.
 
     Args:
         name: dotted.
         key: the spec's field that names it, for the error.
 
     Raises:
-        SourceError: there is no such module, or its import fails.
+        SourceError: there is no such module.
     """
     here = str(Path.cwd())
     if here not in sys.path:
@@ -32,6 +32,15 @@ def import_user_module(name: str, key: str) -> ModuleType:
         sys.path.append(here)
     if importlib.util.find_spec(name.partition(".")[0]) is None:
         raise SourceError(f"{key}: no module {name!r}, neither installed nor in {here}")
+
+
+def import_user_module(name: str, key: str) -> ModuleType:
+    """Imports a module of the user's.
+
+    Raises:
+        SourceError: there is no such module, or its import fails.
+    """
+    find_user_module(name, key)
     try:
         return importlib.import_module(name)
     except Exception as error:

@@ -1,5 +1,6 @@
 """`mask-export` as people type it."""
 
+import os
 import subprocess
 import sys
 
@@ -10,10 +11,10 @@ from maskport.export import ExportSpec
 from reference import Toy
 
 
-def mask_export(*words, cwd=None):
+def mask_export(*words, cwd=None, command="export", **variables):
     return subprocess.run(
-        [sys.executable, "-m", "maskport.export", *map(str, words)],
-        capture_output=True, text=True, check=False, cwd=cwd,
+        [sys.executable, "-m", f"maskport.{command}", *map(str, words)],
+        capture_output=True, text=True, check=False, cwd=cwd, env={**os.environ, **variables},
     )  # fmt: skip
 
 
@@ -80,3 +81,44 @@ def test_mistakes_end_with_one_line_and_their_exit_code(tmp_path, words, code, m
     assert done.stderr.startswith(f"mask-export: {message}")
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def without_tensorflow(tmp_path):
+    """Environment variables with which TensorFlow and Keras cannot be imported."""
+    for package in ("tensorflow", "keras"):
+        (tmp_path / "poison" / package).mkdir(parents=True)
+        (tmp_path / "poison" / package / "__init__.py").write_text("raise RuntimeError('it was imported')")
+    return {"PYTHONPATH": str(tmp_path / "poison")}
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "message"),
+    [
+        ("export", "--source=none.keras --output_dir=b", "source none.keras: no such file or directory"),
+        ("export", "--source=none.keras --output_dir=b --dry_run", "source none.keras: no such file or directory"),
+        ("export.calibrate", "--source=none.keras --images=. --masks=poison", "source none.keras: no such file or"),
+        ("export.inspect", "none", "none: no such directory"),
+    ],
+)
+def test_what_is_not_there_is_said_before_tensorflow_starts(tmp_path, without_tensorflow, command, words, message):
+    done = mask_export(*words.split(), cwd=tmp_path, command=command, **without_tensorflow)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"mask-{command.rpartition('.')[2]}: {message}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_another_backend_of_keras_is_named_before_it_is_imported(spec_file, tmp_path, without_tensorflow):
+    source = f"--source={spec_file.parent / 'toy.keras'}"
+    message = "KERAS_BACKEND=jax, and an export needs Keras to run on TensorFlow: unset it, or set it to tensorflow"
+    for command, *words in (("export", "--output_dir=out"), ("export.calibrate", "--images=.", "--masks=poison")):
+        done = mask_export(source, *words, cwd=tmp_path, command=command, KERAS_BACKEND="jax", **without_tensorflow)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"mask-{command.rpartition('.')[2]}: {message}")
+        assert done.stderr.count("\n") == 1
+    script = "from maskport.export import export_model; export_model('nowhere.keras', 'out')"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path,
+        env={**os.environ, "KERAS_BACKEND": "jax", **without_tensorflow},
+    )  # fmt: skip
+    assert done.stderr.splitlines()[-1].startswith(f"maskport.export.errors.ExportError: {message}")

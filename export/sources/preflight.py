@@ -1,0 +1,122 @@
+"""What can be said of a source before TensorFlow is started, which takes seconds."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..errors import ExportError, SourceError
+from ..spec import ExportSpec
+from .keras_files import KERAS_FILES, check_keras_file
+from .user_code import find_user_module
+
+SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
+KERAS_WEIGHTS = (".weights.h5", *KERAS_FILES)
+
+
+class Files(Protocol):
+    """Whatever finds files: this machine's, or tf.io.gfile."""
+
+    def exists(self, path: str) -> Any: ...  # noqa: D102
+    def isdir(self, path: str) -> Any: ...  # noqa: D102
+    def listdir(self, path: str) -> Any: ...  # noqa: D102
+
+
+class LocalFiles:
+    """Files of this machine."""
+
+    exists = staticmethod(os.path.exists)
+    isdir = staticmethod(os.path.isdir)
+    listdir = staticmethod(os.listdir)
+
+
+def check_source(spec: ExportSpec) -> None:
+    """Makes sure that a source, its weights and its modules are there, as far as that is seen without TensorFlow.
+
+    Raises:
+        ExportError: they are not, or Keras would run without TensorFlow.
+    """
+    check_keras_backend()
+    if spec.custom_objects:
+        find_user_module(spec.custom_objects, "custom_objects")
+    if spec.is_builder:
+        find_user_module(spec.source.partition(":")[0], "source")
+        check_weights(str(spec.weights))
+    elif "://" not in spec.source and not is_saved_model(spec.source, LocalFiles()):
+        check_keras_file(spec.source)
+
+
+def is_saved_model(path: str, files: Files) -> bool:
+    """Tells a SavedModel directory from a Keras file.
+
+    Raises:
+        SourceError: it is neither, or not there.
+    """
+    where = f"source {path}"
+    if files.isdir(path):
+        if any(files.exists(os.path.join(path, name)) for name in SAVED_MODEL_FILES):
+            return True
+        versions = [name for name in files.listdir(path) if name.strip("/").isdecimal()]
+        advice = f"; did you mean {os.path.join(path, max(versions, key=int))}?" if versions else ""
+        raise SourceError(f"{where}: a directory without saved_model.pb{advice}")
+    if not files.exists(path):
+        raise SourceError(f"{where}: no such file or directory")
+    if os.path.basename(path) in SAVED_MODEL_FILES:
+        raise SourceError(f"{where}: give its directory, {os.path.dirname(path) or '.'}")
+    if Path(path).suffix.lower() not in KERAS_FILES:
+        raise SourceError(
+            f"{where}: not a kind of model that is known; wanted a .keras or .h5 file, a SavedModel "
+            "directory or package.module:function"
+        )
+    return False
+
+
+def check_weights(weights: str) -> None:
+    """Makes sure that the weights for a builder are there.
+
+    Raises:
+        SourceError: there is no such file, or it is no weights file and no checkpoint.
+    """
+    if weights.endswith(KERAS_WEIGHTS):
+        if not Path(weights).is_file():
+            raise SourceError(f"weights {weights}: no such file")
+    elif "://" not in weights:
+        is_checkpoint = (
+            Path(weights, "checkpoint").is_file() if os.path.isdir(weights) else Path(f"{weights}.index").is_file()
+        )
+        if not is_checkpoint:
+            raise SourceError(f"weights {weights}: neither a Keras weights file nor a TensorFlow checkpoint")
+
+
+def check_keras_backend() -> None:
+    """Makes sure that Keras runs, or will run, on TensorFlow.
+
+    Raises:
+        ExportError: something else is set. Says where.
+    """
+    if "keras" in sys.modules:
+        backend = sys.modules["keras"].config.backend()
+    else:
+        backend = os.environ.get("KERAS_BACKEND") or _configured_backend()
+    if backend == "tensorflow":
+        return
+    if os.environ.get("KERAS_BACKEND"):
+        where, advice = f"KERAS_BACKEND={backend}", "unset it, or set it to tensorflow"
+    else:
+        where, advice = f'{_config_file()} has "backend": "{backend}"', "change it, or set KERAS_BACKEND=tensorflow"
+    raise ExportError(
+        f"{where}, and an export needs Keras to run on TensorFlow: {advice}, before Keras is imported (model files "
+        "are the same for every backend)"
+    )
+
+
+def _config_file() -> Path:
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras", "keras.json")
+
+
+def _configured_backend() -> str:
+    try:
+        return str(json.loads(_config_file().read_text(encoding="utf-8")).get("backend", "tensorflow"))
+    except (OSError, ValueError, AttributeError):
+        return "tensorflow"  # as Keras, which takes no notice of a file that it cannot read
