@@ -7,11 +7,14 @@ import numpy as np
 import tensorflow as tf
 
 from . import examples
+from .activation_advice import advise, is_never_negative
 from .causes import cause_of
 from .errors import SourceError, SpecError
 from .geometry import make_geometry
 from .graph_optimization import without_graph_optimization
+from .model_graph import random_ops
 from .scaling import ValueScaling
+from .scaling_check import warn_of_double_scaling
 from .sources.model import SegmentationModel
 from .spec import ExportSpec
 
@@ -60,6 +63,8 @@ def probe(model: SegmentationModel, spec: ExportSpec) -> ProbeResult:
     for size, output in zip(sizes, outputs, strict=True):
         _check_shape(output.shape, size, spec)
     values = np.concatenate([output.reshape(-1, model.output_channels) for output in outputs])
+    _check_repeats(model, outputs[0], _answer(model, spec, *sizes[0]), spec)
+    warn_of_double_scaling(model, spec)
     if np.isnan(values).all():
         raise SourceError(f"source {spec.source}: the model answers nothing but NaN")
     result = ProbeResult(
@@ -69,11 +74,15 @@ def probe(model: SegmentationModel, spec: ExportSpec) -> ProbeResult:
         excludes=bool(model.output_channels > 1 and np.abs(values.sum(-1) - 1).max() < _ROUNDING),
     )
     if spec.activation == "none" and not result.looks_like_probabilities:
-        advice = "sigmoid" if model.output_channels == 1 else "softmax or sigmoid"
         raise SpecError(
             f"activation: 'none', but the model's outputs reach from {result.minimum:.3g} to {result.maximum:.3g}, "
-            f"so they are no probabilities; give {advice}"
+            f"so they are no probabilities; {advise(model, result.minimum, result.maximum)}"
         )
+    if spec.activation == "sigmoid" and is_never_negative(result.minimum, result.maximum):
+        logger.warning(
+            "activation: 'sigmoid' calls everything foreground, since the model's outputs are never negative (%.3g to "
+            "%.3g); %s", result.minimum, result.maximum, advise(model, result.minimum, result.maximum),
+        )  # fmt: skip
     if spec.activation != "none" and result.looks_like_probabilities:
         logger.warning(
             "activation: %r is applied, but the model's outputs are within [0, 1] already, as if it had been; "
@@ -81,6 +90,18 @@ def probe(model: SegmentationModel, spec: ExportSpec) -> ProbeResult:
             spec.activation,
         )
     return result
+
+
+def _check_repeats(model: SegmentationModel, first: np.ndarray, second: np.ndarray, spec: ExportSpec) -> None:
+    if first.shape == second.shape and np.allclose(first, second, rtol=1e-3, atol=1e-4, equal_nan=True):
+        return
+    ops = random_ops(model)
+    why = f"it holds random ops ({', '.join(ops)})" if ops else "it holds some state"
+    moved = f" (by up to {np.nanmax(np.abs(first - second)):.3g})" if first.shape == second.shape else ""
+    raise SourceError(
+        f"source {spec.source}: the model answers differently each time{moved}: {why}; save it as it is for inference, "
+        "without dropout, noise or augmentation"
+    )
 
 
 def _find_min_edge(model: SegmentationModel) -> int:

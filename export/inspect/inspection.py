@@ -12,7 +12,7 @@ from .calls import Target, example_calls
 from .errors import InspectError
 from .pictures import PictureReport, report_picture
 from .record import ExportRecord, read_record
-from .signature_table import SignatureForm, count_variables, read_signatures
+from .signature_table import SignatureForm, count_weights, read_signatures
 from .timing import recorded_requests, time_signatures
 from .version_directory import VersionDirectory, find_version_directory
 
@@ -114,7 +114,7 @@ def inspect_version(
         record=record,
         signatures=signatures,
         file_sizes=directory.file_sizes(),
-        parameters=record.model.parameters if record else count_variables(directory.path),
+        parameters=record.model.parameters if record else count_weights(directory.path),
         seconds=seconds,
         timed=timed,
         calls=calls,

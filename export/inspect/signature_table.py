@@ -9,6 +9,7 @@ import tensorflow as tf
 from tensorflow.python.saved_model.loader_impl import parse_saved_model
 
 from ..causes import cause_of
+from ..model_graph import count_constants
 from .errors import InspectError
 
 _INIT_SIGNATURE = "__saved_model_init_op"
@@ -60,13 +61,15 @@ def read_signatures(version_dir: Path) -> dict[str, SignatureForm]:
     }
 
 
-def count_variables(version_dir: Path) -> int:
-    """Returns how many numbers the variables of a SavedModel hold."""
+def count_weights(version_dir: Path) -> int:
+    """Returns how many numbers the variables of a SavedModel hold, or its constants where it has none."""
     prefix = version_dir / "variables" / "variables"
-    if not prefix.with_suffix(".index").is_file():
-        return 0
-    shapes = tf.train.load_checkpoint(str(prefix)).get_variable_to_shape_map()
-    return sum(tf.TensorShape(shape).num_elements() or 0 for name, shape in shapes.items() if not _is_bookkeeping(name))
+    count = 0
+    if prefix.with_suffix(".index").is_file():
+        shapes = tf.train.load_checkpoint(str(prefix)).get_variable_to_shape_map()
+        weights = (shape for name, shape in shapes.items() if not _is_bookkeeping(name))
+        count = sum(tf.TensorShape(shape).num_elements() or 0 for shape in weights)
+    return count or count_constants(parse_saved_model(str(version_dir)).meta_graphs[0].graph_def)
 
 
 def _is_bookkeeping(name: str) -> bool:

@@ -33,16 +33,16 @@ def check_keras_file(path: str) -> None:
     where = f"source {path}"
     is_zip, is_hdf5 = zipfile.is_zipfile(path), h5py.is_hdf5(path)
     if os.path.getsize(path) == 0:
-        raise SourceError(f"{where}: is empty")
+        raise SourceError(f"{where}: Keras cannot load it: it is empty")
     if Path(path).suffix.lower() == ".keras":
         if is_hdf5:
-            raise SourceError(f"{where}: is an HDF5 file; rename it to .h5")
+            raise SourceError(f"{where}: Keras cannot load it: it is an HDF5 file; rename it to .h5")
         if not is_zip:
-            raise SourceError(f"{where}: is no .keras file, or a broken one")
+            raise SourceError(f"{where}: Keras cannot load it: it is no .keras file, or a broken one")
     elif is_zip:
-        raise SourceError(f"{where}: is a .keras file; rename it so")
+        raise SourceError(f"{where}: Keras cannot load it: it is a .keras file; rename it so")
     elif not is_hdf5:
-        raise SourceError(f"{where}: is no HDF5 file, or a broken one")
+        raise SourceError(f"{where}: Keras cannot load it: it is no HDF5 file, or a broken one")
     elif not read_config(path):
         raise SourceError(
             f"{where}: it holds weights only; give a builder function as source and this file as --weights"

@@ -1,5 +1,6 @@
 """SavedModel directories: from Keras, from tf.Module, and from TensorFlow 1."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
@@ -8,6 +9,7 @@ from tensorflow.python.saved_model.loader_impl import parse_saved_model
 
 from ..causes import cause_of
 from ..errors import SourceError
+from ..model_graph import count_constants
 from ..spec import ExportSpec
 from .choosing import choose, choose_image, choose_output, flatten_named
 from .model import RawModel
@@ -43,12 +45,12 @@ def load_saved_model(spec: ExportSpec) -> RawModel:
         return flatten_named(results)[output_name]
 
     variables = getattr(loaded, "variables", None) or function.graph.variables
-    parameter_count = sum(int(variable.shape.num_elements() or 0) for variable in variables)
+    parameter_count = _count(variables) or count_constants(function.graph.as_graph_def())
     return RawModel(
         call=call,
         trackable=loaded,
         input=tf.TensorSpec(image.shape, image.dtype, name="image"),
-        description=f"SavedModel, {parameter_count:,} parameters in variables",
+        description=f"SavedModel, {parameter_count:,} parameters",
         parameter_count=parameter_count,
     )
 
@@ -78,7 +80,7 @@ def _load_frozen(spec: ExportSpec, where: str) -> RawModel:
         )
     wrapped = v1.wrap_function(lambda: tf.graph_util.import_graph_def(frozen, name=""), [])
     function = wrapped.prune(*(wrapped.graph.as_graph_element(end) for end in ends))
-    parameter_count = sum(int(variable.shape.num_elements() or 0) for variable in variables)
+    parameter_count = _count(variables) or count_constants(frozen)
     return RawModel(
         call=function,
         trackable=None,
@@ -86,6 +88,10 @@ def _load_frozen(spec: ExportSpec, where: str) -> RawModel:
         description=f"TensorFlow 1 SavedModel, {parameter_count:,} parameters",
         parameter_count=parameter_count,
     )
+
+
+def _count(variables: Iterable[Any]) -> int:
+    return sum(int(variable.shape.num_elements() or 0) for variable in variables)
 
 
 def _spec_of(info: meta_graph_pb2.TensorInfo) -> tf.TensorSpec:
