@@ -16,11 +16,11 @@ def check_export(spec: ExportSpec) -> None:
     Raises:
         ExportError: what is named by the spec is not there, or what it writes to cannot be written.
     """
-    check_source(spec)
     if "://" not in spec.output_dir:
         with VersionWriter(Path(spec.output_dir)) as writer:
             if spec.version is not None:
                 writer.check_free(spec.version)
+    check_source(spec)
 
 
 def export_model(model: Any, output_dir: str | os.PathLike[str], **spec_fields: Any) -> Path | str:
