@@ -48,6 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     except SpecError as error:
         raise command_line.UsageError(str(error)) from error
 
+    command_line.check_installed("tensorflow")
     if _DRY_RUN.value:
         check_source(spec)
     else:

@@ -7,6 +7,7 @@ imports nothing of serving.
 
 import contextlib
 import importlib
+import importlib.util
 import io
 import os
 import signal
@@ -168,6 +169,16 @@ def importing(program: str, extra: str) -> Iterator[None]:
 def _missing_package(error: ModuleNotFoundError, extra: str) -> str:
     package = str(error.name).partition(".")[0]
     return f"needs {package}, which is not installed: pip install '{f'maskport[{extra}]' if extra else package}'"
+
+
+def check_installed(package: str) -> None:
+    """Makes sure that a package could be imported, without the time that it takes.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
 
 
 def import_quietly(module: str) -> ModuleType:

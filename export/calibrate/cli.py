@@ -93,6 +93,7 @@ def main(arguments: Sequence[str]) -> int:
     spec = _load_spec()
     out = Path(_OUT.value) if _OUT.value else None
 
+    command_line.check_installed("tensorflow")
     check_source(spec)
     pairing = find_pairs(Path(_IMAGES.value), Path(_MASKS.value))
     with _progress() as on_pair:
