@@ -16,6 +16,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from ..serving import contract
 from ..serving.agreement import NOTABLE
 from . import golden, manifest
+from .alignment import Alignment, align
 from .errors import PublishError, SpecError
 from .graph_optimization import without_graph_optimization
 from .module import MaskModule
@@ -73,6 +74,8 @@ def publishing(spec: ExportSpec, on_step: OnStep = lambda _: None) -> Iterator[C
         def publish(plan: "Plan") -> Path | str:
             if plan.optimized.description:
                 on_step(f"Optimized: {plan.optimized.description}")
+            if plan.alignment:
+                on_step(f"Aligned: {plan.alignment.describe(plan.model.size)}")
             on_step(f"Writing {len(plan.signatures)} signatures ({plan.model.description})")
             try:
                 movement = plan.write(writer.staging, fresh, other)
@@ -96,6 +99,7 @@ class Plan:
         optimized: the form of the model, and how that was chosen.
         model: in the form that is exported.
         module: that is saved.
+        alignment: of the model's map; None where that shows the whole of its input.
         signatures: names.
         functions: the signatures but for `export_info`, by name.
     """
@@ -104,12 +108,14 @@ class Plan:
         self,
         spec: ExportSpec,
         optimized: Optimized,
+        alignment: Alignment | None,
         module: MaskModule,
         signatures: list[str],
         make_manifest: Callable[[Mapping[str, float | None]], str],
     ):
         self.spec = spec
         self.optimized = optimized
+        self.alignment = alignment
         self.model = optimized.model
         self.module = module
         self.signatures = signatures
@@ -143,6 +149,7 @@ class Plan:
         if spec.classes and len(spec.classes) != model.output_channels:
             raise SpecError(f"classes: {len(spec.classes)} names for {model.output_channels} output channels")
         probed = probe(model, spec)
+        model = align(model, probed.alignment)
         adds = spec.activation == "softmax" or (spec.activation == "none" and probed.excludes)
         names = _choose_signatures(spec, model)
 
@@ -153,7 +160,7 @@ class Plan:
         make_manifest = functools.partial(
             manifest.make_manifest, spec, model, optimized.choice, names, foreground, adds, probed, source_sha256
         )
-        return cls(spec, optimized, make_module(optimized.model), names, make_manifest)
+        return cls(spec, optimized, probed.alignment, make_module(optimized.model), names, make_manifest)
 
     def describe(self) -> str:
         """Returns the resolved spec and the signatures, for people."""
@@ -163,6 +170,7 @@ class Plan:
         size = "x".join(map(str, self.model.size)) if self.model.size else "the image's"
         lines += [
             f"  size: {size}; channels: {self.model.channels}; output channels: {self.model.output_channels}",
+            f"  map: {self.alignment.describe(self.model.size) if self.alignment else 'shows the whole input'}",
             f"  optimized: {self.optimized.description or self.optimized.choice}",
             "signatures:",
         ]

@@ -72,6 +72,7 @@ def make_manifest(
             "maximum": probed.maximum,
             "min_edge": probed.min_edge,
             "outputs_exclude_each_other": probed.excludes,
+            "map": probed.alignment.to_json(model.size) if probed.alignment else None,
         },
         "reproducibility": reproducibility,
         "versions": {

@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from . import examples
 from .activation_advice import advise, is_never_negative
+from .alignment import Alignment, align
+from .alignment_probe import find_alignment
 from .causes import cause_of
 from .errors import SourceError, SpecError
 from .geometry import make_geometry
@@ -38,12 +40,14 @@ class ProbeResult:
         maximum: largest.
         min_edge: smallest height and width, in pixels, that a model without a fixed size takes; else 1.
         excludes: whether its outputs are probabilities of classes that exclude each other: they add up to 1.
+        alignment: of its map; None where that shows the whole of its input.
     """
 
     minimum: float
     maximum: float
     min_edge: int
     excludes: bool
+    alignment: Alignment | None = None
 
     @property
     def looks_like_probabilities(self) -> bool:
@@ -56,8 +60,10 @@ def probe(model: SegmentationModel, spec: ExportSpec) -> ProbeResult:
 
     Raises:
         SourceError: it does not run at sizes that it must.
-        SpecError: `activation: none`, but the outputs are no probabilities.
+        SpecError: `activation: none`, but the outputs are no probabilities; or it is not clear how its map lies.
     """
+    alignment = find_alignment(model, spec)
+    model = align(model, alignment)
     sizes = [model.size] if model.size else _FREE_SIZES
     outputs = [_answer(model, spec, *size) for size in sizes]
     for size, output in zip(sizes, outputs, strict=True):
@@ -70,8 +76,9 @@ def probe(model: SegmentationModel, spec: ExportSpec) -> ProbeResult:
     result = ProbeResult(
         minimum=float(np.nanmin(values)),
         maximum=float(np.nanmax(values)),
-        min_edge=1 if model.size else _find_min_edge(model),
+        min_edge=1 if model.size or alignment else _find_min_edge(model),
         excludes=bool(model.output_channels > 1 and np.abs(values.sum(-1) - 1).max() < _ROUNDING),
+        alignment=alignment,
     )
     if spec.activation == "none" and not result.looks_like_probabilities:
         raise SpecError(

@@ -21,6 +21,9 @@ from .errors import SpecError
 FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 """The default `input_max` of each `image_dtype`."""
 
+CENTRE, STRETCH = "centre", "stretch"
+"""Of `map_alignment`: the map shows the middle of the model's input, or all of it."""
+
 DEFAULT_MAX_MODEL_PIXELS = 4_000_000
 DEFAULT_MAX_IMAGE_PIXELS = 50_000_000
 
@@ -181,6 +184,12 @@ class ExportSpec(pydantic.BaseModel):
         1,
         le=1024,
         description="Without model_size: pad images at right and bottom to a multiple of this for the model.",
+    )
+    map_alignment: Literal["stretch", "centre"] | None = Field(
+        None,
+        description="What a map shows that is smaller than the model's input: stretch (all of it, more coarsely) or "
+        "centre (its middle, as valid convolutions leave it; pictures are continued by reflection). Found by itself "
+        "where that is clear.",
     )
     data_format: Literal["channels_last", "channels_first"] | None = Field(
         None, description="Of the model; found by itself where its shapes show it."

@@ -36,10 +36,24 @@ def _of_record(record: ExportRecord) -> dict[str, str]:
         f"(SHA-256 {record.source.sha256[:16]}…)",
         "model": record.source.description,
         "runs on": f"{channels} at {size}{batch}",
+        **_map(record),
         "mask": _mask(record),
         "classes": ", ".join(f"{index} {name}" for index, name in enumerate(record.classes or [])) or "not named",
         "its own answers": _reproducibility(record),
         "made with": ", ".join(f"{name} {version}" for name, version in record.versions.items()),
+    }
+
+
+def _map(record: ExportRecord) -> dict[str, str]:
+    found = record.probe.map
+    if found is None:
+        return {}
+    borders = [f"{axis.before:g} and {axis.after:g}" for axis in (found.rows, found.columns)]
+    runs = found.rows.runs * found.columns.runs
+    again = f", in {runs} runs of the model" if runs > 1 else ""
+    return {
+        "map": f"lacks a border (rows {borders[0]}, columns {borders[1]} pixels): pictures are continued by "
+        f"reflection{again}"
     }
 
 

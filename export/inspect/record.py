@@ -50,6 +50,27 @@ class ReproducibilityRecord(_Part):
     tolerance: float
 
 
+class AxisRecord(_Part):
+    """What a map does not show of its input along one axis, in pixels, and how many pieces of a picture are run."""
+
+    before: float
+    after: float
+    runs: int
+
+
+class MapRecord(_Part):
+    """Where a map lies that is smaller than its input by a border."""
+
+    rows: AxisRecord
+    columns: AxisRecord
+
+
+class ProbeRecord(_Part):
+    """What was found out by running the model."""
+
+    map: MapRecord | None = None
+
+
 class ExportRecord(_Part):
     """The part of `maskport.json` that an inspection shows or needs."""
 
@@ -62,6 +83,7 @@ class ExportRecord(_Part):
     foreground: ForegroundRecord
     threshold: float
     full_scale: float
+    probe: ProbeRecord = ProbeRecord()
     signatures: dict[str, Any]
     reproducibility: ReproducibilityRecord
     versions: dict[str, str]

@@ -185,7 +185,14 @@ def test_pictures_too_small_for_the_network_are_padded_for_it(tmp_path):
     image = keras.Input((None, None, 3))
     halving = keras.Model(image, keras.layers.Conv2D(1, 1, activation="sigmoid")(keras.layers.MaxPooling2D(8)(image)))
     valid = keras.Model(image, keras.layers.Conv2D(1, 5, activation="sigmoid")(image))
-    for number, model in enumerate((halving, valid)):
+
+    def pad_up(small):
+        return np.pad(small, [*((0, max(0, 8 - edge)) for edge in small.shape[:2]), (0, 0)], mode="edge")
+
+    def continue_around(small):
+        return np.pad(small, [(2, 2), (2, 2), (0, 0)], mode="reflect")
+
+    for number, (model, pad) in enumerate(((halving, pad_up), (valid, continue_around))):
         model.save(tmp_path / f"{number}.keras")
         fields = {"source": str(tmp_path / f"{number}.keras"), "output_dir": "served", "scaling": "unit"}
         functions = Plan.make(make_spec({**fields, "signatures": ["probability_png", "probability"]})).functions
@@ -194,10 +201,9 @@ def test_pictures_too_small_for_the_network_are_padded_for_it(tmp_path):
             assert answer["error"].numpy().tolist() == [b"", b""]
             pixels = functions["probability"](image=tf.constant(small[None]))["probability"][0, ..., 0]
             np.testing.assert_allclose(decoded(answer["probability_bytes"][1].numpy()) / 65535, pixels, atol=1e-5)
-            extra = [(0, max(0, 8 - edge)) for edge in small.shape[:2]]
-            padded = np.pad(small, [*extra, (0, 0)], mode="edge")
-            direct = model(padded[None] / np.float32(255)).numpy()[0]
-            expected = reference.resize(direct, padded.shape[:2])[: small.shape[0], : small.shape[1], 0]
+            direct = model(pad(small)[None] / np.float32(255)).numpy()[0]
+            size = pad_up(small).shape[:2] if pad is pad_up else small.shape[:2]
+            expected = reference.resize(direct, size)[: small.shape[0], : small.shape[1], 0]
             np.testing.assert_allclose(pixels, expected, atol=1e-5)
 
 

@@ -70,3 +70,43 @@ def moving_model(shift=0.0):
     red.set_weights([np.array([1, 0, 0], np.float32).reshape(1, 1, 3, 1)])
     last.set_weights([np.array([0.5, 3e5], np.float32).reshape(1, 1, 2, 1), np.array([0.25 + shift], np.float32)])
     return model
+
+
+class CropAndConcat(keras.layers.Layer):
+    """The middle of a U-Net's skip connection beside what comes from below, at any size."""
+
+    def call(self, below, skipped):
+        """[B, h, w, C] and [B, H, W, D] to [B, h, w, D + C]."""
+        height, width = tf.unstack(tf.shape(below)[1:3])
+        top, left = (tf.shape(skipped)[1] - height) // 2, (tf.shape(skipped)[2] - width) // 2
+        below.set_shape([None, None, None, below.shape[3]])
+        return tf.concat([skipped[:, top : top + height, left : left + width], below], -1)
+
+    def compute_output_spec(self, below, skipped):
+        """Of the shape of what comes from below."""
+        return keras.KerasTensor((*below.shape[:3], below.shape[3] + skipped.shape[3]))
+
+
+def valid_unet(levels, size=None, channels=3, features=4, seed=0, squeezes=False):
+    """A U-Net of "valid" convolutions as its paper has it, with random weights; they depend on the seed alone."""
+    keras.utils.set_random_seed(seed)
+
+    def block(x, features):
+        for _ in range(2):
+            x = keras.layers.Conv2D(features, 3, activation="relu", kernel_initializer="he_normal")(x)
+        if squeezes:
+            mean = keras.layers.GlobalAveragePooling2D(keepdims=True)(x)
+            x = x * keras.layers.Conv2D(features, 1, activation="sigmoid")(mean)
+        return x
+
+    image = keras.Input((size, size, channels), name="picture")
+    x, skips = image, []
+    for level in range(levels):
+        x = block(x, features << level)
+        skips.append(x)
+        x = keras.layers.MaxPooling2D()(x)
+    x = block(x, features << levels)
+    for level in reversed(range(levels)):
+        x = keras.layers.Conv2DTranspose(features << level, 2, 2)(x)
+        x = block(CropAndConcat()(x, skips[level]), features << level)
+    return keras.Model(image, keras.layers.Conv2D(1, 1, activation="sigmoid")(x), name="valid_unet")
