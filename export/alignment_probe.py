@@ -35,7 +35,7 @@ _PERIODS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 14, 16, 18, 24, 27, 28, 32, 48, 64)
 _PROBED_EXTENT = 96
 """How many pixels of the input the map shows at least where a model of any size is probed."""
 _INNER_SEAMS, _OUTER_SEAMS = (0.2, 0.5, 0.8), (0.3, 0.8)
-"""Where seams are, as shares of the input's middle that is as large as the map, and of what is on either side of it."""
+"""Where seams are, as shares of the input's middle that is as large as the map, and of what lies on either side."""
 _STEPS = tuple(2.0**exponent for exponent in range(-4, 7))
 """How many pixels of the input a pixel of a map with a border may show."""
 _MIN_CONTRAST = 0.25
@@ -441,7 +441,8 @@ def _seams(size: int, length: int) -> list[int]:
     border = (size - shown) / 2
     wanted = [border + share * shown for share in _INNER_SEAMS]
     for share in _OUTER_SEAMS:
-        wanted += [share * border, size - share * border]
+        # A wide border's own middle shows in no map that is smaller than it.
+        wanted += [share * min(border, shown), size - share * min(border, shown)]
     # All the places in a group of four, so that what is the same for each group is not taken for exact.
     seams = [int(seam) // 4 * 4 + index % 4 for index, seam in enumerate(wanted)]
     return [seam for seam in seams if 0 < seam < size]
