@@ -79,7 +79,7 @@ def publishing(spec: ExportSpec, on_step: OnStep = lambda _: None) -> Iterator[C
             on_step(f"Writing {len(plan.signatures)} signatures ({plan.model.description})")
             try:
                 movement = plan.write(writer.staging, fresh, other)
-                on_step(f"The model's own answers move {movement}")
+                on_step(f"Its own answers move {movement}")
                 on_step("Checking it in a fresh process")
                 fresh.check(writer.staging)
                 on_step("Publishing")
@@ -224,8 +224,8 @@ class Plan:
             golden.write_warmup(self.signatures, self.spec, channels, self.model.size, assets / contract.WARMUP_FILE)
         if movement.largest > NOTABLE:
             logger.warning(
-                "the model's own answers move %s: so much is allowed to servers (%.2g), and %.0f%% of the golden "
-                "masks' pixels are nearer than that to the threshold, where either answer is right",
+                "the model's own answers move with how TensorFlow runs its graph, %s: so servers' probabilities may "
+                "differ by %.2g, and %.0f%% of the golden masks' pixels are too near to the threshold to tell",
                 movement, tolerance, 100 * np.concatenate([one.foreground for one in undecided.values()]).mean(),
             )  # fmt: skip
         return movement

@@ -57,8 +57,8 @@ class Movement:
 
     def __str__(self) -> str:
         """Returns it for people."""
-        other = "" if self.other_onednn is None else f", by up to {self.other_onednn:.2g} with oneDNN switched over"
-        return f"by up to {self.plain:.2g} between TensorFlow's plain and its optimized graph{other}"
+        other = "" if self.other_onednn is None else f", {self.other_onednn:.2g} (oneDNN switched)"
+        return f"by {self.plain:.2g} (plain graph){other}"
 
 
 @contextlib.contextmanager

@@ -135,9 +135,9 @@ def test_calls_beyond_the_threads_are_refused_at_once_whatever_they_ask(serve, m
     status.model_spec.name = "failing"
     models = model_service_pb2_grpc.ModelServiceStub(channel)
     models.GetModelStatus(status, timeout=10)
-    running = [stub.Predict.future(busy(60)) for _ in range(answered)]
+    running = [stub.Predict.future(busy(20)) for _ in range(answered)]
     time.sleep(0.3)
-    refused = [stub.Predict.future(busy(60)) for _ in range(5)] + [models.GetModelStatus.future(status)]
+    refused = [stub.Predict.future(busy(20)) for _ in range(5)] + [models.GetModelStatus.future(status)]
     for call in refused:
         assert call.exception(timeout=10).code() == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert call.exception().details() == "Server Threadpool Exhausted"
@@ -145,9 +145,10 @@ def test_calls_beyond_the_threads_are_refused_at_once_whatever_they_ask(serve, m
     for call in running:
         call.cancel()
     lookup = predict_request("failing", "lookup", index=np.array([2], np.int32))
-    until = time.monotonic() + 20
-    while (call := stub.Predict.future(lookup)).exception() is not None:  # until the runs have noticed
+    until = time.monotonic() + 120
+    while (call := stub.Predict.future(lookup)).exception() is not None:  # until the runs have noticed, or are over
         assert time.monotonic() < until, call.exception()
+        time.sleep(0.1)
     assert list(call.result().outputs["value"].int_val) == [30]
 
 
