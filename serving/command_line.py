@@ -15,7 +15,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from logging import getLogger
+from logging import Formatter, LogRecord, getLogger
 from types import ModuleType
 from typing import NoReturn
 
@@ -109,6 +109,7 @@ def run_app(
     def guarded(words: Sequence[str]) -> int:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(verbosity)
+        logging.get_absl_handler().setFormatter(_LogLines(program))
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as `entry` left it
             signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
@@ -139,6 +140,17 @@ def run_app(
 
     app.run(guarded, argv=list(argv) if argv is not None else None, flags_parser=parse)
     raise AssertionError("app.run always ends the process")
+
+
+class _LogLines(Formatter):
+    """Shows what is logged as the command's own lines, without time and place, which people have no use for."""
+
+    def __init__(self, program: str):
+        super().__init__()
+        self._program = program
+
+    def format(self, record: LogRecord) -> str:
+        return f"{self._program}: {record.levelname.lower()}: {record.getMessage()}"
 
 
 def _flush_output() -> None:

@@ -11,6 +11,7 @@ from maskport.serving.command_line import one_line
 
 PROGRAM = textwrap.dedent(
     """
+    import logging
     import os
     import sys
     from absl import flags
@@ -33,6 +34,8 @@ PROGRAM = textwrap.dedent(
             raise KeyboardInterrupt
         if what == "missing":
             open("/no/such/file")
+        if what == "warn":
+            logging.getLogger("maskport.somewhere").warning("scaling: %r is applied twice", "unit")
         if what == "gpus":
             print(os.environ["CUDA_VISIBLE_DEVICES"])
         print("count", _COUNT.value, *words)
@@ -59,6 +62,13 @@ def run(tmp_path):
 def test_arguments_and_flags_reach_main_and_success_is_0(run):
     done = run("--count=3", "a", "b")
     assert (done.returncode, done.stdout, done.stderr) == (0, "count 3 a b\n", "")
+
+
+def test_a_warning_is_a_line_of_the_command_and_lets_it_go_on(run):
+    done = run("warn")
+    assert (done.returncode, done.stdout) == (0, "count 1 warn\n")
+    assert done.stderr == "mask-try: warning: scaling: 'unit' is applied twice\n"
+    assert run("warn", "--verbosity=-2").stderr == ""
 
 
 @pytest.mark.parametrize(
