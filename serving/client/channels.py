@@ -131,7 +131,7 @@ def choose_channels(channels: Sequence[str], choice: Choice, model: ModelInput, 
         raise InvalidImageError(
             f"{name} holds {len(channels)} channels ({_listed(channels)}), and the model takes "
             f"{model.channels or '1, 3 or 4'}",
-            hint=f"choose them with bands=, such as bands={tuple(range(1, (model.channels or 3) + 1))}",
+            hint=f"choose them with bands=, such as bands={_some_of(len(channels), model.channels or 3)}",
         )
     return bands
 
@@ -224,6 +224,12 @@ def check_not_black(top: int, name: str) -> None:
             f"{name} holds 16-bit values up to {top} of 65535: black to the model, which takes 8 bits",
             hint=f"scale it: numpy.interp(a, (0, {top}), (0, 255)).astype(numpy.uint8) makes {top} white",
         )
+
+
+def _some_of(count: int, wanted: int) -> str:
+    """Returns a choice that `choose_channels` takes."""
+    numbers = range(1, (wanted if wanted <= count else 1) + 1)
+    return repr(tuple(numbers))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -188,9 +188,14 @@ def _orientation(data: bytes, exif: int, xmp: tuple[int, int]) -> int:
     """
     found = _exif_orientation(data, exif) if exif else None
     if found is None:
-        packet = data[xmp[0] : xmp[0] + max(0, min(xmp[1], _XMP_BYTES))]
-        match = _XMP_ORIENTATION.search(packet)
-        found = int(match[1]) if match else 1
+        found = xmp_orientation(data[xmp[0] : xmp[0] + max(0, xmp[1])])
+    return found if 1 <= found <= 8 else 1
+
+
+def xmp_orientation(packet: bytes) -> int:
+    """Returns the orientation that an XMP packet states, 1 to 8; 1 where it states none."""
+    match = _XMP_ORIENTATION.search(packet[:_XMP_BYTES])
+    found = int(match[1]) if match else 1
     return found if 1 <= found <= 8 else 1
 
 

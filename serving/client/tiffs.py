@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from .channels import ALPHA, BLUE, GRAY, GREEN, RED, Choice, choose_page
 from .errors import InvalidImageError, UnsupportedCallError
+from .image_headers import xmp_orientation
 from .tiling import Span, Tile
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _COLOURS = {_RGB: 3, _CMYK: 4, _YCBCR: 3, _LAB: 3}
 _REDUCED, _TRANSPARENCY = 1, 4
 _OLD_JPEG = 6
 _JPEG = (7, 34892, 33007)
-_ORIENTATION, _EXTRA_SAMPLES, _INK_SET, _NODATA = 274, 338, 332, 42113
+_ORIENTATION, _EXTRA_SAMPLES, _INK_SET, _XMP, _NODATA = 274, 338, 332, 700, 42113
 _ASCII, _SHORT, _DOUBLE = 2, 3, 12
 _GEO_TYPES = {
     33550: _DOUBLE,  # ModelPixelScale
@@ -107,9 +108,7 @@ class TiffImage:
             code: first.tags[code].value for code in _GEO_TYPES if code in first.tags and first.tags[code].value
         }
         # A georeference is of the raster as it is stored, and who reads it pays no heed to orientation.
-        orientation = first.tags.get(_ORIENTATION)
-        is_turned = orientation is not None and not self.geo and not is_pillows
-        self._orientation = int(orientation.value) if is_turned and orientation.value in range(1, 9) else 1
+        self._orientation = 1 if self.geo or is_pillows else _orientation_of(first)
         self._stored = self._planes[0].shape
         height, width = self._stored[::-1] if self._orientation >= 5 else self._stored
         names = self._meaning.channels
@@ -332,7 +331,7 @@ class _Meaning:
         channels: what is made of them, in order.
         dtype: of what is made.
         full_scale: of what is made.
-        is_plain: whether values are the file's own, rather than palettes' or converted colours'.
+        is_plain: whether samples are what nodata is stated of: values, a palette's indices, or colours as decoded.
     """
 
     def __init__(self, page: Any, name: str, *, is_rgb: bool = False):
@@ -362,7 +361,7 @@ class _Meaning:
         colours = _COLOURS.get(self._photometric, 1)
         self._extra = _extra_of(page, samples - colours) if samples > colours else ()
         self._palette = self._palette_of(page, name) if self._photometric == _PALETTE else None
-        self.is_plain = self._photometric in (_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _MASK)
+        self.is_plain = self._photometric != _CMYK
         self.dtype = np.dtype(kind)
         self.full_scale: int | None = (1 << bits) - 1 if is_unsigned else None
         if self._palette is not None or (is_unsigned and bits <= 8):
@@ -506,17 +505,31 @@ class _PillowPlane:
     """A page of a kind that only libtiff knows, decoded whole by Pillow: upright, as RGB."""
 
     def __init__(self, file: Any, page: Any, name: str):
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
 
         file.filehandle.seek(0)
-        with Image.open(io.BytesIO(file.filehandle.read()), formats=("TIFF",)) as picture:
-            picture.seek(page.index)
-            self._pixels = np.array(picture.convert("RGB"))
+        try:
+            with Image.open(io.BytesIO(file.filehandle.read()), formats=("TIFF",)) as picture:
+                picture.seek(page.index)
+                self._pixels = np.array(picture.convert("RGB"))
+        except UnidentifiedImageError as error:
+            words = str(getattr(page.photometric, "name", page.photometric)).lower()
+            raise InvalidImageError(
+                f"{name} holds {words} of {page.samplesperpixel} × {page.bitspersample} bits", hint="convert it to RGB"
+            ) from error
         self.shape = (self._pixels.shape[0], self._pixels.shape[1])
 
     def read(self, tile: Tile) -> Array:
         """Returns samples [h, w, 3]."""
         return self._pixels[tile.rows.start : tile.rows.stop, tile.columns.start : tile.columns.stop]
+
+
+def _orientation_of(page: Any) -> int:
+    """Returns what a page's tag says, or its XMP where it has none: 1 to 8."""
+    tag, packet = page.tags.get(_ORIENTATION), page.tags.get(_XMP)
+    if tag is not None:
+        return int(tag.value) if tag.value in range(1, 9) else 1
+    return xmp_orientation(packet.value) if packet is not None and isinstance(packet.value, bytes) else 1
 
 
 def _number(text: Any) -> float | None:

@@ -113,6 +113,16 @@ def test_orientation_is_applied_whole_and_in_pieces(orientation, photo, tmp_path
     _check(data, np.array(ImageOps.exif_transpose(plain)), tmp_path)
 
 
+@pytest.mark.parametrize("tags", [{}, {274: 3}])
+def test_orientation_of_xmp_counts_where_no_tag_states_one(tags, photo, tmp_path):
+    buffer = io.BytesIO()
+    packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    Image.fromarray(photo).save(buffer, "TIFF", tiffinfo=tags | {700: packet})
+    with Image.open(buffer) as opened:
+        wanted = np.array(ImageOps.exif_transpose(opened))
+    _check(buffer.getvalue(), wanted, tmp_path)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -232,6 +242,28 @@ def test_pixels_without_data_are_known(photo, tmp_path):
         np.testing.assert_array_equal(source.read(Tile(Span(0, 37), Span(0, 53)))[1], heights == -9999)
 
 
+@pytest.mark.parametrize("options", [{"photometric": "palette"}, {"photometric": "ycbcr", "compress": "jpeg"}])
+def test_pixels_without_data_of_palettes_and_jpegs_are_known(options, photo):
+    is_palette = options["photometric"] == "palette"
+    bands = photo[..., :1].copy() if is_palette else np.repeat(photo[..., :1], 3, axis=2) // 2 + 60
+    bands[8:24, 16:32] = 0
+    with rasterio.io.MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff", height=37, width=53, count=bands.shape[2], dtype="uint8", nodata=0,
+            transform=rasterio.Affine(1, 0, 3, 0, -1, 9), **({} if is_palette else options),
+        ) as written:  # fmt: skip
+            written.write(np.moveaxis(bands, 2, 0))
+            if is_palette:
+                written.write_colormap(1, {index: (255 - index, index, 90, 255) for index in range(256)})
+        with memory.open() as opened:
+            wanted = opened.dataset_mask() == 0
+        picture = read_picture(memory.read())
+    sent = decode_png(picture.encoded(UINT8))
+    assert wanted.sum() > 200
+    np.testing.assert_array_equal(picture.missing, wanted)
+    assert not sent[wanted].any()
+
+
 def test_a_mask_within_says_what_is_missing(photo):
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.io.MemoryFile() as memory:
         with memory.open(
@@ -242,6 +274,20 @@ def test_a_mask_within_says_what_is_missing(photo):
         picture = read_picture(memory.read())
     picture.encoded(UINT8)
     np.testing.assert_array_equal(picture.missing, photo[..., 0] <= 100)
+
+
+@pytest.mark.parametrize("photometric", ["cielab", "ycbcr"])
+def test_colours_that_cannot_be_converted_are_named(photometric, photo):
+    data = _written(photo.astype(np.uint16) * 257, photometric=photometric, planarconfig="contig")
+    with pytest.raises(InvalidImageError, match=f"the TIFF holds {photometric} of 3 × 16 bits; convert it to RGB"):
+        read_picture(data)
+
+
+def test_the_bands_that_are_proposed_are_there(photo):
+    data = _written(photo[..., :2], photometric="minisblack", planarconfig="contig")
+    with pytest.raises(InvalidImageError, match=r"such as bands=\(1,\)"):
+        read_picture(data).encoded(ModelInput(np.dtype(np.uint8), 3))
+    assert read_picture(data, Choice(bands=(1,))).encoded(ModelInput(np.dtype(np.uint8), 3))
 
 
 @pytest.mark.parametrize("kind", ["cut off", "no directory", "overwritten"])
