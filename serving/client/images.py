@@ -20,15 +20,16 @@ from .channels import (
     Choice,
     ModelInput,
     channels_of_array,
+    check_not_black,
     choose_channels,
     choose_page,
     needs_model,
     split_missing,
     values_as,
 )
-from .errors import InvalidImageError, MaskServingError
+from .errors import InvalidImageError, InvalidResponseError, MaskServingError
 from .image_headers import ImageHeader, read_header
-from .png import encode_png
+from .png import decode_png, encode_png
 from .tiffs import GeoTags, TiffImage, check_read_by_pillow, geo_of_pillow, has_tifffile
 
 if TYPE_CHECKING:
@@ -133,12 +134,19 @@ class _File(Picture):
         self._is_jpeg = header is not None and header.format == "jpeg"
         self.size = header.size if header else None
         self._orientation = header.orientation if header else 1
+        self._is_deep = header is not None and header.format == "png" and data[24:25] == b"\x10"
+
+    @property
+    def needs_dtype(self) -> bool:
+        return self._is_deep
 
     @property
     def byte_count(self) -> int:
         return len(self._data)
 
     def encoded(self, model: ModelInput = UNKNOWN) -> bytes:
+        if self._is_deep and model.dtype == np.uint8:
+            self._check_seen()
         return self._data
 
     def pixels(self, dtype: np.dtype[Any], channels: int | None, model: ModelInput = UNKNOWN) -> npt.NDArray[Any]:
@@ -147,7 +155,21 @@ class _File(Picture):
                 f"{self.name or 'the image'} is an encoded picture, and the model takes {dtype} pixels only",
                 hint="decode and scale it as the model wants it, and send the array",
             )
+        if self._is_deep and dtype == np.uint8:
+            self._check_seen()
         return _of_channels(_array_of(self._upright), dtype, channels)
+
+    def _check_seen(self) -> None:
+        """Makes sure that a model of 8 bits sees something in 16; a damaged file is the server's to refuse."""
+        try:
+            array = _array_of(self._upright)
+            top = _brightest(array)
+            if array.dtype == np.uint8:
+                # Pillow keeps the upper 8 bits where there are colours or alpha; all of them take long to decode.
+                top = top << 8 | 0xFF if top else _brightest(decode_png(self._data))
+        except (InvalidImageError, InvalidResponseError):
+            return
+        check_not_black(top, self.name or "the image")
 
     def picture(self) -> "Image.Image":
         return _for_display(self._upright)
@@ -334,6 +356,11 @@ def _check_array(array: npt.NDArray[Any], choice: Choice, *, is_decoded: bool) -
         hint = f"it holds {low} to {top}: "
         hint += f"array.astype(numpy.{fitting}) is one" if low >= 0 and top <= 0xFFFF else "scale it to 0..255 as uint8"
     raise InvalidImageError(f"an array of {array.dtype} is no image", hint=hint)
+
+
+def _brightest(array: npt.NDArray[Any]) -> int:
+    """Returns the greatest value of a picture's colours, whatever its alpha is."""
+    return int((array[..., :-1] if array.ndim == 3 and array.shape[2] in (2, 4) else array).max())
 
 
 def _of_channels(array: npt.NDArray[Any], dtype: np.dtype[Any], channels: int | None) -> npt.NDArray[Any]:

@@ -17,6 +17,8 @@ from maskport.serving.client.images import read_picture
 from maskport.serving.client.png import decode_png, encode_png, read_png_header
 from PIL import Image, ImageOps
 
+UINT8, UINT16 = ModelInput(np.dtype(np.uint8)), ModelInput(np.dtype(np.uint16))
+
 
 def _saved(picture, kind, **options):
     buffer = io.BytesIO()
@@ -269,6 +271,24 @@ def test_sixteen_bits_that_eight_would_lose_are_refused():
         read_picture(dark).encoded(ModelInput(np.dtype(np.uint8)))
     for fine in (np.zeros((4, 5), np.uint16), np.full((4, 5), 5000, np.uint16)):
         np.testing.assert_array_equal(decode_png(read_picture(fine).encoded(ModelInput(np.dtype(np.uint8)))), fine)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("top", [200, 4000, 60000, 0])
+def test_files_of_sixteen_bits_that_eight_would_lose_are_refused(channels, top):
+    deep = np.full((4, 5, channels), 65535, np.uint16)
+    deep[..., : channels - (channels in (2, 4))] = top
+    data = encode_png(deep)
+    assert read_picture(data).encoded(UINT16) == read_picture(data).encoded() == data
+    picture = read_picture(data)
+    if top in (200, 4000):
+        for call in (lambda: picture.encoded(UINT8), lambda: picture.pixels(np.dtype(np.uint8), 3)):
+            with pytest.raises(InvalidImageError, match=f"up to {200 if top == 200 else '4[0-9]*'} of 65535: black to"):
+                call()
+    else:
+        assert picture.encoded(UINT8) == data
+    damaged = data[:-30]
+    assert read_picture(damaged).encoded(UINT8) == damaged
 
 
 def test_integers_of_pillow_are_taken_by_their_values():
