@@ -65,7 +65,7 @@ _PAGE = flags.DEFINE_integer("page", None, "segment: of files that hold several 
 _BANDS = flags.DEFINE_list(
     "bands", None, "segment: channels to take of TIFF files, from 1, in the model's order; such as 4,3,2."
 )
-_FORMAT = flags.DEFINE_enum("format", "png", FORMATS, "segment: form of the files in a folder.")
+_FORMAT = flags.DEFINE_enum("format", "png", FORMATS, "segment: form of the files in a folder, or of -.")
 _OVERWRITE = flags.DEFINE_boolean("overwrite", False, "segment: make files again that are in the folder already.")
 _CONCURRENCY = flags.DEFINE_integer("concurrency", 8, "Calls at one time.", lower_bound=1, upper_bound=1024)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 1, "segment: pictures to a call, where they are small.", lower_bound=1)

@@ -50,7 +50,7 @@ class SegmentJob:
         threshold: None is the export's.
         concurrency: calls at one time.
         batch_size: small pictures to a call.
-        format: of files in a folder.
+        format: of files in a folder, and of standard output.
         overwrite: whether files that are there already are made again.
         timeout_s: that any call may take.
         page: of files that hold several pictures, from 1.
@@ -206,7 +206,7 @@ def plan_work(inputs: Sequence[Input], problems: Sequence[str], words: Sequence[
         InvalidImageError: the files cannot hold the product.
     """
     targets = tuple(_work(inputs, job, words))
-    for ending in {target.suffix.lower() for _, target in targets if target is not None}:
+    for ending in {f".{job.format}" if target is None else target.suffix.lower() for _, target in targets}:
         check_file_form(ending, job.product)
         if ending == ".json" and contract.MASK not in job.outputs:
             raise InvalidRequestError(f"a .json file holds what a mask comes to, which a {job.product} has none of")
@@ -260,7 +260,7 @@ def _write(item: SegmentItem, target: Path | None, job: SegmentJob, tally: Tally
         if target is None:
             if sys.stdout is None:
                 raise InvalidRequestError("standard output is closed")
-            sys.stdout.buffer.write(_png(result, job.product))
+            sys.stdout.buffer.write(_file(result, job))
             sys.stdout.buffer.flush()
         else:
             _save_whole(result, target, job.product)
@@ -292,9 +292,9 @@ def _save_whole(result: MaskResult, target: Path, product: str) -> None:
         raise
 
 
-def _png(result: MaskResult, product: str) -> bytes:
+def _file(result: MaskResult, job: SegmentJob) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        return result.save(Path(folder, "result.png"), product).read_bytes()
+        return result.save(Path(folder, f"result.{job.format}"), job.product).read_bytes()
 
 
 @contextlib.contextmanager

@@ -129,6 +129,8 @@ def test_the_mask_of_a_geotiff_lies_at_its_place(run, tmp_path):
     for product in ("mask", "probability", "masked_image"):
         done = run("segment", "field.tif", f"--out={product}.tif", f"--product={product}")
         assert done.returncode == 0, done.stderr
+        piped = run("segment", "field.tif", "--out=-", "--format=tif", f"--product={product}", stdin=b"")
+        assert piped.stdout == (tmp_path / f"{product}.tif").read_bytes()
         with rasterio.open(tmp_path / "field.tif") as given, rasterio.open(tmp_path / f"{product}.tif") as made:
             assert (made.crs, made.transform, made.nodata) == (given.crs, given.transform, 0)
             assert ((made.read() == 0).all(axis=0) == (pixels == 255).all(axis=0)).all()
