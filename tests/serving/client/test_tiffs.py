@@ -250,11 +250,11 @@ def test_pixels_without_data_of_palettes_and_jpegs_are_known(options, photo):
     with rasterio.io.MemoryFile() as memory:
         with memory.open(
             driver="GTiff", height=37, width=53, count=bands.shape[2], dtype="uint8", nodata=0,
-            transform=rasterio.Affine(1, 0, 3, 0, -1, 9), **({} if is_palette else options),
+            transform=rasterio.Affine(1, 0, 3, 0, -1, 9), **options,
         ) as written:  # fmt: skip
-            written.write(np.moveaxis(bands, 2, 0))
-            if is_palette:
+            if is_palette:  # before the pixels, or it does not get into the file
                 written.write_colormap(1, {index: (255 - index, index, 90, 255) for index in range(256)})
+            written.write(np.moveaxis(bands, 2, 0))
         with memory.open() as opened:
             wanted = opened.dataset_mask() == 0
         picture = read_picture(memory.read())
@@ -262,6 +262,8 @@ def test_pixels_without_data_of_palettes_and_jpegs_are_known(options, photo):
     assert wanted.sum() > 200
     np.testing.assert_array_equal(picture.missing, wanted)
     assert not sent[wanted].any()
+    if is_palette:
+        np.testing.assert_array_equal(sent[..., 0], np.where(wanted, 0, 255 - bands[..., 0]))
 
 
 def test_a_mask_within_says_what_is_missing(photo):
