@@ -30,7 +30,7 @@ from .channels import (
 from .errors import InvalidImageError, InvalidResponseError, MaskServingError
 from .image_headers import ImageHeader, read_header
 from .png import decode_png, encode_png
-from .tiffs import GeoTags, TiffImage, check_read_by_pillow, geo_of_pillow, has_tifffile
+from .tiffs import HOW_TO_INSTALL, GeoTags, TiffImage, check_read_by_pillow, geo_of_pillow, has_tifffile
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -491,7 +491,8 @@ def _of_converted(data: bytes, name: str | None, choice: Choice, form: str) -> P
     what = name or "the image"
     if form == "AVIF" and not features.check("avif"):
         raise InvalidImageError(f"{what} is AVIF, which this Pillow does not read", hint="pip install 'Pillow>=11.3'")
-    with _decoding(what), Image.open(io.BytesIO(data), formats=(form,)) as opened:
+    hint = f"tifffile and imagecodecs read more kinds of TIFF: {HOW_TO_INSTALL}" if form == "TIFF" else None
+    with _decoding(what, hint), Image.open(io.BytesIO(data), formats=(form,)) as opened:
         picture: Any = opened
         geo: GeoTags = {}
         if form == "TIFF":
@@ -531,7 +532,7 @@ def _raw_mode(picture: "Image.Image") -> str:
 
 
 @contextlib.contextmanager
-def _decoding(what: str) -> Iterator[None]:
+def _decoding(what: str, hint: str | None = None) -> Iterator[None]:
     """Says of which picture it is what goes wrong inside Pillow, where damaged ones meet any error."""
     from PIL import UnidentifiedImageError
 
@@ -540,9 +541,11 @@ def _decoding(what: str) -> Iterator[None]:
     except MaskServingError:
         raise
     except UnidentifiedImageError as error:
-        raise InvalidImageError(f"{what} cannot be decoded: it is damaged, or no picture that Pillow knows") from error
+        raise InvalidImageError(
+            f"{what} cannot be decoded: it is damaged, or no picture that Pillow knows", hint=hint
+        ) from error
     except Exception as error:
-        raise InvalidImageError(f"{what} cannot be decoded: {error or type(error).__name__}") from error
+        raise InvalidImageError(f"{what} cannot be decoded: {error or type(error).__name__}", hint=hint) from error
 
 
 def _array_of(picture: "Image.Image") -> npt.NDArray[Any]:

@@ -43,7 +43,7 @@ _GEO_TYPES = {
     34737: _ASCII,  # GeoAsciiParams
     50844: _DOUBLE,  # rational polynomial coefficients
 }
-_INSTALL = "install it with: pip install 'maskport[large]'"
+HOW_TO_INSTALL = "install it with: pip install 'maskport[large]'"
 
 
 class TiffImage:
@@ -160,7 +160,9 @@ def import_tifffile() -> Any:
         import imagecodecs  # noqa: F401
         import tifffile
     except ImportError as error:
-        raise UnsupportedCallError("TIFF files need the packages tifffile and imagecodecs", hint=_INSTALL) from error
+        raise UnsupportedCallError(
+            "TIFF files need the packages tifffile and imagecodecs", hint=HOW_TO_INSTALL
+        ) from error
     return tifffile
 
 
@@ -197,7 +199,7 @@ def check_read_by_pillow(picture: "TiffImagePlugin.TiffImageFile", name: str) ->
         problem = "pixels without data"
     if problem is not None:
         raise UnsupportedCallError(
-            f"{name} is a TIFF with {problem}, which need the packages tifffile and imagecodecs", hint=_INSTALL
+            f"{name} is a TIFF with {problem}, which need the packages tifffile and imagecodecs", hint=HOW_TO_INSTALL
         )
 
 

@@ -324,3 +324,6 @@ def test_without_the_extra_pillow_reads_what_it_reads_rightly(monkeypatch, photo
     ):
         with pytest.raises(UnsupportedCallError, match=r"pip install 'maskport\[large\]'"):
             read_picture(data)
+    five = _written(np.dstack([four, photo[..., 1]]), photometric="minisblack", planarconfig="contig")
+    with pytest.raises(InvalidImageError, match=r"Pillow knows; tifffile .* pip install 'maskport\[large\]'"):
+        read_picture(five)
