@@ -32,6 +32,10 @@ _FREE_SIZES = ((96, 128), (284, 316), (572, 604))
 _ODD_SIZE = (83, 109)
 _PERIODS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 14, 16, 18, 24, 27, 28, 32, 48, 64)
 """After how many pixels the border may be the same again: what a network shrinks its input by."""
+_STRIDES = (8, 16, 32, 64)
+"""By what networks shrink their input that enlarge it again."""
+_SHIFT = 2
+"""By how many pixels of its map a network of strides may shift what it shows."""
 _PROBED_EXTENT = 96
 """How many pixels of the input the map shows at least where a model of any size is probed."""
 _INNER_SEAMS, _OUTER_SEAMS = (0.2, 0.5, 0.8), (0.3, 0.8)
@@ -324,8 +328,8 @@ def _judge(size: int, length: int, seams: _AxisSeams) -> _Judgement:
     if exact.axis is not None:
         return exact
     near = _judge_by(size, length, seams, seams.near)
-    if near.axis != _whole(size, length) and _is_whole(size, length):
-        # A coarse map is far more usual than a border that leaves just a half of the input, or a quarter.
+    if near.axis != _whole(size, length) and _is_usual(size, length):
+        # Such a map is far more usual than a border that leaves just a half of the input, or lacks a single pixel.
         return dataclasses.replace(near, axis=None, contradicts_all=exact.contradicts_all)
     return near
 
@@ -337,6 +341,9 @@ def _judge_by(size: int, length: int, seams: _AxisSeams, chosen: _Seams) -> _Jud
     best = min((fit for fit in fits if fit), key=lambda fit: fit.error, default=None)
     if stretched is None or best is None:
         return _Judgement(None)
+    shifted = chosen.fit(size / length)
+    if shifted and abs(shifted.start) <= _SHIFT * max(1, size / length) and best.error > _NOTHING:
+        stretched = min(stretched, shifted, key=lambda fit: fit.error)
     border = size - length * best.step
     found = (
         f"seams between two pictures fit to {stretched.error:.1f} pixels if it is all, to {best.error:.1f} if it lacks "
@@ -356,7 +363,7 @@ def _decide(size: int, length: int, judgement: _Judgement, spec: ExportSpec) -> 
     if spec.map_alignment == CENTRE and judgement.axis in (None, whole) and size != length:
         step = 1.0 if length < size else 1 / math.ceil(length / size)
         return _with_border(size, length, (size - length * step) / 2, step)
-    if judgement.axis is None and _is_whole(size, length) and not judgement.contradicts_all:
+    if judgement.axis is None and _is_usual(size, length) and not judgement.contradicts_all:
         return whole
     return judgement.axis
 
@@ -365,6 +372,15 @@ def _is_whole(size: int, length: int) -> bool:
     """Whether a map of that length shows its input by some whole number of pixels each, but for less than one of it."""
     step = float(round(size / length)) if length <= size else 1 / round(length / size)
     return abs(size - length * step) < step
+
+
+def _is_usual(size: int, length: int) -> bool:
+    """Whether networks of padded convolutions, of the usual strides, answer a whole input by a map of that length."""
+    if _is_whole(size, length) or abs(size - length) <= 1:
+        return True
+    # Shrunk by more and enlarged again, it shows an input that was filled up: 64 of 250, by way of 8.
+    step = 2 ** max(0, math.ceil(math.log2(size / length)))
+    return any(length * step == -(-size // stride) * stride for stride in _STRIDES if stride >= step)
 
 
 def _whole(size: int, length: int) -> AxisAlignment:

@@ -51,6 +51,15 @@ def gate():
     return apply
 
 
+def nothing(x):
+    """As of a deep network of random weights, in which the picture is lost."""
+    return 0.0 * x
+
+
+def resized(size, to):
+    return network(size, conv(3, 2, "same"), conv(3, 2, "same"), layers.Resizing(to, to))
+
+
 def attention(x):
     """Patches that look at one another, as in a vision transformer."""
     edge = x.shape[1]
@@ -95,6 +104,13 @@ WHOLE = {
     "patches": lambda: network(96, conv(16, 16), attention, attention),
     "resized": lambda: network(64, conv(padding="same"), layers.Resizing(50, 50)),
     "enlarged": lambda: network(32, conv(padding="same"), layers.UpSampling2D(2)),
+    # What lies between is shifted by its strides, and lacks a pixel by rounding only.
+    "resized to a pixel less": lambda: resized(80, 79),
+    "resized to a pixel less of an odd size": lambda: resized(65, 64),
+    # By way of 2 times 2, which is 64.
+    "filled up": lambda: network(50, conv(3, 32, "same"), layers.UpSampling2D(8)),
+    "filled up, of which nothing is seen": lambda: network(50, conv(3, 32, "same"), layers.UpSampling2D(8), nothing),
+    "filled up to more than the input": lambda: network(50, conv(3, 32, "same"), layers.UpSampling2D(32), nothing),
     "a little larger": lambda: network(None, layers.Conv2DTranspose(2, 4, 2)),
 }
 
