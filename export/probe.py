@@ -106,8 +106,8 @@ def _check_repeats(model: SegmentationModel, first: np.ndarray, second: np.ndarr
     why = f"it holds random ops ({', '.join(ops)})" if ops else "it holds some state"
     moved = f" (by up to {np.nanmax(np.abs(first - second)):.3g})" if first.shape == second.shape else ""
     raise SourceError(
-        f"source {spec.source}: the model answers differently each time{moved}: {why}; save it as it is for inference, "
-        "without dropout, noise or augmentation"
+        f"source {spec.source}: the model answers differently each time{moved}: {why}; give the .keras file, "
+        "where layers for training alone are left out, or save it without dropout, noise and augmentation"
     )
 
 

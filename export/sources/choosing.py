@@ -1,5 +1,6 @@
 """Choosing one of several tensors or signatures, or asking the user to."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -105,3 +106,13 @@ def flatten_named(outputs: Any) -> dict[str, Any]:
         elif value is not None:
             named[name] = value
     return named
+
+
+def in_natural_order(named: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a SavedModel holds in no order by name, and numbers in names by value: output_2, output_10."""
+
+    def key(name: str) -> list[str | int]:
+        # Texts and numbers take turns, so that no two of one kind meet another.
+        return [int(part) if position % 2 else part for position, part in enumerate(re.split(r"(\d+)", name))]
+
+    return {name: named[name] for name in sorted(named, key=key)}

@@ -11,7 +11,7 @@ from ..causes import cause_of
 from ..errors import SourceError
 from ..model_graph import count_constants
 from ..spec import ExportSpec
-from .choosing import choose, choose_image, choose_output, flatten_named
+from .choosing import choose, choose_image, choose_output, flatten_named, in_natural_order
 from .model import RawModel
 
 _DEFAULT_SIGNATURE = "serving_default"
@@ -36,7 +36,7 @@ def load_saved_model(spec: ExportSpec) -> RawModel:
 
     function = _find_function(loaded, spec, where)
     image_name, image = _find_image_input(function, spec, where)
-    outputs = flatten_named(function.structured_outputs)
+    outputs = in_natural_order(flatten_named(function.structured_outputs))
     output_name = choose_output(spec.source_output, outputs, where)
     by_keyword = image_name in function.structured_input_signature[1]
 
@@ -70,7 +70,7 @@ def _load_frozen(spec: ExportSpec, where: str) -> RawModel:
         meta_graph = v1.saved_model.loader.load(session, [tf.saved_model.SERVING], spec.source)
         signature = _choose_signature(dict(meta_graph.signature_def), spec, where)
         inputs = {name: _spec_of(info) for name, info in signature.inputs.items()}
-        outputs = {name: _spec_of(info) for name, info in signature.outputs.items()}
+        outputs = in_natural_order({name: _spec_of(info) for name, info in signature.outputs.items()})
         image_name = choose_image(spec.source_input, inputs, where)
         output_name = choose_output(spec.source_output, outputs, where)
         ends = [signature.inputs[image_name].name, signature.outputs[output_name].name]

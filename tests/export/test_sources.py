@@ -97,6 +97,18 @@ def test_several_signatures_are_listed_and_serving_default_is_the_default(tmp_pa
     assert load(save_module(tmp_path / "d", module, serving_default=module.run, other=module.run)).channels == 3
 
 
+def test_outputs_of_a_saved_model_are_listed_in_their_order(tmp_path):
+    module = tf.Module()
+    module.run = tf.function(
+        lambda image: [image[..., :1] * factor for factor in range(12)],
+        input_signature=[tf.TensorSpec([None, 8, 8, 3], tf.float32, name="image")],
+    )
+    tf.saved_model.save(module, str(tmp_path / "many"), signatures=module.run)
+    with pytest.raises(SourceError, match="12 outputs; choose one") as caught:
+        load(tmp_path / "many")
+    assert re.findall(r"output_\d+", str(caught.value)) == [f"output_{position}" for position in range(12)]
+
+
 def test_several_maps_are_listed_with_their_shapes(tmp_path):
     toy_models.keras_model(TOY, output_names=("mask", "edges")).save(tmp_path / "two.keras")
     with pytest.raises(SourceError, match=re.escape("2 outputs; choose one by source_output: 'mask' float32[-1, -1")):
