@@ -95,22 +95,31 @@ def measuring(
             except VerificationError as error:
                 # A model may be made for one setting; what was asked for is served in this one.
                 logger.warning("with oneDNN's operations switched over: %s", error)
+            expected = _probabilities(module, samples, served)
             return Movement(
-                _largest_difference(module, samples, plain, served),
-                None if other is None else _largest_difference(module, samples, other, served),
+                _largest_difference(_probabilities(module, samples, plain), expected),
+                None if other is None else _largest_difference(_probabilities(module, samples, other), expected),
             ), served
 
         yield finish
 
 
-def _largest_difference(module: MaskModule, samples: Sequence[Sample], one: Outputs, other: Outputs) -> float:
-    """Returns how far the probabilities of two forms are apart, at the pictures' size; 1.0 for NaN in one of them."""
+def _probabilities(module: MaskModule, samples: Sequence[Sample], outputs: Outputs) -> list[npt.NDArray[np.float64]]:
+    """Returns what the outputs of one form say at the pictures' size: of each what masks and classes are decided by."""
+    return [
+        np.asarray(probability, np.float64)
+        for sample, output in zip(samples, outputs, strict=True)
+        for probability in module.probabilities(output, sample.size)
+    ]
+
+
+def _largest_difference(one: list[npt.NDArray[np.float64]], other: list[npt.NDArray[np.float64]]) -> float:
+    """Returns how far the probabilities of two forms are apart; 1.0 for NaN in one of them."""
     largest = 0.0
-    for sample, *outputs in zip(samples, one, other, strict=True):
-        for a, b in zip(*(module.probabilities(output, sample.size) for output in outputs), strict=True):
-            difference = np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64))
-            difference[np.isnan(a) & np.isnan(b)] = 0.0
-            largest = max(largest, float(np.nan_to_num(difference, nan=1.0).max(initial=0.0)))
+    for a, b in zip(one, other, strict=True):
+        difference = np.abs(a - b)
+        difference[np.isnan(a) & np.isnan(b)] = 0.0
+        largest = max(largest, float(np.nan_to_num(difference, nan=1.0).max(initial=0.0)))
     return _rounded_up(largest)
 
 

@@ -187,10 +187,15 @@ def values_as(array: Array, model: ModelInput, name: str, full_scale: int | None
     dtype = odd_integers_as(low, top, model, name, array.dtype)
     if dtype == np.uint16 and model.dtype == np.uint8:
         if full_scale is not None and full_scale < 0xFFFF:
-            scaled: Array = (array.astype(np.uint32) * 255 // full_scale).astype(np.uint8)
-            return scaled
+            return to_8_bits(array, full_scale)
         check_not_black(top, name)
     return array.astype(dtype, copy=False)
+
+
+def to_8_bits(array: Array, full_scale: int) -> Array:
+    """Returns 16-bit pixels as uint8, of which 255 is what was `full_scale`."""
+    scaled: Array = (array.astype(np.uint32) * 255 // full_scale).astype(np.uint8)
+    return scaled
 
 
 def odd_integers_as(low: int, top: int, model: ModelInput, name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:

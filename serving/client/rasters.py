@@ -23,6 +23,7 @@ from .channels import (
     choose_channels,
     odd_integers_as,
     split_missing,
+    to_8_bits,
 )
 from .errors import InvalidImageError
 from .image_headers import read_header
@@ -121,7 +122,7 @@ class Source:
         """Returns a piece, [h, w, C], and where it has no data, [h, w]; None where it has some everywhere."""
         pixels, missing = self._chosen_of(tile)
         if self.dtype == np.uint8 and pixels.dtype == np.uint16 and self._raw.full_scale is not None:
-            pixels = pixels.astype(np.uint32) * 255 // self._raw.full_scale
+            pixels = to_8_bits(pixels, self._raw.full_scale)
         elif self.dtype == np.uint16:
             self._top = max(self._top, int(pixels.max()))
         return pixels.astype(self.dtype, copy=False), missing
