@@ -9,15 +9,8 @@ from ..serving.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from .entry import export_model
-    from .errors import (
-        ExportError,
-        PublishError,
-        SourceError,
-        SpecError,
-        UnservableError,
-        VerificationError,
-    )
-    from .masks import (
+    from .errors import ExportError, PublishError, SourceError, SpecError, UnservableError, VerificationError
+    from .masks.operations import (
         ApplyMask,
         BinaryMask,
         MaskedLoss,

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from .errors import SpecError
+from .publish.versions import VersionWriter
 from .sources.preflight import check_keras_backend, check_source
 from .spec import ExportSpec, make_spec
-from .versions import VersionWriter
 
 
 def check_export(spec: ExportSpec) -> None:

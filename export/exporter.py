@@ -15,20 +15,21 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from ..serving import contract
 from ..serving.agreement import NOTABLE
-from . import golden, manifest
-from .alignment import Alignment, align
 from .errors import PublishError, SpecError
-from .graph_optimization import without_graph_optimization
-from .module import MaskModule
-from .movement import Movement, measuring
-from .optimization import BFLOAT16, Optimized, optimize
-from .probe import probe
-from .remote_versions import RemoteVersionWriter
-from .saved_check import FreshProcess
-from .servable_ops import check_servable
-from .sources import SegmentationModel, adapt_keras_model, load_source
+from .graph.module import MaskModule
+from .graph.optimization import BFLOAT16, Optimized, optimize
+from .model.graph_optimization import without_graph_optimization
+from .model.segmentation_model import SegmentationModel
+from .model.servable_ops import check_servable
+from .probing.alignment import Alignment, align
+from .probing.probe import probe
+from .publish import golden, manifest
+from .publish.movement import Movement, measuring
+from .publish.remote_versions import RemoteVersionWriter
+from .publish.saved_check import FreshProcess
+from .publish.versions import VersionWriter
+from .sources import adapt_keras_model, load_source
 from .spec import ExportSpec
-from .versions import VersionWriter
 
 logger = logging.getLogger(__name__)
 

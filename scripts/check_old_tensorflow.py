@@ -12,7 +12,7 @@ import_quietly("tensorflow")
 
 from maskport.export import export_model, load_spec  # noqa: E402
 from maskport.export.exporter import export_spec  # noqa: E402
-from maskport.export.golden import read_goldens, tensors_of  # noqa: E402
+from maskport.export.publish.golden import read_goldens, tensors_of  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNNER = ROOT / "tests/support/run_exports.py"

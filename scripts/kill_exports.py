@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from maskport.export.versions import list_versions
+from maskport.export.publish.versions import list_versions
 from rich.progress import track
 
 ROOT = Path(__file__).resolve().parents[1]

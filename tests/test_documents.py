@@ -19,8 +19,8 @@ PASSED_ON = {
 
 @functools.cache
 def help_of(command):
-    module = COMMANDS[command].partition(":")[0]
-    program = f"import sys; sys.argv = ['{command}', '--help']; from {module} import run; run()"
+    module, _, function = COMMANDS[command].partition(":")
+    program = f"import sys; sys.argv = ['{command}', '--help']; from {module} import {function} as run; run()"
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
 
 

@@ -7,26 +7,25 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
+# What both sides stand on; it imports nothing of the house.
+FLOORS = {"contract", "agreement", "command_line", "lazy_names", "status_codes", "entry"}
 ALLOWED = {
-    # what both sides stand on; it imports nothing of the house
-    "serving.contract": set(),
-    "serving.agreement": set(),
-    "serving.command_line": set(),
-    "serving.lazy_names": set(),
-    "serving.status_codes": set(),
-    "serving.entry": {"serving.entry"},
-    "serving.wire": {"serving.wire"},
-    "serving.client": {
-        "serving.client", "serving.wire", "serving.contract", "serving.command_line", "serving.status_codes",
-    },
-    "serving.server": {"serving.server", "serving.command_line", "serving.lazy_names", "serving.status_codes"},
-    "serving.verify": {
-        "serving.verify", "serving.client", "serving.wire", "serving.contract", "serving.agreement",
-        "serving.command_line",
-    },
-    "export": {"export", "serving.contract", "serving.agreement", "serving.command_line", "serving.lazy_names"},
-}  # fmt: skip
-WITHOUT_TENSORFLOW = {room for room in ALLOWED if room not in ("export", "serving.server")}
+    "serving.wire": set(),
+    "serving.client": {"serving.wire", "contract", "command_line", "status_codes"},
+    "serving.server": {"command_line", "lazy_names", "status_codes"},
+    "serving.verify": {"serving.client", "serving.wire", "contract", "agreement", "command_line"},
+    "export": {"contract", "agreement", "command_line", "lazy_names"},
+}
+# The rooms of a house in their order: each may import of those before it, never of one after it.
+ORDER = {
+    "export": "errors spec spec_flags masks model sources graph probing publish line_chart "
+    "exporter entry cli calibrate inspect __init__ __main__",
+    "serving.client": "errors transport calling pictures results segmenting telemetry configuration "
+    "client async_client commands __init__ __main__",
+    "serving.server": "errors calls metrics unsupported_flags inference models service fronts "
+    "server cli __init__ __main__",
+}
+WITHOUT_TENSORFLOW = ("serving.wire", "serving.client", "serving.verify", *FLOORS)
 COMMAND_LINES = {"cli", "command_line", "spec_flags", "unsupported_flags"}
 
 
@@ -35,11 +34,13 @@ def sources():
         yield from sorted((ROOT / top).rglob("*.py"))
 
 
-def room_of(parts):
-    """The room that a module (or an imported name) belongs to."""
-    if not parts or parts[0] not in ("export", "serving"):
-        return None
-    return "export" if parts[0] == "export" else ".".join(parts[:2])
+def house_of(parts):
+    """The house that a module (or an imported name) belongs to, or the floor that it is."""
+    if parts[:1] == ["export"]:
+        return "export"
+    if parts[:1] == ["serving"] and len(parts) > 1:
+        return parts[1] if parts[1] in FLOORS else ".".join(parts[:2])
+    return None
 
 
 def imports_of(path):
@@ -56,20 +57,34 @@ def imports_of(path):
 
 @pytest.mark.parametrize("path", list(sources()), ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_follow_the_layers(path):
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    room = room_of(parts)
+    parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    house = house_of(parts)
+    depth = len((house or "").split("."))
     for name in imports_of(path):
-        top = name.split(".")[0]
-        assert top not in ("tests", "scripts", "maskport"), f"imports {name}; inside a package imports are relative"
-        if room in WITHOUT_TENSORFLOW:
-            assert top not in ("tensorflow", "tensorflow_serving", "keras"), f"imports {name}"
-        if top == "absl":
+        imported = name.split(".")
+        assert imported[0] not in ("tests", "scripts", "maskport"), f"imports {name}; in a package imports are relative"
+        if house in WITHOUT_TENSORFLOW:
+            assert imported[0] not in ("tensorflow", "tensorflow_serving", "keras"), f"imports {name}"
+        if imported[0] == "absl":
             assert parts[-1] in COMMAND_LINES, f"imports {name}; only command lines read flags"
-        target = room_of(name.split("."))
-        if target is not None and room not in (None, "serving.__init__"):
-            assert target in ALLOWED[room], f"{room} imports {name}"
+        target = house_of(imported)
+        if target is None:
+            continue
+        if target != house:
+            assert target in ALLOWED.get(house, ()), f"{house} imports {name}"
+        elif house in ORDER:
+            order = ORDER[house].split()
+            room = parts[depth]
+            wanted = imported[depth] if imported[depth] in order else "__init__"
+            assert order.index(wanted) <= order.index(room), f"{room} imports {name}, which stands above it"
 
 
-def test_every_room_has_its_rule():
-    rooms = {room_of(path.relative_to(ROOT).with_suffix("").parts) for path in sources()} - {"serving.__init__"}
-    assert rooms <= set(ALLOWED)
+def test_every_room_has_its_place():
+    for house, order in ORDER.items():
+        folder = ROOT / house.replace(".", "/")
+        rooms = {path.stem for path in folder.glob("*.py")} | {
+            path.parent.name for path in folder.glob("*/__init__.py")
+        }
+        assert rooms == set(order.split())
+    houses = {house_of(list(path.relative_to(ROOT).with_suffix("").parts)) for path in sources()}
+    assert houses - {"serving.__init__"} == {*ALLOWED, *FLOORS}

@@ -62,10 +62,10 @@ def test_lazy_packages_give_every_name_they_list(name):
 
 @pytest.mark.parametrize("command", sorted(PYPROJECT["project"]["scripts"]))
 def test_help_answers_without_tensorflow(command):
-    module = PYPROJECT["project"]["scripts"][command].partition(":")[0]
+    module, _, function = PYPROJECT["project"]["scripts"][command].partition(":")
     program = (
         f"import sys; sys.argv = ['{command}', '--help']\n"
-        f"from {module} import run\n"
+        f"from {module} import {function} as run\n"
         "try:\n    run()\n"
         "finally:\n    print(sorted({'tensorflow', 'keras'} & set(sys.modules)), file=sys.stderr)\n"
     )
@@ -84,8 +84,8 @@ def test_help_answers_without_tensorflow(command):
     ],
 )
 def test_without_its_extra_a_command_names_it_in_one_line(tmp_path, command, package, words):
-    module = PYPROJECT["project"]["scripts"][command].partition(":")[0]
-    program = f"import sys; sys.modules[{package!r}] = None; from {module} import run; run()"
+    module, _, function = PYPROJECT["project"]["scripts"][command].partition(":")
+    program = f"import sys; sys.modules[{package!r}] = None; from {module} import {function} as run; run()"
     done = subprocess.run(
         [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False, cwd=tmp_path
     )

@@ -7,8 +7,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from ...serving import contract
-from ..causes import cause_of
 from ..exporter import Plan, resolve_foreground
+from ..model.causes import cause_of
 from ..spec import ExportSpec
 from .errors import CalibrationError
 

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from ...serving import contract
-from ..causes import cause_of
+from ..model.causes import cause_of
 from .calls import Target, example_calls
 from .errors import InspectError
 from .pictures import PictureReport, report_picture

@@ -12,8 +12,10 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from ...serving import contract
-from .. import examples, golden, masking
-from ..causes import cause_of
+from ..graph import masking
+from ..model import examples
+from ..model.causes import cause_of
+from ..publish import golden
 from ..spec import FULL_SCALE, Clean
 from .errors import InspectError
 from .record import ExportRecord

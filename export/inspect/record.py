@@ -7,7 +7,7 @@ import pydantic
 from pydantic import ConfigDict
 
 from ...serving import contract
-from .. import manifest
+from ..publish import manifest
 from .errors import InspectError
 
 

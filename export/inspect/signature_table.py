@@ -8,8 +8,8 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.saved_model.loader_impl import parse_saved_model
 
-from ..causes import cause_of
-from ..model_graph import count_constants
+from ..model.causes import cause_of
+from ..model.model_graph import count_constants
 from .errors import InspectError
 
 _INIT_SIGNATURE = "__saved_model_init_op"

@@ -12,9 +12,9 @@ from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 
 from ...serving import contract
-from .. import golden
-from ..causes import cause_of
-from ..timing import median_seconds
+from ..graph.timing import median_seconds
+from ..model.causes import cause_of
+from ..publish import golden
 from .errors import InspectError
 
 _TIME_LIMIT_S = 5.0

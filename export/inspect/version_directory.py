@@ -4,7 +4,7 @@ import dataclasses
 import os
 from pathlib import Path
 
-from ..versions import list_versions, version_number
+from ..publish.versions import list_versions, version_number
 from .errors import InspectError
 
 _SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")

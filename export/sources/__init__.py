@@ -9,10 +9,9 @@ from ...serving.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from .loading import adapt_keras_model, load_source
-    from .model import SegmentationModel
 
-__all__ = ["SegmentationModel", "adapt_keras_model", "load_source"]
+__all__ = ["adapt_keras_model", "load_source"]
 
-_HOMES = {"SegmentationModel": "model", "adapt_keras_model": "loading", "load_source": "loading"}
+_HOMES = {"adapt_keras_model": "loading", "load_source": "loading"}
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -5,12 +5,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..causes import cause_of
 from ..errors import SourceError
+from ..model.causes import cause_of
+from ..model.segmentation_model import RawModel
 from ..spec import ExportSpec
 from .choosing import choose_output, flatten_named
 from .keras_models import wrap_keras_model
-from .model import RawModel
 from .preflight import KERAS_WEIGHTS, check_weights
 from .user_code import import_user_module
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..causes import cause_of
 from ..errors import SourceError
+from ..model.causes import cause_of
+from ..model.segmentation_model import RawModel
+from ..model.tracing import find_data_format, trace, with_size
 from ..spec import ExportSpec
 from .choosing import choose_image, choose_output, flatten_named
 from .keras_files import check_keras_file, keras_2_version, read_config, readable_by_keras_3
-from .model import RawModel
-from .tracing import find_data_format, trace, with_size
 from .user_code import named_as_saved
 
 _UNKNOWN_OBJECT = re.compile(

@@ -6,14 +6,14 @@ from typing import Any
 import tensorflow as tf
 
 from ..errors import SourceError
-from ..servable_ops import check_servable
+from ..model.segmentation_model import CHANNELS_FIRST, IMAGE_CHANNELS, RawModel, SegmentationModel
+from ..model.servable_ops import check_servable
+from ..model.tracing import find_data_format, trace
 from ..spec import ExportSpec
 from .builders import build_model
 from .keras_models import load_keras_file, wrap_keras_model
-from .model import CHANNELS_FIRST, IMAGE_CHANNELS, RawModel, SegmentationModel
 from .preflight import LocalFiles, is_saved_model
 from .saved_models import load_saved_model
-from .tracing import find_data_format, trace
 from .user_code import import_user_module, own_objects
 
 _TRIAL_EDGE = 64

@@ -7,12 +7,12 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.python.saved_model.loader_impl import parse_saved_model
 
-from ..causes import cause_of
 from ..errors import SourceError
-from ..model_graph import count_constants
+from ..model.causes import cause_of
+from ..model.model_graph import count_constants
+from ..model.segmentation_model import RawModel
 from ..spec import ExportSpec
 from .choosing import choose, choose_image, choose_output, flatten_named, in_natural_order
-from .model import RawModel
 
 _DEFAULT_SIGNATURE = "serving_default"
 _INIT_SIGNATURE = "__saved_model_init_op"

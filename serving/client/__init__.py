@@ -2,6 +2,8 @@
 
 from ..status_codes import StatusCode
 from .async_client import AsyncMaskClient
+from .calling.observers import ObservedCall, Observer
+from .calling.retries import NO_RETRIES, RetryPolicy
 from .client import MaskClient
 from .errors import (
     AccessDeniedError,
@@ -26,14 +28,12 @@ from .errors import (
     SignatureNotFoundError,
     UnsupportedCallError,
 )
-from .large import LargeResult
-from .observers import ObservedCall, Observer
-from .polygons import Polygon
-from .results import MaskResult, SegmentItem
-from .retries import NO_RETRIES, RetryPolicy
-from .rle import Rle, decode_rle, encode_rle
-from .security import Tls
-from .signatures import ModelMetadata, ModelState, SignatureInfo, TensorSpec, VersionStatus
+from .results.mask_result import MaskResult, SegmentItem
+from .results.polygons import Polygon
+from .results.rle import Rle, decode_rle, encode_rle
+from .segmenting.large import LargeResult
+from .transport.security import Tls
+from .transport.signatures import ModelMetadata, ModelState, SignatureInfo, TensorSpec, VersionStatus
 
 __all__ = [
     "NO_RETRIES",

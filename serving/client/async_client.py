@@ -11,14 +11,15 @@ import numpy.typing as npt
 
 from .. import contract
 from ..wire.messages import ModelServerConfig
-from .addresses import Address
-from .calls import Reply
-from .channels import as_choice
+from .calling.operations import OnWait
+from .calling.steps import Compute, Pause, Script, Send, Step, Together
 from .configuration import ClientBase, MetadataLike
-from .connecting import connect_async
 from .errors import CallCancelledError, ClientClosedError, MaskServingError
-from .images import ImageSource
-from .large import (
+from .pictures.channels import as_choice
+from .pictures.images import ImageSource
+from .pictures.tiling import Tile
+from .results.mask_result import MaskResult, SegmentItem
+from .segmenting.large import (
     DEFAULT_OVERLAP,
     DEFAULT_TILE,
     LargeJob,
@@ -27,7 +28,7 @@ from .large import (
     check_large,
     tile_signature,
 )
-from .many import (
+from .segmenting.many import (
     PlannedThresholds,
     Thresholds,
     Wanted,
@@ -38,12 +39,11 @@ from .many import (
     items_of,
     window,
 )
-from .operations import OnWait
-from .results import MaskResult, SegmentItem
-from .signatures import ModelMetadata, VersionStatus
-from .steps import Compute, Pause, Script, Send, Step, Together
-from .tiling import Tile
-from .transports import AsyncTransport
+from .transport.addresses import Address
+from .transport.calls import Reply
+from .transport.connecting import connect_async
+from .transport.signatures import ModelMetadata, VersionStatus
+from .transport.transports import AsyncTransport
 
 T = TypeVar("T")
 

@@ -6,16 +6,16 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from .addresses import parse_addresses
-from .calling import Caller, Terms
-from .calls import Target
+from .calling.observers import Observer
+from .calling.operations import Operations
+from .calling.retries import RetryPolicy
+from .calling.sending import Caller, Terms
 from .errors import ClientClosedError, InvalidRequestError
-from .observers import Observer
-from .operations import Operations
-from .retries import RetryPolicy
-from .security import Credentials, Metadata, Tls, Token, as_metadata
-from .segmentation import Segmentation
-from .transports import ConnectionOptions
+from .segmenting.segmentation import Segmentation
+from .transport.addresses import parse_addresses
+from .transport.calls import Target
+from .transport.security import Credentials, Metadata, Tls, Token, as_metadata
+from .transport.transports import ConnectionOptions
 
 DEFAULT_TIMEOUT_S = 30.0
 MetadataLike = Mapping[str, str] | Metadata

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from .calling.observers import ObservedCall, Observer
 from .errors import MaskServingError, UnsupportedCallError
-from .observers import ObservedCall, Observer
 
 try:
     from opentelemetry import metrics, propagate, trace

@@ -19,9 +19,9 @@ from . import unsupported_flags  # noqa: F401  (defines them)
 if TYPE_CHECKING:
     from grpc import ServerCredentials
 
+    from .inference.batching_settings import BatchingSettings, PoolSettings
+    from .models.versions import ModelSettings
     from .server import ModelServer, ServerSettings
-    from .text_configs import BatchingSettings, PoolSettings
-    from .versions import ModelSettings
 
 _PROGRAM = "mask-serve"
 _DESCRIPTION = """\
@@ -223,8 +223,8 @@ def _models() -> "list[ModelSettings]":
     from tensorflow_serving.config import model_server_config_pb2
 
     from .errors import ConfigError, RequestError
-    from .model_config import check_platforms, read_models, read_text_proto
-    from .versions import model_in
+    from .models.model_config import check_platforms, read_models, read_text_proto
+    from .models.versions import model_in
 
     base_path = _MODEL_BASE_PATH.value
     if _MODEL_CONFIG_FILE.value:
@@ -245,7 +245,7 @@ def _models() -> "list[ModelSettings]":
 
 
 def _settings() -> "ServerSettings":
-    from .text_configs import read_metrics_path
+    from .models.text_configs import read_metrics_path
 
     monitoring = _MONITORING_CONFIG_FILE.value
     metrics_path = read_metrics_path(monitoring) if monitoring else None
@@ -253,11 +253,11 @@ def _settings() -> "ServerSettings":
     credentials = _credentials()
     channel_arguments = _channel_arguments(_GRPC_CHANNEL_ARGUMENTS.value)
     import_quietly("tensorflow")
-    from .grpc_front import GrpcSettings
-    from .loading import LoadSettings
-    from .repository import RepositorySettings
-    from .rest_front import RestSettings
-    from .saved_model import SessionSettings
+    from .fronts.grpc_front import GrpcSettings
+    from .fronts.rest_front import RestSettings
+    from .inference.saved_model import SessionSettings
+    from .models.loading import LoadSettings
+    from .models.repository import RepositorySettings
     from .server import ServerSettings
 
     both = _TENSORFLOW_SESSION_PARALLELISM.value
@@ -311,7 +311,8 @@ def _settings() -> "ServerSettings":
 
 def _batching() -> "tuple[BatchingSettings | None, PoolSettings]":
     from .errors import ConfigError, RequestError
-    from .text_configs import BatchingSettings, PoolSettings, read_batching
+    from .inference.batching_settings import BatchingSettings, PoolSettings
+    from .models.text_configs import read_batching
 
     if not _ENABLE_BATCHING.value:
         return None, PoolSettings()
@@ -331,7 +332,7 @@ def _credentials() -> "ServerCredentials | None":
         return None
     import grpc
 
-    from .text_configs import check_tls, read_tls
+    from .models.text_configs import check_tls, read_tls
 
     key, certificate, authority, verifies_clients = read_tls(_SSL_CONFIG_FILE.value)
     check_tls(_SSL_CONFIG_FILE.value, key, certificate, authority)

@@ -12,15 +12,15 @@ from typing import Self
 from grpc import Server, ServerCredentials
 
 from ..status_codes import StatusCode
-from . import grpc_front, http_server
-from .config_watch import ConfigWatch
 from .errors import ConfigError, RequestError, StartError
-from .loading import LoadSettings, ModelLoader
+from .fronts import grpc_front, http_server
+from .fronts.rest_front import RestFront, RestSettings
 from .metrics import Metrics
-from .repository import ModelRepository, RepositorySettings
-from .rest_front import RestFront, RestSettings
+from .models.config_watch import ConfigWatch
+from .models.loading import LoadSettings, ModelLoader
+from .models.repository import ModelRepository, RepositorySettings
+from .models.versions import ModelSettings, model_in
 from .service import PredictionService
-from .versions import ModelSettings, model_in
 
 logger = logging.getLogger(__name__)
 

@@ -17,14 +17,14 @@ from tensorflow_serving.apis import (
 )
 
 from ..status_codes import StatusCode
-from . import inference
 from .calls import Call
 from .errors import RequestError, invalid_argument
+from .inference import predictor as inference
+from .inference.tensors import Array
 from .metrics import Metrics
-from .model_config import check_platforms, read_models
-from .repository import Loaded, ModelRepository
-from .tensors import Array
-from .versions import ModelSettings
+from .models.model_config import check_platforms, read_models
+from .models.repository import Loaded, ModelRepository
+from .models.versions import ModelSettings
 
 SIGNATURE_DEF = "signature_def"
 """The one metadata field there is."""

@@ -11,16 +11,8 @@ import numpy as np
 
 from .. import contract
 from ..agreement import NOTABLE, compare
-from ..client import (
-    MaskClient,
-    MaskServingError,
-    ModelMetadata,
-    ObservedCall,
-    Observer,
-    RetryPolicy,
-    VersionStatus,
-)
-from ..client.addresses import parse_address
+from ..client import MaskClient, MaskServingError, ModelMetadata, ObservedCall, Observer, RetryPolicy, VersionStatus
+from ..client.transport.addresses import parse_address
 from .diagnosis import BUSY, Facts, find_causes
 from .errors import VerificationError
 from .goldens import Expected, Record, Tensors

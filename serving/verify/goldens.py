@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from .. import contract
 from ..agreement import Tolerance
-from ..client.signatures import SignatureInfo
+from ..client.transport.signatures import SignatureInfo
 from ..wire.messages import PredictLog
 from ..wire.tensors import TensorError, to_array
 from .errors import GoldenError

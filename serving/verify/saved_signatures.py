@@ -9,7 +9,7 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
-from ..client.signatures import SignatureInfo, metadata_of_message
+from ..client.transport.signatures import SignatureInfo, metadata_of_message
 from ..wire.messages import SignatureDefMap
 from .errors import GoldenError
 

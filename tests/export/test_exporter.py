@@ -18,7 +18,7 @@ from maskport.export import (
     VerificationError,
     export_model,
 )
-from maskport.export.saved_check import FreshProcess
+from maskport.export.publish.saved_check import FreshProcess
 from maskport.serving import contract
 from reference import Toy
 from tensorflow_serving.apis import prediction_log_pb2

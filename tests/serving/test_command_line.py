@@ -150,7 +150,7 @@ def test_an_interrupt_before_the_command_runs_shows_no_traceback():
                     signal.pause()
 
         sys.meta_path.insert(0, Interrupt())
-        from maskport.serving.entry.client import run
+        from maskport.serving.entry import client as run
 
         run()
         """

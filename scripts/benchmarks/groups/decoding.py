@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import tensorflow as tf
-from maskport.export.decoding import Decoder
+from maskport.export.graph.decoding import Decoder
 from maskport.export.spec import make_spec
 
 from .. import pictures

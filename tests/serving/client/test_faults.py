@@ -24,10 +24,10 @@ from maskport.serving.client import (
     RetryPolicy,
     ServerUnavailableError,
 )
-from maskport.serving.client.addresses import parse_addresses
-from maskport.serving.client.calls import StatusCall, Target
-from maskport.serving.client.connecting import connect, connect_async
-from maskport.serving.client.transports import ConnectionOptions
+from maskport.serving.client.transport.addresses import parse_addresses
+from maskport.serving.client.transport.calls import StatusCall, Target
+from maskport.serving.client.transport.connecting import connect, connect_async
+from maskport.serving.client.transport.transports import ConnectionOptions
 
 PICTURE = np.full((40, 50, 3), 200, np.uint8)
 TIMEOUT_S = 0.7

@@ -35,7 +35,9 @@ def test_importing_the_client_loads_no_tensorflow_no_exporter_and_no_server():
 
 
 def test_help_loads_no_tensorflow_no_exporter_no_server_and_no_transport():
-    script = "import sys\nsys.argv = ['mask-client', '--help']\nfrom maskport.serving.client import cli\ncli.run()"
+    script = (
+        "import sys\nsys.argv = ['mask-client', '--help']\nfrom maskport.serving.client.commands import cli\ncli.run()"
+    )
     assert _loaded(script, (*_HEAVY, "httpx", "rich")) == []
 
 

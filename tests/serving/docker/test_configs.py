@@ -2,7 +2,7 @@
 
 import pytest
 from google.protobuf import text_format
-from maskport.serving.server.text_configs import read_batching, read_metrics_path
+from maskport.serving.server.models.text_configs import read_batching, read_metrics_path
 from serving_artefacts import CONFIGS
 from tensorflow_serving.config import model_server_config_pb2
 

@@ -30,10 +30,10 @@ def metrics(coins_export):
     """What the embedded server, with batching, shows after a request."""
     from maskport.serving.client import MaskClient
     from maskport.serving.server import EmbeddedServer
-    from maskport.serving.server.loading import LoadSettings
-    from maskport.serving.server.rest_front import RestSettings
+    from maskport.serving.server.fronts.rest_front import RestSettings
+    from maskport.serving.server.models.loading import LoadSettings
+    from maskport.serving.server.models.text_configs import BatchingSettings
     from maskport.serving.server.server import ServerSettings
-    from maskport.serving.server.text_configs import BatchingSettings
 
     settings = ServerSettings(
         grpc_port=-1,

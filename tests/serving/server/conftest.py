@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from conformance import models
-from maskport.serving.server.loading import LoadSettings
-from maskport.serving.server.repository import RepositorySettings
+from maskport.serving.server.models.loading import LoadSettings
+from maskport.serving.server.models.repository import RepositorySettings
+from maskport.serving.server.models.versions import ModelSettings
 from maskport.serving.server.server import ANY_PORT, ModelServer, ServerSettings
-from maskport.serving.server.versions import ModelSettings
 
 
 @pytest.fixture(scope="session")

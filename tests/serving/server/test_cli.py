@@ -22,7 +22,7 @@ from absl.testing import flagsaver
 from maskport.serving.command_line import UsageError
 from maskport.serving.server import cli
 from maskport.serving.server.errors import ConfigError
-from maskport.serving.server.text_configs import BatchingSettings, PoolSettings
+from maskport.serving.server.models.text_configs import BatchingSettings, PoolSettings
 from maskport.serving.server.unsupported_flags import UNSUPPORTED
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 

@@ -16,10 +16,10 @@ import tensorflow as tf
 import trustme
 from maskport.serving.server import EmbeddedServer, ServerSettings, StartError
 from maskport.serving.server.errors import ConfigError
-from maskport.serving.server.grpc_front import GrpcSettings
-from maskport.serving.server.repository import RepositorySettings
+from maskport.serving.server.fronts.grpc_front import GrpcSettings
+from maskport.serving.server.models.repository import RepositorySettings
+from maskport.serving.server.models.versions import ModelSettings
 from maskport.serving.server.server import ANY_PORT, ModelServer
-from maskport.serving.server.versions import ModelSettings
 from tensorflow_serving.apis import (
     get_model_status_pb2,
     model_service_pb2_grpc,

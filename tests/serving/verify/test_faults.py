@@ -11,12 +11,12 @@ from maskport.export import export_model
 from maskport.export.exporter import Plan
 from maskport.export.spec import make_spec
 from maskport.serving.client import MaskClient, ModelState
-from maskport.serving.server.grpc_front import GrpcSettings
-from maskport.serving.server.http_server import Limits
-from maskport.serving.server.loading import LoadSettings
-from maskport.serving.server.repository import RepositorySettings
+from maskport.serving.server.fronts.grpc_front import GrpcSettings
+from maskport.serving.server.fronts.http_server import Limits
+from maskport.serving.server.models.loading import LoadSettings
+from maskport.serving.server.models.repository import RepositorySettings
+from maskport.serving.server.models.text_configs import BatchingSettings
 from maskport.serving.server.server import ServerSettings
-from maskport.serving.server.text_configs import BatchingSettings
 from maskport.serving.verify import VerifyOptions, read_export, read_golden, verify
 from tensorflow.core.protobuf import saved_model_pb2
 from toy_models import moving_model

@@ -1,0 +1,1 @@
+"""What is saved: from an encoded picture to a mask, step by step inside the graph, and the graph's faster forms."""

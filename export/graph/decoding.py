@@ -1,0 +1,223 @@
+"""Decoding pictures inside a graph so that a bad one fails nobody but itself.
+
+TensorFlow Serving merges the requests of strangers into one run of the graph, where any error fails all of
+them. So the header is checked first, by ops that cannot fail, and the decoder runs inside a one-element
+tf.data pipeline that ignores errors: these are core ops and work in any signature.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from ...serving import contract
+from ..spec import FULL_SCALE, ExportSpec
+from . import headers
+
+_UINT8_SCALE = FULL_SCALE["uint8"]
+
+
+class Picture(NamedTuple):
+    """A decoded picture; where `error` is not empty it has no pixels.
+
+    Attributes:
+        image: uint8 (uint16 where the export keeps 16 bits) [H, W, C], upright. C is 3 or 4 for models that
+            take as many; 1 or 3, as in the file, for gray models.
+        full_scale: float32 scalar, the value of `image` that means full scale.
+        error: string scalar, empty or beginning with one of `contract.IMAGE_ERRORS`.
+    """
+
+    image: tf.Tensor
+    full_scale: tf.Tensor
+    error: tf.Tensor
+
+
+class Decoder:
+    """Decodes pictures as one export's spec says.
+
+    Args:
+        spec: gives the formats, the limits and the range.
+        channels: that the model takes: 1, 3 or 4.
+        max_pixels: larger pictures are refused by their header.
+    """
+
+    def __init__(self, spec: ExportSpec, channels: int, max_pixels: int):
+        self._accepted = [name in spec.formats for name in headers.FORMAT_NAMES] + [False]
+        self._formats_text = ", ".join(spec.formats)
+        self._channels = channels
+        self._max_pixels = max_pixels
+        self._is_16_bit = spec.decodes_16_bits
+        self._input_max = spec.full_scale
+        self.dtype = tf.uint16 if self._is_16_bit else tf.uint8
+        self._decoders = {
+            headers.JPEG: self._decode_jpeg,
+            headers.PNG: self._decode_png,
+            headers.BMP: self._decode_bmp,
+            headers.WEBP: self._decode_webp,
+        }
+
+    def decode(self, data: tf.Tensor) -> Picture:
+        """Returns the picture in some bytes (string scalar); never fails."""
+        header = headers.read_header(data)
+        refused = self._refuse(data, header)
+        is_accepted = tf.equal(refused, "")
+        image = tf.switch_case(
+            tf.where(is_accepted, header.format, headers.UNKNOWN),
+            {
+                found: functools.partial(self._decode_isolated, decoder, data, header)
+                for found, decoder in self._decoders.items()
+            },
+            default=self._no_pixels,
+        )
+        is_as_announced = tf.reduce_all(tf.shape(image, tf.int64)[:2] == [header.height, header.width])
+        is_broken = is_accepted & ~is_as_announced
+        image = tf.cond(is_broken, self._no_pixels, lambda: _turn_upright(image, header.orientation))
+        error = tf.where(is_broken, f"{contract.ERROR_CANNOT_BE_DECODED}: corrupt, truncated or unsupported", refused)
+        return Picture(image, self.full_scale(header), error)
+
+    def full_scale(self, header: headers.Header) -> tf.Tensor:
+        """Returns the pixel value that means full scale, float32 scalar."""
+        if not self._is_16_bit:
+            return tf.constant(_UINT8_SCALE)
+        return tf.where(header.bits == 16, self._input_max, _UINT8_SCALE)
+
+    def _refuse(self, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
+        is_turned = header.orientation >= 5
+        height = tf.where(is_turned, header.width, header.height)
+        width = tf.where(is_turned, header.height, header.width)
+        too_large = tf.strings.join(
+            [
+                f"{contract.ERROR_TOO_LARGE}: ",
+                tf.strings.as_string(height),
+                "x",
+                tf.strings.as_string(width),
+                f" > {self._max_pixels} pixels",
+            ]
+        )
+        # The product of two 32-bit sizes fits 64 bits only just; a quotient always does.
+        is_too_large = height > self._max_pixels // tf.maximum(width, 1)
+        undecodable = contract.ERROR_CANNOT_BE_DECODED
+        reasons = [
+            (tf.equal(tf.strings.length(data), 0), f"{contract.ERROR_EMPTY}: no bytes"),
+            (
+                ~tf.gather(tf.constant(self._accepted), header.format),
+                f"{contract.ERROR_UNKNOWN_FORMAT}: accepted are {self._formats_text}",
+            ),
+            (header.is_animated, f"{undecodable}: animated"),
+            (~header.is_supported, f"{undecodable}: unsupported kind of this format"),
+            ((height < 1) | (width < 1), f"{undecodable}: no size in its header"),
+            (is_too_large, too_large),
+        ]
+        refused = tf.constant("")
+        for applies, reason in reversed(reasons):
+            refused = tf.where(applies, reason, refused)
+        return refused
+
+    def _no_pixels(self) -> tf.Tensor:
+        # One unknown shape for both branches, so that loops over pictures may carry either.
+        return tf.zeros(tf.constant([0, 0, self._channels]), self.dtype)
+
+    def _decode_isolated(
+        self, decoder: Callable[[tf.Tensor, headers.Header], tf.Tensor], data: tf.Tensor, header: headers.Header
+    ) -> tf.Tensor:
+        # Only what may fail is in the pipeline: it is made anew for each picture, and the less it holds the better.
+        return isolate(lambda data: decoder(data, header), (data,), self._no_pixels)
+
+    def _decode_jpeg(self, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
+        # The accurate integer transform gives the very pixels that Pillow gives.
+        channels = 0 if self._channels == 1 else 3
+        image = tf.io.decode_jpeg(data, channels=channels, dct_method="INTEGER_ACCURATE")
+        return self._finish(image)
+
+    def _decode_png(self, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
+        def decode(dtype: tf.DType) -> tf.Tensor:
+            if self._channels == 1:
+                return self._finish(tf.io.decode_png(data, channels=0, dtype=dtype))
+            if self._channels == 3:
+                return self._finish(tf.io.decode_png(data, channels=3, dtype=dtype))
+            # Asked for four channels, TensorFlow makes up a wrong alpha for less than 8 bits; asked for as many
+            # as there are, it drops the transparent colour of gray and RGB.
+            is_palette = headers.bytes_at(data, 25, 1)[0] == 3
+            return tf.cond(
+                is_palette | (header.bits < 8),
+                lambda: self._finish(tf.io.decode_png(data, channels=0, dtype=dtype)),
+                lambda: self._finish(tf.io.decode_png(data, channels=4, dtype=dtype)),
+            )
+
+        if not self._is_16_bit:
+            return decode(tf.uint8)
+        return tf.cond(header.bits == 16, lambda: decode(tf.uint16), lambda: decode(tf.uint8))
+
+    def _decode_bmp(self, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
+        image = tf.io.decode_bmp(data, channels=0)
+
+        def look_up() -> tf.Tensor:
+            # TensorFlow gives the indices of a palette as if they were gray values.
+            head = headers.bytes_at(data, 0, 54)
+            start = 14 + tf.reduce_sum(head[14:18] * [1, 256, 65536, 16777216])
+            palette = tf.reshape(headers.bytes_at(data, start, 4 * 256), [256, 4])
+            colours = tf.cast(tf.reverse(palette[:, :3], [1]), tf.uint8)
+            return tf.gather(colours, tf.cast(image[..., 0], tf.int32))
+
+        # A fourth byte is padding more often than alpha, and Pillow drops it too.
+        colour = tf.cond(tf.shape(image)[2] == 1, look_up, lambda: image[..., :3])
+        return self._finish(colour)
+
+    def _decode_webp(self, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
+        # decode_image, since DecodeWebP as an op of its own is unknown to older releases.
+        image = tf.io.decode_image(data, channels=0, expand_animations=False)
+        return self._finish(image)
+
+    def _finish(self, image: tf.Tensor) -> tf.Tensor:
+        """Brings [H, W, 1 to 4] to the channels and dtype that all formats share."""
+        image.set_shape([None, None, None])
+        found = tf.shape(image)[2]
+        if self._channels == 1:
+            # Gray with alpha to gray, RGBA to RGB.
+            image = tf.cond(found % 2 == 0, lambda: image[..., : found - 1], lambda: image)
+        elif self._channels == 3:
+            image = tf.cond(found > 3, lambda: image[..., :3], lambda: image)
+        elif image.shape[2] != 4:
+            image = tf.cond(found == 4, lambda: image, lambda: _as_rgba(image))
+        if image.dtype != self.dtype:
+            image = tf.cast(image, self.dtype)
+        return image
+
+
+def isolate(
+    function: Callable[..., tf.Tensor], arguments: Sequence[tf.Tensor], otherwise: Callable[[], tf.Tensor]
+) -> tf.Tensor:
+    """Returns what a function of tensors gives, or another value where it fails; the graph goes on."""
+    unconverted = tf.autograph.experimental.do_not_convert
+    attempt = tf.data.Dataset.from_tensors(tuple(arguments)).map(unconverted(function)).ignore_errors(log_warning=False)
+    instead = tf.data.Dataset.from_tensors(0).map(unconverted(lambda _: otherwise()))
+    one = attempt.concatenate(instead).take(1)
+    options = tf.data.Options()
+    # Rewriting and tuning a pipeline of one element costs more than it could win.
+    options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
+    result: tf.Tensor = one.with_options(options).get_single_element()
+    return result
+
+
+def _as_rgba(image: tf.Tensor) -> tf.Tensor:
+    """Returns gray, gray with alpha, or RGB [H, W, 1 to 3] as RGBA, opaque where it has no alpha."""
+    found = tf.shape(image)[2]
+    opaque = tf.fill([*tf.unstack(tf.shape(image)[:2]), 1], tf.constant(image.dtype.max, image.dtype))
+    sources = tf.constant([[0, 0, 0, 1], [0, 0, 0, 1], [0, 1, 2, 3]])
+    return tf.gather(tf.concat([image, opaque], 2), sources[found - 1], axis=2)
+
+
+def _turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """Turns [H, W, C] as EXIF's orientation says."""
+
+    def is_one_of(*values: int) -> tf.Tensor:
+        return tf.reduce_any(orientation == tf.constant(values))
+
+    def turn() -> tf.Tensor:
+        turned = tf.cond(orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
+        turned = tf.cond(is_one_of(2, 3, 6, 7), lambda: tf.reverse(turned, [1]), lambda: turned)
+        return tf.cond(is_one_of(3, 4, 7, 8), lambda: tf.reverse(turned, [0]), lambda: turned)
+
+    return tf.cond(orientation == 1, lambda: image, turn)

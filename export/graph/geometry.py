@@ -1,0 +1,200 @@
+"""How an image gets to the size that the model runs at, and a probability map back to the image's.
+
+All resizing is bilinear with half-pixel centres, straight from the integer pixels.
+"""
+
+import abc
+
+import tensorflow as tf
+
+from ..errors import SpecError
+from ..model.segmentation_model import SegmentationModel
+from ..spec import ExportSpec
+
+_STRIP_VALUES = 4_000_000
+"""How many resized class probabilities are held at once for a class map: 16 MB."""
+
+
+def make_geometry(spec: ExportSpec, model: SegmentationModel, min_edge: int = 1) -> "Geometry":
+    """Returns the geometry that the spec and the model's size ask for.
+
+    Args:
+        spec: of the export.
+        model: to run.
+        min_edge: the smallest height and width, in pixels, that a model without a fixed size takes.
+
+    Raises:
+        SpecError: they do not fit.
+    """
+    if model.size is None:
+        if spec.resize == "letterbox":
+            raise SpecError("resize: 'letterbox' needs a model_size; the model takes any")
+        return AtImageSize(spec.pad_to_multiple, spec.max_model_pixels, min_edge)
+    if spec.resize == "letterbox":
+        return Letterbox(model.size, spec.antialias)
+    return Stretch(model.size, spec.antialias)
+
+
+class Geometry(abc.ABC):
+    """Maps images to the model and maps of the model to images."""
+
+    model_size: tuple[int, int] | None = None
+    """(height, width) that the model runs at; None where that is the image's."""
+
+    @abc.abstractmethod
+    def to_model(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns integer or float [B, H, W, C] as float32 [B, h, w, C] for the model, values as they were."""
+
+    @abc.abstractmethod
+    def place(self, maps: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Finds what part of the model's maps shows the image.
+
+        Args:
+            maps: float32 [B, h', w', K], as the model gives them; h' and w' may differ from its input's.
+            size: int32 [2], the image's height and width.
+
+        Returns:
+            The maps without what was added around the image, and float32 [2] the scale at which their top left
+            corner is to be resized to fill the image.
+        """
+
+    def to_image(self, maps: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+        """Returns the model's maps, float32 [B, h', w', K], at the image's size, [B, H, W, K]."""
+        placed, scale = self.place(maps, size)
+        full = tf.cast(tf.round(scale * tf.cast(tf.shape(placed)[1:3], tf.float32)), tf.int32)
+        return _resize(placed, full)[:, : size[0], : size[1]]
+
+    def most_probable(self, probabilities: tf.Tensor, size: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+        """Returns the index of the most probable class at the image's size; ties go to the lower index.
+
+        Works in strips of rows, so that memory does not grow with the number of classes.
+
+        Args:
+            probabilities: float32 [B, h', w', K].
+            size: int32 [2], the image's height and width.
+            dtype: of the result, [B, H, W, 1].
+        """
+        placed, scale = self.place(probabilities, size)
+        batch, classes = tf.shape(placed)[0], tf.shape(placed)[3]
+        height, width = size[0], size[1]
+        rows = tf.maximum(1, _STRIP_VALUES // tf.maximum(1, batch * width * classes))
+        strips = (height + rows - 1) // tf.maximum(rows, 1)
+
+        def strip(index: tf.Tensor, done: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+            top = index * rows
+            count = tf.minimum(rows, height - top)
+            part = tf.raw_ops.ScaleAndTranslate(
+                images=placed,
+                size=[count, width],
+                scale=scale,
+                translation=[-tf.cast(top, tf.float32), 0.0],
+                kernel_type="triangle",
+                antialias=False,
+            )
+            best = tf.cast(tf.argmax(part, -1, output_type=tf.int32), dtype)
+            # Rows first, so that the strips can be joined along the leading axis.
+            return index + 1, done.write(index, tf.transpose(best, [1, 0, 2]))
+
+        done = tf.TensorArray(dtype, strips, element_shape=[None, None, None], infer_shape=False)
+        _, done = tf.while_loop(lambda index, _: index < strips, strip, (0, done), parallel_iterations=1)
+        return tf.transpose(done.concat(), [1, 0, 2])[..., tf.newaxis]
+
+
+class Stretch(Geometry):
+    """The whole image is stretched to the model's size."""
+
+    def __init__(self, model_size: tuple[int, int], antialias: bool):
+        self.model_size = model_size
+        self._antialias = antialias
+
+    def to_model(self, images: tf.Tensor) -> tf.Tensor:  # noqa: D102
+        return _resize(images, tf.constant(self.model_size), self._antialias)
+
+    def place(self, maps: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:  # noqa: D102
+        return maps, tf.cast(size, tf.float32) / tf.cast(tf.shape(maps)[1:3], tf.float32)
+
+
+class Letterbox(Geometry):
+    """The image keeps its shape, is centred, and the rest is 0."""
+
+    def __init__(self, model_size: tuple[int, int], antialias: bool):
+        self.model_size = self._size = model_size
+        self._antialias = antialias
+
+    def _box(self, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns int32 [2] the top left corner, and [2] the size of the image within the model's."""
+        model_size = tf.constant(self._size)
+        scale = tf.reduce_min(tf.cast(model_size, tf.float64) / tf.cast(size, tf.float64))
+        inner = tf.cast(tf.round(tf.cast(size, tf.float64) * scale), tf.int32)
+        inner = tf.clip_by_value(inner, 1, model_size)
+        return (model_size - inner) // 2, inner
+
+    def to_model(self, images: tf.Tensor) -> tf.Tensor:  # noqa: D102
+        corner, inner = self._box(tf.shape(images)[1:3])
+        resized = _resize(images, inner, self._antialias)
+        after = tf.constant(self._size) - corner - inner
+        padding = [[0, 0], [corner[0], after[0]], [corner[1], after[1]], [0, 0]]
+        padded = tf.pad(resized, padding)
+        padded.set_shape([images.shape[0], *self._size, images.shape[3]])
+        return padded
+
+    def place(self, maps: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:  # noqa: D102
+        maps = _resize(maps, tf.constant(self._size))
+        corner, inner = self._box(size)
+        end = corner + inner
+        cropped = maps[:, corner[0] : end[0], corner[1] : end[1]]
+        return cropped, tf.cast(size, tf.float32) / tf.cast(inner, tf.float32)
+
+
+class AtImageSize(Geometry):
+    """The model runs at the image's own size, padded at right and bottom by repeating the edge.
+
+    Images of fewer than `min_edge` rows or columns are padded up to it: a network has nothing to say of what is
+    smaller than its own steps, and TensorFlow's fused convolutions answer garbage where nothing is left.
+    """
+
+    def __init__(self, multiple: int, max_pixels: int, min_edge: int = 1):
+        self.max_pixels = max_pixels
+        self._multiple = multiple
+        self._min_edge = min_edge
+
+    def _padded(self, size: tf.Tensor) -> tf.Tensor:
+        size = tf.maximum(size, self._min_edge)
+        return (size + self._multiple - 1) // self._multiple * self._multiple
+
+    def to_model(self, images: tf.Tensor) -> tf.Tensor:  # noqa: D102
+        size = tf.shape(images)[1:3]
+        padded = self._padded(size)
+
+        def pad() -> tf.Tensor:
+            rows = tf.gather(images, tf.minimum(tf.range(padded[0]), size[0] - 1), axis=1)
+            return tf.gather(rows, tf.minimum(tf.range(padded[1]), size[1] - 1), axis=2)
+
+        if self._multiple > 1 or self._min_edge > 1:
+            static_shape = [images.shape[0], None, None, images.shape[3]]
+            images = tf.cond(tf.reduce_all(padded == size), lambda: images, pad)
+            images.set_shape(static_shape)
+        return tf.cast(images, tf.float32)
+
+    def place(self, maps: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:  # noqa: D102
+        padded = self._padded(size)
+        is_map = tf.reduce_all(tf.shape(maps)[1:3] >= 1)
+        # Resizing nothing would give whatever stands in memory.
+        with tf.control_dependencies(
+            [tf.debugging.Assert(is_map, ["the model answers no pixels for an image of", size])]
+        ):
+            maps = tf.identity(maps)
+        return maps, tf.cast(padded, tf.float32) / tf.cast(tf.shape(maps)[1:3], tf.float32)
+
+
+def _resize(images: tf.Tensor, size: tf.Tensor, antialias: bool = False) -> tf.Tensor:
+    """Returns [B, H, W, C] as float32 [B, *size, C]."""
+    resized = tf.cond(
+        tf.reduce_all(tf.shape(images)[1:3] == size),
+        lambda: tf.cast(images, tf.float32),
+        lambda: tf.image.resize(images, size, antialias=antialias),
+    )
+    known = tf.get_static_value(size)
+    static_size: tuple[int | None, int | None] = (None, None) if known is None else tuple(known)
+    resized.set_shape([images.shape[0], *static_size, images.shape[3]])
+    return resized

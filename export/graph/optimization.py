@@ -1,0 +1,173 @@
+"""The spec's `optimize`: other forms of the forward pass, with the same answers or nearly so, faster.
+
+Offered is what gained a fifth on some common processor when it was measured (`scripts/benchmark --only optimize`).
+"""
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from ...serving.agreement import NEAR_THRESHOLD
+from ..errors import SpecError
+from ..model import examples
+from ..model.segmentation_model import SegmentationModel
+from ..spec import ExportSpec
+from .frozen_graph import FrozenGraph, freeze
+from .module import MaskModule
+from .timing import median_seconds
+
+logger = logging.getLogger(__name__)
+
+NONE, FREEZE, BFLOAT16, AUTO = "none", "freeze", "bfloat16", "auto"
+
+_MIN_IOU = 0.995
+"""Of masks with those of the plain model: below it, `auto` does not take a form, and others are warned of."""
+_MIN_SPEEDUP = 1.1
+"""By which a form must beat the one before, so that noise decides nothing."""
+_SIZES = ((384, 512), (256, 256), (301, 240))
+"""(height, width) of the pictures that masks are compared on; the first is timed, at the model's size if it has one."""
+_MAX_ROUNDS, _MAX_SECONDS = 15, 4.0
+_TOLERANCES = {BFLOAT16: 0.02}
+"""bfloat16 has 8 bits, and processors round in an order of their own; all else is as precise as float32."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One form of a model beside the plain one.
+
+    Attributes:
+        speedup: time of the plain model's mask, divided by that of this one; None where it was not measured.
+        iou: intersection over union of the masks of a few drawn pictures; None where both are empty.
+    """
+
+    speedup: float | None
+    iou: float | None
+
+    def __str__(self) -> str:
+        """Returns it for people."""
+        speed = "" if self.speedup is None else f"{self.speedup:.2f} times as fast as plain, "
+        return f"{speed}mask IoU {'unknown' if self.iou is None else format(self.iou, '.4f')}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimized:
+    """A model in the form that is exported.
+
+    Attributes:
+        model: in that form.
+        choice: `none`, `freeze` or `bfloat16`.
+        comparisons: with the plain model, by form, of those that were tried.
+    """
+
+    model: SegmentationModel
+    choice: str = NONE
+    comparisons: Mapping[str, Comparison] = dataclasses.field(default_factory=dict)
+
+    @property
+    def least_tolerance(self) -> float:
+        """How far a probability may at least be apart on two processors."""
+        return _TOLERANCES.get(self.choice, NEAR_THRESHOLD)
+
+    @property
+    def description(self) -> str:
+        """What was chosen and how all compare, for people; empty where nothing was to be chosen."""
+        if not self.comparisons:
+            return ""
+        return f"{self.choice} ({'; '.join(f'{name}: {found}' for name, found in self.comparisons.items())})"
+
+
+def optimize(
+    model: SegmentationModel, spec: ExportSpec, make_module: Callable[[SegmentationModel], MaskModule]
+) -> Optimized:
+    """Returns a model in the form that the spec asks for.
+
+    Args:
+        model: as loaded.
+        spec: of the export.
+        make_module: wraps a model, to see its masks.
+
+    Raises:
+        SpecError: this model or this machine cannot have that form.
+    """
+    if spec.optimize == NONE:
+        return Optimized(model)
+    forms = dict(_forms(model, spec.optimize))
+    makers = {name: _MaskOf(make_module(form), spec.threshold) for name, form in {NONE: model, **forms}.items()}
+    pictures = _pictures(model, spec)
+    masks = {name: [mask_of(picture) for picture in pictures] for name, mask_of in makers.items()}
+    ious = {name: _iou(masks[NONE], masks[name]) for name in forms}
+    if spec.optimize == AUTO:
+        calls = {name: functools.partial(mask_of, pictures[0]) for name, mask_of in makers.items()}
+        seconds = median_seconds(calls, _MAX_ROUNDS, _MAX_SECONDS)
+        comparisons = {name: Comparison(seconds[NONE] / seconds[name], ious[name]) for name in forms}
+        choice = choose(comparisons)
+    else:
+        comparisons = {name: Comparison(None, ious[name]) for name in forms}
+        choice = spec.optimize
+        iou = ious[choice]
+        if iou is not None and iou < _MIN_IOU:
+            logger.warning(
+                "optimize: %r changes the masks of drawn pictures (IoU %.4f, below %s); compare it on your own",
+                choice, iou, _MIN_IOU,
+            )  # fmt: skip
+    return Optimized({NONE: model, **forms}[choice], choice, comparisons)
+
+
+def choose(comparisons: Mapping[str, Comparison]) -> str:
+    """Returns the fastest form whose masks are the plain model's, the earlier one where it is close.
+
+    Args:
+        comparisons: with speedups, by form, the more careful ones first.
+    """
+    chosen, best = NONE, 1.0
+    for name, found in comparisons.items():
+        is_faithful = found.iou is not None and found.iou >= _MIN_IOU
+        if is_faithful and found.speedup is not None and found.speedup >= best * _MIN_SPEEDUP:
+            chosen, best = name, found.speedup
+    return chosen
+
+
+def _forms(model: SegmentationModel, wanted: str) -> Iterator[tuple[str, SegmentationModel]]:
+    try:
+        frozen = freeze(model)
+        if wanted in (FREEZE, AUTO):
+            yield FREEZE, _with_graph(model, frozen)
+        if wanted in (BFLOAT16, AUTO):
+            yield BFLOAT16, _with_graph(model, frozen.in_bfloat16())
+    except SpecError:
+        # What cannot be had is no choice.
+        if wanted != AUTO:
+            raise
+
+
+def _with_graph(model: SegmentationModel, graph: FrozenGraph) -> SegmentationModel:
+    return dataclasses.replace(model, forward=graph.forward(), trackable=None)
+
+
+def _pictures(model: SegmentationModel, spec: ExportSpec) -> list[tf.Tensor]:
+    sizes = (model.size or _SIZES[0], *_SIZES[1:])
+    drawn = [examples.draw_picture(*size, seed=seed) for seed, size in enumerate(sizes)]
+    return [tf.constant(examples.encode(picture, spec.formats[0])) for picture in drawn]
+
+
+class _MaskOf:
+    def __init__(self, module: MaskModule, threshold: float):
+        self._module = module  # whose variables the function only borrows
+        self._threshold = threshold
+        self._probability = tf.function(
+            module.cleaned_probability, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
+        )
+
+    def __call__(self, picture: tf.Tensor) -> np.ndarray:
+        probability, _ = self._probability(picture)
+        return np.asarray(probability.numpy() > self._threshold)
+
+
+def _iou(masks: list[np.ndarray], others: list[np.ndarray]) -> float | None:
+    pairs = list(zip(masks, others, strict=True))
+    union = sum(int((one | other).sum()) for one, other in pairs)
+    return sum(int((one & other).sum()) for one, other in pairs) / union if union else None

@@ -1,0 +1,1 @@
+"""The one form that every model is brought into, and what can be told of it."""

@@ -1,0 +1,46 @@
+"""Tracing a model without running it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from ..errors import SourceError
+from .causes import cause_of
+from .segmentation_model import CHANNELS_FIRST, CHANNELS_LAST, IMAGE_CHANNELS
+
+
+def trace(function: Callable[[tf.Tensor], Any], images: tf.TensorSpec, where: str) -> Any:
+    """Returns the concrete function of a model for a form of its input.
+
+    Raises:
+        SourceError: it cannot be traced; where it may be for the free size, says how to fix one.
+    """
+    try:
+        return tf.function(function, autograph=False).get_concrete_function(images)
+    except Exception as error:
+        shape = "x".join("any" if edge is None else str(edge) for edge in images.shape)
+        is_free = None in images.shape[1:]
+        advice = "; it may need a fixed size: --model_size=HEIGHT,WIDTH" if is_free else ""
+        raise SourceError(f"{where}: the model cannot be traced for {shape}: {cause_of(error)}{advice}") from error
+
+
+def with_size(images: tf.TensorSpec, data_format: str, size: tuple[int, int] | None) -> tf.TensorSpec:
+    """Returns the form of an image batch with its free height and width set to a size, where there is one."""
+    first = 2 if data_format == CHANNELS_FIRST else 1
+    edges = images.shape.as_list()
+    if size is not None:
+        edges[first : first + 2] = [edge or wanted for edge, wanted in zip(edges[first : first + 2], size, strict=True)]
+    return tf.TensorSpec(edges, images.dtype, name=images.name)
+
+
+def find_data_format(shape: tf.TensorShape, where: str) -> str:
+    """Returns the data format that the shape of an image batch shows.
+
+    Raises:
+        SourceError: it can be read both ways.
+    """
+    first, last = shape[1] in IMAGE_CHANNELS, shape[3] in IMAGE_CHANNELS
+    if first and last:
+        raise SourceError(f"{where}: input {shape} can be read both ways; give --data_format")
+    return CHANNELS_FIRST if first else CHANNELS_LAST

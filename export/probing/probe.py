@@ -1,0 +1,156 @@
+"""Running the model once before it is exported: does it run at all, and are its answers probabilities?"""
+
+import dataclasses
+import logging
+
+import numpy as np
+import tensorflow as tf
+
+from ..errors import SourceError, SpecError
+from ..graph.geometry import make_geometry
+from ..graph.scaling import ValueScaling
+from ..model import examples
+from ..model.causes import cause_of
+from ..model.graph_optimization import without_graph_optimization
+from ..model.model_graph import random_ops
+from ..model.segmentation_model import SegmentationModel
+from ..spec import ExportSpec
+from .activation_advice import advise, is_never_negative
+from .alignment import Alignment, align
+from .alignment_probe import find_alignment
+from .scaling_check import warn_of_double_scaling
+
+logger = logging.getLogger(__name__)
+
+_FREE_SIZES = ((96, 128), (83, 109))
+"""(height, width) that a model without a fixed size is tried at: a size that every network takes, and an odd one."""
+_SMALL_EDGES = (1, 2, 4, 8, 16, 32, 64)
+_DISTORTION = 1.5
+"""By how much more a map may be scaled along one axis than along the other; small maps are rounded to whole pixels."""
+_ROUNDING = 1e-3
+"""By how much a probability may be outside [0, 1], or a sum of them from 1."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbeResult:
+    """What the model answered to a few drawn pictures.
+
+    Attributes:
+        minimum: smallest output before any activation.
+        maximum: largest.
+        min_edge: smallest height and width, in pixels, that a model without a fixed size takes; else 1.
+        excludes: whether its outputs are probabilities of classes that exclude each other: they add up to 1.
+        alignment: of its map; None where that shows the whole of its input.
+    """
+
+    minimum: float
+    maximum: float
+    min_edge: int
+    excludes: bool
+    alignment: Alignment | None = None
+
+    @property
+    def looks_like_probabilities(self) -> bool:
+        """Whether all outputs are within [0, 1]."""
+        return self.minimum >= -_ROUNDING and self.maximum <= 1 + _ROUNDING
+
+
+def probe(model: SegmentationModel, spec: ExportSpec) -> ProbeResult:
+    """Runs the model on drawn pictures, scaled and resized as it will be served.
+
+    Raises:
+        SourceError: it does not run at sizes that it must.
+        SpecError: `activation: none`, but the outputs are no probabilities; or it is not clear how its map lies.
+    """
+    alignment = find_alignment(model, spec)
+    model = align(model, alignment)
+    sizes = [model.size] if model.size else _FREE_SIZES
+    outputs = [_answer(model, spec, *size) for size in sizes]
+    for size, output in zip(sizes, outputs, strict=True):
+        _check_shape(output.shape, size, spec)
+    values = np.concatenate([output.reshape(-1, model.output_channels) for output in outputs])
+    _check_repeats(model, outputs[0], _answer(model, spec, *sizes[0]), spec)
+    warn_of_double_scaling(model, spec)
+    if np.isnan(values).all():
+        raise SourceError(f"source {spec.source}: the model answers nothing but NaN")
+    result = ProbeResult(
+        minimum=float(np.nanmin(values)),
+        maximum=float(np.nanmax(values)),
+        min_edge=1 if model.size or alignment else _find_min_edge(model),
+        excludes=bool(model.output_channels > 1 and np.abs(values.sum(-1) - 1).max() < _ROUNDING),
+        alignment=alignment,
+    )
+    if spec.activation == "none" and not result.looks_like_probabilities:
+        raise SpecError(
+            f"activation: 'none', but the model's outputs reach from {result.minimum:.3g} to {result.maximum:.3g}, "
+            f"so they are no probabilities; {advise(model, result.minimum, result.maximum)}"
+        )
+    if spec.activation == "sigmoid" and is_never_negative(result.minimum, result.maximum):
+        logger.warning(
+            "activation: 'sigmoid' calls everything foreground, since the model's outputs are never negative (%.3g to "
+            "%.3g); %s", result.minimum, result.maximum, advise(model, result.minimum, result.maximum),
+        )  # fmt: skip
+    if spec.activation != "none" and result.looks_like_probabilities:
+        logger.warning(
+            "activation: %r is applied, but the model's outputs are within [0, 1] already, as if it had been; "
+            "is it 'none'?",
+            spec.activation,
+        )
+    return result
+
+
+def _check_repeats(model: SegmentationModel, first: np.ndarray, second: np.ndarray, spec: ExportSpec) -> None:
+    if first.shape == second.shape and np.allclose(first, second, rtol=1e-3, atol=1e-4, equal_nan=True):
+        return
+    ops = random_ops(model)
+    why = f"it holds random ops ({', '.join(ops)})" if ops else "it holds some state"
+    moved = f" (by up to {np.nanmax(np.abs(first - second)):.3g})" if first.shape == second.shape else ""
+    raise SourceError(
+        f"source {spec.source}: the model answers differently each time{moved}: {why}; give the .keras file, "
+        "where layers for training alone are left out, or save it without dropout, noise and augmentation"
+    )
+
+
+def _find_min_edge(model: SegmentationModel) -> int:
+    # Fused with its activation, a convolution that leaves nothing answers its input.
+    with without_graph_optimization():
+        for edge in _SMALL_EDGES:
+            try:
+                outputs = tf.function(model.forward, autograph=False)(tf.zeros([1, edge, edge, model.channels]))
+            except Exception:
+                continue
+            if min(outputs.shape[1:3]) >= 1 and outputs.shape[3] == model.output_channels:
+                return edge
+    return max(_SMALL_EDGES)
+
+
+def _check_shape(shape: tuple[int, ...], size: tuple[int, int], spec: ExportSpec) -> None:
+    vertical, horizontal = shape[1] / size[0], shape[2] / size[1]
+    if not vertical or not horizontal or max(vertical, horizontal) > _DISTORTION * min(vertical, horizontal):
+        raise SourceError(
+            f"source {spec.source}: answers {shape[1]}x{shape[2]} for a {size[0]}x{size[1]} picture, which is no map "
+            "of it; wanted [B, H, W, classes], not [B, H*W, classes] or another order of axes"
+        )
+
+
+def _answer(model: SegmentationModel, spec: ExportSpec, height: int, width: int) -> np.ndarray:
+    pixels = np.stack(
+        [
+            examples.as_pixels(picture, model.channels, "float32", spec.full_scale)
+            for picture in (
+                examples.draw_picture(height, width, seed=0),
+                examples.draw_picture(height, width, seed=1),
+                np.zeros((height, width, 3), np.uint8),
+                np.full((height, width, 3), 255, np.uint8),
+            )
+        ]
+    )
+    scaling, geometry = ValueScaling(spec, model), make_geometry(spec, model)
+    try:
+        outputs = model.forward(scaling(geometry.to_model(tf.constant(pixels)), spec.full_scale))
+    except Exception as error:
+        advice = "" if model.size else "; it may need --pad_to_multiple=32 or a fixed --model_size=HEIGHT,WIDTH"
+        raise SourceError(
+            f"source {spec.source}: fails on a {height}x{width} picture: {cause_of(error)}{advice}"
+        ) from error
+    return np.asarray(outputs)

@@ -1,0 +1,297 @@
+"""Golden requests (each with the answer it must get) and warm-up requests, as TensorFlow Serving's messages."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from ...serving import contract
+from ...serving.agreement import Tolerance, decode_png
+from ..model import examples
+from ..spec import FULL_SCALE, ExportSpec
+
+if TYPE_CHECKING:  # the process that checks what was saved replays goldens, and has no Keras
+    from ..graph.module import MaskModule
+
+Tensors = dict[str, npt.NDArray[Any]]
+Answered = tuple[Tensors, Tensors]
+"""A signature's inputs and outputs."""
+SignatureFunction = Callable[..., Mapping[str, tf.Tensor]]
+
+_GOLDEN_SIZES = ((64, 80), (61, 47))
+_WARMUP_SIZE = (384, 512)
+_SCHEMA_VERSION = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """Pictures of the golden requests, as the model gets them.
+
+    Attributes:
+        model_input: float32 [B, h, w, C].
+        size: height and width of the pictures themselves.
+        is_encoded: whether they are of the encoded signatures.
+    """
+
+    model_input: npt.NDArray[np.float32]
+    size: tuple[int, int]
+    is_encoded: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Undecided:
+    """Where an answer may be another one on another processor: bool, one for each pixel of the golden pictures.
+
+    Attributes:
+        foreground: the probability is too near to the threshold.
+        classes: two classes are too nearly as probable.
+    """
+
+    foreground: npt.NDArray[np.bool_]
+    classes: npt.NDArray[np.bool_]
+
+
+@dataclasses.dataclass(frozen=True)
+class Golden:
+    """A request with the answer it must get."""
+
+    signature: contract.Signature
+    request: predict_pb2.PredictRequest
+    response: predict_pb2.PredictResponse
+    tolerances: dict[str, Tolerance]
+
+
+def make_samples(module: "MaskModule", spec: ExportSpec, channels: int) -> list[Sample]:
+    """Returns the pictures of the golden requests.
+
+    Args:
+        module: of the export.
+        spec: of the export.
+        channels: that the model takes.
+    """
+    pictures, _ = _golden_pictures(spec, is_encoded=False)
+    _, files = _golden_pictures(spec, is_encoded=True)
+    pixels = module.input_of_pixels(tf.constant(_pixels(pictures, spec, channels)))
+    encoded = [module.input_of_file(tf.constant(file)) for file in files if file]
+    return [
+        Sample(pixels.numpy(), _GOLDEN_SIZES[0], is_encoded=False),
+        *(Sample(model_input.numpy(), size, is_encoded=True) for model_input, size in encoded),
+    ]
+
+
+def find_undecided(
+    module: "MaskModule",
+    samples: Sequence[Sample],
+    outputs: Sequence[npt.NDArray[np.float32]],
+    threshold: float,
+    tolerance: float,
+) -> dict[bool, Undecided]:
+    """Finds the pixels that a probability's tolerance may move to the other side.
+
+    Args:
+        module: of the export.
+        samples: the pictures of the golden requests.
+        outputs: of the model for each of them, [B, h', w', K].
+        threshold: of the masks.
+        tolerance: how far a probability may be from that of these outputs.
+
+    Returns:
+        Them, by whether they are of the encoded signatures.
+    """
+    found = {}
+    for is_encoded in (False, True):
+        near, close = [], []
+        for sample, output in zip(samples, outputs, strict=True):
+            if sample.is_encoded == is_encoded:
+                foreground, classes = (np.asarray(one, np.float64) for one in module.probabilities(output, sample.size))
+                near.append(np.ravel(np.abs(foreground - threshold) <= tolerance))
+                margins = np.diff(np.sort(classes, axis=-1)[..., -2:], axis=-1)  # none where there is one class
+                close.append(np.ravel(margins <= 2 * tolerance))
+        found[is_encoded] = Undecided(np.concatenate(near), np.concatenate(close))
+    return found
+
+
+def answer(functions: Mapping[str, SignatureFunction], spec: ExportSpec, channels: int) -> dict[str, Answered]:
+    """Runs a small request through each signature.
+
+    Args:
+        functions: the signatures, by name.
+        spec: of the export.
+        channels: that the model takes.
+
+    Returns:
+        Inputs and outputs, by the signature's name.
+    """
+    answers = {}
+    for name, function in functions.items():
+        signature = contract.SIGNATURES[name]
+        pictures, files = _golden_pictures(spec, is_encoded=signature.is_encoded)
+        inputs = _inputs(signature, pictures, files, spec, channels)
+        answers[name] = inputs, run(function, signature, inputs)
+    return answers
+
+
+def make_goldens(
+    answers: Mapping[str, Answered], spec: ExportSpec, undecided: Mapping[bool, Undecided], tolerance: float
+) -> list[Golden]:
+    """Makes records of requests and answers.
+
+    Args:
+        answers: of `answer`.
+        spec: of the export.
+        undecided: of `find_undecided`.
+        tolerance: of a probability.
+    """
+    goldens = []
+    for name, (inputs, outputs) in answers.items():
+        signature = contract.SIGNATURES[name]
+        tolerances = {
+            output: Tolerance()
+            if output in (contract.ERROR, contract.INFO)
+            else _tolerance(signature, outputs[output], undecided[signature.is_encoded], spec, tolerance)
+            for output in outputs
+        }
+        goldens.append(Golden(signature, _request(signature, inputs), _response(signature, outputs), tolerances))
+    return goldens
+
+
+def with_answers(golden: Golden, outputs: Tensors) -> Golden:
+    """Returns a golden request with other answers."""
+    return dataclasses.replace(golden, response=_response(golden.signature, outputs))
+
+
+def run(function: SignatureFunction, signature: contract.Signature, inputs: Tensors) -> Tensors:
+    """Calls a signature with NumPy arrays and returns its outputs as such."""
+    answers = function(**{name: tf.constant(inputs[name]) for name in signature.inputs})
+    return {name: np.asarray(answers[name].numpy()) for name in signature.outputs}
+
+
+def write_goldens(goldens: list[Golden], directory: Path) -> None:
+    """Writes `NAME.pb` for each record and the index into a directory, over what is there."""
+    directory.mkdir(exist_ok=True)
+    records = []
+    for golden in goldens:
+        file = f"{golden.signature.name}.pb"
+        log = prediction_log_pb2.PredictLog(request=golden.request, response=golden.response)
+        (directory / file).write_bytes(log.SerializeToString(deterministic=True))
+        tolerances = {output: tolerance.to_json() for output, tolerance in golden.tolerances.items()}
+        records.append({"file": file, "signature": golden.signature.name, "outputs": tolerances})
+    index = {"schema_version": _SCHEMA_VERSION, "records": records}
+    (directory / contract.GOLDEN_INDEX_FILE).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+
+
+def read_goldens(directory: Path) -> list[Golden]:
+    """Reads what `write_goldens` wrote."""
+    index = json.loads((directory / contract.GOLDEN_INDEX_FILE).read_text(encoding="utf-8"))
+    goldens = []
+    for record in index["records"]:
+        log = prediction_log_pb2.PredictLog.FromString((directory / record["file"]).read_bytes())
+        tolerances = {name: Tolerance.from_json(fields) for name, fields in record["outputs"].items()}
+        signature = contract.SIGNATURES[record["signature"]]
+        goldens.append(Golden(signature, log.request, log.response, tolerances))
+    return goldens
+
+
+def tensors_of(message: predict_pb2.PredictRequest | predict_pb2.PredictResponse) -> Tensors:
+    """Returns a request's inputs or a response's outputs as NumPy arrays."""
+    named = message.inputs if isinstance(message, predict_pb2.PredictRequest) else message.outputs
+    return {name: tf.make_ndarray(tensor) for name, tensor in named.items()}
+
+
+def write_warmup(signatures: list[str], spec: ExportSpec, channels: int, size: Any, path: Path) -> None:
+    """Writes one request for each signature, of a real picture's size, as TensorFlow Serving replays them.
+
+    Args:
+        signatures: names.
+        spec: of the export.
+        channels: that the model takes.
+        size: (height, width) that the model runs at, or None.
+        path: of the TFRecord file.
+    """
+    height, width = size or _WARMUP_SIZE
+    picture = examples.draw_picture(height, width)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for name in signatures:
+            signature = contract.SIGNATURES[name]
+            inputs = _inputs(signature, [picture], [examples.encode(picture, spec.formats[0])], spec, channels)
+            log = prediction_log_pb2.PredictionLog(
+                predict_log=prediction_log_pb2.PredictLog(request=_request(signature, inputs))
+            )
+            writer.write(log.SerializeToString())
+
+
+def _golden_pictures(spec: ExportSpec, *, is_encoded: bool) -> tuple[list[npt.NDArray[np.uint8]], list[bytes]]:
+    # One batch of pixels has one size.
+    sizes = _GOLDEN_SIZES if is_encoded else (_GOLDEN_SIZES[0], _GOLDEN_SIZES[0])
+    pictures = [examples.draw_picture(*size, seed=seed) for seed, size in enumerate(sizes)]
+    files = [
+        examples.encode(picture, spec.formats[position % len(spec.formats)])
+        for position, picture in enumerate(pictures)
+    ]
+    if spec.bad_image == "report":
+        files.append(b"")  # a bad one, to see that it is reported in its own place
+    return pictures, files
+
+
+def _inputs(
+    signature: contract.Signature,
+    pictures: list[npt.NDArray[np.uint8]],
+    files: list[bytes],
+    spec: ExportSpec,
+    channels: int,
+) -> Tensors:
+    count = len(files) if signature.is_encoded else len(pictures)
+    makers: dict[str, Callable[[], npt.NDArray[Any]]] = {
+        contract.IMAGE: lambda: _pixels(pictures, spec, channels),
+        contract.IMAGE_BYTES: lambda: np.array(files, object),
+        contract.THRESHOLD: lambda: np.full(count, spec.threshold, np.float32),
+        contract.QUERY: lambda: np.array([b""], object),
+    }
+    return {name: makers[name]() for name in signature.inputs}
+
+
+def _pixels(pictures: list[npt.NDArray[np.uint8]], spec: ExportSpec, channels: int) -> npt.NDArray[Any]:
+    return np.stack([examples.as_pixels(picture, channels, spec.image_dtype, spec.full_scale) for picture in pictures])
+
+
+def _request(signature: contract.Signature, inputs: Tensors) -> predict_pb2.PredictRequest:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.signature_name = signature.name
+    for name, value in inputs.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    return request
+
+
+def _response(signature: contract.Signature, outputs: Tensors) -> predict_pb2.PredictResponse:
+    response = predict_pb2.PredictResponse()
+    response.model_spec.signature_name = signature.name
+    for name, value in outputs.items():
+        response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
+    return response
+
+
+def _tolerance(
+    signature: contract.Signature,
+    answer: npt.NDArray[Any],
+    undecided: Undecided,
+    spec: ExportSpec,
+    tolerance: float,
+) -> Tolerance:
+    is_png = signature.is_encoded
+    if signature.product == contract.CLASS_MAP:
+        return Tolerance(undecided=undecided.classes, share="equal", is_png=is_png)
+    if signature.product == contract.PROBABILITY:
+        return Tolerance(atol=tolerance * (FULL_SCALE["uint16"] if is_png else 1.0), is_png=is_png)
+    if signature.product == contract.MASK:
+        return Tolerance(undecided=undecided.foreground, share="iou", is_png=is_png)
+    if spec.edge == "soft":
+        scale = FULL_SCALE["uint8"] if is_png and not spec.decodes_16_bits else spec.full_scale
+        return Tolerance(atol=tolerance * scale + 1.0, is_png=is_png)
+    values = sum(decode_png(file).size for file in answer if file) if is_png else answer.size
+    return Tolerance(undecided=np.repeat(undecided.foreground, values // undecided.foreground.size), is_png=is_png)

@@ -1,0 +1,116 @@
+"""`maskport.json`: what an export is, for people, clients and the verification gate.
+
+Nothing in it depends on the time or the machine, and nothing tells where files lay: any caller of the model
+can read it by `export_info`.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from ...serving import contract
+from ..model.segmentation_model import SegmentationModel
+from ..probing.probe import ProbeResult
+from ..spec import ExportSpec, is_builder
+
+SCHEMA_VERSION = 1
+_LOCAL_FIELDS = {"output_dir", "version", "keep", "source", "weights"}
+"""Fields of the spec that are about the machine that exported, not about the model."""
+
+
+def make_manifest(
+    spec: ExportSpec,
+    model: SegmentationModel,
+    optimization: str,
+    signatures: list[str],
+    foreground: list[int],
+    adds_foreground: bool,
+    probed: ProbeResult,
+    source_sha256: str,
+    reproducibility: Mapping[str, float | None],
+) -> str:
+    """Returns the text of `maskport.json`."""
+    manifest: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "maskport_version": importlib.metadata.version("maskport"),
+        "source": {
+            "name": spec.source if is_builder(spec.source) else Path(spec.source.rstrip("/")).name,
+            "sha256": source_sha256,
+            "description": model.description,
+        },
+        "spec": spec.model_dump(mode="json", exclude=_LOCAL_FIELDS),
+        "model": {
+            "channels": model.channels,
+            "size": list(model.size) if model.size else None,
+            "batch": model.batch,
+            "data_format": model.data_format,
+            "input_dtype": model.input_dtype.name,
+            "output_channels": model.output_channels,
+            "parameters": model.parameter_count,
+            "optimization": optimization,
+        },
+        "classes": spec.classes,
+        "foreground": {"channels": foreground, "combined_by": "sum" if adds_foreground else "maximum"},
+        "threshold": spec.threshold,
+        "full_scale": spec.full_scale,
+        "signatures": {
+            name: {
+                "inputs": list(contract.SIGNATURES[name].inputs),
+                "outputs": list(contract.SIGNATURES[name].outputs),
+            }
+            for name in signatures
+        },
+        "probe": {
+            "minimum": probed.minimum,
+            "maximum": probed.maximum,
+            "min_edge": probed.min_edge,
+            "outputs_exclude_each_other": probed.excludes,
+            "map": probed.alignment.to_json(model.size) if probed.alignment else None,
+        },
+        "reproducibility": reproducibility,
+        "versions": {
+            "python": platform.python_version(),
+            **{
+                name: importlib.metadata.version(name)
+                for name in ("tensorflow", "keras", "numpy", "tensorflow-serving-api")
+            },
+        },
+    }
+    return json.dumps(manifest, indent=1) + "\n"
+
+
+def hash_weights(weights: Sequence[npt.NDArray[Any]]) -> str:
+    """Returns the SHA-256 of a model's weights, in order."""
+    digest = hashlib.sha256()
+    for weight in weights:
+        digest.update(f"{weight.dtype}{weight.shape}".encode())
+        digest.update(weight.tobytes())
+    return digest.hexdigest()
+
+
+def hash_source(spec: ExportSpec) -> str:
+    """Returns the SHA-256 of the model's file, of a directory's files in order, or of a builder's weights."""
+    path = Path(spec.weights or "") if spec.is_builder else Path(spec.source)
+    if path.is_dir():
+        files = sorted(Path(parent, name) for parent, _, names in os.walk(path) for name in names)
+        files = [file for file in files if file.is_file()]  # no pipes, no dangling links
+    elif path.is_file():
+        files = [path]
+    else:
+        # A checkpoint is named by the prefix that its files share.
+        files = sorted(path.parent.glob(f"{path.name}.*"))
+    digest = hashlib.sha256()
+    for file in files:
+        if file != path:
+            digest.update(f"{file.relative_to(path if path.is_dir() else path.parent).as_posix()}\0".encode())
+        with file.open("rb") as opened:
+            while block := opened.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,214 @@
+"""Processes of their own that run what was written, as a server does.
+
+A fresh process has neither the model's Python objects nor Keras, like the server that will load the version. It runs
+TensorFlow's optimized graph; its answers become the golden ones, if they agree with those of the model in memory.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ...serving import contract
+from ..errors import VerificationError
+from ..model.causes import cause_of
+
+FORWARD_DIR, INPUTS_FILE = "forward", "inputs.npz"
+"""A SavedModel whose `forward` is the model's, and beside it what that is run on."""
+
+_TIMEOUT_S = 900
+_ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+
+
+class FreshProcess:
+    """A process that has nothing of this one, started early: it imports TensorFlow while the model is loaded.
+
+    Use as a context manager; leaving it ends the process.
+
+    Args:
+        switches_onednn: whether TensorFlow's oneDNN operations are off in it where they are on here, or on where they
+            are off.
+    """
+
+    def __init__(self, *, switches_onednn: bool = False):
+        self._switches_onednn = switches_onednn
+
+    def __enter__(self) -> Self:
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
+        if self._switches_onednn:
+            is_off = environment.get(_ONEDNN, "1").lower() in ("0", "false")
+            environment[_ONEDNN] = "1" if is_off else "0"
+        self._complaints = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", __name__],  # -P: files of the working directory are no modules
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._complaints,
+            text=True,
+            env=environment,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+        self._complaints.close()
+
+    def check(self, version_dir: Path) -> None:
+        """Loads a version directory there, replays its golden requests, and completes it.
+
+        Where all answers agree with the recorded ones, they take their place, being those of the optimized graph, and
+        the batching parameters are measured and written.
+
+        Raises:
+            VerificationError: it does not load, or answers differently.
+        """
+        problems = self._start("examine", version_dir)()
+        if problems:
+            raise VerificationError(f"what was written does not answer as the model does: {'; '.join(problems[:4])}")
+
+    def start_forward(self, folder: Path, outputs_file: str) -> Callable[[], list[npt.NDArray[Any]]]:
+        """Has a folder's saved forward pass run on each of the inputs beside it.
+
+        Args:
+            folder: that holds FORWARD_DIR and INPUTS_FILE.
+            outputs_file: name of a file for the answers.
+
+        Returns:
+            What waits for it and returns the answers. It raises VerificationError where that fails.
+        """
+        wait = self._start("run_forward", folder, outputs_file)
+
+        def finish() -> list[npt.NDArray[Any]]:
+            problem = wait()
+            if problem:
+                raise VerificationError(f"the model fails in a fresh process: {problem}")
+            return _read_arrays(folder / outputs_file)
+
+        return finish
+
+    def _start(self, task: str, *arguments: Any) -> Callable[[], Any]:
+        """Has one of this module's functions run there; returns what waits for its result."""
+        with contextlib.suppress(OSError):  # it has ended, which the answer will tell
+            print(json.dumps([task, *map(str, arguments)]), file=self._process.stdin, flush=True)
+        return self._answer
+
+    def _answer(self) -> Any:
+        started = time.monotonic()
+        timer = threading.Timer(_TIMEOUT_S, self._process.kill)
+        timer.start()
+        try:
+            line = self._process.stdout.readline() if self._process.stdout else ""
+        finally:
+            timer.cancel()
+        if not line and time.monotonic() - started >= _TIMEOUT_S:
+            raise VerificationError(f"the check in a fresh process took over {_TIMEOUT_S} s")
+        try:
+            return json.loads(line)
+        except json.JSONDecodeError:
+            code = self._process.wait()
+            self._complaints.seek(0)
+            last_words = self._complaints.read().strip().splitlines()[-1:] or [f"exit code {code}"]
+            raise VerificationError(f"the fresh process crashed: {last_words[0]}") from None
+
+
+def write_arrays(path: Path, arrays: Sequence[npt.NDArray[Any]]) -> None:
+    """Writes arrays of any shapes, in order."""
+    np.savez(path, *arrays)
+
+
+def _read_arrays(path: Path) -> list[npt.NDArray[Any]]:
+    """Reads what `write_arrays` wrote."""
+    with np.load(path) as arrays:
+        return [arrays[f"arr_{position}"] for position in range(len(arrays.files))]
+
+
+def run_forward(folder: str, outputs_file: str) -> str:
+    """Runs a saved forward pass on each of some inputs; see `FreshProcess.start_forward`.
+
+    Returns:
+        What went wrong, for people; empty if nothing.
+    """
+    import tensorflow as tf
+
+    try:
+        saved = tf.saved_model.load(str(Path(folder, FORWARD_DIR)))
+        outputs = [saved.forward(tf.constant(one)).numpy() for one in _read_arrays(Path(folder, INPUTS_FILE))]
+    except Exception as error:
+        return cause_of(error)
+    write_arrays(Path(folder, outputs_file), outputs)
+    return ""
+
+
+def examine(directory: str) -> list[str]:
+    """Returns what is wrong with a version directory, for people; see `FreshProcess.check`."""
+    import tensorflow as tf
+
+    from ...serving.agreement import compare
+    from . import golden
+    from .batching_parameters import measure_batching
+
+    version_dir = Path(directory)
+    try:
+        signatures = tf.saved_model.load(str(version_dir)).signatures
+    except Exception as error:
+        return [f"it does not load: {cause_of(error)}"]
+    goldens = version_dir / contract.ASSETS_DIR / contract.GOLDEN_DIR
+    records = golden.read_goldens(goldens)
+
+    def replay(record: golden.Golden) -> tuple[golden.Golden, list[str]]:
+        name = record.signature.name
+        if name not in signatures:
+            return record, [f"signature {name} is missing"]
+        try:
+            answers = golden.run(signatures[name], record.signature, golden.tensors_of(record.request))
+        except Exception as error:
+            return record, [f"signature {name} fails: {cause_of(error)}"]
+        agreements = {
+            output: compare(expected, answers[output], record.tolerances[output])
+            for output, expected in golden.tensors_of(record.response).items()
+        }
+        return golden.with_answers(record, answers), [
+            f"signature {name}, output {output}: {agreement.problem}"
+            for output, agreement in agreements.items()
+            if not agreement.holds
+        ]
+
+    # Most of the time goes into optimizing each signature's graph on its first run, which one thread does.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        replayed = list(pool.map(replay, records))
+    problems = [problem for _, found in replayed for problem in found]
+    if not problems:
+        golden.write_goldens([record for record, _ in replayed], goldens)
+        # Here the model is loaded as a server loads it, and nothing else runs.
+        requests = {record.signature.name: golden.tensors_of(record.request) for record in records}
+        parameters = measure_batching(signatures, requests)
+        (version_dir / contract.BATCHING_FILE).write_text(parameters, encoding="utf-8")
+    return problems
+
+
+def _main() -> None:
+    sys.modules["keras"] = None  # type: ignore[assignment]  # whatever imports it fails from here on
+    import tensorflow  # noqa: F401  (before it is known what to do: it takes seconds)
+
+    tasks: Mapping[str, Callable[..., Any]] = {"examine": examine, "run_forward": run_forward}
+    # What TensorFlow prints must not get between the answers' lines.
+    answers, sys.stdout = sys.stdout, sys.stderr
+    for line in sys.stdin:
+        task, *arguments = json.loads(line)
+        print(json.dumps(tasks[task](*arguments)), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    _main()

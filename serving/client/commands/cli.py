@@ -1,0 +1,345 @@
+"""`mask-client`: the client on the command line."""
+
+import dataclasses
+import json
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from absl import flags
+
+from ... import contract
+from ...command_line import EXIT_FAILED, UsageError, run_app
+from ..calling.operations import explain_closed_port
+from ..errors import (
+    InvalidAddressError,
+    InvalidImageError,
+    InvalidRequestError,
+    MaskServingError,
+    ServerUnavailableError,
+)
+from ..pictures.channels import as_choice
+from ..transport.signatures import ModelState
+from .inputs import STANDARD, find_inputs, read_standard_input
+from .segment_command import FORMATS, PRODUCTS, SegmentJob, plan_work, segment_files
+
+if TYPE_CHECKING:
+    from ..client import MaskClient
+    from .bench import BenchReport
+
+_PROGRAM = "mask-client"
+_NAMED = 5
+_DESCRIPTION = """\
+Calls a served segmentation model: TensorFlow Serving, or mask-serve.
+
+    mask-client segment PATH… --address=grpc://HOST:8500 --model=NAME --out=FILE_OR_FOLDER
+    mask-client status   --address=… --model=NAME [--wait=SECONDS]
+    mask-client metadata --address=… --model=NAME
+    mask-client bench PATH… --address=… --model=NAME [--seconds=10 --concurrency=8]
+
+segment writes one file for each picture. A PATH is a file, a folder (its files with an image's ending), a
+pattern ('photos/**/*.jpg') or - for standard input; --out is a file for one picture, - for standard output, or
+a folder, which gets RELATIVE/NAME.png. What is in the folder already is left as it is: run it again to go on
+where it was stopped. A picture that fails is named on stderr, and the others go on. Of a GeoTIFF, a .tif lies at the
+same place. TIFF files that hold several pictures or other channels than the model takes need --page or --bands.
+
+Exit codes: 0 all done, 1 something failed, 2 the command line makes no sense."""
+
+_ADDRESS = flags.DEFINE_list(
+    "address",
+    ["grpc://localhost:8500"],
+    "grpc://HOST:8500, grpcs://, http://HOST:8501, https:// or unix:///PATH; several, with commas, share the calls.",
+)
+_MODEL = flags.DEFINE_string("model", None, "The model's name on the server.")
+_VERSION = flags.DEFINE_integer("version", None, "The version to call; the server chooses unless it is given.")
+_LABEL = flags.DEFINE_string("label", None, "In place of --version, a label that the server gives a version.")
+_TIMEOUT = flags.DEFINE_float("timeout", 30.0, "Seconds that a call may take, retries included.", lower_bound=0.001)
+_THRESHOLD = flags.DEFINE_float("threshold", None, "0 to 1; the one of the export unless it is given.")
+_PRODUCT = flags.DEFINE_enum("product", contract.MASK, PRODUCTS, "What to make of each picture.")
+_OUT = flags.DEFINE_string("out", None, "segment: where the answers go; a file, a folder, or -.")
+_PAGE = flags.DEFINE_integer("page", None, "segment: of files that hold several pictures; from 1.", lower_bound=1)
+_BANDS = flags.DEFINE_list(
+    "bands", None, "segment: channels to take of TIFF files, from 1, in the model's order; such as 4,3,2."
+)
+_FORMAT = flags.DEFINE_enum("format", "png", FORMATS, "segment: form of the files in a folder, or of -.")
+_OVERWRITE = flags.DEFINE_boolean("overwrite", False, "segment: make files again that are in the folder already.")
+_CONCURRENCY = flags.DEFINE_integer("concurrency", 8, "Calls at one time.", lower_bound=1, upper_bound=1024)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 1, "segment: pictures to a call, where they are small.", lower_bound=1)
+_SECONDS = flags.DEFINE_float("seconds", 10.0, "bench: how long to measure.", lower_bound=0.01)
+_REQUESTS = flags.DEFINE_integer("requests", None, "bench: how many calls, in place of a time.", lower_bound=1)
+_WAIT = flags.DEFINE_float(
+    "wait",
+    None,
+    "Wait so many seconds for the model to be ready; ports open once all models are warmed up.",
+    lower_bound=0.001,
+)
+_JSON = flags.DEFINE_boolean("json", False, "status, metadata, bench: print JSON.")
+_METADATA = flags.DEFINE_multi_string("metadata", [], "KEY=VALUE to send with every call; may be repeated.")
+_TOKEN_FILE = flags.DEFINE_string("token_file", None, "File with a bearer token to send with every call.")
+_ALLOW_PLAINTEXT_SECRETS = flags.DEFINE_boolean(
+    "allow_plaintext_secrets", False, "Send tokens unencrypted to other machines too."
+)
+_COMPRESSION = flags.DEFINE_enum("compression", None, ["gzip"], "Compress requests; pictures are already.")
+_CA_FILE = flags.DEFINE_string("ca_file", None, "PEM of the authorities to trust.")
+_CERT_FILE = flags.DEFINE_string("cert_file", None, "PEM of the client's certificate, for mutual TLS.")
+_KEY_FILE = flags.DEFINE_string("key_file", None, "PEM of its private key.")
+_SERVER_NAME = flags.DEFINE_string("server_name", None, "Name that the server's certificate must bear.")
+
+
+def run() -> None:
+    """Runs `mask-client` with the process' arguments, and ends the process."""
+    run_app(_main, program=_PROGRAM, description=_DESCRIPTION, user_errors=(MaskServingError,))
+
+
+def _main(words: Sequence[str]) -> int:
+    commands: Mapping[str, Callable[[Sequence[str]], int]] = {
+        "segment": _segment,
+        "status": _status,
+        "metadata": _show_metadata,
+        "bench": _bench,
+    }
+    if not words:
+        raise UsageError(f"no command: it is one of {', '.join(commands)}")
+    command = commands.get(words[0])
+    if command is None:
+        raise UsageError(f"no command {words[0]!r}: it is one of {', '.join(commands)}")
+    signal.signal(signal.SIGTERM, _end)
+    return command(words[1:])
+
+
+def _end(number: int, _: object) -> NoReturn:
+    """Ends the process as an error would, so that files that are being written are removed."""
+    raise SystemExit(128 + number)
+
+
+def _segment(words: Sequence[str]) -> int:
+    if not words:
+        raise UsageError("segment needs at least one image")
+    if _OUT.value is None:
+        raise UsageError("segment needs --out")
+    threshold = _checked_threshold()
+    job = SegmentJob(
+        out=_OUT.value,
+        product=_PRODUCT.value,
+        threshold=threshold,
+        concurrency=_CONCURRENCY.value,
+        batch_size=_BATCH_SIZE.value,
+        format=_FORMAT.value,
+        overwrite=_OVERWRITE.value,
+        timeout_s=_TIMEOUT.value,
+        page=_PAGE.value,
+        bands=_bands(),
+    )
+    inputs, problems, left_out = find_inputs(words, _OUT.value)
+    try:
+        work = plan_work(inputs, problems, words, job)
+    except (InvalidRequestError, InvalidImageError) as error:
+        raise UsageError(str(error)) from error
+    with _client() as client:
+        tally = segment_files(client, work, job, _report)
+        refusals = client.refusals
+    if _OUT.value != STANDARD:
+        print(f"{tally} → {_OUT.value}")
+    if refusals:
+        _report(_refused(refusals))
+    if left_out:
+        _report(_left_out(left_out))
+    return EXIT_FAILED if tally.failed else 0
+
+
+def _left_out(paths: Sequence[str]) -> str:
+    """Returns which files were no pictures by their names, in a line."""
+    files = "1 file whose ending is" if len(paths) == 1 else f"{len(paths)} files whose endings are"
+    more = f", and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+    return f"left out {files} no picture's: {', '.join(paths[:_NAMED])}{more}"
+
+
+def _status(words: Sequence[str]) -> int:
+    _check_no_words("status", words)
+    with _client() as client:
+        try:
+            statuses = client.status()
+        except ServerUnavailableError as error:
+            explain_closed_port(error, ": --wait=SECONDS waits for that")
+            raise
+    rows = [dataclasses.asdict(status) | {"state": status.state.name} for status in statuses]
+    if _JSON.value:
+        print(json.dumps(rows))
+        return 0
+    print(f"{'version':>8}  state")
+    for row in rows:
+        is_coming = row["state"] in (ModelState.START.name, ModelState.LOADING.name)
+        text = row["error_message"] or ("is loaded and warmed up; --wait=SECONDS waits for it" if is_coming else "")
+        print(f"{row['version']:>8}  {row['state']:<10} {text}".rstrip())
+    return 0
+
+
+def _show_metadata(words: Sequence[str]) -> int:
+    _check_no_words("metadata", words)
+    with _client() as client:
+        metadata = client.metadata()
+    if _JSON.value:
+        print(json.dumps(dataclasses.asdict(metadata)))
+        return 0
+    version = f" version {metadata.version}" if metadata.version is not None else ""
+    print(f"{metadata.model}{version}")
+    for signature in metadata.signatures.values():
+        print(f"\n{signature.name}")
+        for title, specs in (("takes", signature.inputs), ("gives", signature.outputs)):
+            for name, spec in specs.items():
+                print(f"  {title} {name:<20} {spec}")
+    return 0
+
+
+def _bench(words: Sequence[str]) -> int:
+    from .bench import run_bench
+
+    if not words:
+        raise UsageError("bench needs at least one image")
+    product = _PRODUCT.value
+    if product not in contract.PRODUCTS:
+        raise UsageError(f"--product={product} is made by the client: bench measures what servers make")
+    inputs, problems, _ = find_inputs(words)
+    if problems:
+        raise InvalidRequestError(problems[0])
+    images = [_read(one.path) for one in inputs[:1000]]
+    with _client() as client:
+        report = run_bench(
+            client,
+            images,
+            seconds=_SECONDS.value,
+            requests=_REQUESTS.value,
+            concurrency=_CONCURRENCY.value,
+            outputs=(product,),
+            threshold=_checked_threshold(),
+        )
+    print(json.dumps(dataclasses.asdict(report)) if _JSON.value else _table(report))
+    return EXIT_FAILED if report.errors else 0
+
+
+def _table(report: "BenchReport") -> str:
+    rows: list[tuple[str, Any]] = [
+        ("images", f"{report.images} in {report.seconds:.1f} s, {report.concurrency} at one time"),
+        ("rate", f"{report.images_per_s:.1f} images/s"),
+        ("p50", f"{report.p50_ms:.1f} ms"),
+        ("p90", f"{report.p90_ms:.1f} ms"),
+        ("p99", f"{report.p99_ms:.1f} ms"),
+        ("slowest", f"{report.max_ms:.1f} ms"),
+        ("sent", f"{report.sent_bytes:,} bytes an image"),
+        ("received", f"{report.received_bytes:,} bytes an image"),
+    ]
+    rows += [(name, f"{count} calls") for name, count in report.errors.items()]
+    if report.refusals:
+        rows.append(("busy", _refused(report.refusals)))
+    return "\n".join(f"{name:<10}{value}" for name, value in rows)
+
+
+def _refused(count: int) -> str:
+    return (
+        f"the server's threads were busy {count} times, so calls waited and fewer were made at one time: raise "
+        "--grpc_max_threads of tensorflow_model_server, or lower --concurrency"
+    )
+
+
+def _client() -> "MaskClient":
+    from ..client import MaskClient
+    from ..transport.security import Tls
+
+    if _MODEL.value is None:
+        raise UsageError("--model is missing")
+    if _VERSION.value is not None and _LABEL.value is not None:
+        raise UsageError("--version and --label exclude each other")
+    if (_CERT_FILE.value is None) != (_KEY_FILE.value is None):
+        raise UsageError("--cert_file and --key_file need each other")
+    # absl shows what libraries log; of requests that go well there is nothing to tell.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        client = MaskClient(
+            _ADDRESS.value,
+            _MODEL.value,
+            _VERSION.value,
+            _LABEL.value,
+            timeout=_TIMEOUT.value,
+            metadata=_pairs(),
+            token=_token(),
+            allow_plaintext_secrets=_ALLOW_PLAINTEXT_SECRETS.value,
+            tls=Tls(_CA_FILE.value, _CERT_FILE.value, _KEY_FILE.value, _SERVER_NAME.value),
+            compression=_COMPRESSION.value,
+        )
+    except InvalidAddressError as error:
+        raise UsageError(f"--address: {error}") from error
+    except InvalidRequestError as error:
+        raise UsageError(str(error)) from error
+    if _WAIT.value is not None:
+        _wait_until_ready(client)
+    return client
+
+
+def _wait_until_ready(client: "MaskClient") -> None:
+    """Waits, and says what for."""
+    started = time.monotonic()
+    waited_for = []
+
+    def report(text: str) -> None:
+        waited_for.append(text)
+        _report(f"{text} ({time.monotonic() - started:.0f} s)")
+
+    client.wait_until_ready(_WAIT.value, on_wait=report)
+    if waited_for:
+        _report(f"ready after {time.monotonic() - started:.0f} s")
+
+
+def _token() -> str | None:
+    if not _TOKEN_FILE.value:
+        return None
+    try:
+        return _read(_TOKEN_FILE.value).decode().strip()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--token_file={_TOKEN_FILE.value} is no text") from error
+
+
+def _pairs() -> list[tuple[str, str]]:
+    pairs = []
+    for text in _METADATA.value:
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise UsageError(f"--metadata={text} is not KEY=VALUE")
+        pairs.append((key, value))
+    return pairs
+
+
+def _checked_threshold() -> float | None:
+    threshold: float | None = _THRESHOLD.value
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise UsageError(f"--threshold={threshold} is not from 0 to 1")
+    if threshold is not None and _PRODUCT.value in (contract.PROBABILITY, contract.CLASS_MAP):
+        raise UsageError(f"--threshold has no meaning for --product={_PRODUCT.value}")
+    return threshold
+
+
+def _bands() -> tuple[int, ...] | None:
+    if _BANDS.value is None:
+        return None
+    try:
+        bands = tuple(int(word) for word in _BANDS.value)
+        as_choice(None, bands)
+    except (ValueError, InvalidRequestError) as error:
+        raise UsageError(f"--bands={','.join(_BANDS.value)} is no list of whole numbers from 1 on") from error
+    return bands
+
+
+def _check_no_words(command: str, words: Sequence[str]) -> None:
+    if words:
+        raise UsageError(f"{command} takes no {words[0]!r}")
+
+
+def _read(path: str) -> bytes:
+    return read_standard_input() if path == STANDARD else Path(path).read_bytes()
+
+
+def _report(line: str) -> None:
+    print(f"{_PROGRAM}: {line}", file=sys.stderr, flush=True)

@@ -1,0 +1,325 @@
+"""`mask-client segment`: pictures in, files out."""
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ... import contract
+from ...command_line import one_line
+from ..client import MaskClient
+from ..configuration import DEFAULT_TIMEOUT_S
+from ..errors import (
+    AccessDeniedError,
+    InvalidRequestError,
+    MaskServingError,
+    ModelFaultError,
+    ModelNotFoundError,
+    ServerBusyError,
+    ServerUnavailableError,
+)
+from ..pictures.images import ImageSource
+from ..results.mask_result import MaskResult, SegmentItem, check_file_form
+from .inputs import IMAGE_ENDINGS, STANDARD, Input, output_paths, read_standard_input
+
+DERIVED_PRODUCTS = ("cutout", "overlay")
+PRODUCTS = (contract.MASK, contract.MASKED_IMAGE, *DERIVED_PRODUCTS, contract.PROBABILITY, contract.CLASS_MAP)
+FORMATS = ("png", "npy", "json", "webp", "tif")
+_FILE_ENDINGS = IMAGE_ENDINGS | {f".{name}" for name in FORMATS}
+
+# When so many calls in a row find no server, it is not the pictures' fault.
+_HOPELESS = 10
+_CHECK_S = 5.0
+_numbers = itertools.count()
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentJob:
+    """What to do with the pictures.
+
+    Attributes:
+        out: a file, a folder, or `-` for standard output.
+        product: one of `PRODUCTS`.
+        threshold: None is the export's.
+        concurrency: calls at one time.
+        batch_size: small pictures to a call.
+        format: of files in a folder, and of standard output.
+        overwrite: whether files that are there already are made again.
+        timeout_s: that any call may take.
+        page: of files that hold several pictures, from 1.
+        bands: channels to take of TIFF files, from 1.
+    """
+
+    out: str
+    product: str = contract.MASK
+    threshold: float | None = None
+    concurrency: int = 8
+    batch_size: int = 1
+    format: str = "png"
+    overwrite: bool = False
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    page: int | None = None
+    bands: tuple[int, ...] | None = None
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What is asked of the model for the product."""
+        return (contract.MASK,) if self.product in DERIVED_PRODUCTS else (self.product,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """Which pictures become which files.
+
+    Attributes:
+        targets: each picture and its file; None is standard output.
+        is_many: whether folders, patterns or several pictures were named, rather than one picture.
+        problems: what is wrong with words that name no picture.
+    """
+
+    targets: tuple[tuple[Input, Path | None], ...]
+    is_many: bool
+    problems: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass
+class Tally:
+    """What became of the pictures."""
+
+    written: int = 0
+    skipped: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+    def __str__(self) -> str:
+        parts = [f"{self.written} written"]
+        if self.skipped:
+            parts.append(f"{self.skipped} skipped as they are there already (--overwrite makes them again)")
+        if self.failed:
+            parts.append(f"{self.failed} failed")
+        if self.written and self.seconds > 0:
+            parts.append(f"{self.written / self.seconds:.1f} images/s")
+        return ", ".join(parts)
+
+
+def segment_files(client: MaskClient, work: Work, job: SegmentJob, report_failure: Callable[[str], None]) -> Tally:
+    """Masks pictures and writes a file for each.
+
+    Files appear under their names only when they are whole, so that a run that was stopped can be run again:
+    it does what is missing.
+
+    Args:
+        client: to call.
+        work: from `plan_work`.
+        job: what to do.
+        report_failure: told in one line of each picture that failed.
+
+    Raises:
+        MaskServingError: no picture can be masked: there is no server, or no such model.
+        OSError: standard output cannot be written.
+    """
+    # What would fail for every picture is found before the first. A busy server has its turn for each of them yet.
+    with contextlib.suppress(ServerBusyError):
+        client.metadata(timeout=min(_CHECK_S, job.timeout_s))
+    started = time.monotonic()
+    tally = Tally()
+    for problem in work.problems:
+        report_failure(problem)
+    tally.failed = len(work.problems)
+    # One picture that is named is always made; of many, a run that was stopped goes on.
+    makes_all = job.overwrite or not work.is_many
+    todo = [(one, target) for one, target in work.targets if target is None or makes_all or not _is_there(target)]
+    tally.skipped = len(work.targets) - len(todo)
+    targets = [target for _, target in todo]
+    in_a_row = 0
+    with _progress(len(todo)) as advance:
+        items = client.segment_many(
+            (_source(one) for one, _ in todo),
+            job.threshold,
+            job.outputs,
+            concurrency=job.concurrency,
+            batch_size=job.batch_size,
+            ordered=False,
+            page=job.page,
+            bands=job.bands,
+        )
+        with contextlib.closing(_closable(items)):
+            for item in items:
+                name = todo[item.index][0].path
+                error = item.error or _write(item, targets[item.index], job, tally)
+                if error is not None:
+                    tally.failed += 1
+                    report_failure(_failure(name, error))
+                    in_a_row = in_a_row + 1 if isinstance(error, _HOPELESS_ERRORS) else 0
+                    if in_a_row >= _HOPELESS:
+                        raise error
+                else:
+                    in_a_row = 0
+                advance()
+    tally.seconds = time.monotonic() - started
+    return tally
+
+
+_HOPELESS_ERRORS = (ServerUnavailableError, ServerBusyError, ModelNotFoundError, ModelFaultError, AccessDeniedError)
+
+
+def _closable(items: Iterator[SegmentItem]) -> Any:
+    return items  # a generator; the type of `segment_many` promises less
+
+
+def _is_folder(out: str, inputs: Sequence[Input], words: Sequence[str]) -> bool:
+    """Returns whether the output is a folder: it is one, or there are many pictures, or it has no ending."""
+    if out == STANDARD:
+        return False
+    return _is_many(inputs, words) or Path(out).is_dir() or out.endswith(os.sep) or not Path(out).suffix
+
+
+def _is_many(inputs: Sequence[Input], words: Sequence[str]) -> bool:
+    """Returns whether folders, patterns or several pictures were named, rather than one picture."""
+    return len(inputs) > 1 or list(words) != [inputs[0].path]
+
+
+def _not_one(inputs: Sequence[Input]) -> str:
+    return f"and there are {len(inputs)} images" if len(inputs) > 1 else "and a folder or pattern may hold many images"
+
+
+def plan_work(inputs: Sequence[Input], problems: Sequence[str], words: Sequence[str], job: SegmentJob) -> Work:
+    """Returns which pictures become which files.
+
+    Args:
+        inputs: the pictures that `inputs.find_inputs` found.
+        problems: what it found wrong.
+        words: what it was given.
+        job: what to do.
+
+    Raises:
+        InvalidRequestError: the pictures or the output make no sense together.
+        InvalidImageError: the files cannot hold the product.
+    """
+    targets = tuple(_work(inputs, job, words))
+    for ending in {f".{job.format}" if target is None else target.suffix.lower() for _, target in targets}:
+        check_file_form(ending, job.product)
+        if ending == ".json" and contract.MASK not in job.outputs:
+            raise InvalidRequestError(f"a .json file holds what a mask comes to, which a {job.product} has none of")
+    return Work(targets, _is_many(inputs, words), tuple(problems))
+
+
+def _work(inputs: Sequence[Input], job: SegmentJob, words: Sequence[str]) -> Iterator[tuple[Input, Path | None]]:
+    if _is_folder(job.out, inputs, words):
+        folder = Path(job.out)
+        if folder.exists() and not folder.is_dir():
+            is_many = _is_many(inputs, words)
+            wanted = f"is a file, {_not_one(inputs)}" if is_many else "is no folder, and has no ending"
+            raise InvalidRequestError(f"--out={job.out} {wanted}")
+        if folder.suffix.lower() in _FILE_ENDINGS and not folder.is_dir() and not job.out.endswith(os.sep):
+            raise InvalidRequestError(f"--out={job.out} names a file, {_not_one(inputs)}")
+        yield from zip(inputs, output_paths(inputs, folder, f".{job.format}"), strict=True)
+    elif len(inputs) > 1:
+        raise InvalidRequestError(f"{len(inputs)} images cannot all go to standard output")
+    elif job.out != STANDARD and Path(job.out).exists() and Path(job.out).samefile(inputs[0].path):
+        raise InvalidRequestError(f"--out={job.out} is the image itself")
+    else:
+        yield inputs[0], None if job.out == STANDARD else Path(job.out)
+
+
+def _is_there(target: Path) -> bool:
+    """Returns whether an earlier run wrote this file; a folder of that name is none."""
+    try:
+        found = target.stat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size > 0
+
+
+def _source(one: Input) -> ImageSource:
+    return read_standard_input() if one.path == STANDARD else one.path
+
+
+def _failure(name: str, error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{name}: {error.strerror}"
+    text = one_line(error)
+    return text if name in text else f"{name}: {text}"
+
+
+def _write(item: SegmentItem, target: Path | None, job: SegmentJob, tally: Tally) -> Exception | None:
+    """Writes one result; returns what went wrong with this picture alone."""
+    result = item.result
+    if result is None:
+        return item.error
+    try:
+        if target is None:
+            if sys.stdout is None:
+                raise InvalidRequestError("standard output is closed")
+            sys.stdout.buffer.write(_file(result, job))
+            sys.stdout.buffer.flush()
+        else:
+            _save_whole(result, target, job.product)
+    except MaskServingError as error:
+        return error
+    except OSError as error:
+        if target is None:
+            raise
+        reason = error.strerror or str(error)
+        return OSError(error.errno, f"cannot write {target}: {reason}")
+    tally.written += 1
+    tally.bytes_sent += result.request_bytes
+    tally.bytes_received += result.response_bytes
+    return None
+
+
+def _save_whole(result: MaskResult, target: Path, product: str) -> None:
+    """Saves a result so that its file is there whole or not at all."""
+    # Hidden, so that nobody takes it for a picture; of the same ending, which says how to save; and short, as
+    # the file's own name may be as long as names can be.
+    temporary = target.with_name(f".{os.getpid()}-{next(_numbers)}.tmp{target.suffix}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        result.save(temporary, product)
+        temporary.replace(target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def _file(result: MaskResult, job: SegmentJob) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return result.save(Path(folder, f"result.{job.format}"), job.product).read_bytes()
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """Shows a bar on stderr where a person watches and there is something to wait for."""
+    if total < 2 or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[rate]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("masking", total=total, rate="")
+        started = time.monotonic()
+
+        def advance() -> None:
+            done = progress.tasks[0].completed + 1
+            rate = done / max(time.monotonic() - started, 1e-3)
+            progress.update(task, advance=1, rate=f"{rate:.1f} images/s")
+
+        yield advance

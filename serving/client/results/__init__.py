@@ -1,0 +1,1 @@
+"""Results out: masks and what can be made of them."""

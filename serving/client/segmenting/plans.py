@@ -1,0 +1,313 @@
+"""Which calls give which products of which pictures."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ... import contract
+from ...wire import tensors
+from ..errors import (
+    CallContext,
+    InvalidImageError,
+    InvalidRequestError,
+    InvalidResponseError,
+    MaskServingError,
+    SignatureNotFoundError,
+)
+from ..pictures.channels import ModelInput
+from ..pictures.images import Picture
+from ..results.mask_result import MaskResult, encoded_output, pixel_output
+from ..transport.calls import PredictCall, Prediction, Target
+from ..transport.signatures import ModelMetadata, SignatureInfo, check_inputs
+
+_TOO_LARGE_HINT = "cut it up with segment_large(), or export the model with a larger limit"
+
+
+def check_request(outputs: Sequence[str], threshold: float | None) -> None:
+    """Checks what `segment` was asked for, as far as no model is needed for it.
+
+    Raises:
+        InvalidRequestError: an unknown, repeated or missing output, or a threshold that is none.
+    """
+    if isinstance(outputs, str) or not outputs:
+        raise InvalidRequestError(f"outputs={outputs!r} is not a list of products", hint='such as ("mask",)')
+    for product in outputs:
+        if product not in contract.PRODUCTS:
+            raise InvalidRequestError(
+                f"there is no product {product!r}", hint=f"there are: {', '.join(contract.PRODUCTS)}"
+            )
+    if len(set(outputs)) < len(outputs):
+        raise InvalidRequestError(f"a product is asked for twice in {list(outputs)}")
+    if threshold is None:
+        return
+    check_threshold(threshold)
+    if not set(outputs) & set(contract.THRESHOLDED_PRODUCTS):
+        raise InvalidRequestError(
+            f"a threshold has no meaning for {', '.join(outputs)}",
+            hint=f"it has for {' and '.join(contract.THRESHOLDED_PRODUCTS)}",
+        )
+
+
+def check_threshold(threshold: Any) -> float:
+    """Returns a threshold as a float.
+
+    Raises:
+        InvalidRequestError: it is not a number from 0 to 1.
+    """
+    try:
+        value = float(threshold)
+    except (TypeError, ValueError, OverflowError):
+        value = math.nan
+    if not 0 <= value <= 1:  # neither is NaN
+        raise InvalidRequestError(f"the threshold {threshold!r} is not from 0 to 1")
+    return value
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedCall:
+    """A call, the product it gives, and the pictures that it gives it for."""
+
+    call: PredictCall
+    product: str
+    pictures: tuple[int, ...]
+
+
+def model_input(metadata: ModelMetadata, info: Mapping[str, Any]) -> ModelInput:
+    """Returns what a model takes.
+
+    Args:
+        metadata: of the model.
+        info: what the exporter wrote about it; empty where it did not, or where it does not matter.
+    """
+    model, spec = (part if isinstance(part, dict) else {} for part in (info.get("model"), info.get("spec")))
+    channels = model.get("channels")
+    pixels = (_find(metadata, product, encoded=False, at_threshold=False) for product in contract.PRODUCTS)
+    signature = next((found for found in pixels if found is not None), None)
+    dtype = None
+    if signature is not None:
+        wanted = signature.inputs[contract.IMAGE]
+        dtype = wanted.dtype
+        if channels is None and wanted.shape is not None and len(wanted.shape) == 4 and wanted.shape[3] > 0:
+            channels = wanted.shape[3]
+    elif spec.get("image_dtype") in ("uint8", "uint16", "float32"):
+        dtype = np.dtype(spec["image_dtype"])
+    return ModelInput(dtype, channels if isinstance(channels, int) else None)
+
+
+def plan_calls(
+    metadata: ModelMetadata,
+    target: Target,
+    pictures: Sequence[Picture],
+    thresholds: Sequence[float | None],
+    outputs: Sequence[str],
+    model: ModelInput,
+) -> list[PlannedCall]:
+    """Returns the calls that give some products of some pictures.
+
+    Pictures go encoded, all of them in one call for each product, where the model has the signatures for
+    that. Float arrays, and pictures for models without such signatures, go as pixels, each by itself: they
+    may differ in size.
+
+    Args:
+        metadata: of the model.
+        target: the model.
+        pictures: one or more.
+        thresholds: for each picture; None is the export's own.
+        outputs: the products.
+        model: what it takes.
+
+    Raises:
+        SignatureNotFoundError: the model cannot give one of the products.
+        InvalidImageError: a picture has no form that the model takes.
+        InvalidRequestError: likewise.
+    """
+    planned = []
+    for product in outputs:
+        has_threshold = product in contract.THRESHOLDED_PRODUCTS
+        given = [has_threshold and threshold is not None for threshold in thresholds]
+        # Pictures with a threshold of their own and those without need different signatures.
+        for at_threshold in sorted(set(given)):
+            wanted = [index for index, own in enumerate(given) if own == at_threshold]
+            planned += _plan_product(metadata, target, pictures, thresholds, product, wanted, at_threshold, model)
+    return planned
+
+
+def _plan_product(
+    metadata: ModelMetadata,
+    target: Target,
+    pictures: Sequence[Picture],
+    thresholds: Sequence[float | None],
+    product: str,
+    wanted: Sequence[int],
+    at_threshold: bool,
+    model: ModelInput,
+) -> list[PlannedCall]:
+    """Returns the calls that give one product of the wanted ones of the pictures, all with thresholds or none."""
+    planned = []
+    encoded = [index for index in wanted if not pictures[index].is_float]
+    signature = _find(metadata, product, encoded=True, at_threshold=at_threshold)
+    if encoded and signature is not None:
+        inputs: dict[str, Any] = {contract.IMAGE_BYTES: [pictures[index].encoded(model) for index in encoded]}
+        if at_threshold:
+            inputs[contract.THRESHOLD] = np.array([thresholds[index] for index in encoded], np.float32)
+        call = PredictCall(target, signature, check_inputs(signature, inputs))
+        planned.append(PlannedCall(call, product, tuple(encoded)))
+        remaining = [index for index in wanted if pictures[index].is_float]
+    else:
+        remaining = list(wanted)
+    if not remaining:
+        return planned
+    signature = _find(metadata, product, encoded=False, at_threshold=at_threshold)
+    if signature is None:
+        first = pictures[remaining[0]]
+        if first.is_float and _find(metadata, product, encoded=True, at_threshold=at_threshold):
+            first.encoded(model)  # which says why not
+        raise _missing(metadata, product, at_threshold, encoded=not first.is_float)
+    for index in remaining:
+        threshold = thresholds[index] if at_threshold else None
+        call = _pixel_call(target, signature, pictures[index], threshold, model)
+        planned.append(PlannedCall(call, product, (index,)))
+    return planned
+
+
+def _find(metadata: ModelMetadata, product: str, *, encoded: bool, at_threshold: bool) -> SignatureInfo | None:
+    name = contract.signature_name(product, encoded=encoded, at_threshold=at_threshold)
+    signature = metadata.signatures.get(name)
+    # Another's model may have one of the same name.
+    takes_images = signature is not None and (contract.IMAGE_BYTES if encoded else contract.IMAGE) in signature.inputs
+    return signature if takes_images else None
+
+
+def _missing(metadata: ModelMetadata, product: str, at_threshold: bool, *, encoded: bool) -> MaskServingError:
+    there = ", ".join(map(repr, metadata.signatures)) or "none"
+    name = contract.signature_name(product, encoded=encoded, at_threshold=at_threshold)
+    hint = f"it has: {there}"
+    if contract.EXPORT_INFO not in metadata.signatures:
+        hint += "; it was not exported by maskport: call it with predict()"
+    is_other = name in metadata.signatures
+    return SignatureNotFoundError(
+        f"the signature {name!r} takes no images" if is_other else f"there is no signature {name!r}", hint=hint
+    )
+
+
+def _pixel_call(
+    target: Target, signature: SignatureInfo, picture: Picture, threshold: float | None, model: ModelInput
+) -> PredictCall:
+    spec = signature.inputs[contract.IMAGE]
+    channels = spec.shape[3] if spec.shape is not None and len(spec.shape) == 4 else -1
+    try:
+        dtype = spec.dtype
+    except tensors.TensorError as error:
+        raise InvalidRequestError(f"input {contract.IMAGE!r}: {error}", hint="call the model with predict()") from error
+    pixels = picture.pixels(dtype, channels if channels > 0 else None, model)
+    inputs: dict[str, Any] = {contract.IMAGE: pixels[np.newaxis]}
+    if threshold is not None:
+        inputs[contract.THRESHOLD] = np.array([threshold], np.float32)
+    return PredictCall(target, signature, check_inputs(signature, inputs))
+
+
+def read_outputs(
+    planned: PlannedCall, prediction: Prediction, pictures: Sequence[Picture], context: CallContext
+) -> dict[int, Any]:
+    """Returns the product, or the error, of each of a call's pictures.
+
+    Args:
+        planned: the call.
+        prediction: its answer.
+        pictures: all, by their index.
+        context: for errors.
+
+    Raises:
+        InvalidResponseError: the answer is not of the signature's form.
+    """
+    if contract.IMAGE_BYTES not in planned.call.inputs:
+        array = prediction.outputs.get(planned.product)
+        is_map = array is not None and array.ndim == 4 and array.shape[0] == 1 and array.shape[3] > 0
+        if array is None or not is_map or array.dtype.kind not in "buif":
+            raise InvalidResponseError(f"the answer holds no {planned.product} [1, H, W, C]", context=context)
+        index = planned.pictures[0]
+        return {index: pixel_output(planned.product, array[0], pictures[index])}
+    files = prediction.outputs.get(f"{planned.product}_bytes")
+    errors = prediction.outputs.get(contract.ERROR)
+    count = len(planned.pictures)
+    if files is None or errors is None or any(x.shape != (count,) or x.dtype.kind != "O" for x in (files, errors)):
+        raise InvalidResponseError(
+            f"the answer holds not {count} pictures and their errors for {count} pictures", context=context
+        )
+    found: dict[int, Any] = {}
+    for index, file, error in zip(planned.pictures, files, errors, strict=True):
+        try:
+            if error:
+                raise _image_error(error.decode("utf-8", "replace"), pictures[index])
+            found[index] = encoded_output(planned.product, file, pictures[index])
+        except MaskServingError as image_error:
+            image_error.add_context(context)
+            found[index] = image_error
+    return found
+
+
+def _image_error(words: str, picture: Picture) -> InvalidImageError:
+    name = f"{picture.name}: " if picture.name else ""
+    hint = _TOO_LARGE_HINT if words.startswith(contract.ERROR_TOO_LARGE) else ""
+    return InvalidImageError(f"{name}{words}", hint=hint, server_message=words)
+
+
+def image_error_of(error: MaskServingError, pictures: Sequence[Picture]) -> MaskServingError:
+    """Returns what an error of a whole call means: for a lone picture it may be that picture's."""
+    words = error.server_message or ""
+    if (
+        type(error) is InvalidRequestError
+        and len(pictures) == 1
+        and any(known in words for known in contract.IMAGE_ERRORS if known != contract.ERROR_EMPTY)
+    ):
+        image_error = _image_error(error.problem, pictures[0])
+        image_error.code, image_error.http_status = error.code, error.http_status
+        image_error.server_message = error.server_message
+        image_error.context = error.context
+        return image_error
+    return error
+
+
+def assemble(
+    pictures: Sequence[Picture],
+    products: Mapping[str, Mapping[int, Any]],
+    *,
+    context: CallContext,
+    class_names: Sequence[str] | None,
+    seconds: float,
+    request_bytes: int,
+    response_bytes: int,
+) -> list[MaskResult | MaskServingError]:
+    """Returns each picture's result, or the error of the first product that it has one for.
+
+    Args:
+        pictures: in order.
+        products: for each product, what `read_outputs` found for each picture.
+        context: of the calls.
+        class_names: for class maps.
+        seconds: that it took.
+        request_bytes: of all pictures together.
+        response_bytes: likewise.
+    """
+    results: list[MaskResult | MaskServingError] = []
+    for index, picture in enumerate(pictures):
+        outputs = {product: found[index] for product, found in products.items()}
+        failed = next((value for value in outputs.values() if isinstance(value, MaskServingError)), None)
+        if failed is not None:
+            results.append(failed)
+            continue
+        results.append(
+            MaskResult(
+                picture,
+                outputs,
+                context=context,
+                class_names=class_names,
+                seconds=seconds,
+                request_bytes=request_bytes // len(pictures),
+                response_bytes=response_bytes // len(pictures),
+            )
+        )
+    return results

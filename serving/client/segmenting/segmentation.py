@@ -1,0 +1,267 @@
+"""Segmenting with one model, as scripts: pictures together or one by one, and the tiles of large ones."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ... import contract
+from ..calling.operations import Operations
+from ..calling.sending import Caller, Terms
+from ..calling.steps import Compute, Script, Together
+from ..errors import (
+    CallContext,
+    InvalidImageError,
+    InvalidRequestError,
+    InvalidResponseError,
+    MaskServingError,
+    MixedSizesError,
+    ModelStateError,
+    SignatureNotFoundError,
+)
+from ..pictures.channels import ALL, UNKNOWN, Choice, ModelInput
+from ..pictures.images import ImageSource, Picture, picture_of_tile, read_picture
+from ..results.mask_result import MaskResult
+from ..transport.calls import MetadataCall, PredictCall, Reply, context_of
+from ..transport.signatures import ModelMetadata, SignatureInfo
+from .large import TilePlan, plan_tiles
+from .plans import PlannedCall, assemble, check_request, image_error_of, model_input, plan_calls, read_outputs
+
+_CHUNK_BYTES = 4 << 20
+"""Pictures beyond this are not sent in one call with others."""
+
+
+class Segmentation:
+    """Masks pictures with one model.
+
+    Args:
+        operations: what else the model is asked.
+        caller: sends its calls.
+    """
+
+    def __init__(self, operations: Operations, caller: Caller):
+        self._operations = operations
+        self._caller = caller
+        self._target = operations.target
+
+    def segment(
+        self,
+        sources: Sequence[ImageSource | Picture | Exception],
+        thresholds: Sequence[float | None],
+        outputs: Sequence[str],
+        terms: Terms,
+        choice: Choice = ALL,
+    ) -> Script[list[MaskResult | Exception]]:
+        """Masks some pictures by as few calls as can be; gives each one's result or error.
+
+        Args:
+            sources: the pictures; one that could not be read may be the error.
+            thresholds: for each; None is the export's own.
+            outputs: the products.
+            terms: of all calls together.
+            choice: what to take of pictures that hold more than a model takes.
+        """
+        check_request(outputs, None)
+        outputs = tuple(outputs)
+        checked = [_check_threshold(outputs, threshold) for threshold in thresholds]
+        read = yield Compute(
+            lambda: [
+                threshold if isinstance(threshold, Exception) else _read(source, choice)
+                for source, threshold in zip(sources, checked, strict=True)
+            ]
+        )
+        results: list[MaskResult | Exception] = list(read)
+        for indexes in _chunks(read):
+            masked = yield from self._mask_robustly(
+                [read[index] for index in indexes], [checked[index] for index in indexes], outputs, terms
+            )
+            for index, result in zip(indexes, masked, strict=True):
+                results[index] = result
+        return results
+
+    def tile_plan(self, product: str, tile: int, overlap: int, terms: Terms) -> Script[tuple[ModelMetadata, TilePlan]]:
+        """Gives the model's signatures, and how it wants large pictures cut up."""
+        metadata = yield from self._operations.known_metadata(terms)
+        try:
+            if contract.EXPORT_INFO not in metadata.signatures:
+                raise SignatureNotFoundError(
+                    "the model does not tell at which scale it works", hint="large pictures need a maskport export"
+                )
+            info = yield from self._operations.known_info(terms)
+            try:
+                plan = plan_tiles(info, product, tile, overlap)
+            except (AttributeError, TypeError, ValueError, OverflowError) as error:
+                raise InvalidResponseError(f"the model's info makes no sense: {error}") from error
+            return metadata, dataclasses.replace(plan, model=model_input(metadata, info))
+        except MaskServingError as error:
+            error.add_context(context_of(MetadataCall(self._target)))
+            raise
+
+    def tile_probability(
+        self, pixels: npt.NDArray[Any], signature: SignatureInfo | None, terms: Terms
+    ) -> Script[npt.NDArray[np.float32]]:
+        """Gives the probability [h, w] of a tile's pixels [h, w, C].
+
+        Args:
+            pixels: of the tile.
+            signature: the pixel signature that takes them; None sends them encoded.
+            terms: of the calls.
+        """
+        if signature is not None:
+            call = PredictCall(self._target, signature, {contract.IMAGE: pixels[np.newaxis]})
+            try:
+                reply = yield from self._caller.call(call, terms)
+            except MixedSizesError:
+                pass  # the server batches: encoded pictures pass unharmed
+            else:
+                probability = reply.value.outputs.get(contract.PROBABILITY)
+                wanted = (1, *pixels.shape[:2], 1)
+                if probability is None or probability.shape != wanted:
+                    raise InvalidResponseError(
+                        f"the answer holds no {contract.PROBABILITY} of shape {list(wanted)}",
+                        context=dataclasses.replace(context_of(call), address=reply.address),
+                    )
+                return np.asarray(probability[0, :, :, 0], np.float32)
+        results = yield from self.segment([picture_of_tile(pixels)], [None], (contract.PROBABILITY,), terms)
+        if isinstance(results[0], Exception):
+            raise results[0]
+        return results[0].probability
+
+    def _mask_robustly(
+        self,
+        pictures: Sequence[Picture],
+        thresholds: Sequence[float | None],
+        outputs: Sequence[str],
+        terms: Terms,
+    ) -> Script[list[MaskResult | MaskServingError]]:
+        """Masks pictures together, or one by one where one of them makes the call fail for all."""
+        try:
+            return (yield from self._mask(pictures, thresholds, outputs, terms))
+        except (InvalidRequestError, InvalidImageError, ModelStateError) as error:
+            if len(pictures) == 1:
+                return [error]
+        results: list[MaskResult | MaskServingError] = []
+        for picture, threshold in zip(pictures, thresholds, strict=True):
+            try:
+                results += yield from self._mask([picture], [threshold], outputs, terms)
+            except MaskServingError as error:
+                results.append(error)
+        return results
+
+    def _mask(
+        self,
+        pictures: Sequence[Picture],
+        thresholds: Sequence[float | None],
+        outputs: Sequence[str],
+        terms: Terms,
+    ) -> Script[list[MaskResult | MaskServingError]]:
+        started = self._caller.clock()
+        metadata = yield from self._operations.known_metadata(terms)
+
+        def plan() -> Any:
+            return plan_calls(metadata, self._target, pictures, thresholds, outputs, model)
+
+        try:
+            model = yield from self._model_input(metadata, pictures, terms)
+            try:
+                planned = yield Compute(plan)
+            except SignatureNotFoundError:
+                if not self._operations.is_stale():
+                    raise
+                metadata = yield from self._operations.metadata(terms)
+                model = yield from self._model_input(metadata, pictures, terms)
+                planned = yield Compute(plan)
+            class_names = None
+            if contract.CLASS_MAP in outputs and contract.EXPORT_INFO in metadata.signatures:
+                class_names = yield from self._operations.class_names(terms)
+        except MaskServingError as error:
+            # No server has seen a picture that is refused here.
+            is_local = isinstance(error, InvalidImageError)
+            error.add_context(
+                CallContext(
+                    None if is_local else str(self._caller.addresses[0]),
+                    self._target.model,
+                    metadata.version,
+                    self._target.label,
+                )
+            )
+            raise
+        try:
+            replies = yield from self._replies(planned, terms)
+            if len({reply.value.version for reply in replies}) > 1:
+                # A new version came in between: products of two models do not belong together.
+                replies = yield from self._replies(planned, terms)
+        except MaskServingError as error:
+            raise image_error_of(error, pictures) from error.__cause__
+        products: dict[str, dict[int, Any]] = {product: {} for product in outputs}
+        context = CallContext(model=self._target.model, label=self._target.label)
+        for one, reply in zip(planned, replies, strict=True):
+            self._operations.saw_version(reply.value.version)
+            context = CallContext(
+                reply.address,
+                self._target.model,
+                reply.value.version,
+                self._target.label,
+                one.call.signature.name,
+            )
+            products[one.product].update(read_outputs(one, reply.value, pictures, context))
+        return assemble(
+            pictures,
+            products,
+            context=context,
+            class_names=class_names,
+            seconds=self._caller.clock() - started,
+            request_bytes=sum(reply.request_bytes for reply in replies),
+            response_bytes=sum(reply.response_bytes for reply in replies),
+        )
+
+    def _model_input(self, metadata: ModelMetadata, pictures: Sequence[Picture], terms: Terms) -> Script[ModelInput]:
+        """Gives what the model takes, as far as some pictures need it."""
+        needs_channels = any(picture.needs_channels for picture in pictures)
+        if not needs_channels and not any(picture.needs_dtype for picture in pictures):
+            return UNKNOWN
+        model = model_input(metadata, {})
+        if contract.EXPORT_INFO in metadata.signatures and (needs_channels or model.dtype is None):
+            model = model_input(metadata, (yield from self._operations.known_info(terms)))
+        return model
+
+    def _replies(self, planned: Sequence[PlannedCall], terms: Terms) -> Script[list[Reply]]:
+        if len(planned) == 1:
+            return [(yield from self._caller.call(planned[0].call, terms))]
+        replies: list[Reply] = yield Together([self._caller.call(one.call, terms) for one in planned])
+        return replies
+
+
+def _chunks(read: Sequence[Picture | Exception]) -> list[list[int]]:
+    """Returns the indexes of those pictures that go in one call together: many small ones, or one large one."""
+    chunks: list[list[int]] = []
+    filled = _CHUNK_BYTES
+    for index, picture in enumerate(read):
+        if isinstance(picture, Exception):
+            continue
+        if filled + picture.byte_count > _CHUNK_BYTES:
+            chunks.append([])
+            filled = 0
+        chunks[-1].append(index)
+        filled += picture.byte_count
+    return chunks
+
+
+def _check_threshold(outputs: Sequence[str], threshold: float | None) -> Any:
+    """Returns a threshold as a number, None, or what is wrong with it."""
+    try:
+        check_request(outputs, threshold)
+    except InvalidRequestError as error:
+        return error
+    return None if threshold is None else float(threshold)
+
+
+def _read(source: Any, choice: Choice) -> Picture | Exception:
+    if isinstance(source, Picture | Exception):
+        return source
+    try:
+        return read_picture(source, choice)
+    except (MaskServingError, OSError) as error:
+        return error

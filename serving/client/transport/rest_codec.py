@@ -1,0 +1,200 @@
+"""Calls as TensorFlow Serving's REST requests, and the JSON that answers them."""
+
+import base64
+import dataclasses
+import json
+import urllib.parse
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...wire import tensors
+from ..errors import (
+    InvalidRequestError,
+    InvalidResponseError,
+    MaskServingError,
+    UnsupportedCallError,
+    code_of_http_status,
+    error_of_code,
+)
+from .calls import Call, MetadataCall, PredictCall, Prediction, StatusCall, Target
+from .signatures import ModelState, TensorSpec, VersionStatus, metadata_of_json, with_known_rank
+
+try:
+    import orjson
+except ImportError:  # several times faster; never needed
+    orjson = None  # type: ignore[assignment]
+
+
+@dataclasses.dataclass(frozen=True)
+class RestRequest:
+    """A request without the server's address.
+
+    Attributes:
+        method: GET or POST.
+        path: percent-encoded.
+        body: JSON; empty for GET.
+    """
+
+    method: str
+    path: str
+    body: bytes = b""
+
+
+def encode(call: Call) -> RestRequest:
+    """Returns the request of a call.
+
+    Raises:
+        UnsupportedCallError: REST has no such call.
+        InvalidRequestError: an input's dtype has no form in JSON.
+    """
+    if isinstance(call, PredictCall):
+        inputs = {name: _to_json(array, name) for name, array in call.inputs.items()}
+        body = {"signature_name": call.signature.name, "inputs": inputs}
+        return RestRequest("POST", f"{_path(call.target)}:predict", _dump(body))
+    if isinstance(call, MetadataCall):
+        return RestRequest("GET", f"{_path(call.target)}/metadata")
+    if isinstance(call, StatusCall):
+        return RestRequest("GET", _path(call.target))
+    raise UnsupportedCallError(
+        "TensorFlow Serving reloads its configuration over gRPC only", hint="use its grpc:// address"
+    )
+
+
+def decode(call: Call, body: bytes) -> Any:
+    """Returns what the body of a 200 answer says: see `calls.Reply.value`.
+
+    Raises:
+        InvalidResponseError: it cannot be understood.
+    """
+    answer = _load(body)
+    if isinstance(call, PredictCall):
+        return Prediction(_outputs(call, answer), call.target.version)
+    if isinstance(call, MetadataCall):
+        return metadata_of_json(call.target.model, answer)
+    return _statuses(answer)
+
+
+def error_of_answer(http_status: int, body: bytes, headers: Mapping[str, str]) -> MaskServingError:
+    """Returns the error that an answer other than 200 tells of; the headers' names are in small letters."""
+    words = _error_words(body) if "json" in headers.get("content-type", "") else None
+    code = code_of_http_status(http_status)
+    if words is None:
+        # TensorFlow Serving's own errors are JSON: a proxy, another service or a wrong path speaks here.
+        summary = " ".join(body[:200].decode("utf-8", "replace").split())
+        if 300 <= http_status < 400 and "location" in headers:
+            summary = f"it sends on to {headers['location']}, and redirects are not followed"
+        words = f"HTTP {http_status}, not in TensorFlow Serving's form{f': {summary}' if summary else ''}"
+    return error_of_code(code, words, http_status=http_status)
+
+
+def _path(target: Target) -> str:
+    path = f"/v1/models/{urllib.parse.quote(target.model, safe='')}"
+    if target.version is not None:
+        return f"{path}/versions/{target.version}"
+    if target.label is not None:
+        return f"{path}/labels/{urllib.parse.quote(target.label, safe='')}"
+    return path
+
+
+def _dump(body: Any) -> bytes:
+    if orjson is not None and _is_finite(body["inputs"].values()):
+        return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+    # TensorFlow Serving reads the bare NaN and Infinity that Python writes.
+    return json.dumps(body, separators=(",", ":"), default=np.ndarray.tolist).encode()
+
+
+def _is_finite(values: Iterable[Any]) -> bool:
+    return all(
+        bool(np.isfinite(value).all()) for value in values if isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    )
+
+
+def _load(body: bytes) -> Any:
+    try:
+        if orjson is not None:
+            try:
+                return orjson.loads(body)
+            except orjson.JSONDecodeError:
+                # Not strict JSON: NaN and infinities are written bare, and strings may not be UTF-8.
+                pass
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidResponseError(f"the answer is not JSON: {error}") from error
+
+
+def _to_json(array: npt.NDArray[Any], name: str) -> Any:
+    if array.dtype.kind == "O":
+        # Bytes in JSON are an object with the one key "b64".
+        return _map_nested(array.tolist(), lambda data: {"b64": base64.b64encode(data).decode("ascii")})
+    if array.dtype.kind == "c" or array.dtype == np.float16:
+        raise InvalidRequestError(
+            f"input {name!r}: {array.dtype} has no form in JSON", hint="use the server's grpc:// address"
+        )
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+
+
+def _map_nested(value: Any, function: Any) -> Any:
+    return [_map_nested(element, function) for element in value] if isinstance(value, list) else function(value)
+
+
+def _outputs(call: PredictCall, answer: Any) -> dict[str, npt.NDArray[Any]]:
+    if not isinstance(answer, dict) or "outputs" not in answer:
+        raise InvalidResponseError("the answer holds no outputs")
+    found = answer["outputs"]
+    specs = call.signature.outputs
+    # A lone output comes without its name.
+    if len(specs) == 1:
+        found = {next(iter(specs)): found}
+    if not isinstance(found, Mapping) or set(found) != set(specs):
+        raise InvalidResponseError(
+            f"the answer's outputs are not those of signature {call.signature.name!r}: {', '.join(specs)}"
+        )
+    wanted = call.outputs or tuple(specs)
+    return {name: _from_json(found[name], specs[name], name) for name in wanted}
+
+
+def _from_json(value: Any, spec: TensorSpec, name: str) -> npt.NDArray[Any]:
+    try:
+        if spec.data_type == "DT_STRING":
+            array = tensors.as_array(_map_nested(value, _string_from_json))
+            array = array if array.size else array.astype(object)
+        else:
+            with np.errstate(over="raise"):
+                array = np.array(value, dtype=spec.dtype)
+        return with_known_rank(array, spec)
+    except (ValueError, TypeError, KeyError, OverflowError, FloatingPointError, RecursionError) as error:
+        raise InvalidResponseError(f"output {name!r} is not {spec}: {error}") from error
+
+
+def _string_from_json(value: Any) -> bytes:
+    if isinstance(value, dict):
+        return base64.b64decode(value["b64"], validate=True)
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} in place of a string")
+    return value.encode("utf-8", "surrogatepass")
+
+
+def _statuses(answer: Any) -> list[VersionStatus]:
+    try:
+        return [
+            VersionStatus(
+                int(status["version"]),
+                ModelState[status["state"]],
+                status.get("status", {}).get("error_code", "OK"),
+                status.get("status", {}).get("error_message", ""),
+            )
+            for status in answer["model_version_status"]
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise InvalidResponseError(f"the answer is not a model's status: {error!r}") from error
+
+
+def _error_words(body: bytes) -> str | None:
+    try:
+        words = json.loads(body)["error"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return words if isinstance(words, str) else None

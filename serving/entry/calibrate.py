@@ -1,5 +1,0 @@
-"""`mask-calibrate`."""
-
-from . import command
-
-run = command("maskport.export.calibrate.cli")

@@ -1,5 +1,0 @@
-"""`mask-client`."""
-
-from . import command
-
-run = command("maskport.serving.client.cli")

@@ -1,5 +1,0 @@
-"""`mask-export`."""
-
-from . import command
-
-run = command("maskport.export.cli")

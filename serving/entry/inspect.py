@@ -1,5 +1,0 @@
-"""`mask-inspect`."""
-
-from . import command
-
-run = command("maskport.export.inspect.cli")

@@ -1,5 +1,0 @@
-"""`mask-serve`."""
-
-from . import command
-
-run = command("maskport.serving.server.cli")

@@ -1,5 +1,0 @@
-"""`mask-verify`."""
-
-from . import command
-
-run = command("maskport.serving.verify.cli")

@@ -1,0 +1,1 @@
+"""The two ways in: gRPC and REST, both over the one core."""

@@ -1,0 +1,228 @@
+"""The gRPC side: the official services, answered by the shared core."""
+
+import dataclasses
+import functools
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
+from typing import Any
+
+import grpc
+from google.protobuf import descriptor, message, message_factory
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import (
+    model_service_pb2,
+    predict_pb2,
+    prediction_service_pb2,
+)
+
+from ...status_codes import StatusCode
+from ..calls import Call
+from ..errors import RequestError
+from ..inference.predictor import Inputs, read_input
+from ..inference.tensors import write_tensor
+from ..metrics import Metrics, Stopwatch
+from ..service import PredictionService, missing_spec
+
+_STATUS_CODES = {StatusCode(code.value[0]): code for code in grpc.StatusCode}
+_NO_DEADLINE_S = 10 * 365 * 86400.0
+"""A call without a deadline has one in the far future."""
+_MAX_DETAILS = 1024
+_NO_THREAD = "Server Threadpool Exhausted"
+_REFUSING_THREADS = 2
+"""So many threads more there are where requests are refused, which takes no time."""
+
+Method = Callable[[Any, Call], Any]
+"""Answers a request message; raises RequestError."""
+_MEASURED_METHODS = ("Predict", "Classify", "Regress")
+"""The methods whose requests TensorFlow Serving counts and times."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GrpcSettings:
+    """How the gRPC side behaves.
+
+    Attributes:
+        threads: requests answered at a time; others wait for their turn.
+        refuses: whether they are refused at once instead, as TensorFlow Serving does. One of the threads then counts
+            as the one that listens, as in gRPC's C++ server: a request less is answered at a time, but one at least.
+        answers_as_content: whether tensors are answered in `tensor_content`.
+        channel_arguments: for gRPC itself.
+        has_health_service: whether gRPC's own health service is there. As in TensorFlow Serving it says that
+            the server runs, and nothing of models.
+    """
+
+    threads: int
+    refuses: bool = False
+    answers_as_content: bool = False
+    channel_arguments: Sequence[tuple[str, int | str]] = ()
+    has_health_service: bool = False
+
+
+def create_server(service: PredictionService, settings: GrpcSettings, metrics: Metrics) -> grpc.Server:
+    """Returns a gRPC server, without addresses yet."""
+    options = {
+        "grpc.max_receive_message_length": -1,
+        "grpc.max_send_message_length": -1,
+        # A second server on the same port is a mistake.
+        "grpc.so_reuseport": 0,
+        **dict(settings.channel_arguments),
+    }
+    front = _GrpcFront(service, answers_as_content=settings.answers_as_content)
+    # Where requests wait, they wait for a thread, and never find the slots taken.
+    slots = max(settings.threads - 1, 1) if settings.refuses else settings.threads
+    free = threading.Semaphore(slots)
+    workers = futures.ThreadPoolExecutor(
+        slots + _REFUSING_THREADS if settings.refuses else slots, thread_name_prefix="grpc"
+    )
+    server = grpc.server(workers, options=list(options.items()))
+    for file, name, methods in (
+        (prediction_service_pb2, "PredictionService", front.prediction_methods()),
+        (model_service_pb2, "ModelService", front.model_methods()),
+    ):
+        server.add_generic_rpc_handlers((_handlers(file.DESCRIPTOR.services_by_name[name], methods, metrics, free),))
+    if settings.has_health_service:
+        health_pb2_grpc.add_HealthServicer_to_server(_health(), server)
+    server.add_generic_rpc_handlers((_UnknownMethods(),))
+    return server
+
+
+class _GrpcFront:
+    """The methods of both services, by name."""
+
+    def __init__(self, service: PredictionService, *, answers_as_content: bool) -> None:
+        self._service = service
+        self._answers_as_content = answers_as_content
+
+    def prediction_methods(self) -> dict[str, Method]:
+        return {
+            "Predict": self._predict,
+            "Classify": self._service.classify,
+            "Regress": self._service.regress,
+            "MultiInference": self._service.multi_inference,
+            "GetModelMetadata": lambda request, _: self._service.metadata(request),
+        }
+
+    def model_methods(self) -> dict[str, Method]:
+        return {
+            "GetModelStatus": lambda request, _: self._service.status(request),
+            "HandleReloadConfigRequest": self._service.reload,
+        }
+
+    def _predict(self, request: predict_pb2.PredictRequest, call: Call) -> predict_pb2.PredictResponse:
+        if not request.HasField("model_spec"):
+            raise missing_spec()
+        inputs = Inputs(request.inputs, lambda name: read_input(name, request.inputs[name]))
+        answer = self._service.predict(request.model_spec, inputs, request.output_filter, call)
+        response = predict_pb2.PredictResponse(model_spec=answer.model_spec)
+        for name, array in answer.outputs.items():
+            write_tensor(array, response.outputs[name], as_content=self._answers_as_content)
+        return response
+
+
+def _handlers(
+    service: descriptor.ServiceDescriptor,
+    methods: Mapping[str, Method],
+    metrics: Metrics,
+    free: threading.Semaphore,
+) -> grpc.GenericRpcHandler:
+    handlers = {}
+    for method in service.methods:
+        answer = methods[method.name]
+        if method.name in _MEASURED_METHODS:
+            answer = _measured(answer, method.name, metrics)
+        request_type = message_factory.GetMessageClass(method.input_type)
+        response_type = message_factory.GetMessageClass(method.output_type)
+        handlers[method.name] = grpc.unary_unary_rpc_method_handler(
+            _behaviour(answer, free),
+            request_deserializer=functools.partial(_read_message, request_type),
+            response_serializer=response_type.SerializeToString,
+        )
+    return grpc.method_handlers_generic_handler(service.full_name, handlers)
+
+
+def _read_message(message_type: Any, data: bytes) -> Any:
+    """Returns a message; None where it cannot be read, which gRPC answers as an exception, but does not log."""
+    try:
+        return message_type.FromString(data)
+    except message.DecodeError:
+        return None
+
+
+def _measured(method: Method, name: str, metrics: Metrics) -> Method:
+    def answer(request: Any, call: Call) -> Any:
+        answering = Stopwatch()
+        model = request.model_spec.name
+        try:
+            response = method(request, call)
+        except RequestError as error:
+            metrics.count_request(model, error.code)
+            raise
+        metrics.measure_request(model, name, "GRPC", answering.seconds)
+        metrics.count_request(model, StatusCode.OK)
+        return response
+
+    return answer
+
+
+def _behaviour(method: Method, free: threading.Semaphore) -> Callable[[Any, grpc.ServicerContext], Any]:
+    """Turns a method of the core into one of gRPC's, with its deadline, its cancelling and its errors."""
+
+    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+        if not free.acquire(blocking=False):
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, _NO_THREAD)
+        try:
+            return answer_now(request, context)
+        finally:
+            free.release()
+
+    def answer_now(request: Any, context: grpc.ServicerContext) -> Any:
+        left_s = context.time_remaining()
+        call = Call(left_s if left_s is not None and left_s < _NO_DEADLINE_S else None)
+        # Also called when the answer is out; there is nothing left to stop then.
+        if not context.add_callback(call.cancel):
+            call.cancel()
+        try:
+            return method(request, call)
+        except RequestError as error:
+            context.abort(_STATUS_CODES[error.code], _shortened(error.message))
+
+    return answer
+
+
+def _shortened(text: str) -> str:
+    """Cuts a text where TensorFlow Serving does: gRPC sends it among its headers."""
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= _MAX_DETAILS:
+        return text
+    return encoded[:_MAX_DETAILS].decode(errors="ignore") + "...TRUNCATED"
+
+
+class _UnknownMethods(grpc.GenericRpcHandler):
+    """Answers what no service has, in the words (none) of gRPC's C++ server."""
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        return grpc.stream_stream_rpc_method_handler(self._refuse)
+
+    @staticmethod
+    def _refuse(_: Any, context: grpc.ServicerContext) -> None:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
+
+
+class _Health(health.HealthServicer):
+    """gRPC's health service, with the C++ server's word for services it does not know."""
+
+    def Check(  # noqa: N802
+        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
+    ) -> health_pb2.HealthCheckResponse:
+        response = super().Check(request, context)
+        if response.status == health_pb2.HealthCheckResponse.UNKNOWN:
+            context.abort(grpc.StatusCode.NOT_FOUND, "service name unknown")
+        return response
+
+
+def _health() -> _Health:
+    servicer = _Health()
+    for service in ("", "ModelService", "PredictionService"):
+        servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
+    return servicer

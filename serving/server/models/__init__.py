@@ -1,0 +1,1 @@
+"""Models: which versions there are, how they are loaded, and how long they live."""

@@ -1,0 +1,139 @@
+"""The life of a model's versions, from being found to being gone.
+
+One rule decides what happens next to a model (`ServedModel.next_action`): a new version is loaded before an old
+one is let go. Who owns these objects carries that out, and keeps the lock under which they change.
+"""
+
+import dataclasses
+import enum
+
+from ..errors import RequestError
+from ..inference.predictor import Model
+from .versions import ModelSettings
+
+
+class State(enum.IntEnum):
+    """Where a version is between being found and being gone; numbered as in get_model_status.proto."""
+
+    START = 10
+    LOADING = 20
+    AVAILABLE = 30
+    UNLOADING = 40
+    END = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class VersionStatus:
+    """What is told of one version: its state, and its last error."""
+
+    version: int
+    state: State
+    error: RequestError | None
+
+
+class Version:
+    """One version of a model.
+
+    Attributes:
+        name: the model's.
+        number: the version's.
+        path: where it is on disk.
+        state: where it is in its life.
+        is_wanted: whether the configuration and the disk still ask for it.
+        attempts: at loading it.
+        error: of the last of them.
+        retry_at: when the next one is due (`time.monotonic`); None where none is.
+        model: while it is loaded.
+        in_use: requests that have it now.
+    """
+
+    def __init__(self, name: str, number: int, path: str) -> None:
+        self.name = name
+        self.number = number
+        self.path = path
+        self.state = State.START
+        self.is_wanted = True
+        self.attempts = 0
+        self.error: RequestError | None = None
+        self.retry_at: float | None = None
+        self.model: Model | None = None
+        self.in_use = 0
+
+    def __str__(self) -> str:
+        return f"{{name: {self.name} version: {self.number}}}"
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a first attempt at loading has ended, well or badly."""
+        return self.state >= State.AVAILABLE or self.error is not None
+
+
+class ServedModel:
+    """All versions of one model that there have been.
+
+    Attributes:
+        name: as requests give it.
+        settings: what the configuration says of it; None where it is no longer there.
+        wanted: paths of the versions to serve, by number.
+        versions: by number.
+        complaint: what was last wrong with its base path, or empty.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.settings: ModelSettings | None = None
+        self.wanted: dict[int, str] = {}
+        self.versions: dict[int, Version] = {}
+        self.complaint = ""
+
+    def live(self) -> list[Version]:
+        """Returns the versions that are not gone."""
+        return [version for version in self.versions.values() if version.state != State.END]
+
+    def available(self, number: int | None) -> Version | None:
+        """Returns a version that can be used: the given one, or the greatest."""
+        if number is not None:
+            version = self.versions.get(number)
+            return version if version and version.state == State.AVAILABLE else None
+        ready = [version for version in self.versions.values() if version.state == State.AVAILABLE]
+        return max(ready, key=lambda version: version.number, default=None)
+
+    def adopt_wanted(self) -> None:
+        """Makes entries of newly wanted versions, and marks those that are wanted no more.
+
+        A version that failed stays as it is while it is wanted. One that is wanted again while it is served goes
+        on as it is. One that is wanted again while it is still being loaded or unloaded gets its new entry when it
+        is gone, since its files may be others by now.
+        """
+        for number, version in self.versions.items():
+            if number not in self.wanted:
+                version.is_wanted = False
+                if version.state == State.START or version.retry_at is not None:
+                    version.state = State.END
+                    version.retry_at = None
+        for number, path in self.wanted.items():
+            known = self.versions.get(number)
+            if known is None or (known.state == State.END and not known.is_wanted):
+                self.versions[number] = Version(self.name, number, path)
+            elif known.state == State.AVAILABLE and known.path == path:
+                known.is_wanted = True
+
+    def next_action(self) -> tuple[State, Version] | None:
+        """Returns what should be done next, as the state to bring a version to.
+
+        A version that is not wanted goes once a wanted one is there (or none is wanted, or another unwanted
+        one is left), or at once where its number waits for a new entry. Of the wanted ones the greatest is loaded
+        first.
+        """
+        wanted = [version for version in self.versions.values() if version.is_wanted]
+        leftover = [v for v in self.live() if not v.is_wanted and v.state == State.AVAILABLE]
+        replaced = [version for version in leftover if version.number in self.wanted]
+        if replaced:
+            return State.UNLOADING, replaced[0]
+        may_unload = not self.wanted or any(v.state == State.AVAILABLE for v in wanted) or len(leftover) > 1
+        if may_unload and leftover:
+            return State.UNLOADING, min(leftover, key=lambda version: version.number)
+        new = [version for version in wanted if version.state == State.START]
+        if new:
+            return State.LOADING, max(new, key=lambda version: version.number)
+        return None

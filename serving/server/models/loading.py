@@ -1,0 +1,123 @@
+"""Loads one version: the graph, what collects batches for it, and its warm-up requests."""
+
+import dataclasses
+import logging
+import os
+
+from ...status_codes import StatusCode
+from ..errors import ConfigError, RequestError, invalid_argument
+from ..inference.batching import BatchingRunner, BatchScheduler
+from ..inference.batching_settings import BatchingSettings, PoolSettings
+from ..inference.predictor import Model
+from ..inference.saved_model import Runner, SavedModel, SessionSettings
+from ..metrics import Metrics, Stopwatch
+from .text_configs import read_batching
+from .warmup import warm_up
+
+logger = logging.getLogger(__name__)
+
+_BATCHING_FILE = "batching_params.pbtxt"
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadSettings:
+    """What every model is loaded with.
+
+    Attributes:
+        session: how its graph runs.
+        checks_method_names: whether classify and regress want signatures made for them.
+        batching: how requests are merged; None: they are not.
+        batching_pool: the threads that run batches.
+        reads_batching_files: whether a version's own batching file counts in place of `batching`; a version
+            without one is served without batching then.
+        warms_up: whether warm-up requests are replayed.
+        warmup_iterations: how often each is.
+    """
+
+    session: SessionSettings = dataclasses.field(default_factory=SessionSettings)
+    checks_method_names: bool = False
+    batching: BatchingSettings | None = None
+    batching_pool: PoolSettings = dataclasses.field(default_factory=PoolSettings)
+    reads_batching_files: bool = False
+    warms_up: bool = True
+    warmup_iterations: int = 1
+
+
+class ModelLoader:
+    """Loads versions; the instance is the repository's `Loader`."""
+
+    def __init__(self, settings: LoadSettings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._scheduler = BatchScheduler(settings.batching_pool) if settings.batching else None
+
+    def __call__(self, name: str, version: int, path: str) -> Model:
+        """Loads a version.
+
+        Args:
+            name: the model's.
+            version: its number.
+            path: its directory.
+
+        Raises:
+            RequestError: it does not load; in TensorFlow Serving's words.
+        """
+        if not os.path.isdir(path):
+            reason = "Not a directory" if os.path.exists(path) else "No such file or directory"
+            raise RequestError(
+                StatusCode.FAILED_PRECONDITION,
+                f"Error while attempting to reserve resources to load servable {{name: {name} version: "
+                f"{version}}}: {path}; {reason}",
+            )
+        loading = Stopwatch()
+        try:
+            saved_model = SavedModel(path, self._settings.session)
+        except RequestError:
+            self._metrics.measure_load(path, loading.seconds, succeeded=False)
+            raise
+        self._metrics.measure_load(path, loading.seconds, succeeded=True)
+        try:
+            return self._prepare(saved_model, path)
+        except BaseException:
+            saved_model.close()
+            raise
+
+    def _prepare(self, saved_model: SavedModel, path: str) -> Model:
+        runner = self._batching_runner(saved_model, path)
+        model = Model(runner, saved_model.signatures, self._settings.checks_method_names)
+        if self._settings.warms_up:
+            warming = Stopwatch()
+            records = warm_up(model, path, self._settings.warmup_iterations)
+            if records:
+                self._metrics.measure_warmup(path, warming.seconds, records)
+                logger.info(
+                    "Finished reading warmup data for model at %s. Number of warmup records read: %d. "
+                    "Elapsed time (microseconds): %d.",
+                    path,
+                    records,
+                    int(warming.seconds * 1e6),
+                )
+        return model
+
+    def _batching_runner(self, saved_model: SavedModel, path: str) -> Runner:
+        batching = self._settings.batching
+        if batching is None or self._scheduler is None:
+            return saved_model
+        if self._settings.reads_batching_files:
+            file = os.path.join(path, _BATCHING_FILE)
+            if not os.path.exists(file):
+                return saved_model
+            try:
+                batching, _ = read_batching(file)
+            except ConfigError as error:
+                raise invalid_argument(str(error)) from error
+        batching.check()
+        dtypes = {
+            info.name: info.dtype for signature in saved_model.signatures.values() for info in signature.inputs.values()
+        }
+        return BatchingRunner(saved_model, dtypes, self._scheduler, batching, self._metrics)
+
+    def stop(self) -> None:
+        """Ends the threads. No model may be in use."""
+        if self._scheduler is not None:
+            self._scheduler.stop()

@@ -1,0 +1,84 @@
+"""Replays a model's recorded requests before it serves its first caller."""
+
+import logging
+import os
+from collections.abc import Iterator
+
+import tensorflow as tf
+from google.protobuf import message
+from tensorflow_serving.apis import prediction_log_pb2
+
+from ...status_codes import StatusCode
+from ..calls import Call
+from ..errors import RequestError, invalid_argument
+from ..inference import predictor as inference
+from ..inference.predictor import Inputs, Model, read_input
+
+logger = logging.getLogger(__name__)
+
+_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
+_MAX_RECORDS = 1000
+
+
+def warm_up(model: Model, path: str, iterations: int) -> int:
+    """Replays the warm-up requests of a version, if it has any.
+
+    Args:
+        model: the loaded version.
+        path: its directory.
+        iterations: how often each request is made.
+
+    Returns:
+        How many records there were.
+
+    Raises:
+        RequestError: the file is broken, or the model refuses a request.
+    """
+    file = os.path.join(path, _FILE)
+    if not os.path.exists(file):
+        logger.info("No warmup data file found at %s", file)
+        return 0
+    count = 0
+    for record in _records(file):
+        for _ in range(iterations):
+            _replay(model, record)
+        count += 1
+        if count > _MAX_RECORDS:
+            raise invalid_argument(f"Number of warmup records exceeds the maximum ({_MAX_RECORDS}) at {file}")
+    return count
+
+
+def _records(file: str) -> Iterator[prediction_log_pb2.PredictionLog]:
+    try:
+        for serialized in tf.compat.v1.io.tf_record_iterator(file):
+            try:
+                yield prediction_log_pb2.PredictionLog.FromString(serialized)
+            except message.DecodeError as error:
+                raise invalid_argument(f"Failed to parse warmup record from {file}") from error
+    except tf.errors.DataLossError as error:
+        raise RequestError(
+            StatusCode.DATA_LOSS, f"{error.message}. Please verify your warmup data is in TFRecord format."
+        ) from error
+    except tf.errors.OpError as error:
+        raise RequestError(StatusCode(error.error_code), error.message) from error
+
+
+def _replay(model: Model, record: prediction_log_pb2.PredictionLog) -> None:
+    kind = record.WhichOneof("log_type")
+    call = Call()
+    if kind == "predict_log":
+        request = record.predict_log.request
+        inputs = Inputs(request.inputs, lambda name: read_input(name, request.inputs[name]))
+        inference.predict(model, request.model_spec.signature_name, inputs, request.output_filter, call)
+    elif kind == "classify_log":
+        classify = record.classify_log.request
+        inference.classify(model, classify.model_spec.signature_name, classify.input, call)
+    elif kind == "regress_log":
+        regress = record.regress_log.request
+        inference.regress(model, regress.model_spec.signature_name, regress.input, call)
+    elif kind == "multi_inference_log":
+        several = record.multi_inference_log.request
+        inference.multi_inference(model, several.tasks, several.input, call)
+    elif kind is not None:
+        number = record.DESCRIPTOR.fields_by_name[kind].number
+        raise RequestError(StatusCode.UNIMPLEMENTED, f"Unsupported log_type for warmup: {number}")

@@ -1,0 +1,87 @@
+"""Outputs that are no probabilities, and models that answer differently each time."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import toy_models
+from maskport.export import SourceError, SpecError
+from maskport.export.probing.probe import probe
+from maskport.export.sources import adapt_keras_model, load_source
+from maskport.export.spec import make_spec
+from reference import Toy
+
+SPEC = {"source": "m", "output_dir": "o", "scaling": "unit"}
+
+
+def make_model(ending, channels=1):
+    keras.utils.set_random_seed(0)
+    image = keras.Input((16, 24, 3))
+    return adapt_keras_model(
+        keras.Model(image, ending(keras.layers.Conv2D(channels, 1)(image) * 20.0)), make_spec(SPEC)
+    )
+
+
+def up_to(largest):
+    return lambda x: keras.ops.sigmoid(x) * largest
+
+
+@pytest.mark.parametrize(
+    ("ending", "channels", "advice"),
+    [
+        (up_to(255.0), 1, r"as if they meant 0 to 255, .*keras.Model\(model.input, model.output / 255\); or, if they"),
+        (up_to(255.0), 3, r"model.output / 255\); or, if they are logits, give softmax or sigmoid$"),
+        (up_to(100.0), 1, r"model.output / 100\); or, if they are logits, give sigmoid$"),
+        (up_to(9.0), 1, r"which logits seldom are, .*model.output / LARGEST\)"),
+        (lambda x: keras.ops.tanh(x - 1), 1, r"ends in a tanh, .*\(model.input, \(model.output \+ 1\) / 2\)$"),
+        (lambda x: x - 5, 1, "so they are no probabilities; give sigmoid$"),
+        (lambda x: x - 5, 3, "so they are no probabilities; give softmax or sigmoid$"),
+    ],
+)
+def test_the_advice_fits_the_outputs(ending, channels, advice):
+    with pytest.raises(SpecError, match=advice):
+        probe(make_model(ending, channels), make_spec(SPEC))
+
+
+def test_a_sigmoid_of_what_is_never_negative_is_warned_of(caplog):
+    probe(make_model(lambda x: keras.ops.sigmoid(x) * 255.0), make_spec({**SPEC, "activation": "sigmoid"}))
+    assert "calls everything foreground" in caplog.text
+
+
+@pytest.mark.parametrize("stateful", [True, False])
+def test_a_model_that_answers_differently_each_time_is_refused(tmp_path, stateful):
+    class Moving(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.calls = tf.Variable(0.0)
+
+        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)])
+        def __call__(self, x):
+            noise = self.calls.assign_add(0.1) if stateful else tf.random.normal(tf.shape(x[..., :1]))
+            return tf.sigmoid(x[..., :1] + noise)
+
+    tf.saved_model.save(Moving(), str(tmp_path / "m"))
+    spec = make_spec({**SPEC, "source": str(tmp_path / "m")})
+    why = "it holds some state" if stateful else r"it holds random ops \(RandomStandardNormal\)"
+    with pytest.raises(SourceError, match=rf"answers differently each time \(by up to [\d.]+\): {why}"):
+        probe(load_source(spec), spec)
+
+
+def test_the_weights_of_frozen_models_are_counted(tmp_path):
+    network = Toy.make(3, 2)
+    expected = network.kernel.size + network.bias.size
+
+    class Frozen(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)])
+        def __call__(self, x):
+            return tf.nn.conv2d(x, network.kernel, 1, "SAME") + network.bias
+
+    tf.saved_model.save(Frozen(), str(tmp_path / "frozen"))
+    toy_models.save_tf1(network, tmp_path / "tf1", (16, 24))
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        pixels = v1.placeholder(tf.float32, [None, 16, 24, 3])
+        answer = tf.nn.conv2d(pixels, tf.constant(network.kernel.astype(np.float32)), 1, "SAME") + network.bias
+        v1.saved_model.simple_save(session, str(tmp_path / "frozen_tf1"), {"pixels": pixels}, {"map": answer})
+    for name in ("frozen", "tf1", "frozen_tf1"):
+        assert load_source(make_spec({**SPEC, "source": str(tmp_path / name)})).parameter_count == expected

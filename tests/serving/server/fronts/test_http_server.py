@@ -1,0 +1,426 @@
+"""HTTP as TensorFlow Serving's server speaks it, byte by byte. The handler is a stand-in."""
+
+import contextlib
+import gzip
+import re
+import socket
+import threading
+import time
+
+import pytest
+from maskport.serving.server.fronts.http_server import HttpServer, Limits, Response
+
+LONG_S = 5
+
+
+class Handler:
+    """Echoes requests; a path of `/wait` is answered when the gate opens."""
+
+    def __init__(self):
+        self.requests = []
+        self.gate = threading.Event()
+
+    def __call__(self, request):
+        self.requests.append(request)
+        if request.target == "/wait":
+            assert self.gate.wait(LONG_S)
+        if request.target == "/fail":
+            raise ZeroDivisionError
+        if request.target == "/plain":
+            return Response(200)
+        return Response(200, {"Content-Type": "text/x"}, request.target.encode() + b" " + request.body)
+
+
+@pytest.fixture
+def handler():
+    return Handler()
+
+
+@pytest.fixture
+def serve(handler):
+    servers = []
+
+    def start(**limits):
+        server = HttpServer(handler, threads=4, limits=Limits(**limits))
+        listening = socket.socket()
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        server.start(listening)
+        servers.append(server)
+        server.port = listening.getsockname()[1]
+        return server
+
+    yield start
+    handler.gate.set()
+    for server in servers:
+        server.stop()
+
+
+def connect(server):
+    return socket.create_connection(("127.0.0.1", server.port), LONG_S)
+
+
+def exchange(server, *parts):
+    """Sends parts, one after the other, and returns all that comes until the server closes."""
+    with connect(server) as connection:
+        for part in parts:
+            connection.sendall(part)
+            time.sleep(0.01)
+        connection.shutdown(socket.SHUT_WR)
+        return read_all(connection)
+
+
+def read_all(connection):
+    received = b""
+    while part := connection.recv(65536):
+        received += part
+    return received
+
+
+def get(path=b"/a", *headers, version=b"1.1"):
+    return b"\r\n".join([b"GET " + path + b" HTTP/" + version, *headers, b"", b""])
+
+
+def split(answer):
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status, *lines = head.split(b"\r\n")
+    return status, dict(line.lower().split(b": ", 1) for line in lines), body
+
+
+def test_answer_has_date_and_length_and_says_nothing_of_the_server(serve):
+    status, headers, body = split(exchange(serve(), get(b"/a", b"Host: x")))
+    assert status == b"HTTP/1.1 200 OK"
+    assert set(headers) == {b"content-type", b"date", b"content-length"}
+    assert (headers[b"content-length"], body) == (b"3", b"/a ")
+    assert re.fullmatch(rb"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d gmt", headers[b"date"])
+
+
+def test_host_header_is_not_needed(serve):
+    assert exchange(serve(), get()).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_connection_is_kept_and_pipelined_requests_are_answered_in_order(serve, handler):
+    handler.gate.set()
+    answers = exchange(serve(), get(b"/wait") + get(b"/b"), get(b"/c"))
+    assert re.findall(rb"/(?:wait|b|c) ", answers) == [b"/wait ", b"/b ", b"/c "]
+    assert answers.count(b"HTTP/1.1 200 OK") == 3
+
+
+def test_many_pipelined_requests_do_not_get_lost(serve):
+    answers = exchange(serve(), b"".join(get(b"/%d" % number) for number in range(50)))
+    assert [int(number) for number in re.findall(rb"/(\d+) ", answers)] == list(range(50))
+
+
+def test_old_version_is_answered_in_kind_and_closed(serve):
+    with connect(serve()) as connection:
+        connection.sendall(get(b"/a", version=b"1.0"))
+        status, headers, body = split(read_all(connection))
+    assert status == b"HTTP/1.0 200 OK"
+    assert headers == {b"content-type": b"text/x", b"connection": b"close"}
+    assert body == b"/a "
+
+
+def test_old_version_may_ask_to_be_kept(serve):
+    answers = exchange(serve(), get(b"/a", b"Connection: keep-alive", version=b"1.0"), get(b"/b", version=b"1.0"))
+    assert answers.count(b"HTTP/1.0 200 OK") == 2
+    assert b"Connection: keep-alive" in answers
+    assert b"Content-Length: 3" in answers
+
+
+def test_connection_is_closed_when_the_client_asks_for_it(serve):
+    with connect(serve()) as connection:
+        connection.sendall(get(b"/a", b"Connection: close"))
+        assert b"Connection: close" in read_all(connection)
+
+
+def test_chunked_body_is_put_together(serve, handler):
+    exchange(
+        serve(),
+        b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        b"2\r\nde\r\n0\r\n\r\n",
+    )
+    assert handler.requests[0].body == b"abcde"
+
+
+def test_request_in_pieces_is_put_together(serve, handler):
+    request = b"POST /some/path HTTP/1.1\r\nX-Long: " + b"v" * 500 + b"\r\nContent-Length: 5\r\n\r\nhello"
+    exchange(serve(), *(request[index : index + 40] for index in range(0, len(request), 40)))
+    assert handler.requests[0].target == "/some/path"
+    assert handler.requests[0].headers["x-long"] == "v" * 500
+    assert handler.requests[0].body == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("method", "rest", "body"),
+    [
+        (b"POST", b"Content-Length: 5\r\n\r\nhello", b"hello"),
+        (b"POST", b"Transfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", b"hello"),
+        (b"GET", b"\r\n", b""),
+    ],
+)
+def test_wish_for_another_protocol_is_ignored(serve, handler, method, rest, body):
+    head = method + b" /a HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+    request = head + b"X-Mine: 1\r\n" + rest
+    for parts in ([request + get(b"/next")], [request[:50], request[50:], get(b"/next")]):
+        handler.requests.clear()
+        received = exchange(serve(), *parts)
+        assert received.count(b"HTTP/1.1 200 OK") == 2
+        assert [one.target for one in handler.requests] == ["/a", "/next"]
+        assert handler.requests[0].body == body
+        assert handler.requests[0].headers["x-mine"] == "1"
+
+
+def test_any_number_of_wishes_may_come_at_once(serve):
+    wish = b"GET /plain HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
+    assert exchange(serve(), wish * 3000).count(b"HTTP/1.1 200 OK") == 3000
+
+
+def test_client_that_waits_for_a_go_gets_it(serve):
+    with connect(serve()) as connection:
+        connection.sendall(b"POST /a HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"ok")
+        connection.shutdown(socket.SHUT_WR)
+        assert read_all(connection).endswith(b"/a ok")
+
+
+def test_head_has_headers_only(serve):
+    status, headers, body = split(exchange(serve(), b"HEAD /a HTTP/1.1\r\n\r\n"))
+    assert (status, body) == (b"HTTP/1.1 200 OK", b"")
+    assert b"content-length" not in headers
+
+
+def test_answer_without_a_type_gets_libevents(serve):
+    _, headers, _ = split(exchange(serve(), get(b"/plain")))
+    assert headers[b"content-type"] == b"text/html; charset=iso-8859-1"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "phrase"),
+    [
+        (b"BREW /a HTTP/1.1\r\n\r\n", 501, "Not Implemented"),
+        (b"get /a HTTP/1.1\r\n\r\n", 501, "Not Implemented"),
+        (b"TRACE /a HTTP/1.1\r\n\r\n", 501, "Not Implemented"),
+        (b"PROPFIND /a HTTP/1.1\r\n\r\n", 501, "Not Implemented"),
+        (b"GET /a\r\n\r\n", 400, "Bad Request"),
+        (b"GET /a HTTP/2.0\r\n\r\n", 400, "Bad Request"),
+        (b"nonsense\r\n\r\n", 400, "Bad Request"),
+        (b"GET /a HTTP/1.1\r\nbad header\r\n\r\n", 400, "Bad Request"),
+        (b"POST /a HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400, "Bad Request"),
+        (
+            b"POST /a HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+            "Bad Request",
+        ),
+        (get(b"/fail"), 500, "Internal Server Error"),
+    ],
+)
+def test_what_no_handler_answers_is_html_and_closes(serve, sent, status, phrase):
+    with connect(serve()) as connection:
+        connection.sendall(sent)
+        line, headers, body = split(read_all(connection))
+    assert line == f"HTTP/1.1 {status} {phrase}".encode()
+    assert headers[b"content-type"] == b"text/html"
+    assert headers[b"connection"] == b"close"
+    page = f"<HTML><HEAD>\n<TITLE>{status} {phrase}</TITLE>\n</HEAD><BODY>\n<H1>{phrase}</H1>\n</BODY></HTML>\n"
+    assert body == page.encode()
+
+
+def test_good_requests_before_a_bad_one_are_answered(serve):
+    answers = exchange(serve(), get(b"/a") + b"BREW /b HTTP/1.1\r\n\r\n" + get(b"/c"))
+    assert b"/a " in answers
+    assert b"501 Not Implemented" in answers
+    assert b"/c " not in answers
+
+
+def test_body_over_the_limit_is_refused_before_it_is_sent(serve, handler):
+    answer = exchange(serve(body_bytes=10), b"POST /a HTTP/1.1\r\nContent-Length: 11\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert not handler.requests
+
+
+def test_chunked_body_over_the_limit_is_refused(serve, handler):
+    answer = exchange(serve(body_bytes=10), b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n" + b"x" * 11)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert not handler.requests
+
+
+def test_head_without_end_is_refused(serve):
+    with connect(serve()) as connection:
+        connection.sendall(b"GET /a HTTP/1.1\r\nX: ")
+        answer = b""
+        try:
+            for _ in range(100):
+                connection.sendall(b"x" * 10_000)
+                time.sleep(0.002)
+        except OSError:
+            pass
+        try:
+            answer = read_all(connection)
+        except OSError:
+            return
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("split", [0, 4, 20, 30, 45])
+def test_large_body_does_not_count_as_a_head(serve, split):
+    server = serve()
+    body = b"x" * 1_000_000
+    request = b"POST /a HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    parts = [request[:split], request[split:] + request]
+    assert exchange(server, *parts).count(b"HTTP/1.1 200 OK") == 2
+
+
+@pytest.mark.parametrize("split", [0, 19, 30])
+def test_requests_that_come_together_do_not_count_as_a_head(serve, split):
+    requests = get(b"/plain", b"X: 1") * 5000
+    assert exchange(serve(), requests[:split], requests[split:]).count(b"HTTP/1.1 200 OK") == 5000
+
+
+@pytest.mark.parametrize(("size", "status"), [(65_000, b"200"), (66_000, b"400")])
+@pytest.mark.parametrize("lines", [1, 10])
+@pytest.mark.parametrize("split", [0, 30, 40_000])
+def test_limit_of_a_head_does_not_depend_on_how_it_arrives(serve, size, status, lines, split):
+    request = get(b"/a", *(b"X-%d: %b" % (line, b"x" * (size // lines)) for line in range(lines)))
+    assert exchange(serve(), request[:split], request[split:]).startswith(b"HTTP/1.1 " + status)
+
+
+def test_headers_given_twice_and_after_the_body_count_as_a_head(serve):
+    assert exchange(serve(), get(b"/a", *[b"X: %b" % (b"x" * 1000)] * 99)).startswith(b"HTTP/1.1 400 ")
+    body = b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n0\r\n"
+    assert exchange(serve(), body + b"X: 1\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+    assert exchange(serve(), body + b"X: 1\r\n" * 20_000 + b"\r\n").startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("start", [b"2\r\nhe\r\n0\r\nX: ", b"2;x="])
+def test_line_without_end_around_chunks_is_refused(serve, start):
+    with connect(serve()) as connection:
+        connection.sendall(b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + start)
+        for _ in range(20):
+            connection.sendall(b"x" * 10_000)
+            time.sleep(0.002)
+        assert read_all(connection).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"POST /a HTTP/1.1\r\nContent-Length: 30000000\r\n\r\n", b"413"),
+        (b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1c9c380\r\n", b"413"),
+        (b"BREW /a HTTP/1.1\r\nContent-Length: 30000000\r\n\r\n", b"501"),
+    ],
+)
+def test_client_that_reads_only_once_all_is_sent_sees_why_it_is_refused(serve, handler, head, status):
+    with connect(serve(body_bytes=1000)) as connection:
+        connection.sendall(head)
+        for _ in range(30):
+            connection.sendall(b"x" * 1_000_000)
+            time.sleep(0.001)
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 " + status)
+    assert answer.endswith(b"</BODY></HTML>\n")
+    assert not handler.requests
+
+
+def test_what_waits_behind_a_slow_request_stays_with_the_client(serve, handler):
+    body = b"x" * 10_000_000
+    large = b"POST /a HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    with connect(serve()) as connection:
+        connection.sendall(get(b"/wait"))
+        connection.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            connection.sendall(large * 10)
+        handler.gate.set()
+
+
+def test_who_does_not_read_answers_gets_no_more_of_them(serve, handler):
+    handler.gate.set()
+    body = b"x" * 1_000_000
+    large = b"POST /a HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    with connect(serve()) as connection:
+        connection.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            connection.sendall(large * 100)
+        answered = len(handler.requests)
+        assert answered < 30
+        # It is answered again once it reads.
+        connection.settimeout(LONG_S)
+        received = 0
+        while received < (answered + 1) * len(body):
+            received += len(connection.recv(1_000_000))
+
+
+def test_a_body_in_the_smallest_chunks_is_put_together(serve, handler):
+    exchange(serve(), b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 50_000 + b"0\r\n\r\n")
+    assert handler.requests[0].body == b"x" * 50_000
+
+
+def test_an_old_request_is_not_told_to_go_on(serve):
+    head = b"POST /a HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+    assert exchange(serve(), head, b"ok").startswith(b"HTTP/1.0 200 OK")
+
+
+def test_request_that_does_not_arrive_in_time_is_dropped(serve):
+    with connect(serve(receive_s=0.1)) as connection:
+        connection.sendall(b"POST /a HTTP/1.1\r\nContent-Length: 5\r\n\r\n12")
+        begin = time.monotonic()
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(10) == b""
+        assert time.monotonic() - begin < LONG_S
+
+
+def test_idle_connection_is_dropped_and_a_busy_one_is_not(serve, handler):
+    server = serve(idle_s=0.1, receive_s=0.1)
+    with connect(server) as idle, connect(server) as busy:
+        busy.sendall(get(b"/wait"))
+        with contextlib.suppress(ConnectionResetError):
+            assert idle.recv(10) == b""
+        handler.gate.set()
+        assert busy.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_draining_ends_what_is_under_way_and_refuses_the_rest(serve, handler):
+    server = serve()
+    with connect(server) as busy, connect(server) as idle:
+        busy.sendall(get(b"/wait"))
+        while not handler.requests:
+            time.sleep(0.005)
+        draining = threading.Thread(target=server.drain, args=(LONG_S,))
+        draining.start()
+        assert idle.recv(10) == b""
+        with pytest.raises(OSError, match="refused"):
+            connect(server)
+        assert draining.is_alive()
+        handler.gate.set()
+        answer = read_all(busy)
+        draining.join(LONG_S)
+    assert not draining.is_alive()
+    assert b"Connection: close" in answer
+    assert answer.endswith(b"/wait ")
+
+
+def test_draining_gives_up_after_its_time(serve, handler):
+    server = serve()
+    with connect(server) as busy:
+        busy.sendall(get(b"/wait"))
+        while not handler.requests:
+            time.sleep(0.005)
+        begin = time.monotonic()
+        server.drain(0.1)
+        assert 0.1 <= time.monotonic() - begin < 1
+
+
+def test_small_answers_are_not_held_back(serve):
+    with connect(serve()) as connection:
+        begin = time.monotonic()
+        for _ in range(20):
+            connection.sendall(get())
+            assert connection.recv(1000).endswith(b"/a ")
+        # Held back, each would take 40 ms.
+        assert time.monotonic() - begin < 0.4
+
+
+def test_gzip_is_left_to_the_handler(serve, handler):
+    packed = gzip.compress(b"hello")
+    exchange(serve(), b"POST /a HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(packed), packed))
+    assert handler.requests[0].body == packed
