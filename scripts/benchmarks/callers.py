@@ -11,12 +11,10 @@ import json
 import random
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from pathlib import Path
-from typing import Any
 
 from maskport.serving.client import MaskClient
 
@@ -32,16 +30,9 @@ _WARM_SHARE = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Closed:
-    """Callers of which each waits for its last call.
+    """Callers of which each waits for its last call: for some seconds and three calls of each, or for some requests."""
 
-    Attributes:
-        folder: of the pictures.
-        callers: how many.
-        seconds: how long, and at least three calls of each.
-        requests: in place of the seconds: how many in all.
-    """
-
-    folder: str
+    folder: str  # of the pictures
     callers: int
     seconds: float = 0.0
     requests: int = 0
@@ -49,31 +40,18 @@ class Closed:
 
 @dataclasses.dataclass(frozen=True)
 class Open:
-    """Calls that are sent at their times, whether earlier ones were answered or not.
+    """Calls that are sent at their times, whether earlier ones were answered or not."""
 
-    Attributes:
-        folder: of the pictures.
-        rate: calls per second.
-        seconds: how long.
-        is_poisson: whether the times are random ones rather than even ones.
-        seed: of these.
-    """
-
-    folder: str
-    rate: float
+    folder: str  # of the pictures
+    rate: float  # calls per second
     seconds: float
-    is_poisson: bool
-    seed: int
+    is_poisson: bool  # whether the times are random ones rather than even ones
+    seed: int  # of these
 
 
 @dataclasses.dataclass(frozen=True)
 class Answered:
-    """What came of a task.
-
-    Attributes:
-        rate: calls per second.
-        latencies: seconds of each call; those of an `Open` task count from when the call was due.
-    """
+    """What came of a task: calls per second, and seconds of each call; of an `Open` task from when it was due."""
 
     rate: float
     latencies: list[float]
@@ -91,37 +69,26 @@ def send_times(task: Open) -> list[float]:
 def run_closed(call: Callable[[bytes], object], files: Sequence[bytes], task: Closed) -> Answered:
     """Runs the callers, each in a thread."""
     numbers = itertools.count()
-    started: list[float] = []
-    latencies: list[float] = []
-    ends: list[float] = []
+    times: list[tuple[float, float]] = []
     until = time.perf_counter() + task.seconds
-    fewest = 3 * task.callers
     failures: list[BaseException] = []
 
     def loop() -> None:
         try:
             while not failures:
-                number = next(numbers)
-                is_over = number >= task.requests if task.requests else time.perf_counter() > until and number >= fewest
-                if is_over:
+                number, begun = next(numbers), time.perf_counter()
+                if number >= task.requests if task.requests else begun > until and number >= 3 * task.callers:
                     return
-                begun = time.perf_counter()
                 call(files[number % len(files)])
-                ended = time.perf_counter()
-                started.append(begun)
-                latencies.append(ended - begun)
-                ends.append(ended)
+                times.append((begun, time.perf_counter()))
         except BaseException as error:
             failures.append(error)
+            raise
 
-    threads = [threading.Thread(target=loop) for _ in range(task.callers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
-    return Answered(steady_rate(ends, task.callers), latencies)
+    with futures.ThreadPoolExecutor(task.callers) as threads:
+        for done in [threads.submit(loop) for _ in range(task.callers)]:
+            done.result()
+    return Answered(steady_rate([end for _, end in times], task.callers), [end - begun for begun, end in times])
 
 
 def run_open(call: Callable[[bytes], object], files: Sequence[bytes], task: Open) -> Answered:
@@ -183,17 +150,20 @@ def start_callers(address: str, model: str) -> Iterator[Callers]:
 
 
 def main(address: str, model: str) -> None:
-    kinds: dict[str, Any] = {"Closed": (Closed, run_closed), "Open": (Open, run_open)}
     read: dict[str, list[bytes]] = {}
     with MaskClient(address, model, timeout=_TIMEOUT_S) as client:
         for line in sys.stdin:
             fields = json.loads(line)
-            kind, run = kinds[fields.pop("kind")]
-            task = kind(**fields)
-            if task.folder not in read:
-                read[task.folder] = [path.read_bytes() for path in sorted(Path(task.folder).glob("*.jpg"))]
+            kind = fields.pop("kind")
+            folder = fields["folder"]
+            if folder not in read:
+                read[folder] = [path.read_bytes() for path in sorted(Path(folder).glob("*.jpg"))]
             try:
-                answer = dataclasses.asdict(run(client.segment, read[task.folder], task))
+                if kind == "Closed":
+                    found = run_closed(client.segment, read[folder], Closed(**fields))
+                else:
+                    found = run_open(client.segment, read[folder], Open(**fields))
+                answer = dataclasses.asdict(found)
             except Exception as error:
                 answer = {"failed": f"{type(error).__name__}: {error}"}
             print(json.dumps(answer), flush=True)

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import gc
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -51,23 +50,18 @@ def difference(minuends: Sequence[float], subtrahends: Sequence[float]) -> Sprea
 def without_collector() -> Iterator[None]:
     """Keeps Python's garbage collector from running meanwhile; it runs once before."""
     gc.collect()
-    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was_enabled:
-            gc.enable()
+        gc.enable()
 
 
 def timed(call: Call, settle_s: float | None = None, clock: Clock = time.perf_counter) -> float:
-    """Returns how long a call takes.
+    """Returns how many seconds of `clock` a call takes.
 
-    Args:
-        call: to time.
-        settle_s: for how many seconds it is called before that, and once at least, where what ran before it runs in
-            another process: that has filled the processor's caches, and may still be tidying up. None is not at all.
-        clock: in seconds.
+    Where what ran before it runs in another process, that has filled the processor's caches, and may still be tidying
+    up: then the call is made for `settle_s` seconds before that, and once at least; None is not at all.
     """
     settling = clock()
     while settle_s is not None:
@@ -87,19 +81,7 @@ def take_turns(
     settle_s: float | None = None,
     clock: Clock = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Times calls in turn (A B C A B C …), so that the machine's moods hit all of them alike.
-
-    Args:
-        calls: by name.
-        rounds: how often each is timed.
-        warmup: rounds before these, which do not count.
-        budget_s: no further round begins after so many seconds, once three are done.
-        settle_s: see `timed`.
-        clock: in seconds.
-
-    Returns:
-        Seconds of each round, by name; the same number for each.
-    """
+    """Returns the seconds of each round, by the name of the call; see `in_turn` and `timed`."""
     timers = {name: functools.partial(timed, call, settle_s, clock) for name, call in calls.items()}
     return in_turn(timers, rounds, warmup, budget_s, clock)
 
@@ -111,7 +93,15 @@ def in_turn(
     budget_s: float = float("inf"),
     clock: Clock = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """As `take_turns`, with functions that say themselves how many seconds their call took."""
+    """Times calls in turn (A B C A B C …), so that the machine's moods hit all of them alike.
+
+    Args:
+        timers: each makes a call and returns how many seconds it took; by name.
+        rounds: how often each is timed.
+        warmup: rounds before these, which do not count.
+        budget_s: no further round begins after so many seconds, once three are done.
+        clock: in seconds.
+    """
     for _ in range(warmup):
         for timer in timers.values():
             timer()
@@ -126,35 +116,11 @@ def in_turn(
     return found
 
 
-def rate_of(call: Call, threads: int, seconds: float) -> float:
-    """Returns how often per second some threads together can make a call, each waiting for its last one."""
-    ending = threading.Event()
-    ends: list[float] = []
-
-    def loop() -> None:
-        while not ending.is_set():
-            call()
-            ends.append(time.perf_counter())
-
-    workers = [threading.Thread(target=loop) for _ in range(threads)]
-    for worker in workers:
-        worker.start()
-    try:
-        time.sleep(seconds)
-    finally:
-        ending.set()
-        for worker in workers:
-            worker.join()
-    return steady_rate(ends, threads)
-
-
 def steady_rate(ends: Sequence[float], callers: int) -> float:
-    """Returns calls per second.
+    """Returns calls per second, of the times in seconds at which they ended.
 
-    Args:
-        ends: times at which calls ended, in seconds.
-        callers: the first calls, one for each caller, began together and do not count; nor do the last ones,
-            which ran while fewer and fewer others did.
+    The first call of each caller began together with the others' and does not count; nor do the last ones, which ran
+    while fewer and fewer others did.
     """
     steady = sorted(ends)[callers - 1 : len(ends) - callers + 1]
     if len(steady) < 2 or steady[-1] == steady[0]:

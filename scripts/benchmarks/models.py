@@ -25,14 +25,7 @@ _SHARE = 0.1
 
 
 class Subject:
-    """A model to measure.
-
-    Args:
-        name: of the served model.
-        keras_model: float32 [B, H, W, C] in [0, 1] to probabilities [B, H, W, 1].
-        spec_fields: of its export.
-        folder: a place for what is exported.
-    """
+    """A model to measure: float32 [B, H, W, C] in [0, 1] to probabilities [B, H, W, 1]."""
 
     def __init__(self, name: str, keras_model: Any, spec_fields: dict[str, Any], folder: Path) -> None:
         self.name = name
@@ -52,10 +45,14 @@ class Subject:
         return self.keras_model.input_shape[3]
 
     @functools.cached_property
+    def _input(self) -> tf.TensorSpec:
+        return tf.TensorSpec([None, self.edge, self.edge, self.channels], tf.float32, name=NAIVE_INPUT)
+
+    @functools.cached_property
     def forward(self) -> Any:
         """The bare model: a tf.function of a float batch."""
         return tf.function(
-            lambda images: self.keras_model(images, training=False), input_signature=[self._input()], autograph=False
+            lambda images: self.keras_model(images, training=False), input_signature=[self._input], autograph=False
         )
 
     @functools.cached_property
@@ -75,25 +72,14 @@ class Subject:
         base_path = self._folder / "naive" / self.name
         archive = keras.export.ExportArchive()
         archive.track(self.keras_model)
-        archive.add_endpoint(
-            "serve",
-            lambda image: {NAIVE_OUTPUT: self.keras_model(image, training=False)},
-            input_signature=[self._input()],
-        )
+        answer = lambda image: {NAIVE_OUTPUT: self.keras_model(image, training=False)}  # noqa: E731
+        archive.add_endpoint("serve", answer, input_signature=[self._input])
         archive.write_out(str(base_path / "1"), verbose=False)
         return base_path
 
-    def _input(self) -> tf.TensorSpec:
-        return tf.TensorSpec([None, self.edge, self.edge, self.channels], tf.float32, name=NAIVE_INPUT)
-
 
 class Subjects:
-    """All models; each is made when it is first asked for.
-
-    Args:
-        folder: a place for what is exported.
-        **spec_fields: of every export.
-    """
+    """All models; each is made when it is first asked for."""
 
     def __init__(self, folder: Path, **spec_fields: Any) -> None:
         self._folder = folder
@@ -195,12 +181,7 @@ def _finish(image: Any, logits: Any, stride: int) -> Any:
 
     What an untrained network answers is noise, whose PNG file is large, and slow to make. So its logits are added
     to the picture's own brightness, smoothed. And a trained network's normalisations have no means of exactly zero,
-    which TensorFlow would remove.
-
-    Args:
-        image: the input, [B, H, W, 3].
-        logits: the network's, [B, H / stride, W / stride, 1].
-        stride: 1 or 4.
+    which TensorFlow would remove. The input is [B, H, W, 3], the logits [B, H / stride, W / stride, 1].
     """
     third = keras.initializers.Constant(1 / 3)
     gray = layers.Conv2D(1, 1, use_bias=False, kernel_initializer=third)(image)

@@ -1,10 +1,9 @@
 """Clients such as people write without maskport: float tensors there and back, the mask made by NumPy."""
 
-import abc
+import contextlib
 import io
 import json
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable, Iterator
 
 import grpc
 import httpx
@@ -21,78 +20,55 @@ _THRESHOLD = 0.5
 _MULTIPLE = 16
 _TIMEOUT_S = 120
 
+Floats = npt.NDArray[np.float32]
+Mask = Callable[[bytes], npt.NDArray[np.bool_]]
+"""From a JPEG file to its mask, [H, W]."""
 
-class _NaiveClient(abc.ABC):
-    """Turns a JPEG file into what the model takes, and what it answers into a mask at the picture's size."""
 
-    def __init__(self, subject: Subject) -> None:
-        self._subject = subject
+def _client(subject: Subject, ask: Callable[[Floats], Floats]) -> Mask:
+    """Returns a client, given what answers floats [1, H, W, C] with probabilities [1, H, W, 1]."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @abc.abstractmethod
-    def close(self) -> None:
-        """Closes the connection."""
-
-    def mask(self, jpeg: bytes) -> npt.NDArray[np.bool_]:
-        """Returns the mask, [H, W]."""
-        picture = Image.open(io.BytesIO(jpeg)).convert("L" if self._subject.channels == 1 else "RGB")
-        edge = self._subject.edge
+    def mask(jpeg: bytes) -> npt.NDArray[np.bool_]:
+        picture = Image.open(io.BytesIO(jpeg)).convert("L" if subject.channels == 1 else "RGB")
+        edge = subject.edge
         resized = picture if edge is None else picture.resize((edge, edge), Image.Resampling.BILINEAR)
         image = np.asarray(resized, np.float32).reshape(resized.height, resized.width, -1) / 255
         if edge is None:
             image = np.pad(image, [(0, -length % _MULTIPLE) for length in image.shape[:2]] + [(0, 0)], "edge")
-        probability = self._ask(image[np.newaxis])[0, :, :, 0]
+        probability = ask(image[np.newaxis])[0, :, :, 0]
         if edge is None:
             probability = probability[: picture.height, : picture.width]
         elif picture.size != (edge, edge):
             probability = np.asarray(Image.fromarray(probability).resize(picture.size, Image.Resampling.BILINEAR))
         return probability > _THRESHOLD
 
-    @abc.abstractmethod
-    def _ask(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Returns the probabilities, [1, H, W, 1]."""
+    return mask
 
 
-class NaiveGrpc(_NaiveClient):
+@contextlib.contextmanager
+def naive_grpc(served: Served, subject: Subject) -> Iterator[Mask]:
     """Over gRPC, with the official stubs."""
+    limits = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    with grpc.insecure_channel(f"127.0.0.1:{served.grpc_port}", limits) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
 
-    def __init__(self, served: Served, subject: Subject) -> None:
-        super().__init__(subject)
-        limits = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-        self._channel = grpc.insecure_channel(f"127.0.0.1:{served.grpc_port}", limits)
-        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        def ask(images: Floats) -> Floats:
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = subject.naive_name
+            request.inputs[NAIVE_INPUT].CopyFrom(tf.make_tensor_proto(images))
+            return tf.make_ndarray(stub.Predict(request, timeout=_TIMEOUT_S).outputs[NAIVE_OUTPUT])
 
-    def close(self) -> None:
-        """Closes the channel."""
-        self._channel.close()
-
-    def _ask(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        request = predict_pb2.PredictRequest()
-        request.model_spec.name = self._subject.naive_name
-        request.inputs[NAIVE_INPUT].CopyFrom(tf.make_tensor_proto(images))
-        return tf.make_ndarray(self._stub.Predict(request, timeout=_TIMEOUT_S).outputs[NAIVE_OUTPUT])
+        yield _client(subject, ask)
 
 
-class NaiveRest(_NaiveClient):
+@contextlib.contextmanager
+def naive_rest(served: Served, subject: Subject) -> Iterator[Mask]:
     """Over REST, with JSON lists of numbers."""
+    with httpx.Client(base_url=served.rest, timeout=_TIMEOUT_S) as client:
 
-    def __init__(self, served: Served, subject: Subject) -> None:
-        super().__init__(subject)
-        self._client = httpx.Client(base_url=served.rest, timeout=_TIMEOUT_S)
+        def ask(images: Floats) -> Floats:
+            body = json.dumps({"instances": images.tolist()})
+            answer = client.post(f"/v1/models/{subject.naive_name}:predict", content=body).raise_for_status()
+            return np.array(json.loads(answer.text)["predictions"], np.float32)
 
-    def close(self) -> None:
-        """Closes the connection."""
-        self._client.close()
-
-    def _ask(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        body = json.dumps({"instances": images.tolist()})
-        answer = self._client.post(f"/v1/models/{self._subject.naive_name}:predict", content=body)
-        answer.raise_for_status()
-        return np.array(json.loads(answer.text)["predictions"], np.float32)
+        yield _client(subject, ask)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from .results import Plot
 
@@ -28,30 +28,20 @@ def draw(plot: Plot) -> Figure:
         axes.set_xscale("log", base=2)
     if plot.is_log_y:
         axes.set_yscale("log")
-        _label_log_axis(axes, [y for series in plot.series for y in series.y])
+        values = [y for series in plot.series for y in series.y]
+        # Where an axis spans few powers of ten, 1, 2 and 5 of each are labelled.
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(values) / min(values) < 100 else (1,)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(0, 1.1 * max(y for series in plot.series for y in series.y))
     axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.minorticks_off() if plot.is_log_x and not plot.is_log_y else None
     axes.grid(True, which="major", color="#00000022")
     axes.spines[["top", "right"]].set_visible(False)
     if len(plot.series) > 1:
         figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure
-
-
-def _label_log_axis(axes: object, values: list[float]) -> None:
-    """Labels 1, 2 and 5 of each power of ten where an axis spans few of them."""
-    few = max(values) / min(values) < 100
-    shown = (1, 2, 5) if few else (1,)
-
-    def text(value: float, _: int) -> str:
-        mantissa = float(f"{value:e}".partition("e")[0])
-        return f"{value:,g}" if round(mantissa, 6) in shown else ""
-
-    axes.yaxis.set_major_formatter(FuncFormatter(text))  # type: ignore[attr-defined]
-    axes.yaxis.set_minor_formatter(FuncFormatter(text))  # type: ignore[attr-defined]
 
 
 def write_plots(plots: list[Plot], folder: Path) -> None:

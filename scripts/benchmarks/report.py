@@ -1,8 +1,9 @@
 """The report, as Markdown."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from .results import Group, Results, Row, Table
+from .results import Group, Results
 
 NOTES = Path(__file__).with_name("notes.md")
 
@@ -40,29 +41,20 @@ def write_report(results: Results, path: Path, plots: str, notes: str) -> None:
         plots: the folder of the plots, seen from there; empty for the same one.
         notes: what was written by hand, as it stands at the end.
     """
-    parts = [_INTRODUCTION, _QUICK if results.is_quick else "", _machine(results), _MODELS, _goals(results)]
+    machine = "## The machine\n\n" + _table(["", ""], list(results.machine.items()))
+    parts = [_INTRODUCTION, _QUICK if results.is_quick else "", machine, _MODELS, _goals(results)]
     parts += [_group(group, f"{plots}/" if plots else "") for group in results.groups]
     parts.append(notes)
     path.write_text("\n".join(part.rstrip() + "\n" for part in parts if part.strip()), encoding="utf-8")
 
 
-def _machine(results: Results) -> str:
-    lines = [[name, fact] for name, fact in results.machine.items()]
-    return "## The machine\n\n" + _table(["", ""], lines)
-
-
 def _goals(results: Results) -> str:
-    if not results.goals:
-        return ""
+    verdicts = {"met": "yes", "missed": "**no**", "not measured": "**not measured**"}
     lines = [
-        [row.name, row.goal.text if row.goal else "", row.value_text, row.quartiles_text, _verdict(row)]
+        [row.name, row.goal.text, row.value_text, row.quartiles_text, verdicts[row.verdict]]  # type: ignore[union-attr]
         for row in results.goals
     ]
-    return "## The goals\n\n" + _table(["figure", "goal", "measured", "quartiles", "met"], lines)
-
-
-def _verdict(row: Row) -> str:
-    return {"met": "yes", "missed": "**no**", "not measured": "**not measured**", "": ""}[row.verdict]
+    return "## The goals\n\n" + _table(["figure", "goal", "measured", "quartiles", "met"], lines) if lines else ""
 
 
 def _group(group: Group, plots: str) -> str:
@@ -72,18 +64,15 @@ def _group(group: Group, plots: str) -> str:
     if group.rows:
         lines = [[row.name, row.value_text, row.quartiles_text, row.note] for row in group.rows]
         parts.append(_table(["figure", "measured", "quartiles", ""], lines))
-    parts += [f"### {table.title}\n\n" + _findings(table) for table in group.tables]
+    for table in group.tables:
+        note = f"\n{table.note}\n" if table.note else ""
+        parts.append(f"### {table.title}\n\n{_table(table.columns, table.lines)}{note}")
     parts += [f"![{plot.title}]({plots}{plot.name}.svg)\n" for plot in group.plots]
     return "\n".join(parts)
 
 
-def _findings(table: Table) -> str:
-    note = f"\n{table.note}\n" if table.note else ""
-    return _table(table.columns, table.lines) + note
-
-
-def _table(columns: "list[str] | tuple[str, ...]", lines: "list[list[str]]") -> str:
-    def line(cells: "list[str] | tuple[str, ...]") -> str:
+def _table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(str(cell).replace("|", r"\|") for cell in cells) + " |"
 
     rule = "|" + "|".join("---" if index == 0 else "--:" for index in range(len(columns))) + "|"

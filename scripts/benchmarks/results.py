@@ -2,8 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pydantic
 
@@ -42,25 +41,15 @@ def at_least(number: float) -> Goal:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One figure.
-
-    Attributes:
-        name: what it is.
-        value: None where it could not be measured; the note says why.
-        unit: empty for a ratio.
-        low: lower quartile of what was measured, where there were several measurements.
-        high: upper quartile.
-        goal: what it should be, if anything.
-        note: whatever must be known to read it.
-    """
+    """One figure."""
 
     name: str
-    value: float | None
-    unit: str = ""
-    low: float | None = None
+    value: float | None  # None where it could not be measured; the note says why
+    unit: str = ""  # empty for a ratio
+    low: float | None = None  # quartiles, where there were several measurements
     high: float | None = None
     goal: Goal | None = None
-    note: str = ""
+    note: str = ""  # whatever must be known to read it
 
     @classmethod
     def of(cls, name: str, spread: Spread, unit: str = "", goal: Goal | None = None, note: str = "") -> "Row":
@@ -88,9 +77,7 @@ class Row:
     @property
     def quartiles_text(self) -> str:
         """The quartiles, or nothing."""
-        if self.low is None or self.high is None:
-            return ""
-        return f"{number_text(self.low)} … {number_text(self.high)}"
+        return "" if self.low is None or self.high is None else f"{number_text(self.low)} … {number_text(self.high)}"
 
 
 def number_text(number: float) -> str:
@@ -137,47 +124,29 @@ Finding = Row | Table | Plot
 
 @dataclasses.dataclass
 class Group:
-    """All findings of one group, in the order in which they were made.
-
-    Attributes:
-        name: of the group.
-        about: how it is measured.
-        seconds: that it took, its exports and servers included.
-        failure: why it ended early, if it did.
-    """
+    """All findings of one group, in the order in which they were made."""
 
     name: str
-    about: str
-    failure: str = ""
-    seconds: float = 0.0
+    about: str  # how it is measured
+    failure: str = ""  # why it ended early, if it did
+    seconds: float = 0.0  # that it took, its exports and servers included
     rows: list[Row] = dataclasses.field(default_factory=list)
     tables: list[Table] = dataclasses.field(default_factory=list)
     plots: list[Plot] = dataclasses.field(default_factory=list)
 
     def add(self, finding: Finding) -> None:
         """Keeps a finding."""
-        if isinstance(finding, Row):
-            self.rows.append(finding)
-        elif isinstance(finding, Table):
-            self.tables.append(finding)
-        else:
-            self.plots.append(finding)
+        kinds: dict[type, list[Any]] = {Row: self.rows, Table: self.tables, Plot: self.plots}
+        kinds[type(finding)].append(finding)
 
 
 @dataclasses.dataclass
 class Results:
-    """A whole run.
-
-    Attributes:
-        machine: facts about it, by heading.
-        is_quick: whether rounds were few.
-        is_whole: whether every group ran.
-        groups: in the order in which they ran.
-    """
+    """A whole run: facts about the machine by heading, and the groups in the order in which they ran."""
 
     machine: dict[str, str]
-    is_quick: bool
-    is_whole: bool
+    is_quick: bool  # whether rounds were few
+    is_whole: bool  # whether every group ran
     groups: list[Group] = dataclasses.field(default_factory=list)
 
     @property
@@ -190,14 +159,6 @@ class Results:
         """The rows whose goal is not met, or could not be looked at."""
         return [row for row in self.goals if row.verdict != "met"]
 
-    def write(self, path: Path) -> None:
-        """Writes results.json."""
-        path.write_bytes(_ADAPTER.dump_json(self, indent=1) + b"\n")
 
-
-_ADAPTER = pydantic.TypeAdapter(Results)
-
-
-def read_results(path: Path) -> Results:
-    """Returns what `Results.write` wrote."""
-    return _ADAPTER.validate_json(path.read_bytes())
+JSON = pydantic.TypeAdapter(Results)
+"""What results.json holds."""

@@ -1,6 +1,4 @@
 import gc
-import threading
-import time
 
 import pytest
 from benchmarks import measuring
@@ -89,10 +87,3 @@ def test_a_steady_rate_leaves_out_how_calls_begin_and_end():
     assert measuring.steady_rate([10, 10, 10, 10, 10.5, 11, 11.5, 12, 12.5, 13], callers=4) == 2
     with pytest.raises(ValueError, match="3 calls of 2 callers are too few"):
         measuring.steady_rate([1, 2, 3], callers=2)
-
-
-def test_the_rate_of_two_threads_counts_calls_of_both():
-    threads = set()
-    rate = measuring.rate_of(lambda: (threads.add(threading.get_ident()), time.sleep(0.05)), threads=2, seconds=0.6)
-    assert len(threads) == 2
-    assert 0 < rate <= 40.5  # each call takes at least 0.05 s

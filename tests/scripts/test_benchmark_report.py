@@ -4,6 +4,7 @@ import xml.etree.ElementTree as ET
 import pytest
 from benchmarks import plots, report
 from benchmarks.results import (
+    JSON,
     Goal,
     Group,
     Plot,
@@ -14,7 +15,6 @@ from benchmarks.results import (
     at_least,
     at_most,
     number_text,
-    read_results,
 )
 
 RESULTS = """{
@@ -41,15 +41,12 @@ RESULTS = """{
 
 
 @pytest.fixture
-def results(tmp_path):
-    path = tmp_path / "results.json"
-    path.write_text(RESULTS)
-    return read_results(path)
+def results():
+    return JSON.validate_json(RESULTS)
 
 
-def test_results_survive_their_file(results, tmp_path):
-    results.write(tmp_path / "again.json")
-    assert read_results(tmp_path / "again.json") == results
+def test_results_survive_their_file(results):
+    assert JSON.validate_json(JSON.dump_json(results)) == results
 
 
 def test_the_report_judges_each_goal_once(results, tmp_path):

@@ -35,15 +35,12 @@ def measure(lab: Lab) -> Iterator[Finding]:
             + ("0.8" if gains else "1.05 rather than 0.8"),
         )
         for number in lab.effort.batches:
-            lines.append(
-                [
-                    f"{subject.name}, {number}",
-                    number_text(1000 * spread(found["served", number]).median),
-                    number_text(shares["served"][number].median),
-                    number_text(1000 * spread(found["bare", number]).median),
-                    number_text(shares["bare"][number].median),
-                ]
-            )
+            figures = [
+                figure
+                for way in ("served", "bare")
+                for figure in (1000 * spread(found[way, number]).median, shares[way][number].median)
+            ]
+            lines.append([f"{subject.name}, {number}", *map(number_text, figures)])
         for way, label in (("served", f"{subject.name}, mask_png over gRPC"), ("bare", f"{subject.name}, bare model")):
             times = [1000 * spread(found[way, number]).median / number for number in lab.effort.batches]
             series.append(Series(label, list(lab.effort.batches), times))

@@ -9,7 +9,6 @@ bare forward pass has a process of its own, without TensorFlow, as those who cal
 
 import contextlib
 import io
-import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -22,7 +21,7 @@ from ..callers import start_callers
 from ..lab import Lab
 from ..measuring import in_turn, ratio, spread, take_turns, timed
 from ..models import SIZE, Subject
-from ..naive import NaiveGrpc, NaiveRest
+from ..naive import naive_grpc, naive_rest
 from ..results import Finding, Plot, Row, Series, Table, at_most, number_text
 from ..servers import Served, serve
 
@@ -38,6 +37,7 @@ def measure(lab: Lab) -> Iterator[Finding]:
     with lab.serve(*subjects, naive=subjects) as served:
         for subject in (lab.subjects.unet, lab.subjects.light):
             yield from _against_forward(lab, subject, served)
+            yield from _against_naive(lab, subject, served)
         yield from _over_sizes(lab, lab.subjects.light, served, lab.effort.edges)
         edges = sorted({min(edge, _COINS_LARGEST) for edge in lab.effort.edges})
         yield from _over_sizes(lab, lab.subjects.coins, served, edges)
@@ -48,16 +48,13 @@ def forward_call(subject: Subject, jpeg: bytes) -> Callable[[], object]:
     image = Image.open(io.BytesIO(jpeg)).convert("L" if subject.channels == 1 else "RGB")
     if subject.edge is not None:
         image = image.resize((subject.edge, subject.edge))
-    batch = np.asarray(image, np.float32).reshape(1, image.height, image.width, -1) / 255
-    tensor = tf.constant(batch)
+    tensor = tf.constant(np.asarray(image, np.float32).reshape(1, image.height, image.width, -1) / 255)
     return lambda: subject.forward(tensor).numpy()
 
 
 def _against_forward(lab: Lab, subject: Subject, served: Served) -> Iterator[Finding]:
-    effort = lab.effort
     jpeg = pictures.square_jpeg(SIZE)
     forward = forward_call(subject, jpeg)
-    title = f"{subject.name}, {SIZE}² JPEG"
     optimized = {subject.name: subject.export_with("auto", optimize="auto")}
     folder = str(pictures.write_files([jpeg], lab.folder / subject.name))
     with serve(lab.server, optimized) as fastest, contextlib.ExitStack() as stack:
@@ -66,46 +63,36 @@ def _against_forward(lab: Lab, subject: Subject, served: Served) -> Iterator[Fin
             callers = stack.enter_context(start_callers(address, subject.name))
             return lambda: callers.time_settled(folder, SETTLE_S)
 
-        found = in_turn(
-            {
-                "forward": lambda: timed(forward, SETTLE_S),
-                "gRPC": caller(served.grpc),
-                "REST": caller(served.rest),
-                "gRPC, optimized": caller(fastest.grpc),
-            },
-            effort.rounds, 10, 2 * effort.budget_s,
-        )  # fmt: skip
+        timers = {
+            "forward": lambda: timed(forward, SETTLE_S),
+            "gRPC": caller(served.grpc),
+            "REST": caller(served.rest),
+            "gRPC, optimized": caller(fastest.grpc),
+        }
+        found = in_turn(timers, lab.effort.rounds, 10, 2 * lab.effort.budget_s)
     note = ", ".join(f"{name} {number_text(1000 * spread(times).median)} ms" for name, times in found.items())
-    yield Row.of(
-        f"gRPC mask_png ÷ bare forward, {title}",
-        ratio(found["gRPC"], found["forward"]),
-        "",
-        _GOALS[subject.name],
-        note,
-    )
-    yield Row.of(f"REST mask_png ÷ bare forward, {title}", ratio(found["REST"], found["forward"]))
-    yield Row.of(
-        f"gRPC mask_png, exported with optimize=auto ÷ bare forward, {title}",
-        ratio(found["gRPC, optimized"], found["forward"]),
-    )
-    with contextlib.ExitStack() as stack:
-        grpc = stack.enter_context(MaskClient(served.grpc, subject.name))
-        rest = stack.enter_context(MaskClient(served.rest, subject.name))
-        naive_grpc = stack.enter_context(NaiveGrpc(served, subject))
-        naive_rest = stack.enter_context(NaiveRest(served, subject))
-        found = take_turns(
-            {"mask": lambda: grpc.segment(jpeg).mask, "naive": lambda: naive_grpc.mask(jpeg)},
-            effort.rounds, 3, effort.budget_s, settle_s=SETTLE_S,
-        )  # fmt: skip
-        yield Row.of(f"gRPC mask_png ÷ naive float gRPC, {title}", ratio(found["mask"], found["naive"]))
-        found = take_turns(
-            {"mask": lambda: rest.segment(jpeg).mask, "naive": lambda: naive_rest.mask(jpeg)},
-            effort.slow_rounds, 1, 2 * effort.budget_s, settle_s=SETTLE_S,
-        )  # fmt: skip
+    for way, name, goal in (
+        ("gRPC", "gRPC mask_png", _GOALS[subject.name]),
+        ("REST", "REST mask_png", None),
+        ("gRPC, optimized", "gRPC mask_png, exported with optimize=auto", None),
+    ):
+        title = f"{name} ÷ bare forward, {subject.name}, {SIZE}² JPEG"
+        yield Row.of(title, ratio(found[way], found["forward"]), goal=goal, note=note if goal else "")
+
+
+def _against_naive(lab: Lab, subject: Subject, served: Served) -> Iterator[Finding]:
+    jpeg, effort = pictures.square_jpeg(SIZE), lab.effort
+    for address, naive, name, rounds, budget_s in (
+        (served.grpc, naive_grpc, "gRPC mask_png ÷ naive float gRPC", effort.rounds, effort.budget_s),
+        (served.rest, naive_rest, "REST mask_png ÷ naive REST JSON", effort.slow_rounds, 2 * effort.budget_s),
+    ):
+        with MaskClient(address, subject.name) as client, naive(served, subject) as naive_mask:
+            calls = {"mask": lambda: client.segment(jpeg).mask, "naive": lambda: naive_mask(jpeg)}
+            found = take_turns(calls, rounds, 2, budget_s, settle_s=SETTLE_S)
         yield Row.of(
-            f"REST mask_png ÷ naive REST JSON, {title}",
+            f"{name}, {subject.name}, {SIZE}² JPEG",
             ratio(found["mask"], found["naive"]),
-            goal=at_most(1 / 20) if subject.name == "light" else None,
+            goal=at_most(1 / 20) if naive is naive_rest and subject.name == "light" else None,
             note=f"naive {number_text(1000 * spread(found['naive']).median)} ms",
         )
 
@@ -114,51 +101,48 @@ def _over_sizes(lab: Lab, subject: Subject, served: Served, edges: Sequence[int]
     effort = lab.effort
     medians: dict[str, dict[int, float]] = {}
     cells: dict[int, dict[str, str]] = {}
-    with contextlib.ExitStack() as stack:
-        grpc = stack.enter_context(MaskClient(served.grpc, subject.name, timeout=120))
-        rest = stack.enter_context(MaskClient(served.rest, subject.name, timeout=120))
-        naive_grpc = stack.enter_context(NaiveGrpc(served, subject))
-        naive_rest = stack.enter_context(NaiveRest(served, subject))
+    with (
+        MaskClient(served.grpc, subject.name, timeout=120) as grpc,
+        MaskClient(served.rest, subject.name, timeout=120) as rest,
+        naive_grpc(served, subject) as floats_mask,
+        naive_rest(served, subject) as json_mask,
+    ):
         for edge in edges:
             jpeg = pictures.square_jpeg(edge)
             calls = {
                 "bare forward": forward_call(subject, jpeg),
                 "mask_png, gRPC": lambda jpeg=jpeg: grpc.segment(jpeg).mask,
                 "mask_png, REST": lambda jpeg=jpeg: rest.segment(jpeg).mask,
-                "naive floats, gRPC": lambda jpeg=jpeg: naive_grpc.mask(jpeg),
-                "naive JSON, REST": lambda jpeg=jpeg: naive_rest.mask(jpeg),
+                "naive floats, gRPC": lambda jpeg=jpeg: floats_mask(jpeg),
+                "naive JSON, REST": lambda jpeg=jpeg: json_mask(jpeg),
             }
             cells[edge] = {}
             for name in list(calls):
                 # What grew too slow at a smaller size is not tried; floats grow with the pixels.
-                before = [(size, seconds) for size, seconds in medians.get(name, {}).items() if size < edge]
-                growth = 1.0 if subject.edge is not None else (edge / before[-1][0]) ** 2 if before else 1.0
-                if before and before[-1][1] * growth > effort.longest_call_s:
+                *_, (size, seconds) = [(edge, 0.0), *medians.get(name, {}).items()]
+                if seconds * (1.0 if subject.edge else (edge / size) ** 2) > effort.longest_call_s:
                     cells[edge][name] = f"left out: over {effort.longest_call_s:g} s"
                     del calls[name]
             slow = {name: calls.pop(name) for name in ["naive JSON, REST"] if name in calls}
             found = take_turns(calls, effort.rounds // 2, 3, effort.budget_s / 2)
             if slow:
-                started = time.perf_counter()
-                next(iter(slow.values()))()
-                rounds = 3 if time.perf_counter() - started < effort.budget_s / 3 else 1
+                rounds = 3 if timed(*slow.values()) < effort.budget_s / 3 else 1
                 found |= take_turns(slow, rounds, 0)
             for name, times in found.items():
                 medians.setdefault(name, {})[edge] = spread(times).median
                 cells[edge][name] = number_text(1000 * spread(times).median)
-    names = list(medians)
-    size = "takes pictures at their own size" if subject.edge is None else f"runs at {subject.edge}²"
+    size_text = f"runs at {subject.edge}²" if subject.edge else "takes pictures at their own size"
     yield Table(
-        f"Milliseconds from a JPEG file to its mask, {subject.name} ({size})",
-        ["picture", *names],
-        [[f"{edge}²", *(cells[edge].get(name, "–") for name in names)] for edge in edges],
+        f"Milliseconds from a JPEG file to its mask, {subject.name} ({size_text})",
+        ["picture", *medians],
+        [[f"{edge}²", *(cells[edge].get(name, "–") for name in medians)] for edge in edges],
         "Medians, in turn. The naive clients of a model of a fixed size resize in Pillow, before and after."
-        if subject.edge is not None
+        if subject.edge
         else f"The export refuses more than 4 million pixels, so {_COINS_LARGEST}² is the largest.",
     )
     yield Plot(
         f"latency_{subject.name}",
-        f"From a JPEG file to its mask: {subject.name}, which {size}",
+        f"From a JPEG file to its mask: {subject.name}, which {size_text}",
         "edge of the square picture, pixels",
         "milliseconds",
         [Series(name, list(points), [1000 * y for y in points.values()]) for name, points in medians.items()],

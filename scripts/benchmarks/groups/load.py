@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from .. import pictures
-from ..callers import Callers, Closed, Open, start_callers
+from ..callers import Callers, Closed, Open, run_closed, start_callers
 from ..lab import Lab
-from ..measuring import rate_of, ratio, spread
+from ..measuring import ratio, spread
 from ..models import ROOT, SIZE, Subject
 from ..results import Finding, Goal, Plot, Row, Series, Table, at_least, at_most, number_text
 from ..servers import Served
@@ -68,7 +68,7 @@ def _against_two_threads(
     served, bare = [], []
     for _ in range(lab.effort.load_turns):
         served.append(callers.run(Closed(str(folder), _MANY, lab.effort.load_s)).rate)
-        bare.append(rate_of(forward, 2, lab.effort.load_s))
+        bare.append(run_closed(lambda _: forward(), [b""], Closed("", 2, lab.effort.load_s)).rate)
     throughput = spread(served).median
     note = f"{number_text(throughput)} requests/s; bare {number_text(spread(bare).median)} per second"
     name = f"throughput, {_MANY} callers ÷ bare forward from 2 threads, {subject.name}"
@@ -103,13 +103,9 @@ def _tail(
 
 
 def perfect_tail(load: float, calls: int = 200_000) -> float:
-    """Returns p99 ÷ p50 of calls at random times that all take equally long, one at a time.
+    """Returns p99 ÷ p50 of calls at random times that all take equally long, one at a time, at a load below 1.
 
     This is the limit for a server whose every call uses the whole machine: nothing but chance makes calls wait.
-
-    Args:
-        load: share of the time in which it is busy, below 1.
-        calls: that are drawn.
     """
     gaps = np.random.default_rng(0).exponential(1 / load, calls)
     latencies, wait = np.empty(calls), 0.0

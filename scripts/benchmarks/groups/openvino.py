@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from .. import pictures
 from ..lab import Lab
 from ..measuring import ratio, spread, take_turns
@@ -23,7 +25,7 @@ def measure(lab: Lab) -> Iterator[Finding]:
         return
     for subject in (lab.subjects.unet, lab.subjects.light):
         compiled = {name: _compile(subject, options) for name, options in _PRECISIONS.items()}
-        image = _example(subject)
+        image = np.random.default_rng(0).random((1, SIZE, SIZE, 3), np.float32)
         calls = {name: lambda run=run, image=image: run(image) for name, run in compiled.items()}
         calls["forward"] = forward_call(subject, pictures.square_jpeg(SIZE))
         found = take_turns(calls, lab.effort.rounds, 5, lab.effort.budget_s)
@@ -33,12 +35,6 @@ def measure(lab: Lab) -> Iterator[Finding]:
             note = f"{milliseconds[name]} ms, TensorFlow {milliseconds['forward']} ms; runs in {used}"
             shares = ratio(found[name], found["forward"])
             yield Row.of(f"OpenVINO ({name}) ÷ bare forward, {subject.name}", shares, note=note)
-
-
-def _example(subject: Subject) -> Any:
-    import numpy as np
-
-    return np.random.default_rng(0).random((1, subject.edge, subject.edge, 3), np.float32)
 
 
 def _compile(subject: Subject, options: dict[str, str]) -> Any:

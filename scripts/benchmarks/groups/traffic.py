@@ -14,7 +14,7 @@ from .. import pictures
 from ..byte_counter import count_bytes
 from ..lab import Lab
 from ..measuring import spread
-from ..naive import NaiveGrpc, NaiveRest
+from ..naive import naive_grpc, naive_rest
 from ..results import Finding, Row, Table, at_most, number_text
 
 _NAIVE = {"gRPC": "floats", "REST": "JSON"}
@@ -27,27 +27,29 @@ def measure(lab: Lab) -> Iterator[Finding]:
     light, naive = lab.subjects.light, lab.subjects.light_at_image_size
     shares: dict[str, list[float]] = {"gRPC": [], "REST": []}
     lines = []
-    with contextlib.ExitStack() as stack:
-        served = stack.enter_context(lab.serve(light, naive=[naive]))
-        grpc_bytes = stack.enter_context(count_bytes(served.grpc_port))
-        rest_bytes = stack.enter_context(count_bytes(served.rest_port))
+    with (
+        lab.serve(light, naive=[naive]) as served,
+        count_bytes(served.grpc_port) as grpc_bytes,
+        count_bytes(served.rest_port) as rest_bytes,
+        contextlib.ExitStack() as clients,
+    ):
         counted = dataclasses.replace(served, grpc_port=grpc_bytes.port, rest_port=rest_bytes.port)
-        grpc = stack.enter_context(MaskClient(counted.grpc, light.name))
-        rest = stack.enter_context(MaskClient(counted.rest, light.name))
-        naive_grpc = stack.enter_context(NaiveGrpc(counted, naive))
-        naive_rest = stack.enter_context(NaiveRest(counted, naive))
+        grpc = clients.enter_context(MaskClient(counted.grpc, light.name))
+        rest = clients.enter_context(MaskClient(counted.rest, light.name))
+        floats_mask = clients.enter_context(naive_grpc(counted, naive))
+        json_mask = clients.enter_context(naive_rest(counted, naive))
         small = pictures.square_jpeg(64)
-        for call in (grpc.segment, rest.segment, naive_grpc.mask, naive_rest.mask):
+        for call in (grpc.segment, rest.segment, floats_mask, json_mask):
             call(small)  # connects, and asks for the metadata
         for name, picture in pictures.photographs().items():
             jpeg = pictures.encode_jpeg(picture)
             own = grpc_bytes.bytes_of(lambda jpeg=jpeg: grpc.segment(jpeg))
-            floats = grpc_bytes.bytes_of(lambda jpeg=jpeg: naive_grpc.mask(jpeg))
+            floats = grpc_bytes.bytes_of(lambda jpeg=jpeg: floats_mask(jpeg))
             own_rest = rest_bytes.bytes_of(lambda jpeg=jpeg: rest.segment(jpeg))
             shares["gRPC"].append(own / floats)
             json_text = "–"
             if picture.width * picture.height <= _MOST_JSON_PIXELS:
-                json = rest_bytes.bytes_of(lambda jpeg=jpeg: naive_rest.mask(jpeg))
+                json = rest_bytes.bytes_of(lambda jpeg=jpeg: json_mask(jpeg))
                 shares["REST"].append(own_rest / json)
                 json_text = number_text(json / 1000)
             counts = [number_text(count / 1000) for count in (len(jpeg), own, floats, own_rest)]
