@@ -180,8 +180,7 @@ class ModelServer:
             self._watch.stop()
         ended = self._grpc.stop(timeout_s) if self._grpc is not None else None
         if self._http is not None:
-            self._http.drain(timeout_s)
-            self._http.stop()
+            self._http.stop(timeout_s)
         if ended is not None:
             ended.wait(timeout_s + 1)
         self._repository.stop()
@@ -227,7 +226,8 @@ def _check_socket_path(path: str) -> None:
 
 def _bound_socket(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family)
+    # With the protocol named, as asyncio then sends small answers at once (TCP_NODELAY).
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))

@@ -7,6 +7,7 @@ import urllib.parse
 import zlib
 from collections.abc import Mapping
 
+from starlette.responses import Response
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -21,7 +22,7 @@ from ..errors import RequestError, invalid_argument
 from ..metrics import Metrics, Stopwatch
 from ..service import SIGNATURE_DEF, PredictionService
 from . import json_answers, json_requests
-from .http_server import Request, Response, error_page
+from .http_server import Request, error_page
 
 _HTTP_STATUS = {
     StatusCode.OK: 200,
@@ -107,7 +108,7 @@ class RestFront:
                 f"Host {host!r} is refused: this server is bound to loopback, and answers "
                 "to localhost, 127.0.0.1 and [::1] only (--host=… serves others)",
             )
-            return Response(403, _JSON, json_answers.write_error(refusal), closes=True)
+            return Response(json_answers.write_error(refusal), 403, {**_JSON, "Connection": "close"})
         target = _TARGET.fullmatch(request.target)
         if target is None:
             return error_page(http.HTTPStatus.BAD_REQUEST)
@@ -121,8 +122,8 @@ class RestFront:
     def _answer_metrics(self, path: str, rest: str) -> Response:
         text = {"Content-Type": "text/plain"}
         if rest:
-            return Response(400, text, f"Unexpected path: {path}{rest}. Should be {path}".encode())
-        return Response(200, text, self._metrics.page())
+            return Response(f"Unexpected path: {path}{rest}. Should be {path}", 400, text)
+        return Response(self._metrics.page(), 200, text)
 
     def _answer_api(self, request: Request, path: str) -> Response:
         answering = Stopwatch()
@@ -143,7 +144,7 @@ class RestFront:
         if code is StatusCode.OK:
             self._metrics.measure_request(asked.model, asked.verb, "REST", answering.seconds)
         self._metrics.count_request(asked.model, code)
-        return Response(_HTTP_STATUS[code], headers, body)
+        return Response(body, _HTTP_STATUS[code], headers)
 
     def _answer_model(self, request: Request, path: str, asked: "_Asked") -> bytes:
         match = _PATHS[request.method].fullmatch(path) if request.method in _PATHS else None
