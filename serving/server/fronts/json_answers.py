@@ -168,15 +168,7 @@ def _message(content: message.Message) -> bytes:
 
 
 def _text(text: str) -> bytes:
-    try:
-        return orjson.dumps(text)
-    except orjson.JSONEncodeError:
-        return orjson.dumps(without_surrogates(text))
-
-
-def without_surrogates(text: str) -> str:
-    """Returns a text of a request with marks in place of the bytes that are not UTF-8."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return orjson.dumps(text)
 
 
 def _float32(number: float) -> bytes:

@@ -171,14 +171,14 @@ class RestFront:
 
     def _classify(self, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
         parsed = json_requests.read_examples(body)
-        spec.signature_name = json_answers.without_surrogates(parsed.signature_name)
+        spec.signature_name = parsed.signature_name
         request = classification_pb2.ClassificationRequest(model_spec=spec, input=parsed.examples)
         response = self._service.classify(request, Call(self._settings.timeout_s))
         return json_answers.write_classifications(response.result)
 
     def _regress(self, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
         parsed = json_requests.read_examples(body)
-        spec.signature_name = json_answers.without_surrogates(parsed.signature_name)
+        spec.signature_name = parsed.signature_name
         request = regression_pb2.RegressionRequest(model_spec=spec, input=parsed.examples)
         response = self._service.regress(request, Call(self._settings.timeout_s))
         return json_answers.write_regressions(response.result)

@@ -12,6 +12,8 @@ _NODE_NAMES = "\n\t [["
 """What follows in an error text names nodes of the graph, which depend on the TensorFlow that wrote it."""
 _NEWER_FORMATS = "JPEG XL, "
 """What releases after 2.20 count among the formats that they read, in the texts for bytes that are no picture."""
+_NO_JSON = "JSON Parse error:"
+"""What begins the text for a body that is no JSON; its rest is the parser's own."""
 _ABSENT = "(absent)"
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -70,7 +72,9 @@ def _are_alike(wanted: Json, received: Json) -> bool:
 
 
 def _telling(text: str) -> str:
-    """Returns the part of a text in which builds and releases agree."""
+    """Returns the part of a text in which builds, releases and parsers agree."""
+    if text.startswith(_NO_JSON):
+        return _NO_JSON
     return text.partition(_NODE_NAMES)[0].replace(_NEWER_FORMATS, "")
 
 

@@ -23,6 +23,7 @@ _NOT_UTF8 = "Strings that are not UTF-8"
 _MISSING_PATH = "A reload that names a missing or empty base path"
 _WRONG_TYPE = "A tensor of the wrong type"
 _MANY_AXES = "more than 64 axes"
+_TWO_MEMBERS = "Of several members of one name"
 _AS_CONTENT = "with `--enable_serialization_as_tensor_content`"
 
 DEPARTURES = {
@@ -45,6 +46,11 @@ DEPARTURES = {
         _NOT_UTF8,
     ),
     "rest_bytes/raw_output_non_utf8": Departure({"status": 200, "body": {"predictions": [{"b64": "//4="}]}}, _NOT_UTF8),
+    "rest_json/key_twice_signature": Departure({"status": 200, "body": {"predictions": [10.5]}}, _TWO_MEMBERS),
+    "rest_row/duplicate_instances": Departure({"status": 200, "body": {"predictions": [12.5]}}, _TWO_MEMBERS),
+    "rest_row/duplicate_key_in_object": Departure(
+        {"status": 200, "body": {"predictions": [{"difference": 5.0, "sum": 9.0}]}}, _TWO_MEMBERS
+    ),
     "reload_missing/02_missing_path": Departure({"code": "FAILED_PRECONDITION"}, _MISSING_PATH),
     "reload_missing/06_next_reload_waits": Departure({"code": "OK"}, _MISSING_PATH),
     "reload_missing/07_not_added": Departure({"code": "OK"}, _MISSING_PATH),

@@ -59,25 +59,18 @@ def test_error_of_the_graph_may_quote_bytes_that_are_not_utf_8(serve, tmp_path, 
     numbers = models.takes(text=([None], tf.string))(lambda text: {"number": tf.strings.to_number(text)})
     models.save(tmp_path / "numbers" / "1", {"serving_default": numbers})
     server = serve(ModelSettings("numbers", str(tmp_path / "numbers")), load=LoadSettings(batching=batching))
-    status, _, body = ask(server, "POST", "/v1/models/numbers:predict", b'{"instances": ["\xff\xfe"]}')
+    status, _, body = ask(server, "POST", "/v1/models/numbers:predict", b'{"instances": [{"b64": "//4="}]}')
     assert status == 400
     assert "could not correctly convert string: \ufffd\ufffd\n" in json.loads(body)["error"]
 
 
-@pytest.mark.parametrize("verb", ["classify", "regress"])
-@pytest.mark.parametrize(
-    ("body", "text"),
-    [
-        (b'{"signature_name": "\xff", "examples": [{"x": 1.5}]}', "No signature was found with the name: \ufffd"),
-        (b'{"examples": [{"x": 1.5, "\xff": 1}]}', "Feature: \ufffd has a name that is not UTF-8"),
-        (b'{"context": {"\xff": 1}, "examples": [{}]}', "Feature: \ufffd has a name that is not UTF-8"),
-    ],
-    ids=["signature", "feature", "context"],
-)
-def test_name_that_is_not_utf_8_is_refused(serve, made_models, ask, verb, body, text):
+@pytest.mark.parametrize("verb", ["predict", "classify", "regress"])
+def test_body_that_is_not_utf_8_is_refused(serve, made_models, ask, verb):
     server = serve(model(made_models, "examples"))
+    body = b'{"signature_name": "\xff", "examples": [{"x": 1.5}]}'
     status, _, content = ask(server, "POST", f"/v1/models/examples:{verb}", body)
-    assert (status, json.loads(content)) == (400, {"error": text})
+    assert status == 400
+    assert json.loads(content)["error"].startswith("JSON Parse error: ")
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8501", "127.0.0.1", "127.0.0.1:1", "[::1]", "[::1]:8501", ""])
