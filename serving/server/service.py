@@ -3,8 +3,9 @@
 Requests and answers are the official messages where their size does not matter, and arrays where it does.
 """
 
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 from tensorflow_serving.apis import (
     classification_pb2,
@@ -16,10 +17,9 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from ..status_codes import StatusCode
 from .calls import Call
-from .errors import RequestError, invalid_argument
-from .inference import predictor as inference
+from .errors import invalid_argument
+from .inference import examples, predictor
 from .inference.tensors import Array
 from .metrics import Metrics
 from .models.model_config import check_platforms, read_models
@@ -28,19 +28,6 @@ from .models.versions import ModelSettings
 
 SIGNATURE_DEF = "signature_def"
 """The one metadata field there is."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """The answer to a predict request.
-
-    Attributes:
-        model_spec: the model, version and signature that gave it.
-        outputs: arrays by name.
-    """
-
-    model_spec: model_pb2.ModelSpec
-    outputs: dict[str, Array]
 
 
 class PredictionService:
@@ -64,22 +51,18 @@ class PredictionService:
         self._check_reload = check_reload
 
     def predict(
-        self,
-        spec: model_pb2.ModelSpec,
-        inputs: Mapping[str, Array],
-        output_filter: Sequence[str],
-        call: Call,
-    ) -> Answer:
-        """Runs one signature; see `inference.predict`."""
+        self, spec: model_pb2.ModelSpec, inputs: predictor.Inputs, output_filter: Sequence[str], call: Call
+    ) -> tuple[model_pb2.ModelSpec, dict[str, Array]]:
+        """Runs one signature, see `predictor.predict`, and returns what gave the answer, and arrays by name."""
         with self._acquire(spec) as loaded:
-            prediction = inference.predict(loaded.model, spec.signature_name, inputs, output_filter, call)
+            outputs = predictor.predict(loaded.model, spec.signature_name, inputs, output_filter, call)
         self._metrics.measure_run(loaded.name, "Predict", call.run_s)
-        return Answer(_resolved(loaded, prediction.signature), prediction.outputs)
+        return _resolved(loaded, spec.signature_name), outputs
 
     def inputs_of(self, spec: model_pb2.ModelSpec, signature_name: str) -> dict[str, int]:
         """Returns the data type of each input of a signature, for requests that do not say it."""
         with self._acquire(spec) as loaded:
-            name = signature_name or inference.DEFAULT_SIGNATURE
+            name = signature_name or predictor.DEFAULT_SIGNATURE
             signature = loaded.model.signatures.get(name)
             if signature is None:
                 raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
@@ -89,23 +72,23 @@ class PredictionService:
         self, request: classification_pb2.ClassificationRequest, call: Call
     ) -> classification_pb2.ClassificationResponse:
         """Runs a signature on examples and returns classes."""
-        _check_has_spec(request)
-        spec = request.model_spec
-        with self._acquire(spec) as loaded:
-            result = inference.classify(loaded.model, spec.signature_name, request.input, call)
-        self._metrics.measure_run(loaded.name, "Classify", call.run_s)
-        return classification_pb2.ClassificationResponse(
-            model_spec=_resolved(loaded, spec.signature_name), result=result
-        )
+        model_spec, result = self._infer(request, "Classify", predictor.CLASSIFY_METHOD, call)
+        return classification_pb2.ClassificationResponse(model_spec=model_spec, result=result.classification_result)
 
     def regress(self, request: regression_pb2.RegressionRequest, call: Call) -> regression_pb2.RegressionResponse:
         """Runs a signature on examples and returns numbers."""
-        _check_has_spec(request)
+        model_spec, result = self._infer(request, "Regress", predictor.REGRESS_METHOD, call)
+        return regression_pb2.RegressionResponse(model_spec=model_spec, result=result.regression_result)
+
+    def _infer(
+        self, request: Any, api: str, method: str, call: Call
+    ) -> tuple[model_pb2.ModelSpec, inference_pb2.InferenceResult]:
+        check_has_spec(request)
         spec = request.model_spec
         with self._acquire(spec) as loaded:
-            result = inference.regress(loaded.model, spec.signature_name, request.input, call)
-        self._metrics.measure_run(loaded.name, "Regress", call.run_s)
-        return regression_pb2.RegressionResponse(model_spec=_resolved(loaded, spec.signature_name), result=result)
+            result = examples.infer(loaded.model, method, spec.signature_name, request.input, call)
+        self._metrics.measure_run(loaded.name, api, call.run_s)
+        return _resolved(loaded, spec.signature_name), result
 
     def multi_inference(
         self, request: inference_pb2.MultiInferenceRequest, call: Call
@@ -113,8 +96,8 @@ class PredictionService:
         """Runs several signatures of one model on the same examples; the first task chooses the version."""
         spec = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
         with self._acquire(spec) as loaded:
-            results = inference.multi_inference(loaded.model, request.tasks, request.input, call)
-        self._metrics.count_examples(loaded.name, inference.count_examples(request.input))
+            results = examples.multi_inference(loaded.model, request.tasks, request.input, call)
+        self._metrics.count_examples(loaded.name, examples.count_examples(request.input))
         for task, result in zip(request.tasks, results, strict=True):
             result.model_spec.CopyFrom(_resolved(loaded, task.model_spec.signature_name, task.model_spec.name))
         return inference_pb2.MultiInferenceResponse(results=results)
@@ -123,7 +106,7 @@ class PredictionService:
         self, request: get_model_metadata_pb2.GetModelMetadataRequest
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         """Returns the signatures of a model."""
-        _check_has_spec(request)
+        check_has_spec(request)
         if not request.metadata_field:
             raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
         for field in request.metadata_field:
@@ -141,7 +124,7 @@ class PredictionService:
         self, request: get_model_status_pb2.GetModelStatusRequest
     ) -> get_model_status_pb2.GetModelStatusResponse:
         """Returns the state of each version; a label in the request makes no difference."""
-        _check_has_spec(request)
+        check_has_spec(request)
         spec = request.model_spec
         version = spec.version.value if spec.HasField("version") else None
         response = get_model_status_pb2.GetModelStatusResponse()
@@ -177,7 +160,7 @@ class PredictionService:
             response.metric.add(name=name, int64_value_increase=self._metrics.value(name) - value)
         return response
 
-    def _acquire(self, spec: model_pb2.ModelSpec):  # type: ignore[no-untyped-def]
+    def _acquire(self, spec: model_pb2.ModelSpec) -> AbstractContextManager[Loaded]:
         if not spec.name:
             raise invalid_argument("ModelSpec has no name specified.")
         choice = spec.WhichOneof("version_choice")
@@ -188,20 +171,16 @@ class PredictionService:
         )
 
 
-def _check_has_spec(request) -> None:  # type: ignore[no-untyped-def]
+def check_has_spec(request: Any) -> None:
+    """Raises RequestError for a request that names no model."""
     if not request.HasField("model_spec"):
-        raise missing_spec()
-
-
-def missing_spec() -> RequestError:
-    """Returns the error of a request that names no model."""
-    return RequestError(StatusCode.INVALID_ARGUMENT, "Missing ModelSpec")
+        raise invalid_argument("Missing ModelSpec")
 
 
 def _resolved(loaded: Loaded, signature_name: str, name: str | None = None) -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(
         name=loaded.name if name is None else name,
-        signature_name=signature_name or inference.DEFAULT_SIGNATURE,
+        signature_name=signature_name or predictor.DEFAULT_SIGNATURE,
     )
     spec.version.value = loaded.version
     return spec

@@ -19,10 +19,9 @@ from tensorflow_serving.apis import (
 from ...status_codes import StatusCode
 from ..calls import Call
 from ..errors import RequestError
-from ..inference.predictor import Inputs, read_input
 from ..inference.tensors import write_tensor
 from ..metrics import Metrics, Stopwatch
-from ..service import PredictionService, missing_spec
+from ..service import PredictionService, check_has_spec
 
 _STATUS_CODES = {StatusCode(code.value[0]): code for code in grpc.StatusCode}
 _NO_DEADLINE_S = 10 * 365 * 86400.0
@@ -110,12 +109,10 @@ class _GrpcFront:
         }
 
     def _predict(self, request: predict_pb2.PredictRequest, call: Call) -> predict_pb2.PredictResponse:
-        if not request.HasField("model_spec"):
-            raise missing_spec()
-        inputs = Inputs(request.inputs, lambda name: read_input(name, request.inputs[name]))
-        answer = self._service.predict(request.model_spec, inputs, request.output_filter, call)
-        response = predict_pb2.PredictResponse(model_spec=answer.model_spec)
-        for name, array in answer.outputs.items():
+        check_has_spec(request)
+        model_spec, outputs = self._service.predict(request.model_spec, request.inputs, request.output_filter, call)
+        response = predict_pb2.PredictResponse(model_spec=model_spec)
+        for name, array in outputs.items():
             write_tensor(array, response.outputs[name], as_content=self._answers_as_content)
         return response
 

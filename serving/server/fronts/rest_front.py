@@ -166,8 +166,8 @@ class RestFront:
     def _predict(self, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
         parsed = json_requests.read_predict(body, lambda name: self._service.inputs_of(spec, name))
         spec.signature_name = parsed.signature_name
-        answer = self._service.predict(spec, parsed.inputs, (), Call(self._settings.timeout_s))
-        return json_answers.write_outputs(answer.outputs, parsed.layout)
+        _, outputs = self._service.predict(spec, parsed.inputs, (), Call(self._settings.timeout_s))
+        return json_answers.write_outputs(outputs, parsed.layout)
 
     def _classify(self, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
         parsed = json_requests.read_examples(body)

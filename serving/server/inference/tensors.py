@@ -1,8 +1,7 @@
 """Converts between TensorProto messages and NumPy arrays, as TensorFlow's own C++ does.
 
-Protobuf's Python lists hold one object per number, which for images costs more than the model. So the typed
-fields of large tensors are read and written in their wire form: a packed field is one run of bytes, and NumPy
-turns that into an array and back.
+Protobuf's Python lists take one object per number, which for an answer with images costs more than the model. So the
+typed fields of large tensors are written in their wire form: a packed field is one run of bytes, which NumPy makes.
 """
 
 import dataclasses
@@ -23,8 +22,6 @@ _MAX_TENSOR_BYTES = 2**31 - 1
 _SMALL = 64
 """Up to so many elements Python's lists are faster than the detour over the wire form."""
 _LENGTH_DELIMITED = 2
-_MAX_VARINT_BYTES = 10
-"""So long is the varint of a number of 64 bits."""
 _MAX_LENGTH_BYTES = 5
 """So long is the varint of a string's length, which has 32 bits in TensorFlow."""
 
@@ -171,12 +168,9 @@ def _read_field(proto: tensor_pb2.TensorProto, kind: _Kind, count: int) -> Array
     field = getattr(proto, kind.field)
     if isinstance(field, bytes):
         wide: Array = np.frombuffer(field, kind.dtype)
-    elif len(field) <= _SMALL:
-        integers = np.uint64 if kind.field == "uint64_val" else np.int64
-        wide = np.array(field, integers if kind.stored is None else kind.stored)
     else:
-        packed = _packed_field(proto.SerializeToString(), _FIELD_NUMBERS[kind.field])
-        wide = _decode_varints(packed) if kind.stored is None else np.frombuffer(packed, kind.stored)
+        integers = np.uint64 if kind.field == "uint64_val" else np.int64
+        wide = np.fromiter(field, integers if kind.stored is None else kind.stored, len(field))
     # Narrower integers wrap around, as a C++ conversion does.
     values = wide.astype(kind.carrier, copy=False)
     if kind.carrier != kind.dtype:
@@ -254,57 +248,15 @@ def _varint(number: int) -> bytes:
     return bytes(encoded)
 
 
-def _read_varint(data: memoryview | bytes, position: int, max_bytes: int = _MAX_VARINT_BYTES) -> tuple[int, int]:
-    """Returns the number that begins at a position, and the position after it.
-
-    Raises:
-        IndexError: the data end within it.
-        TensorError: it has no end where it must.
-    """
+def _read_length(data: bytes, position: int) -> tuple[int, int]:
+    """Returns the varint that begins at a position, and the position after it; IndexError where the data end."""
     number = 0
-    for index in range(max_bytes):
+    for index in range(_MAX_LENGTH_BYTES):
         byte = data[position + index]
         number |= (byte & 0x7F) << 7 * index
         if byte < 0x80:
             return number, position + index + 1
-    raise TensorError(f"a number goes on after {max_bytes} bytes")
-
-
-def _packed_field(message: bytes, wanted: int) -> memoryview:
-    """Returns the bytes of a packed field of a serialised TensorProto, which protobuf wrote itself."""
-    view = memoryview(message)
-    position = 0
-    while position < len(view):
-        tag, position = _read_varint(view, position)
-        length, after = _read_varint(view, position)
-        if tag & 7 == _LENGTH_DELIMITED:
-            if tag >> 3 == wanted:
-                return view[after : after + length]
-            position = after + length
-        else:
-            # What else is set (data type, version) is one varint.
-            position = after
-    return view[:0]
-
-
-def _decode_varints(packed: memoryview) -> Array:
-    """Returns the numbers of a run of varints, as unsigned integers that are wide enough.
-
-    A varint has seven bits of a number in each byte, the lowest first; all bytes but its last have the top bit.
-    """
-    data = np.frombuffer(packed, np.uint8)
-    is_last = data < 0x80
-    if is_last.all():
-        return data
-    ends = np.flatnonzero(is_last)
-    lengths = np.diff(ends, prepend=-1)
-    longest = int(lengths.max())
-    values: Array = data[ends].astype(np.uint16 if longest <= 2 else np.uint32 if longest <= 4 else np.uint64)
-    for index in range(1, longest):
-        # From the last byte back to the first; for numbers that have no more, what stands there is another's.
-        more = np.left_shift(values, values.dtype.type(7)) | data[ends - index] & np.uint8(0x7F)
-        values = np.where(lengths > index, more, values)
-    return values
+    raise TensorError(f"a length goes on after {_MAX_LENGTH_BYTES} bytes")
 
 
 def _encode_varints(values: Array) -> bytes:
@@ -338,7 +290,7 @@ def _decode_string_list(content: bytes, count: int) -> list[bytes]:
         lengths = []
         position = 0
         for _ in range(count):
-            length, position = _read_varint(content, position, _MAX_LENGTH_BYTES)
+            length, position = _read_length(content, position)
             lengths.append(length)
     except IndexError:
         raise TensorError("a string list ends early") from None

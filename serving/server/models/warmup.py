@@ -11,13 +11,14 @@ from tensorflow_serving.apis import prediction_log_pb2
 from ...status_codes import StatusCode
 from ..calls import Call
 from ..errors import RequestError, invalid_argument
-from ..inference import predictor as inference
-from ..inference.predictor import Inputs, Model, read_input
+from ..inference import examples, predictor
+from ..inference.predictor import Model
 
 logger = logging.getLogger(__name__)
 
 _FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
 _MAX_RECORDS = 1000
+_METHODS = {"classify_log": predictor.CLASSIFY_METHOD, "regress_log": predictor.REGRESS_METHOD}
 
 
 def warm_up(model: Model, path: str, iterations: int) -> int:
@@ -67,18 +68,14 @@ def _replay(model: Model, record: prediction_log_pb2.PredictionLog) -> None:
     kind = record.WhichOneof("log_type")
     call = Call()
     if kind == "predict_log":
-        request = record.predict_log.request
-        inputs = Inputs(request.inputs, lambda name: read_input(name, request.inputs[name]))
-        inference.predict(model, request.model_spec.signature_name, inputs, request.output_filter, call)
-    elif kind == "classify_log":
-        classify = record.classify_log.request
-        inference.classify(model, classify.model_spec.signature_name, classify.input, call)
-    elif kind == "regress_log":
-        regress = record.regress_log.request
-        inference.regress(model, regress.model_spec.signature_name, regress.input, call)
+        predict = record.predict_log.request
+        predictor.predict(model, predict.model_spec.signature_name, predict.inputs, predict.output_filter, call)
+    elif kind in _METHODS:
+        request = getattr(record, kind).request
+        examples.infer(model, _METHODS[kind], request.model_spec.signature_name, request.input, call)
     elif kind == "multi_inference_log":
         several = record.multi_inference_log.request
-        inference.multi_inference(model, several.tasks, several.input, call)
+        examples.multi_inference(model, several.tasks, several.input, call)
     elif kind is not None:
         number = record.DESCRIPTOR.fields_by_name[kind].number
         raise RequestError(StatusCode.UNIMPLEMENTED, f"Unsupported log_type for warmup: {number}")
