@@ -109,9 +109,7 @@ _SSL_CONFIG_FILE = flags.DEFINE_string(
     "ssl_config_file", "", "Text file with an SSLConfig: the keys with which gRPC is served over TLS."
 )
 _ENABLE_SIGNATURE_METHOD_NAME_CHECK = flags.DEFINE_boolean(
-    "enable_signature_method_name_check",
-    False,
-    "Let classify and regress only take signatures made for it.",
+    "enable_signature_method_name_check", False, "Let classify and regress only take signatures made for it."
 )
 _ENABLE_SERIALIZATION_AS_TENSOR_CONTENT = flags.DEFINE_boolean(
     "enable_serialization_as_tensor_content", False, "Answer gRPC requests in tensor_content."
@@ -121,16 +119,10 @@ _ENABLE_GRPC_HEALTHCHECK_SERVICE = flags.DEFINE_boolean(
     "enable_grpc_healthcheck_service", False, "Serve gRPC's own health service."
 )
 _TENSORFLOW_SESSION_PARALLELISM = flags.DEFINE_integer(
-    "tensorflow_session_parallelism",
-    0,
-    "Sets the two others; 0 lets TensorFlow choose.",
-    lower_bound=0,
+    "tensorflow_session_parallelism", 0, "Sets the two others; 0 lets TensorFlow choose.", lower_bound=0
 )
 _TENSORFLOW_INTRA_OP_PARALLELISM = flags.DEFINE_integer(
-    "tensorflow_intra_op_parallelism",
-    0,
-    "Threads per operation; 0 lets TensorFlow choose.",
-    lower_bound=0,
+    "tensorflow_intra_op_parallelism", 0, "Threads per operation; 0 lets TensorFlow choose.", lower_bound=0
 )
 _TENSORFLOW_INTER_OP_PARALLELISM = flags.DEFINE_integer(
     "tensorflow_inter_op_parallelism", 0, "Operations at a time; 0 lets TensorFlow choose.", lower_bound=0
@@ -153,13 +145,7 @@ def run() -> None:
     _refuse_unknown_flags(sys.argv[1:])
     from .errors import ServerError
 
-    run_app(
-        _main,
-        program=_PROGRAM,
-        description=_DESCRIPTION,
-        user_errors=(ServerError,),
-        extra="server",
-    )
+    run_app(_main, program=_PROGRAM, description=_DESCRIPTION, user_errors=(ServerError,), extra="server")
 
 
 def _refuse_unknown_flags(words: Sequence[str]) -> None:
@@ -245,13 +231,17 @@ def _models() -> "list[ModelSettings]":
 
 
 def _settings() -> "ServerSettings":
-    from .models.text_configs import read_metrics_path
+    from .errors import ConfigError
+    from .models.text_configs import read_channel_arguments, read_metrics_path
 
     monitoring = _MONITORING_CONFIG_FILE.value
     metrics_path = read_metrics_path(monitoring) if monitoring else None
     batching, batching_pool = _batching()
     credentials = _credentials()
-    channel_arguments = _channel_arguments(_GRPC_CHANNEL_ARGUMENTS.value)
+    try:
+        channel_arguments = read_channel_arguments(_GRPC_CHANNEL_ARGUMENTS.value)
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
     import_quietly("tensorflow")
     from .fronts.grpc_front import GrpcSettings
     from .fronts.rest_front import RestSettings
@@ -310,21 +300,14 @@ def _settings() -> "ServerSettings":
 
 
 def _batching() -> "tuple[BatchingSettings | None, PoolSettings]":
-    from .errors import ConfigError, RequestError
     from .inference.batching_settings import BatchingSettings, PoolSettings
     from .models.text_configs import read_batching
 
     if not _ENABLE_BATCHING.value:
         return None, PoolSettings()
-    path = _BATCHING_PARAMETERS_FILE.value
-    if not path:
+    if not _BATCHING_PARAMETERS_FILE.value:
         return BatchingSettings(), PoolSettings(name="model_server_batch_threads")
-    settings, pool = read_batching(path)
-    try:
-        settings.check()
-    except RequestError as error:
-        raise ConfigError(f"{path}: {error.message}") from error
-    return settings, pool
+    return read_batching(_BATCHING_PARAMETERS_FILE.value)
 
 
 def _credentials() -> "ServerCredentials | None":
@@ -337,21 +320,6 @@ def _credentials() -> "ServerCredentials | None":
     key, certificate, authority, verifies_clients = read_tls(_SSL_CONFIG_FILE.value)
     check_tls(_SSL_CONFIG_FILE.value, key, certificate, authority)
     return grpc.ssl_server_credentials([(key, certificate)], authority, verifies_clients)
-
-
-def _channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
-    arguments: list[tuple[str, int | str]] = []
-    for part in filter(None, text.split(",")):
-        name, separator, value = part.partition("=")
-        if not separator:
-            raise UsageError(f"--grpc_channel_arguments: {part!r} should be NAME=VALUE")
-        if not re.fullmatch(r"-?[0-9]+", value):
-            arguments.append((name, value))
-        elif len(value) <= len(str(-(2**31))) and -(2**31) <= int(value) < 2**31:
-            arguments.append((name, int(value)))
-        else:
-            raise UsageError(f"--grpc_channel_arguments: {name} must lie between {-(2**31)} and {2**31 - 1}")
-    return tuple(arguments)
 
 
 def _ending() -> threading.Event:

@@ -18,6 +18,7 @@ from .fronts.rest_front import RestFront, RestSettings
 from .metrics import Metrics
 from .models.config_watch import ConfigWatch
 from .models.loading import LoadSettings, ModelLoader
+from .models.repeating import Repeating
 from .models.repository import ModelRepository, RepositorySettings
 from .models.versions import ModelSettings, model_in
 from .service import PredictionService
@@ -87,7 +88,7 @@ class ModelServer:
         self._loader = ModelLoader(settings.load, self.metrics)
         self._repository = ModelRepository(self._loader, settings.repository)
         self._service = PredictionService(self._repository, self.metrics, self._check_reload)
-        self._watch: ConfigWatch | None = None
+        self._watching: Repeating | None = None
         self._http: http_server.HttpServer | None = None
         self._is_stopped = False
         self._grpc: Server | None = None
@@ -126,8 +127,9 @@ class ModelServer:
         self._start_grpc()
         self._start_rest()
         if settings.config_file and settings.config_poll_wait_s > 0:
-            self._watch = ConfigWatch(self._repository, settings.config_file, settings.config_poll_wait_s)
-            self._watch.start()
+            watch = ConfigWatch(self._repository, settings.config_file)
+            self._watching = Repeating(watch.look, settings.config_poll_wait_s, "config-watch")
+            self._watching.start()
         return True
 
     def _start_grpc(self) -> None:
@@ -176,8 +178,8 @@ class ModelServer:
             return
         self._is_stopped = True
         timeout_s = self._settings.drain_timeout_s if drain_timeout_s is None else drain_timeout_s
-        if self._watch is not None:
-            self._watch.stop()
+        if self._watching is not None:
+            self._watching.stop()
         ended = self._grpc.stop(timeout_s) if self._grpc is not None else None
         if self._http is not None:
             self._http.stop(timeout_s)

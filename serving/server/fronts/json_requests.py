@@ -40,14 +40,6 @@ class PredictBody:
     inputs: dict[str, Array]
 
 
-@dataclasses.dataclass(frozen=True)
-class ExamplesBody:
-    """A classify or regress request's content."""
-
-    signature_name: str
-    examples: input_pb2.Input
-
-
 @collector_paused()
 def read_predict(body: bytes, input_types: InputTypes) -> PredictBody:
     """Reads the body of a predict request.
@@ -78,8 +70,8 @@ def read_predict(body: bytes, input_types: InputTypes) -> PredictBody:
     raise invalid_argument(f"Missing '{_INPUTS}' or '{INSTANCES}' key")
 
 
-def read_examples(body: bytes) -> ExamplesBody:
-    """Reads the body of a classify or regress request.
+def read_examples(body: bytes) -> tuple[str, input_pb2.Input]:
+    """Reads the body of a classify or regress request: the signature's name, and the examples.
 
     Raises:
         RequestError: in TensorFlow Serving's words.
@@ -98,7 +90,7 @@ def read_examples(body: bytes) -> ExamplesBody:
     if not listed:
         raise format_error(document, f"'{_EXAMPLES}' value is an empty array")
     target.examples.extend(_example(value) for value in listed)
-    return ExamplesBody(_signature_name(document), result)
+    return _signature_name(document), result
 
 
 def _signature_name(document: dict[str, JsonValue]) -> str:

@@ -166,22 +166,21 @@ class RestFront:
     def _predict(self, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
         parsed = json_requests.read_predict(body, lambda name: self._service.inputs_of(spec, name))
         spec.signature_name = parsed.signature_name
-        _, outputs = self._service.predict(spec, parsed.inputs, (), Call(self._settings.timeout_s))
+        _, outputs = self._service.predict(spec, parsed.inputs, (), self._call())
         return json_answers.write_outputs(outputs, parsed.layout)
 
     def _classify(self, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
-        parsed = json_requests.read_examples(body)
-        spec.signature_name = parsed.signature_name
-        request = classification_pb2.ClassificationRequest(model_spec=spec, input=parsed.examples)
-        response = self._service.classify(request, Call(self._settings.timeout_s))
-        return json_answers.write_classifications(response.result)
+        spec.signature_name, examples = json_requests.read_examples(body)
+        request = classification_pb2.ClassificationRequest(model_spec=spec, input=examples)
+        return json_answers.write_classifications(self._service.classify(request, self._call()).result)
 
     def _regress(self, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
-        parsed = json_requests.read_examples(body)
-        spec.signature_name = parsed.signature_name
-        request = regression_pb2.RegressionRequest(model_spec=spec, input=parsed.examples)
-        response = self._service.regress(request, Call(self._settings.timeout_s))
-        return json_answers.write_regressions(response.result)
+        spec.signature_name, examples = json_requests.read_examples(body)
+        request = regression_pb2.RegressionRequest(model_spec=spec, input=examples)
+        return json_answers.write_regressions(self._service.regress(request, self._call()).result)
+
+    def _call(self) -> Call:
+        return Call(self._settings.timeout_s)
 
     def _status(self, spec: model_pb2.ModelSpec) -> bytes:
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)

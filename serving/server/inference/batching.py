@@ -1,232 +1,20 @@
-"""Merges requests of one signature, across callers, into one run of the graph.
+"""Merges requests of one signature, across callers, into one run of the graph."""
 
-The rules are TensorFlow Serving's. A queue holds the requests of one model that feed and fetch the same
-tensors, in batches; the last batch is open for more until it is full or its time is over. Where that is asked
-for, a large request is split over several batches. The threads of one scheduler run the batches of all queues.
-"""
-
-import collections
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ...status_codes import StatusCode
 from ..calls import Call, cancelled
 from ..errors import RequestError, deadline_exceeded, invalid_argument
-from ..metrics import Metrics, Stopwatch
-from .batching_settings import BatchingSettings, PoolSettings
+from ..metrics import Metrics
+from .batch_queues import BatchScheduler, Part, Queue, Task
+from .batching_settings import BatchingSettings
 from .saved_model import Runner
 from .tensors import Array, dtype_name, dtype_number
 
 _MAX_PADDED_RANK = 6
-
-
-class _Task:
-    """One request, in one batch or split over several."""
-
-    def __init__(self, feeds: Mapping[str, Array], size: int, call: Call) -> None:
-        self.size = size
-        self.call = call
-        self.waiting = Stopwatch()
-        self.done = threading.Event()
-        self.parts = [_Part(self, feeds, size)]
-        self.error: RequestError | None = None
-        self._lock = threading.Lock()
-
-    def split(self, sizes: Sequence[int]) -> None:
-        """Makes parts of some sizes of a request that is not split yet."""
-        feeds = self.parts[0].feeds
-        self.parts = []
-        start = 0
-        for size in sizes:
-            part = {name: array[start : start + size] for name, array in feeds.items()}
-            self.parts.append(_Part(self, part, size))
-            start += size
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether every part has been run."""
-        return all(part.has_ended for part in self.parts)
-
-    @property
-    def is_running(self) -> bool:
-        """Whether a part has been taken to be run. Under the scheduler's lock only."""
-        return any(part.is_running for part in self.parts)
-
-    def end(self, part: "_Part", outputs: Mapping[str, Array], error: RequestError | None) -> None:
-        """Notes how a part ended."""
-        with self._lock:
-            part.outputs = outputs
-            self.error = self.error or error
-            part.has_ended = True
-            if self.has_ended:
-                self.done.set()
-
-    def output(self, name: str) -> Array:
-        """Returns an output of the request that has ended well."""
-        arrays = [part.outputs[name] for part in self.parts]
-        if len(arrays) == 1:
-            return arrays[0]
-        if any(array.shape[1:] != arrays[0].shape[1:] for array in arrays):
-            raise invalid_argument("Outputs of a request that was split over several batches differ in shape")
-        return np.concatenate(arrays)
-
-
-class _Part:
-    """What one batch has of a request."""
-
-    def __init__(self, task: _Task, feeds: Mapping[str, Array], size: int) -> None:
-        self.task = task
-        self.feeds = feeds
-        self.size = size
-        self.is_running = False
-        self.has_ended = False
-        self.outputs: Mapping[str, Array] = {}
-
-
-class _Batch:
-    def __init__(self) -> None:
-        self.parts: list[_Part] = []
-        self.size = 0
-        self.opened_at = 0.0
-
-
-class _Queue:
-    """The waiting batches of one kind of request. Changes under the scheduler's lock only."""
-
-    def __init__(self, settings: BatchingSettings, run: Callable[[list[_Part]], None]) -> None:
-        self.settings = settings
-        self.run = run
-        self.batches = collections.deque([_Batch()])
-
-    def add(self, task: _Task) -> None:
-        full_size = self.settings.full_size
-        room = full_size - self.batches[-1].size
-        if self.settings.split_size:
-            self._check_capacity(task.size, room)
-            if task.size > room:
-                task.split(_split_sizes(task.size, room, full_size))
-        elif task.size > room and len(self.batches) >= self.settings.max_enqueued_batches:
-            raise RequestError(
-                StatusCode.UNAVAILABLE,
-                "The batch scheduling queue to which this task was submitted is full; currently "
-                f"{len(self.batches)} batches enqueued and max_enqueued_batches is "
-                f"{self.settings.max_enqueued_batches}",
-            )
-        for part in task.parts:
-            if self.batches[-1].size + part.size > full_size:
-                self.batches.append(_Batch())
-            batch = self.batches[-1]
-            if not batch.parts:
-                batch.opened_at = time.monotonic()
-            batch.parts.append(part)
-            batch.size += part.size
-
-    def _check_capacity(self, size: int, room: int) -> None:
-        settings = self.settings
-        capacity = (settings.max_enqueued_batches - len(self.batches)) * settings.full_size + room
-        if size > capacity:
-            raise RequestError(
-                StatusCode.UNAVAILABLE,
-                f"The batch scheduling queue to which this task was submitted is full; task size is {size} but "
-                f"scheduling capacity is only {capacity} (num_enqueued_batches={len(self.batches)}, "
-                f"max_enqueued_batches={settings.max_enqueued_batches}, "
-                f"open_batch_size={self.batches[-1].size}, max_execution_batch_size={settings.full_size})",
-            )
-
-    def ready_in_s(self) -> float | None:
-        """Returns how long until a batch can be run; 0 is now, None is not before another request comes."""
-        first = self.batches[0]
-        if not first.parts:
-            return None
-        if len(self.batches) > 1 or first.size >= self.settings.full_size:
-            return 0
-        return max(0.0, first.opened_at + self.settings.timeout_s - time.monotonic())
-
-    def take(self) -> list[_Part]:
-        batch = self.batches.popleft()
-        if not self.batches:
-            self.batches.append(_Batch())
-        for part in batch.parts:
-            part.is_running = True
-        return batch.parts
-
-
-class BatchScheduler:
-    """Runs the batches of all queues, each queue in its turn, on a few threads."""
-
-    def __init__(self, settings: PoolSettings) -> None:
-        self.settings = settings
-        self._changed = threading.Condition()
-        self._queues: collections.deque[_Queue] = collections.deque()
-        self._is_stopping = False
-        self._threads = [
-            threading.Thread(target=self._work, name=f"batch-{index}", daemon=True) for index in range(settings.threads)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def add_queue(self, queue: _Queue) -> None:
-        """Takes in a queue."""
-        with self._changed:
-            self._queues.append(queue)
-
-    def remove_queue(self, queue: _Queue) -> None:
-        """Lets a queue go that has no requests any more."""
-        with self._changed:
-            self._queues.remove(queue)
-
-    def submit(self, queue: _Queue, task: _Task) -> None:
-        """Puts a request into a queue; RequestError where it is full."""
-        with self._changed:
-            queue.add(task)
-            self._changed.notify()
-
-    def withdraw(self, queue: _Queue, task: _Task) -> bool:
-        """Takes back what waits of a request; False where some of it has been run already."""
-        with self._changed:
-            for batch in queue.batches:
-                for part in [part for part in batch.parts if part.task is task]:
-                    batch.parts.remove(part)
-                    batch.size -= part.size
-            # An open batch may be empty, a closed one not.
-            for batch in [batch for batch in list(queue.batches)[:-1] if not batch.parts]:
-                queue.batches.remove(batch)
-            return not task.is_running
-
-    def _work(self) -> None:
-        while True:
-            with self._changed:
-                queue = self._next_queue()
-                if queue is None:
-                    return
-                parts = queue.take()
-            queue.run(parts)
-
-    def _next_queue(self) -> _Queue | None:
-        """Waits for a queue with a batch to run; None where there is an end. Called with the lock held."""
-        while not self._is_stopping:
-            wait_s: float | None = None
-            for queue in list(self._queues):
-                ready_in_s = queue.ready_in_s()
-                if ready_in_s == 0:
-                    self._queues.remove(queue)
-                    self._queues.append(queue)
-                    return queue
-                if ready_in_s is not None:
-                    wait_s = ready_in_s if wait_s is None else min(wait_s, ready_in_s)
-            self._changed.wait(None if wait_s is None else min(wait_s, threading.TIMEOUT_MAX))
-        return None
-
-    def stop(self) -> None:
-        """Ends the threads. No request may be waiting."""
-        with self._changed:
-            self._is_stopping = True
-            self._changed.notify_all()
-        for thread in self._threads:
-            thread.join()
 
 
 class BatchingRunner:
@@ -256,7 +44,7 @@ class BatchingRunner:
         self._settings = settings
         self._metrics = metrics
         self._lock = threading.Lock()
-        self._queues: dict[tuple[frozenset[str], frozenset[str]], _Queue] = {}
+        self._queues: dict[tuple[frozenset[str], frozenset[str]], Queue] = {}
 
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str], call: Call) -> list[Array]:
         """See `Runner.run`."""
@@ -270,7 +58,7 @@ class BatchingRunner:
             # Nothing to merge, and a batch would never be full.
             return self._runner.run(feeds, fetches, call)
         queue = self._queue(frozenset(feeds), frozenset(fetches))
-        task = _Task(feeds, size, call)
+        task = Task(feeds, size, call)
         call.when_cancelled(task.done.set)
         self._scheduler.submit(queue, task)
         if not (task.done.wait(call.left_s) and task.has_ended):
@@ -279,7 +67,7 @@ class BatchingRunner:
             raise RequestError(task.error.code, task.error.message)
         return [task.output(name) for name in fetches]
 
-    def _give_up(self, queue: _Queue, task: _Task) -> None:
+    def _give_up(self, queue: Queue, task: Task) -> None:
         """Leaves a batch whose end the caller will not see."""
         was_waiting = self._scheduler.withdraw(queue, task)
         left_s = task.call.left_s
@@ -305,16 +93,16 @@ class BatchingRunner:
                     f"Expects arg[{index}] to be {dtype_name(wanted)} but {dtype_name(given)} is provided"
                 )
 
-    def _queue(self, feeds: frozenset[str], fetches: frozenset[str]) -> _Queue:
+    def _queue(self, feeds: frozenset[str], fetches: frozenset[str]) -> Queue:
         with self._lock:
             queue = self._queues.get((feeds, fetches))
             if queue is None:
-                queue = _Queue(self._settings, lambda parts: self._run_batch(parts, sorted(fetches)))
+                queue = Queue(self._settings, lambda parts: self._run_batch(parts, sorted(fetches)))
                 self._queues[feeds, fetches] = queue
                 self._scheduler.add_queue(queue)
             return queue
 
-    def _run_batch(self, parts: list[_Part], fetches: list[str]) -> None:
+    def _run_batch(self, parts: list[Part], fetches: list[str]) -> None:
         shares: list[dict[str, Array]] = [{} for _ in parts]
         failure: RequestError | None = None
         try:
@@ -348,14 +136,7 @@ def _batch_size(feeds: Mapping[str, Array]) -> int:
     return sizes.pop()
 
 
-def _split_sizes(size: int, room: int, full_size: int) -> list[int]:
-    """Returns sizes of the parts of a request that fill the open batch first."""
-    sizes = [room] if room else []
-    left = size - room
-    return [*sizes, *[full_size] * (left // full_size), *([left % full_size] if left % full_size else [])]
-
-
-def _longest(parts: Sequence[_Part]) -> float | None:
+def _longest(parts: Sequence[Part]) -> float | None:
     """Returns how long the most patient of the callers waits."""
     longest = 0.0
     for part in parts:
@@ -366,7 +147,7 @@ def _longest(parts: Sequence[_Part]) -> float | None:
     return longest
 
 
-def _merge(parts: Sequence[_Part], padding: int, *, pads_lengths: bool) -> dict[str, Array]:
+def _merge(parts: Sequence[Part], padding: int, *, pads_lengths: bool) -> dict[str, Array]:
     merged = {}
     for name in parts[0].feeds:
         arrays = [part.feeds[name] for part in parts]
@@ -409,7 +190,7 @@ def _padded_to_common(parts: Sequence[Array]) -> list[Array]:
     return padded
 
 
-def _split(parts: Sequence[_Part], outputs: Mapping[str, Array], size: int) -> list[dict[str, Array]]:
+def _split(parts: Sequence[Part], outputs: Mapping[str, Array], size: int) -> list[dict[str, Array]]:
     for array in outputs.values():
         if not array.ndim:
             raise RequestError(StatusCode.FAILED_PRECONDITION, "Batched output tensor has 0 dimensions")

@@ -6,6 +6,7 @@ one is let go. Who owns these objects carries that out, and keeps the lock under
 
 import dataclasses
 import enum
+import time
 
 from ..errors import RequestError
 from ..inference.predictor import Model
@@ -62,6 +63,17 @@ class Version:
     def __str__(self) -> str:
         return f"{{name: {self.name} version: {self.number}}}"
 
+    def close(self) -> None:
+        """Gives back what its model holds, if it is loaded."""
+        model, self.model = self.model, None
+        if model is not None:
+            model.runner.close()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether an attempt at loading it, the first or another, should be made now."""
+        return self.state == State.START or (self.retry_at is not None and self.retry_at <= time.monotonic())
+
     @property
     def is_settled(self) -> bool:
         """Whether a first attempt at loading has ended, well or badly."""
@@ -98,6 +110,25 @@ class ServedModel:
         ready = [version for version in self.versions.values() if version.state == State.AVAILABLE]
         return max(ready, key=lambda version: version.number, default=None)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether it has versions, and each was loaded or failed once; or is no longer asked for."""
+        versions = self.versions.values()
+        return self.settings is None or (bool(versions) and all(version.is_settled for version in versions))
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether it can be used, or never will be as things stand."""
+        if self.settings is None or self.available(None):
+            return True
+        return bool(self.versions) and not self.live()
+
+    def failure(self) -> str:
+        """Returns how the last of its versions failed, as TensorFlow Serving lists it."""
+        last = max(self.versions.values(), key=lambda version: version.number)
+        because = f" due to error: {last.error}" if last.error else ""
+        return f"{{{last}{because}}}, "
+
     def adopt_wanted(self) -> None:
         """Makes entries of newly wanted versions, and marks those that are wanted no more.
 
@@ -133,7 +164,7 @@ class ServedModel:
         may_unload = not self.wanted or any(v.state == State.AVAILABLE for v in wanted) or len(leftover) > 1
         if may_unload and leftover:
             return State.UNLOADING, min(leftover, key=lambda version: version.number)
-        new = [version for version in wanted if version.state == State.START]
+        new = [version for version in wanted if version.is_due]
         if new:
             return State.LOADING, max(new, key=lambda version: version.number)
         return None

@@ -6,7 +6,8 @@ import os
 
 from ...status_codes import StatusCode
 from ..errors import ConfigError, RequestError, invalid_argument
-from ..inference.batching import BatchingRunner, BatchScheduler
+from ..inference.batch_queues import BatchScheduler
+from ..inference.batching import BatchingRunner
 from ..inference.batching_settings import BatchingSettings, PoolSettings
 from ..inference.predictor import Model
 from ..inference.saved_model import Runner, SavedModel, SessionSettings
@@ -111,7 +112,6 @@ class ModelLoader:
                 batching, _ = read_batching(file)
             except ConfigError as error:
                 raise invalid_argument(str(error)) from error
-        batching.check()
         dtypes = {
             info.name: info.dtype for signature in saved_model.signatures.values() for info in signature.inputs.values()
         }

@@ -20,6 +20,7 @@ from ..calls import Call
 from ..errors import RequestError, deadline_exceeded, invalid_argument, not_found
 from ..inference.predictor import Model
 from .lifecycle import ServedModel, State, Version, VersionStatus
+from .repeating import Repeating
 from .versions import ModelSettings
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class ModelRepository:
         self._loading = 0
         self._load_slots = max(os.cpu_count() or 1, settings.load_threads)
         self._workers = futures.ThreadPoolExecutor(self._load_slots, thread_name_prefix="model-loader")
-        self._poller = threading.Thread(target=self._poll_forever, name="model-poller", daemon=True)
+        self._polling = Repeating(self._look_at_disk, settings.poll_wait_s, "model-poller")
 
     # ------------------------------------------------------------------ for requests
 
@@ -146,8 +147,8 @@ class ModelRepository:
         with self._reloading:
             self._labels = self._checked_labels(models)
             self._configure(models)
-        if self._settings.poll_wait_s >= 0:
-            self._poller.start()
+        if self._settings.poll_wait_s > 0:
+            self._polling.start()
 
     def wait_until_settled(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
         """Waits until every model has versions, and each was loaded or failed once.
@@ -155,16 +156,8 @@ class ModelRepository:
         Returns:
             False where `should_stop` ended the waiting.
         """
-
-        def is_settled() -> bool:
-            configured = [model for model in self._models.values() if model.settings]
-            return all(
-                model.versions and all(version.is_settled for version in model.versions.values())
-                for model in configured
-            )
-
         with self._changed:
-            while not is_settled():
+            while not all(model.is_settled for model in self._models.values()):
                 if self._stopping or should_stop():
                     return False
                 self._changed.wait(0.1)
@@ -198,21 +191,19 @@ class ModelRepository:
         try:
             labels = self._checked_labels(models)
             check()
-            with self._changed:
-                new = [m for m in models if not self._is_configured(m.name)]
+            served = self.names()
+            new = [model for model in models if model.name not in served]
             if not waits_for_paths:
                 for model in new:
-                    _check_has_versions(model)
+                    _, complaint = model.look()
+                    if complaint:
+                        raise RequestError(StatusCode.FAILED_PRECONDITION, complaint)
             self._labels = labels
             self._configure(models)
         finally:
             self._reloading.release()
         if not waits_for_paths:
             self._wait_for_new([model.name for model in new], call)
-
-    def _is_configured(self, name: str) -> bool:
-        model = self._models.get(name)
-        return model is not None and model.settings is not None
 
     def _checked_labels(self, models: Sequence[ModelSettings]) -> dict[str, dict[str, int]]:
         labels: dict[str, dict[str, int]] = {}
@@ -250,53 +241,27 @@ class ModelRepository:
 
     def _wait_for_new(self, names: Sequence[str], call: Call) -> None:
         with self._changed:
-            while True:
-                pending = [name for name in names if not self._is_decided(name)]
-                if not pending:
-                    break
+            while not all(self._models[name].is_decided for name in names):
                 call.check()
                 if self._stopping:
                     raise RequestError(StatusCode.UNAVAILABLE, "the server is about to end")
                 self._changed.wait(0.1)
             # What another reload has taken out again did not fail.
-            wanted = [self._models[name] for name in names if self._is_configured(name)]
-            failed = [model for model in wanted if not model.available(None)]
-            if not failed:
-                return
-            causes = []
-            for model in failed:
-                last = max(model.versions.values(), key=lambda version: version.number)
-                because = f" due to error: {last.error}" if last.error else ""
-                causes.append(f"{{{last}{because}}}, ")
-        raise RequestError(
-            StatusCode.UNKNOWN, f"{len(causes)} model(s) did not become available: {{{''.join(causes)}}}"
-        )
-
-    def _is_decided(self, name: str) -> bool:
-        model = self._models[name]
-        if model.settings is None or model.available(None):
-            return True
-        return bool(model.versions) and not model.live()
+            new = [self._models[name] for name in names]
+            failed = [model.failure() for model in new if model.settings and not model.available(None)]
+        if failed:
+            raise RequestError(
+                StatusCode.UNKNOWN, f"{len(failed)} model(s) did not become available: {{{''.join(failed)}}}"
+            )
 
     # ------------------------------------------------------------------ the disk
-
-    def _poll_forever(self) -> None:
-        while self._settings.poll_wait_s > 0:
-            with self._changed:
-                if self._changed.wait_for(lambda: self._stopping, self._settings.poll_wait_s):
-                    return
-            self._look_at_disk()
 
     def _look_at_disk(self) -> None:
         with self._changed:
             configured = [(model, model.settings) for model in self._models.values() if model.settings]
         for model, settings in configured:
-            try:
-                wanted = settings.find_wanted()
-                complaint = "" if wanted else settings.nothing_found()
-            except OSError as error:
-                # What is loaded stays: the disk may be away for a moment.
-                wanted, complaint = None, settings.nothing_found(error)
+            # Where there is no saying what is wanted, what is loaded stays: the disk may be away for a moment.
+            wanted, complaint = settings.look()
             with self._changed:
                 if complaint and complaint != model.complaint:
                     logger.warning("%s", complaint)
@@ -322,18 +287,17 @@ class ModelRepository:
                     if not version.in_use:
                         self._workers.submit(self._unload, version)
                 elif self._loading < self._load_slots:
-                    self._begin_load(version)
+                    version.state = State.LOADING
+                    version.retry_at = None
+                    self._loading += 1
+                    self._workers.submit(self._load, version)
                 else:
                     break
         self._changed.notify_all()
 
-    def _begin_load(self, version: Version) -> None:
-        version.state = State.LOADING
-        version.retry_at = None
-        self._loading += 1
-        self._workers.submit(self._load, version)
-
     def _load(self, version: Version) -> None:
+        if version.attempts:
+            logger.info("Retrying of Loading servable: %s retry: %d", version, version.attempts)
         logger.info("Loading servable version %s", version)
         error: RequestError | None = None
         model: Model | None = None
@@ -359,29 +323,17 @@ class ModelRepository:
                 wait_s = max(self._settings.retry_interval_s, 0)
                 logger.error("Loading servable %s failed, next attempt in %g s: %s", version, wait_s, error)
                 version.retry_at = time.monotonic() + wait_s
-                timer = threading.Timer(wait_s, self._retry, (version,))
+                timer = threading.Timer(wait_s, self._wake)
                 timer.daemon = True
                 timer.start()
             self._advance()
 
-    def _retry(self, version: Version) -> None:
+    def _wake(self) -> None:
         with self._changed:
-            if self._stopping or version.retry_at is None:
-                return
-            if self._loading >= self._load_slots:
-                timer = threading.Timer(0.5, self._retry, (version,))
-                timer.daemon = True
-                timer.start()
-                return
-            logger.info("Retrying of Loading servable: %s retry: %d", version, version.attempts)
-            self._begin_load(version)
+            self._advance()
 
     def _unload(self, version: Version) -> None:
-        model = version.model
-        version.model = None
-        if model is not None:
-            model.runner.close()
-        del model
+        version.close()
         # Graphs are full of cycles, and large.
         gc.collect()
         with self._changed:
@@ -396,24 +348,11 @@ class ModelRepository:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        if self._poller.is_alive():
-            self._poller.join()
+        self._polling.stop()
         self._workers.shutdown()
         for model in self._models.values():
             for version in model.versions.values():
-                if version.model is not None:
-                    version.model.runner.close()
-                    version.model = None
+                version.close()
                 version.state = State.END
         self._models.clear()
         gc.collect()
-
-
-def _check_has_versions(settings: ModelSettings) -> None:
-    try:
-        if settings.find_wanted():
-            return
-        complaint = settings.nothing_found()
-    except OSError as error:
-        complaint = settings.nothing_found(error)
-    raise RequestError(StatusCode.FAILED_PRECONDITION, complaint)

@@ -4,13 +4,14 @@ They are only ever read from text, where a field's number does not matter: so th
 a list of fields, in a pool of their own, and cannot meet the real ones.
 """
 
+import re
 import ssl
 import tempfile
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from ..errors import ConfigError
+from ..errors import ConfigError, RequestError
 from ..inference.batching_settings import BatchingSettings, PoolSettings
 from ..metrics import DEFAULT_PATH
 from .model_config import read_text_proto
@@ -101,9 +102,33 @@ def read_batching(path: str) -> tuple[BatchingSettings, PoolSettings]:
         pads_lengths=parameters.pad_variable_length_inputs,
         split_size=split_size if parameters.enable_large_batch_splitting.value else 0,
     )
+    try:
+        settings.check()
+    except RequestError as error:
+        raise ConfigError(f"{path}: {error.message}") from error
     return settings, PoolSettings(
         threads=given("num_batch_threads", pool.threads, 1), name=parameters.thread_pool_name.value
     )
+
+
+def read_channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
+    """Reads the arguments for gRPC's channels: NAME=VALUE, separated by commas.
+
+    Raises:
+        ConfigError: one is not of that form, or a number too large.
+    """
+    arguments: list[tuple[str, int | str]] = []
+    for part in filter(None, text.split(",")):
+        name, separator, value = part.partition("=")
+        if not separator:
+            raise ConfigError(f"--grpc_channel_arguments: {part!r} should be NAME=VALUE")
+        if not re.fullmatch(r"-?[0-9]+", value):
+            arguments.append((name, value))
+        elif len(value) <= len(str(-(2**31))) and -(2**31) <= int(value) < 2**31:
+            arguments.append((name, int(value)))
+        else:
+            raise ConfigError(f"--grpc_channel_arguments: {name} must lie between {-(2**31)} and {2**31 - 1}")
+    return tuple(arguments)
 
 
 def read_metrics_path(path: str) -> str | None:

@@ -100,24 +100,26 @@ class ModelSettings:
         found = find_versions(self.base_path)
         return {version: found[version] for version in self.policy.choose(list(found))}
 
-    def nothing_found(self, error: OSError | None = None) -> str:
-        """Returns what is told of a base path without a version to serve.
+    def look(self) -> tuple[dict[int, str] | None, str]:
+        """Looks at the disk, as `find_wanted`, and says what is wrong where there is nothing to serve.
 
-        Args:
-            error: why it could not be read, if it could not.
+        Returns:
+            The versions with their paths, None where the base path cannot be read; and a complaint, or nothing.
         """
-        if error is not None:
-            return (
-                f"Could not find base path {self.base_path} for servable {self.name} with error "
-                f"{error.strerror or error}"
-            )
+        try:
+            wanted = self.find_wanted()
+        except OSError as error:
+            reason = error.strerror or error
+            return None, f"Could not find base path {self.base_path} for servable {self.name} with error {reason}"
+        if wanted:
+            return wanted, ""
         if self.policy.specific is not None:
-            wanted = ", ".join(map(str, self.policy.specific)) or "none"
-            return (
-                f"No version of servable {self.name} that its policy names ({wanted}) is under base path "
+            named = ", ".join(map(str, self.policy.specific)) or "none"
+            return wanted, (
+                f"No version of servable {self.name} that its policy names ({named}) is under base path "
                 f"{self.base_path}"
             )
-        return (
+        return wanted, (
             f"No versions of servable {self.name} found under base path {self.base_path}. Did you forget "
             "to name your leaf directory as a number (eg. '/1/')?"
         )

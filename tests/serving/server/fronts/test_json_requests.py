@@ -201,7 +201,7 @@ def test_type_that_json_has_no_form_for_is_unimplemented():
 
 
 def test_examples_take_each_kind_of_feature():
-    body = read_examples(
+    signature_name, examples = read_examples(
         orjson.dumps(
             {
                 "signature_name": "s",
@@ -210,8 +210,8 @@ def test_examples_take_each_kind_of_feature():
             }
         )
     )
-    listed = body.examples.example_list_with_context
-    assert body.signature_name == "s"
+    listed = examples.example_list_with_context
+    assert signature_name == "s"
     assert listed.context.features.feature["c"].int64_list.value == [1]
     feature = listed.examples[0].features.feature
     assert feature["f"].float_list.value == [1.5, 2.5]

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from maskport.serving.server.calls import Call
 from maskport.serving.server.errors import RequestError
-from maskport.serving.server.inference.batching import BatchingRunner, BatchScheduler
+from maskport.serving.server.inference.batch_queues import BatchScheduler
+from maskport.serving.server.inference.batching import BatchingRunner
 from maskport.serving.server.metrics import Metrics
 from maskport.serving.server.models.text_configs import BatchingSettings, PoolSettings
 from maskport.serving.status_codes import StatusCode
