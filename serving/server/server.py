@@ -6,7 +6,6 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Self
 
 from grpc import Server, ServerCredentials
@@ -322,12 +321,7 @@ class EmbeddedServer:
         self._server = server
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stops the server."""
         if self._server is not None:
             self._server.stop()

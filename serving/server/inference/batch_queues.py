@@ -6,6 +6,7 @@ for, a large request is split over several batches. The threads of one scheduler
 """
 
 import collections
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -71,23 +72,23 @@ class Task:
         return np.concatenate(arrays)
 
 
+@dataclasses.dataclass(eq=False)
 class Part:
     """What one batch has of a request."""
 
-    def __init__(self, task: Task, feeds: Mapping[str, Array], size: int) -> None:
-        self.task = task
-        self.feeds = feeds
-        self.size = size
-        self.is_running = False
-        self.has_ended = False
-        self.outputs: Mapping[str, Array] = {}
+    task: Task
+    feeds: Mapping[str, Array]
+    size: int
+    is_running: bool = False
+    has_ended: bool = False
+    outputs: Mapping[str, Array] = dataclasses.field(default_factory=dict)
 
 
+@dataclasses.dataclass(eq=False)
 class _Batch:
-    def __init__(self) -> None:
-        self.parts: list[Part] = []
-        self.size = 0
-        self.opened_at = 0.0
+    parts: list[Part] = dataclasses.field(default_factory=list)
+    size: int = 0
+    opened_at: float = 0.0
 
 
 class Queue:
