@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from children import bound
 from maskport.export.publish.versions import list_versions
 from rich.progress import track
 
@@ -24,7 +25,7 @@ def start_export(base_path: Path) -> subprocess.Popen[bytes]:
     words = [f"--spec={ROOT / 'configs/export/coins.yaml'}", f"--output_dir={base_path}", "--keep=3"]
     command = [sys.executable, "-m", "maskport.export", *words, "--signatures=mask_png,mask", "--verbosity=-2"]
     # In a session of its own, so that its checking process ends with it.
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
+    return subprocess.Popen(bound(command), cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
 
 
 def check_whole(base_path: Path) -> int:

@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from benchmarks.servers import free_port
+from benchmarks.servers import free_port, stop
+from children import bound, interrupt_on_sigterm
 from maskport.serving.client import NO_RETRIES, MaskClient, MaskServingError
 from maskport.serving.command_line import import_quietly
 from move_label import move_labels, replace_file
@@ -68,7 +69,8 @@ def damage_model(source: Path, target: Path) -> None:
 
 
 def _run(module: str, words: Sequence[str], expected: int) -> str:
-    done = subprocess.run([sys.executable, "-m", module, *words], capture_output=True, text=True, check=False)
+    command = bound([sys.executable, "-m", module, *words])
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != expected:
         raise StoryError(f"{module} {' '.join(words)} ended with {done.returncode}, not {expected}:\n{done.stderr}")
     return done.stdout + done.stderr
@@ -85,7 +87,7 @@ def serve(config_file: Path) -> Iterator[list[str]]:
         f"--batching_parameters_file={CONFIGS / 'batching.config'}",
         f"--monitoring_config_file={CONFIGS / 'monitoring.config'}",
     ]  # fmt: skip
-    with tempfile.TemporaryFile("w+") as log, subprocess.Popen(command, stderr=log) as server:
+    with tempfile.TemporaryFile("w+") as log, subprocess.Popen(bound(command), stderr=log) as server:
         try:
             yield [f"grpc://127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}"]
         except BaseException:
@@ -93,8 +95,7 @@ def serve(config_file: Path) -> Iterator[list[str]]:
             sys.stderr.write(log.read()[-3000:])
             raise
         finally:
-            server.terminate()
-            server.wait(30)
+            stop(server)
 
 
 def write_config(shipped: str, base_path: Path, target: Path) -> None:
@@ -234,6 +235,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work_dir", type=Path, help="where exports go; a temporary folder unless it is given")
     words = parser.parse_args()
+    interrupt_on_sigterm()
     with contextlib.ExitStack() as stack:
         work = words.work_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="maskport-rollback-")))
         work.mkdir(parents=True, exist_ok=True)
@@ -242,6 +244,9 @@ def main() -> int:
         except StoryError as error:
             print(f"show_rollback: {error}", file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            print("show_rollback: interrupted", file=sys.stderr)
+            return 130
     return 0
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from children import end_with_parent
 from coin_scenes import Scene, contact_sheet, draw_scene
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -62,7 +63,10 @@ Advance = Callable[[str], None]
 def draw_training_scenes(recipe: Recipe, advance: Advance) -> list[Scene]:
     """Draws the pictures, on all cores. Each depends on the seed and its number alone."""
     drawn: list[Scene] = []
-    with concurrent.futures.ProcessPoolExecutor(os.cpu_count()) as pool:
+    # Their end of the queue is open in themselves, so that they would wait for ever for a parent that was killed.
+    with concurrent.futures.ProcessPoolExecutor(
+        os.cpu_count(), initializer=end_with_parent, initargs=(os.getpid(),)
+    ) as pool:
         numbers = range(recipe.scenes)
         for scene in pool.map(_draw, [recipe] * recipe.scenes, numbers, chunksize=16):
             drawn.append(scene)

@@ -1,18 +1,40 @@
 """Fixtures that several packages' tests share."""
 
+import fcntl
 import os
 import signal
+import uuid
 from pathlib import Path
 
+import processes
 import pytest
 
 ROOT = Path(__file__).parents[1]
+WORD = f"MASKPORT_TEST_PROCESS_{uuid.uuid4().hex}"
 
 
-def pytest_configure():
+def pytest_configure(config):
     """Lets the commands that tests start be interrupted, also where a shell runs the tests in the background."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # which children inherit
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    guard = processes.start_guard(WORD)
+    os.environ[WORD] = ""
+
+    def end():
+        os.environ.pop(WORD)
+        processes.kill(WORD)
+        guard.kill()
+        guard.wait()
+
+    config.add_cleanup(end)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_is_left_running():
+    yield
+    left = processes.find(WORD)
+    processes.kill(WORD)
+    assert not left, f"tests of this file left processes running: {left}"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -30,15 +52,17 @@ def pytest_collection():
 
 
 @pytest.fixture(scope="session")
-def coins_export(tmp_path_factory):
-    """Base path of the demo model, exported by its own spec: `coins/1`."""
+def coins_export(tmp_path_factory, worker_id):
+    """Base path of the demo model, exported by its own spec: `coins/1`. All workers share it: never change it."""
     from maskport.export import load_spec
     from maskport.export.exporter import export_spec
 
-    base_path = tmp_path_factory.mktemp("served") / "coins"
-    spec = load_spec(
-        str(ROOT / "configs/export/coins.yaml"),
-        {"source": str(ROOT / "models/coins/coins.keras"), "output_dir": str(base_path)},
-    )
-    export_spec(spec)
+    own = tmp_path_factory.getbasetemp()
+    base_path = (own if worker_id == "master" else own.parent) / "shared/coins"
+    base_path.parent.mkdir(exist_ok=True)
+    with open(base_path.parent / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (base_path / "1").exists():
+            source = {"source": str(ROOT / "models/coins/coins.keras"), "output_dir": str(base_path)}
+            export_spec(load_spec(str(ROOT / "configs/export/coins.yaml"), source))
     return base_path

@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,9 @@ import numpy as np
 import pytest
 from maskport.serving.client import InvalidImageError, MaskClient
 from PIL import Image
+from processes import running
 from skimage import data
+from waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[1]
 CALLERS = 16
@@ -20,24 +21,16 @@ CALLS_EACH = 15
 
 
 @pytest.fixture(scope="module")
-def address(coins_export):
+def address(coins_export, tmp_path_factory):
     command = [
         sys.executable, "-m", "maskport.serving.server", "--port=0", "--model_name=coins",
         f"--model_base_path={coins_export}", "--enable_batching",
         f"--batching_parameters_file={ROOT / 'configs/serving/batching.config'}",
     ]  # fmt: skip
-    socket_path = coins_export.parent / "grpc.sock"
+    socket_path = tmp_path_factory.mktemp("socket") / "grpc"
     command.append(f"--grpc_socket_path={socket_path}")
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
-        try:
-            for line in server.stderr:
-                if re.search("Running gRPC", line):
-                    break
-            yield f"unix://{socket_path}"
-        finally:
-            server.terminate()
-            server.stderr.read()
-            server.wait(30)
+    with running(command, stderr=subprocess.DEVNULL):
+        yield f"unix://{socket_path}"
 
 
 def photograph(number):
@@ -51,7 +44,7 @@ def photograph(number):
 
 def test_no_good_request_fails_beside_bad_pictures_and_other_sizes(address):
     with MaskClient(address, model="coins") as client:
-        client.wait_until_ready(timeout=60)
+        client.wait_until_ready(timeout=PATIENCE_S)
         alone = {number: client.segment(photograph(number)[0]).mask for number in range(CALLERS)}
 
         def call_many(caller):

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 from any_client import KINDS, make_client
-from maskport.export import export_model
+from exporting import export_unchecked
 from maskport.serving import contract
 from maskport.serving.client import InvalidRequestError
 from maskport.serving.server import EmbeddedServer
@@ -44,7 +44,7 @@ def fixed_model():
 @pytest.fixture(scope="module")
 def servers(coins_export, tmp_path_factory):
     base_path = tmp_path_factory.mktemp("served") / "fixed"
-    export_model(fixed_model(), base_path, scaling="unit", foreground=[1], warmup=False)
+    export_unchecked(fixed_model(), base_path, scaling="unit", foreground=[1], warmup=False)
     with EmbeddedServer(base_path) as fixed, EmbeddedServer(coins_export) as coins:
         yield {"fixed": fixed, "coins": coins}
 

@@ -7,6 +7,7 @@ TensorFlow's optimized graph; its answers become the golden ones, if they agree 
 import contextlib
 import json
 import os
+import queue
 import subprocess
 import sys
 import tempfile
@@ -198,15 +199,24 @@ def examine(directory: str) -> list[str]:
     return problems
 
 
+def _read_lines(lines: "queue.SimpleQueue[str]") -> None:
+    """Hands on what is to be done, and ends this process in the middle of it once the exporter has gone."""
+    for line in sys.stdin:
+        lines.put(line)
+    os._exit(1)
+
+
 def _main() -> None:
     sys.modules["keras"] = None  # type: ignore[assignment]  # whatever imports it fails from here on
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_read_lines, args=[lines], daemon=True).start()
     import tensorflow  # noqa: F401  (before it is known what to do: it takes seconds)
 
     tasks: Mapping[str, Callable[..., Any]] = {"examine": examine, "run_forward": run_forward}
     # What TensorFlow prints must not get between the answers' lines.
     answers, sys.stdout = sys.stdout, sys.stderr
-    for line in sys.stdin:
-        task, *arguments = json.loads(line)
+    while True:
+        task, *arguments = json.loads(lines.get())
         print(json.dumps(tasks[task](*arguments)), file=answers, flush=True)
 
 

@@ -5,7 +5,6 @@ import contextlib
 import importlib
 import logging
 import shlex
-import signal
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,8 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
+
+from children import interrupt_on_sigterm
 
 if TYPE_CHECKING:
     from .results import Row
@@ -170,8 +171,7 @@ def _shown(path: Path) -> str:
 
 def main(words: Sequence[str]) -> int:
     options = parse_arguments(words)
-    # Ended politely, it stops its servers too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupt_on_sigterm()
     try:
         return run(options)
     except KeyboardInterrupt:

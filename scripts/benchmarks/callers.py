@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from pathlib import Path
 
+from children import bound
 from maskport.serving.client import MaskClient
 
 from .measuring import steady_rate
@@ -140,7 +141,7 @@ class CallersError(Exception):
 def start_callers(address: str, model: str) -> Iterator[Callers]:
     """Starts the process, until the block ends."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.callers", address, model],
+        bound([sys.executable, "-m", "benchmarks.callers", address, model]),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:

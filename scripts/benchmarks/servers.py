@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from children import bound
 from maskport.serving.client import MaskClient, MaskServingError
 
 _READY_S = 180.0
@@ -85,7 +86,7 @@ def serve(command: Sequence[str], base_paths: Mapping[str, Path], *flags: str) -
         ]  # fmt: skip
         # In a session of its own, Ctrl-C does not reach it before it is stopped here.
         try:
-            process = subprocess.Popen(words, stdout=log, stderr=log, env=_environment(), start_new_session=True)
+            process = subprocess.Popen(bound(words), stdout=log, stderr=log, env=_environment(), start_new_session=True)
         except OSError as error:
             raise ServerError(f"--server: {command[0]} cannot be started: {error.strerror}") from error
         served = Served(grpc_port, rest_port, process.pid)

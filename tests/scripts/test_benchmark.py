@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from benchmarks import __main__ as command
 from benchmarks import callers, servers
+from processes import is_running, running
+from waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {
@@ -24,15 +26,15 @@ ENVIRONMENT = {
 
 
 def start(*words):
-    return subprocess.Popen(
+    return running(
         [sys.executable, "-m", "benchmarks", *words], cwd=ROOT, env=ENVIRONMENT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
 
 def test_an_unknown_group_is_refused_in_one_line_that_names_the_groups():
-    process = start("--only", "latency", "trafic")
-    out, err = process.communicate(timeout=60)
+    with start("--only", "latency", "trafic") as process:
+        out, err = process.communicate()
     assert (process.returncode, out) == (2, "")
     assert re.fullmatch(r"scripts/benchmark: --only: no group 'trafic'; there are: latency, .*, optimize .*\n", err)
 
@@ -150,8 +152,8 @@ def test_the_byte_counter_counts_both_ways():
 
 
 def test_traffic_is_what_the_files_and_shapes_say(tmp_path):
-    process = start("--quick", "--only", "traffic", f"--output_dir={tmp_path / 'out'}", "--debug")
-    out, err = process.communicate(timeout=240)
+    with start("--quick", "--only", "traffic", f"--output_dir={tmp_path / 'out'}", "--debug") as process:
+        out, err = process.communicate()
     assert process.returncode == 0, err
     results = json.loads((tmp_path / "out/results.json").read_text())
     (group,) = results["groups"]
@@ -176,16 +178,10 @@ def test_traffic_is_what_the_files_and_shapes_say(tmp_path):
 
 
 def test_ctrl_c_stops_what_was_started_and_ends_with_one_line(tmp_path):
-    process = start("--quick", "--only", "client", f"--output_dir={tmp_path}")
-    try:
-        until = time.monotonic() + 120
-        while not (started := children(process.pid, "canned_server")) and time.monotonic() < until:
-            time.sleep(0.02)
-        assert started
+    with start("--quick", "--only", "client", f"--output_dir={tmp_path}") as process:
+        started = wait_until(lambda: children(process.pid, "canned_server"), "the server's start")
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
+        _, err = process.communicate()
     assert process.returncode == 130
     assert err.strip().splitlines()[-1] == "scripts/benchmark: interrupted"
     assert "Traceback" not in err
@@ -198,14 +194,6 @@ def children(parent, word):
         ["ps", "-o", "pid=,args=", "--ppid", str(parent)], capture_output=True, text=True, check=False
     )
     return [int(line.split()[0]) for line in found.stdout.splitlines() if word in line]
-
-
-def is_running(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def test_a_server_is_stopped_however_the_block_ends(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from processes import running
 from skimage import data
 
 ROOT = Path(__file__).parents[2]
@@ -27,18 +28,13 @@ def demo(tmp_path_factory):
     """A demo that has served, its output directory, and the calls that it printed."""
     output_dir = tmp_path_factory.mktemp("demo") / "demo_output"
     command = [sys.executable, "scripts/demo.py", "--serve", f"--output_dir={output_dir}"]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
+    with running(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         lines = []
         for line in process.stdout:
             lines.append(line)
             if line.startswith("    print("):
                 break
-        try:
-            yield process, output_dir, "".join(lines)
-        finally:
-            process.kill()
+        yield process, output_dir, "".join(lines)
 
 
 def test_the_account_names_what_was_done(demo):
@@ -83,7 +79,7 @@ def test_the_printed_calls_work_as_printed(demo):
 def test_ctrl_c_ends_it_and_leaves_no_process(demo):
     process, _, _ = demo
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(30) == 0
+    assert process.wait() == 0
     assert process.stdout.read().strip() == "Stopping the server."
     assert process.stderr.read() == ""
     assert children_of(process.pid) == []

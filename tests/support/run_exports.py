@@ -1,8 +1,10 @@
 """Runs signatures of exports in a process without Keras: `run_exports.py REQUESTS.npz ANSWERS.npz DIR...`.
 
+Without words it reads such from lines of JSON, and says "done" after each.
 Arrays are named DIRECTORY_INDEX/SIGNATURE/TENSOR; encoded pictures and PNGs are object arrays of bytes.
 """
 
+import json
 import sys
 
 sys.modules["keras"] = None
@@ -27,4 +29,8 @@ def main(requests_file, answers_file, *directories):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) > 1:
+        main(*sys.argv[1:])
+    for line in sys.stdin if len(sys.argv) == 1 else ():
+        main(*json.loads(line))
+        print("done", flush=True)

@@ -1,16 +1,20 @@
 """What the Docker and Kubernetes files say, for the tests that hold them to it."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
-import threading
+import tempfile
 from pathlib import Path
 
 import pytest
 import yaml
+from processes import running
+from waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "serving/docker"
@@ -85,30 +89,29 @@ class MaskServe:
         ]  # fmt: skip
 
     def __enter__(self):
-        import socket
-
         with socket.socket() as one:
             one.bind(("127.0.0.1", 0))
             self.rest_port = one.getsockname()[1]
         self.rest_address = f"http://127.0.0.1:{self.rest_port}"
-        self._process = subprocess.Popen(
-            [*self._command, f"--rest_api_port={self.rest_port}"], stderr=subprocess.PIPE, text=True
-        )
-        said = []
-        for line in self._process.stderr:
-            said.append(line)
-            if "Exporting HTTP" in line:
-                self._reader = threading.Thread(target=self._process.stderr.read)
-                self._reader.start()
-                return self
-        self._process.wait(30)
-        raise AssertionError("mask-serve ended: " + "".join(said[-5:]))
+        with contextlib.ExitStack() as stack:
+            log = stack.enter_context(tempfile.TemporaryFile("w+"))
+            process = stack.enter_context(running([*self._command, f"--rest_api_port={self.rest_port}"], stderr=log))
+
+            def serves():
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", self.rest_port)) == 0:
+                        return True
+                if process.poll() is not None:
+                    log.seek(0)
+                    raise AssertionError(f"mask-serve ended: {log.read()[-1000:]}")
+                return False
+
+            wait_until(serves, "mask-serve's start")
+            self._stack = stack.pop_all()
+        return self
 
     def __exit__(self, *_):
-        self._process.terminate()
-        self._process.wait(30)
-        self._reader.join()
-        self._process.stderr.close()
+        self._stack.close()
 
 
 def local_configs(target, models):

@@ -4,6 +4,7 @@ Keras, and compared with the reference in NumPy on real photographs, signature b
 
 import dataclasses
 import io
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import toy_models
-from maskport.export import export_model
+from exporting import export_unchecked
 from maskport.serving import contract
 from PIL import Image, ImageColor
+from processes import running
 from reference import Pipeline, Toy
 from skimage import data
 
@@ -258,38 +260,33 @@ def requests_of(case):
         yield name, tensors
 
 
-@pytest.fixture(scope="module")
-def answers(tmp_path_factory):
-    """All answers of all exports, by (case name, signature, output), from one fresh process."""
-    folder = tmp_path_factory.mktemp("exports")
-    directories, requests = [], {}
-    for index, case in enumerate(CASES):
-        home = folder / f"case{index}"
-        home.mkdir()
-        fields = {**case.save(home), **case.fields, "threshold": case.threshold, "warmup": False}
-        source = fields.pop("source")
-        keras.backend.clear_session()
-        directories.append(export_model(source, home / "served", **fields))
-        for name, tensors in requests_of(case):
-            requests |= {f"{index}/{name}/{tensor}": value for tensor, value in tensors.items()}
-    np.savez(folder / "requests.npz", **requests)
-    program = Path(__file__).parents[2] / "support" / "run_exports.py"
-    done = subprocess.run(
-        [sys.executable, program, folder / "requests.npz", folder / "answers.npz", *directories],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    loaded = np.load(folder / "answers.npz", allow_pickle=True)
-    found = {}
-    for key in loaded.files:
-        index, signature, output = key.split("/")
-        found[CASES[int(index)].name, signature, output] = loaded[key]
-    return found
-
-
-@pytest.fixture(params=CASES, ids=lambda case: case.name)
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)
 def case(request):
     return request.param
+
+
+@pytest.fixture(scope="module")
+def runner():
+    """A fresh process that runs exports, one after the other."""
+    program = Path(__file__).parents[2] / "support" / "run_exports.py"
+    with running([sys.executable, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def answers(case, runner, tmp_path_factory):
+    """All answers of the case's export, by (signature, output), from a fresh process."""
+    folder = tmp_path_factory.mktemp("export")
+    fields = {**case.save(folder), **case.fields, "threshold": case.threshold, "warmup": False}
+    keras.backend.clear_session()
+    version_dir = export_unchecked(fields.pop("source"), folder / "served", **fields)
+    requests = {f"0/{name}/{tensor}": value for name, tensors in requests_of(case) for tensor, value in tensors.items()}
+    np.savez(folder / "requests.npz", **requests)
+    print(json.dumps([str(folder / "requests.npz"), str(folder / "answers.npz"), str(version_dir)]), file=runner.stdin)
+    runner.stdin.flush()
+    assert runner.stdout.readline() == "done\n"
+    loaded = np.load(folder / "answers.npz", allow_pickle=True)
+    return {tuple(key.split("/")[1:]): loaded[key] for key in loaded.files}
 
 
 def png(data):
@@ -311,7 +308,7 @@ def thresholds_of(name, case, count):
 
 @pytest.mark.parametrize("name", ["serving_default", "mask", "mask_at_threshold"])
 def test_masks_of_pixels(case, answers, name):
-    masks = answers[case.name, name, "mask"]
+    masks = answers[name, "mask"]
     assert masks.dtype == np.dtype(case.fields.get("mask_dtype", "float32"))
     assert masks.shape == (2, *SIZES[0], 1)
     assert set(np.unique(masks)) <= {0, 1}
@@ -321,7 +318,7 @@ def test_masks_of_pixels(case, answers, name):
 
 @pytest.mark.parametrize("name", ["mask_png", "mask_png_at_threshold"])
 def test_masks_of_files(case, answers, name):
-    files = answers[case.name, name, "mask_bytes"]
+    files = answers[name, "mask_bytes"]
     pipeline = dataclasses.replace(case.pipeline, full_scale=255.0)
     for file, image, threshold in zip(files, encoded_batch(case), thresholds_of(name, case, 3), strict=False):
         mask = png(file)
@@ -330,12 +327,12 @@ def test_masks_of_files(case, answers, name):
 
 
 def test_probabilities(case, answers):
-    pixels = answers[case.name, "probability", "probability"]
+    pixels = answers["probability", "probability"]
     assert pixels.dtype == np.float32
     for got, image in zip(pixels, pixel_batch(case), strict=True):
         np.testing.assert_allclose(got[..., 0], np.clip(case.pipeline.probability(image), 0, 1), atol=NEAR)
     pipeline = dataclasses.replace(case.pipeline, full_scale=255.0)
-    files = answers[case.name, "probability_png", "probability_bytes"]
+    files = answers["probability_png", "probability_bytes"]
     for file, image in zip(files, encoded_batch(case), strict=False):
         assert Image.open(io.BytesIO(file)).mode.startswith("I")
         np.testing.assert_allclose(png(file) / 65535, pipeline.probability(image), atol=NEAR + 0.5 / 65535)
@@ -362,7 +359,7 @@ def assert_masked(got, image, probability, threshold, case):
 
 @pytest.mark.parametrize("name", ["masked_image", "masked_image_at_threshold"])
 def test_masked_images_of_pixels(case, answers, name):
-    masked = answers[case.name, name, "masked_image"]
+    masked = answers[name, "masked_image"]
     images = pixel_batch(case)
     assert masked.dtype == images.dtype
     for got, image, threshold in zip(masked, images, thresholds_of(name, case, 2), strict=True):
@@ -371,7 +368,7 @@ def test_masked_images_of_pixels(case, answers, name):
 
 @pytest.mark.parametrize("name", ["masked_image_png", "masked_image_png_at_threshold"])
 def test_masked_images_of_files(case, answers, name):
-    files = answers[case.name, name, "masked_image_bytes"]
+    files = answers[name, "masked_image_bytes"]
     pipeline = dataclasses.replace(case.pipeline, full_scale=255.0)
     for file, image, threshold in zip(files, encoded_batch(case), thresholds_of(name, case, 3), strict=False):
         got, probability = png(file), pipeline.cleaned(image)
@@ -386,11 +383,11 @@ def test_masked_images_of_files(case, answers, name):
 
 def test_class_maps(case, answers):
     if case.pipeline.network.kernel.shape[3] == 1:
-        assert (case.name, "class_map", "class_map") not in answers
+        assert ("class_map", "class_map") not in answers
         return
-    pixels = answers[case.name, "class_map", "class_map"]
+    pixels = answers["class_map", "class_map"]
     assert (pixels.dtype, pixels.shape) == (np.uint8, (2, *SIZES[0], 1))
-    files = [png(file) for file in answers[case.name, "class_map_png", "class_map_bytes"][:3]]
+    files = [png(file) for file in answers["class_map_png", "class_map_bytes"][:3]]
     pairs = [*zip(pixels[..., 0], pixel_batch(case), strict=True), *zip(files, encoded_batch(case), strict=True)]
     for got, image in pairs:
         probabilities = case.pipeline.class_probabilities(image)
@@ -402,20 +399,20 @@ def test_class_maps(case, answers):
 
 def test_the_bad_file_among_good_ones_is_reported_in_its_own_place(case, answers):
     for name, signature in contract.SIGNATURES.items():
-        if signature.is_encoded and (case.name, name, "error") in answers:
-            assert [bool(error) for error in answers[case.name, name, "error"]] == [False, False, False, True]
-            assert answers[case.name, name, "error"][3].startswith(b"unknown format")
-            assert answers[case.name, name, signature.outputs[0]][3] == b""
+        if signature.is_encoded and (name, "error") in answers:
+            assert [bool(error) for error in answers[name, "error"]] == [False, False, False, True]
+            assert answers[name, "error"][3].startswith(b"unknown format")
+            assert answers[name, signature.outputs[0]][3] == b""
 
 
 def test_masks_from_pixels_and_from_files_of_the_same_picture_are_identical(case, answers):
     if case.fields.get("image_dtype", "uint8") != "uint8":
         return
-    pixels = answers[case.name, "mask", "mask"][0, ..., 0]
-    np.testing.assert_array_equal(png(answers[case.name, "mask_png", "mask_bytes"][0]) > 0, pixels > 0)
+    pixels = answers["mask", "mask"][0, ..., 0]
+    np.testing.assert_array_equal(png(answers["mask_png", "mask_bytes"][0]) > 0, pixels > 0)
 
 
 def test_export_info_answers_every_query(case, answers):
-    info = answers[case.name, "export_info", "info"]
+    info = answers["export_info", "info"]
     assert info.shape == (2,)
     assert b'"schema_version": 1' in info[1]

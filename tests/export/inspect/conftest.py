@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 import toy_models
+from exporting import export_unchecked
 from maskport.export import export_model
 from maskport.export.inspect import inspect_version
 from PIL import Image
@@ -64,7 +65,7 @@ def medical(tmp_path_factory):
     toy_models.keras_model(network).save(folder / "scan.keras")
     fields = {"image_dtype": "uint16", "input_max": 4095, "formats": ["png"], "warmup": False}
     fields |= {"activation": "sigmoid", "scaling": "unit", "signatures": ["mask", "mask_png"]}
-    path = export_model(folder / "scan.keras", folder / "scan", **fields)
+    path = export_unchecked(folder / "scan.keras", folder / "scan", **fields)
     return Exported(path, Pipeline(network, 1, "sigmoid", "unit", full_scale=4095.0, input_max=4095.0), 0.5)
 
 
@@ -76,7 +77,7 @@ def pixels_only(tmp_path_factory):
     toy_models.keras_model(network).save(folder / "layers.keras")
     fields = {"image_dtype": "float32", "activation": "sigmoid", "scaling": "unit"}
     fields |= {"signatures": ["mask_at_threshold", "mask", "masked_image", "probability"]}
-    path = export_model(folder / "layers.keras", folder / "layers", **fields)
+    path = export_unchecked(folder / "layers.keras", folder / "layers", **fields)
     return Exported(path, Pipeline(network, 4, "sigmoid", "unit", full_scale=1.0, input_max=1.0), 0.5)
 
 

@@ -2,7 +2,6 @@
 
 import os
 import random
-import signal
 import subprocess
 import sys
 import textwrap
@@ -12,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from maskport.export import PublishError
 from maskport.export.publish.versions import VersionWriter, list_versions, version_number
+from processes import running
 
 
 def publish(base_path, text="model", version=None, keep=None):
@@ -120,10 +120,9 @@ WRITER = textwrap.dedent(
 def test_kill_9_at_any_moment_leaves_a_whole_version_or_none(tmp_path):
     chance = random.Random(0)
     for _ in range(100):
-        with subprocess.Popen([sys.executable, "-c", WRITER, tmp_path], stdout=subprocess.PIPE) as process:
+        with running([sys.executable, "-c", WRITER, tmp_path], stdout=subprocess.PIPE) as process:
             process.stdout.readline()
             time.sleep(chance.uniform(0, 0.05))
-            process.send_signal(signal.SIGKILL)
         for version in list_versions(tmp_path).values():
             assert (version / "last").read_text() == "whole"
             assert len(list(version.iterdir())) == 21

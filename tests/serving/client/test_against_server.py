@@ -22,6 +22,7 @@ from maskport.serving.client import (
 )
 from maskport.serving.server import EmbeddedServer
 from PIL import Image, ImageOps
+from processes import running
 from skimage import data
 
 MASK_CLIENT = Path(sys.executable).with_name("mask-client")
@@ -51,12 +52,8 @@ def _started(command, base_path):
         "--model_name=coins",
         f"--model_base_path={base_path}",
     ]
-    process = subprocess.Popen([*shlex.split(command), *flags])
-    try:
+    with running([*shlex.split(command), *flags]):
         yield _Running(*(f"127.0.0.1:{port}" for port in ports))
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ def test_the_commands_work_from_export_to_rollback_and_promotion(tmp_path, coins
     assert script.count("if mask-verify") == 1
     done = subprocess.run(
         ["bash", "-c", script],
-        cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False,
+        cwd=tmp_path, capture_output=True, text=True, check=False,
         env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

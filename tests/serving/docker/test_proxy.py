@@ -1,5 +1,6 @@
 """The proxy's configuration in a real nginx, before the embedded server."""
 
+import contextlib
 import getpass
 import re
 import signal
@@ -13,8 +14,10 @@ import pytest
 from maskport.serving.client import NO_RETRIES, MaskClient
 from maskport.serving.server import EmbeddedServer
 from maskport.serving.verify import VerifyOptions, read_export, verify
+from processes import running
 from serving_artefacts import CONFIGS, DOCKER, tool
 from tensorflow_serving.apis import model_management_pb2
+from waiting import wait_until
 
 
 def free_ports(count):
@@ -39,7 +42,7 @@ def server(coins_export):
 def start_proxy(server, tmp_path):
     """Starts nginx with the shipped file; only its ports, its folder for temporary files and the server are others."""
     nginx = tool("nginx")
-    running = []
+    stack = contextlib.ExitStack()
 
     def start():
         grpc_port, rest_port = free_ports(2)
@@ -51,27 +54,19 @@ def start_proxy(server, tmp_path):
         upstreams = upstreams.replace("serving:8501", server.rest_address.removeprefix("http://"))
         (tmp_path / "upstreams.conf").write_text(upstreams)
         # Started by root, its workers would be others, who may not write here.
-        process = subprocess.Popen(
-            [nginx, "-c", tmp_path / "proxy.conf", "-g", f"daemon off; user {getpass.getuser()};"],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        running.append(process)
-        until = time.monotonic() + 20
-        while True:
-            try:
-                httpx.get(f"http://127.0.0.1:{rest_port}/")
-                return process, f"grpc://127.0.0.1:{grpc_port}", f"http://127.0.0.1:{rest_port}"
-            except httpx.TransportError:
-                assert process.poll() is None, process.stderr.read()
-                assert time.monotonic() < until
-                time.sleep(0.05)
+        command = [nginx, "-c", tmp_path / "proxy.conf", "-g", f"daemon off; user {getpass.getuser()};"]
+        process = stack.enter_context(running(command, stderr=subprocess.PIPE, text=True))
 
-    yield start
-    for process in running:
-        if process.poll() is None:
-            process.terminate()
-        process.communicate(timeout=20)
+        def answers():
+            assert process.poll() is None, process.stderr.read()
+            with contextlib.suppress(httpx.TransportError):
+                return httpx.get(f"http://127.0.0.1:{rest_port}/")
+
+        wait_until(answers, "nginx's start")
+        return process, f"grpc://127.0.0.1:{grpc_port}", f"http://127.0.0.1:{rest_port}"
+
+    with stack:
+        yield start
 
 
 def test_the_model_is_verified_through_the_proxy(start_proxy, coins_export):

@@ -7,18 +7,16 @@ import shlex
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 
 from absl import flags
 from absl.testing import flagsaver
 from maskport.serving.server import cli
+from processes import running
+from waiting import wait_until
 
 from conformance.cases import Setup
 from conformance.sending import Target
-
-_START_S = 120
-_STOP_S = 30
 
 
 def free_port() -> int:
@@ -69,7 +67,7 @@ def as_command(command: str, setup: Setup, models: pathlib.Path, folder: pathlib
 def has_docker() -> bool:
     if shutil.which("docker") is None:
         return False
-    return subprocess.run(["docker", "info"], capture_output=True, timeout=30, check=False).returncode == 0
+    return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
 
 
 @contextlib.contextmanager
@@ -86,28 +84,21 @@ def in_docker(image: str, setup: Setup, models: pathlib.Path, folder: pathlib.Pa
         with _running(command, folder, (grpc, rest)):
             yield Target(f"127.0.0.1:{grpc}", f"127.0.0.1:{rest}")
     finally:
-        subprocess.run(["docker", "rm", "--force", name], capture_output=True, timeout=_STOP_S, check=False)
+        subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=False)
 
 
 @contextlib.contextmanager
 def _running(command: list[str], folder: pathlib.Path, ports: tuple[int, ...]) -> Iterator[None]:
     log = folder / "server.log"
-    with log.open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        until = time.monotonic() + _START_S
-        while not all(_is_open(port) for port in ports):
-            if process.poll() is not None or time.monotonic() > until:
+    with log.open("w") as output, running(command, stdout=output, stderr=subprocess.STDOUT) as process:
+
+        def serves() -> bool:
+            if process.poll() is not None:
                 raise RuntimeError(f"{command} does not serve:\n{log.read_text()[-4000:]}")
-            time.sleep(0.1)
+            return all(_is_open(port) for port in ports)
+
+        wait_until(serves, lambda: f"the start of {command}, which says\n{log.read_text()[-4000:]}\n,")
         yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _is_open(port: int) -> bool:

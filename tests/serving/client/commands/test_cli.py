@@ -20,6 +20,8 @@ from fake_serving import slow
 from maskport.serving.client import InvalidRequestError
 from maskport.serving.client.commands.inputs import find_inputs
 from PIL import Image
+from processes import running
+from waiting import PATIENCE_S, wait_until
 
 MASK_CLIENT = Path(sys.executable).with_name("mask-client")
 
@@ -249,16 +251,14 @@ def test_a_run_that_is_interrupted_leaves_only_whole_files_and_can_go_on(run, se
     for index in range(40):
         _write(tmp_path / f"photos/{index:02}.png")
     serving.behaviours += [slow(0.1)] * 40
-    process = subprocess.Popen(
-        [MASK_CLIENT, "segment", "photos", "--out=masks", "--concurrency=2", "--model=model",
-         f"--address={serving.grpc_address}"],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 30
-    while len(list((tmp_path / "masks").glob("*.png"))) < 5 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=20)
+    words = [
+        MASK_CLIENT, "segment", "photos", "--out=masks", "--concurrency=2", "--model=model",
+        f"--address={serving.grpc_address}",
+    ]  # fmt: skip
+    with running(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: len(list((tmp_path / "masks").glob("*.png"))) >= 5, "the fifth mask")
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate()
     assert process.returncode == 130
     assert stderr == "mask-client: interrupted\n"
     written = list((tmp_path / "masks").iterdir())
@@ -408,14 +408,14 @@ def test_status_and_metadata_are_shown(run, transport):
 
 def test_waiting_for_a_model_is_part_of_every_command(run, serving):
     serving.statuses = [(7, 20, 0, "")]
-    done = run("status", "--wait=0.5")
+    done = run("status", "--wait=3")
     assert done.returncode == 1
     first, last = done.stderr.splitlines()
-    assert first == "mask-client: version 7 is LOADING (0 s)"
+    assert re.fullmatch(r"mask-client: version 7 is LOADING \(\d s\)", first)
     assert "not ready in time: version 7 is LOADING" in last
-    words = [MASK_CLIENT, "status", f"--address={serving.address('grpc')}", "--model=model", "--wait=60"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:
-        assert waiting.stderr.readline() == "mask-client: version 7 is LOADING (0 s)\n"
+    words = [MASK_CLIENT, "status", f"--address={serving.address('grpc')}", "--model=model", f"--wait={PATIENCE_S}"]
+    with running(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:
+        assert re.fullmatch(r"mask-client: version 7 is LOADING \(\d+ s\)\n", waiting.stderr.readline())
         serving.statuses = [(7, 30, 0, "")]
         assert re.fullmatch(r"mask-client: ready after \d+ s\n", waiting.stderr.read())
         assert waiting.stdout.read().split() == ["version", "state", "7", "AVAILABLE"]

@@ -1,7 +1,6 @@
 import contextlib
 import io
 import os
-import subprocess
 import zlib
 
 import numpy as np
@@ -16,6 +15,7 @@ from maskport.serving.client.pictures.image_headers import read_header
 from maskport.serving.client.pictures.images import read_picture
 from maskport.serving.client.pictures.png import decode_png, encode_png, read_png_header
 from PIL import Image, ImageOps
+from processes import running
 
 UINT8, UINT16 = ModelInput(np.dtype(np.uint8)), ModelInput(np.dtype(np.uint16))
 
@@ -347,9 +347,8 @@ def test_a_missing_file_is_an_os_error():
 def test_a_named_pipe_is_read_to_its_end(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    writer = subprocess.Popen(["sh", "-c", f"printf abc > {pipe}"])
-    assert read_picture(pipe).encoded() == b"abc"
-    writer.wait()
+    with running(["sh", "-c", f"printf abc > {pipe}"]):
+        assert read_picture(pipe).encoded() == b"abc"
 
 
 @pytest.mark.parametrize(
