@@ -30,7 +30,7 @@ from move_label import move_labels, replace_file
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs/serving"
 MODEL = "coins"
-WAIT_S = 60.0
+WAIT_S = 300.0
 SIGNATURES = "serving_default,mask,mask_png,probability_png,export_info"
 
 
@@ -148,7 +148,7 @@ class StableCallers:
 
     def _call(self, address: str) -> None:
         # Without retries: a call that fails once has failed.
-        with MaskClient(address, MODEL, label="stable", retries=NO_RETRIES) as client:
+        with MaskClient(address, MODEL, label="stable", timeout=WAIT_S, retries=NO_RETRIES) as client:
             while not self._ending.is_set():
                 try:
                     mask = client.segment(self._photo).mask
@@ -167,6 +167,7 @@ class StableCallers:
 def verify(addresses: Sequence[str], label: str, version_dir: Path, expected: int) -> str:
     """Runs mask-verify, which must end with an exit code; returns what it said."""
     words = [*(f"--address={address}" for address in addresses), f"--model={MODEL}", f"--label={label}"]
+    words += ["--repeats=1", "--concurrency=2", f"--timeout={WAIT_S:g}"]
     said = _run("maskport.serving.verify", [*words, f"--export_dir={version_dir}"], expected)
     say(f"  mask-verify --label={label} --export_dir={version_dir.name} → exit {expected}")
     return said

@@ -10,6 +10,10 @@ import processes
 import pytest
 
 ROOT = Path(__file__).parents[1]
+LONGEST = {
+    "test_show_rollback.py", "test_signatures.py", "test_recorded_answers.py", "test_deploy_document.py",
+    "test_demo.py", "test_benchmark.py", "test_request_shapes.py", "test_exporter.py",
+}  # fmt: skip
 WORD = f"MASKPORT_TEST_PROCESS_{uuid.uuid4().hex}"
 
 
@@ -35,6 +39,11 @@ def _nothing_is_left_running():
     left = processes.find(WORD)
     processes.kill(WORD)
     assert not left, f"tests of this file left processes running: {left}"
+
+
+def pytest_collection_modifyitems(items):
+    """Has the files that take longest run first: one of them at the end would be waited for alone."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -18,6 +18,7 @@ from maskport.serving.server import EmbeddedServer
 from PIL import Image
 from tensorflow import make_ndarray, make_tensor_proto
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from waiting import PATIENCE_S
 
 MODELS = ["fixed", "coins"]
 """One that runs at a size of its own and has two classes, and one that runs at the picture's."""
@@ -60,7 +61,7 @@ def by_grpc(servers):
         request.model_spec.name, request.model_spec.signature_name = model, signature
         for name, value in inputs.items():
             request.inputs[name].CopyFrom(make_tensor_proto(value))
-        answer = prediction_service_pb2_grpc.PredictionServiceStub(channels[model]).Predict(request, timeout=60)
+        answer = prediction_service_pb2_grpc.PredictionServiceStub(channels[model]).Predict(request, timeout=PATIENCE_S)
         return {name: make_ndarray(tensor) for name, tensor in answer.outputs.items()}
 
     yield predict
@@ -75,7 +76,7 @@ def by_rest(server, signature, **body):
         json.dumps({"signature_name": signature, **body}).encode(),
     )
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
@@ -176,7 +177,7 @@ def test_no_pictures_are_answered_by_empty_outputs_over_grpc(by_grpc, model, sig
 def test_no_pictures_are_answered_by_empty_outputs_of_the_client(servers, kind):
     server = servers["fixed"]
     address = server.grpc_address if kind.endswith("grpc") else server.rest_address
-    with make_client(kind, address, "fixed", timeout=60) as client:
+    with make_client(kind, address, "fixed", timeout=PATIENCE_S) as client:
         for signature in SIGNATURES:
             for nothing in ([], np.zeros((0, 6, 7, 3), np.uint8)) if contract.IMAGE in signature.inputs else ([],):
                 outputs = client.predict(

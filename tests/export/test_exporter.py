@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import tensorflow as tf
 import toy_models
@@ -17,7 +18,9 @@ from maskport.export import (
     SpecError,
     VerificationError,
     export_model,
+    exporter,
 )
+from maskport.export.publish import saved_check
 from maskport.export.publish.saved_check import FreshProcess
 from maskport.serving import contract
 from reference import Toy
@@ -123,6 +126,32 @@ def test_a_model_in_memory_is_exported_with_its_own_layers(tmp_path, monkeypatch
     assert manifest["source"]["description"] == "Keras model 'own', 0 parameters"
 
 
+class InThisProcess:
+    """What a fresh process does, without the seconds that TensorFlow takes to load."""
+
+    def __init__(self, **_):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def check(self, version_dir):
+        assert saved_check.examine(version_dir) == []
+
+    def start_forward(self, folder, outputs_file):
+        assert saved_check.run_forward(folder, outputs_file) == ""
+        return lambda: list(np.load(folder / outputs_file).values())
+
+
+@pytest.fixture
+def without_processes(monkeypatch):
+    monkeypatch.setattr(exporter, "FreshProcess", InThisProcess)
+
+
+@pytest.mark.usefixtures("without_processes")
 def test_a_remote_base_path_gets_the_same_files(model_file, version_dir):
     remote = export_model(model_file, "ram://models/toy", threshold=0.4, **QUICK)
     assert remote == "ram://models/toy/1"
@@ -183,6 +212,7 @@ def test_what_cannot_be_written_to_is_refused_before_the_work(tmp_path):
         export_model(tmp_path / "not there.keras", tmp_path / "file" / "served", **QUICK)
 
 
+@pytest.mark.usefixtures("without_processes")
 def test_a_lambda_layer_is_loaded_only_when_the_file_is_trusted(tmp_path):
     import keras
 

@@ -52,9 +52,7 @@ def run(tmp_path):
     program.write_text(PROGRAM)
 
     def run(*words, env=None):
-        return subprocess.run(
-            [sys.executable, program, *words], capture_output=True, text=True, timeout=60, check=False, env=env
-        )
+        return subprocess.run([sys.executable, program, *words], capture_output=True, text=True, check=False, env=env)
 
     return run
 
@@ -131,7 +129,7 @@ def test_a_full_disk_behind_standard_output_is_one_line(tmp_path, word, bufferin
         done = subprocess.run(
             [sys.executable, program, word],
             env={**os.environ, "PYTHONUNBUFFERED": buffering},
-            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (1, "mask-try: [Errno 28] No space left on device\n")
 
@@ -155,5 +153,5 @@ def test_an_interrupt_before_the_command_runs_shows_no_traceback():
         run()
         """
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")

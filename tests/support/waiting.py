@@ -19,3 +19,10 @@ def wait_until(condition, what="it"):
             raise AssertionError(f"{what() if callable(what) else what} has not happened in {PATIENCE_S} s")
         time.sleep(0.02)
     return found
+
+
+def processor_use(seconds):
+    """The seconds of processor time that this process takes within some seconds."""
+    before = time.process_time()
+    time.sleep(seconds)
+    return time.process_time() - before

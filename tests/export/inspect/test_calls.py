@@ -22,6 +22,7 @@ from maskport.serving.client import MaskClient, Observer
 from maskport.serving.server import EmbeddedServer
 from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from waiting import PATIENCE_S
 
 ENCODED = [name for name, signature in contract.SIGNATURES.items() if signature.is_encoded]
 PIXEL = [name for name, signature in contract.SIGNATURES.items() if contract.IMAGE in signature.inputs]
@@ -182,7 +183,7 @@ def test_grpcurl_sends_a_request_that_the_server_answers_like_the_client(served,
     assert words[:3] == ["-plaintext", "-protoset", "tensorflow_serving.protoset"]
     assert words[-2:] == [address, "tensorflow.serving.PredictionService/Predict"]
     with grpc.insecure_channel(address) as channel:
-        response = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=30)
+        response = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=PATIENCE_S)
     import tensorflow as tf
 
     inputs = {"query": [b""]} if name == "export_info" else None

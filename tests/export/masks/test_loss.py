@@ -446,7 +446,6 @@ def test_a_model_compiled_with_it_goes_on_in_a_new_process(tmp_path):
             tmp_path / "data.npz",
         ],
         check=True,
-        timeout=120,
         capture_output=True,
         text=True,
     )

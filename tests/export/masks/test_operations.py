@@ -353,7 +353,6 @@ def test_a_model_with_the_layers_loads_in_a_new_process(tmp_path):
             *(str(tmp_path / name) for name in ("model.keras", "images.npy", "out.npz")),
         ],
         check=True,
-        timeout=120,
     )
 
     answer = np.load(tmp_path / "out.npz")

@@ -119,7 +119,7 @@ WRITER = textwrap.dedent(
 
 def test_kill_9_at_any_moment_leaves_a_whole_version_or_none(tmp_path):
     chance = random.Random(0)
-    for _ in range(100):
+    for _ in range(30):
         with running([sys.executable, "-c", WRITER, tmp_path], stdout=subprocess.PIPE) as process:
             process.stdout.readline()
             time.sleep(chance.uniform(0, 0.05))

@@ -2,6 +2,7 @@ import pytest
 from any_client import KINDS, make_client
 from fake_serving import FakeServing
 from hypothesis import settings
+from waiting import PATIENCE_S
 
 # A busy machine is no fault of the code's.
 settings.register_profile("untimed", deadline=None)
@@ -36,5 +37,5 @@ def kind(request):
 
 @pytest.fixture
 def client(kind, serving):
-    with make_client(kind, serving, timeout=20) as client:
+    with make_client(kind, serving, timeout=PATIENCE_S) as client:
         yield client

@@ -24,6 +24,7 @@ from maskport.serving.server import EmbeddedServer
 from PIL import Image, ImageOps
 from processes import running
 from skimage import data
+from waiting import PATIENCE_S
 
 MASK_CLIENT = Path(sys.executable).with_name("mask-client")
 
@@ -97,7 +98,7 @@ def coins():
 @pytest.fixture(params=KINDS)
 def client(request, server):
     address = server.grpc_address if request.param.endswith("grpc") else server.rest_address
-    with make_client(request.param, address, server.model_name, timeout=60) as client:
+    with make_client(request.param, address, server.model_name, timeout=PATIENCE_S) as client:
         yield client
 
 
@@ -201,7 +202,7 @@ def test_an_unknown_model_is_not_found(server, coins):
 def test_large_pictures_equal_those_of_one_call(kind, server, coins, tmp_path):
     image = np.tile(data.coins(), (1, 2))[:288, :512]
     address = server.grpc_address if kind.endswith("grpc") else server.rest_address
-    with make_client(kind, address, "coins", timeout=100) as client:
+    with make_client(kind, address, "coins", timeout=PATIENCE_S) as client:
         whole = client.predict("probability", {"image": image[None, :, :, None]})["probability"][0, :, :, 0]
         client.segment_large(image, tmp_path / "p.npy", product="probability", tile=256, overlap=96)
     by_tiles = np.load(tmp_path / "p.npy")
@@ -215,7 +216,7 @@ def test_the_command_line(server, coins, tmp_path, probability_of):
     for address in (server.grpc_address, server.rest_address):
         done = subprocess.run(
             [MASK_CLIENT, "segment", "coins.png", "--out=mask.png", "--model=coins", f"--address={address}"],
-            cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+            cwd=tmp_path, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, "")
         with Image.open(tmp_path / "mask.png") as mask:

@@ -34,6 +34,7 @@ from maskport.serving.client import (
     VersionStatus,
 )
 from PIL import Image
+from waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -91,10 +92,10 @@ def test_pillow_pictures_are_turned_upright_and_files_are_left_to_the_server(cli
 
 
 def test_products_are_asked_for_at_one_time_and_each_by_its_own_call(client, serving, photo):
-    serving.behaviours += [slow(0.5)] * 3
+    serving.behaviours += [slow(1.5)] * 3
     started = time.monotonic()
     result = client.segment(photo, 0.3, outputs=("mask", "masked_image", "probability"))
-    assert time.monotonic() - started < 1.2
+    assert time.monotonic() - started < 4  # one after the other they would take 4.5 s
     assert sorted(signature for signature, _ in serving.requests) == [
         "mask_png_at_threshold",
         "masked_image_png_at_threshold",
@@ -230,7 +231,7 @@ def test_an_unknown_model_and_version_and_label_are_not_found(kind, serving, pho
 def test_a_version_and_a_label_may_be_chosen(kind, serving, photo):
     for options in ({"version": 7}, {"label": "stable"}):
         with make_client(kind, serving, **options) as client:
-            client.wait_until_ready(5)
+            client.wait_until_ready(PATIENCE_S)
             assert client.segment(photo).mask.any()
 
 
@@ -239,8 +240,8 @@ def test_waiting_ends_when_a_version_becomes_available(client, serving):
     timer = threading.Timer(0.3, lambda: setattr(serving, "statuses", [(7, 30, 0, "")]))
     timer.start()
     started = time.monotonic()
-    client.wait_until_ready(10)
-    assert 0.25 < time.monotonic() - started < 2
+    client.wait_until_ready(PATIENCE_S)
+    assert time.monotonic() - started > 0.25
     timer.join()
 
 
@@ -252,7 +253,7 @@ def test_waiting_tells_what_it_waits_for(client, serving):
         told.append(text)
         serving.statuses = [(7, 30 if len(told) == 2 else 20, 0, "")]
 
-    client.wait_until_ready(10, on_wait=on_wait)
+    client.wait_until_ready(PATIENCE_S, on_wait=on_wait)
     assert told == ["version 7 is START", "version 7 is LOADING"]
 
 
@@ -287,11 +288,11 @@ def test_waiting_for_an_unknown_model_goes_on_until_the_end(kind, serving):
 
 def test_every_call_has_a_deadline(client, serving, photo):
     client.segment(photo)
-    serving.behaviours.append(slow(1.0))
+    serving.behaviours.append(slow(2.0))
     started = time.monotonic()
     with pytest.raises(DeadlineExceededError):
         client.segment(photo, timeout=0.25)
-    assert 0.2 < time.monotonic() - started < 0.35
+    assert 0.2 < time.monotonic() - started < 1.9
 
 
 def test_closing_ends_what_is_on_its_way(kind, serving, photo):
@@ -311,8 +312,8 @@ def test_closing_ends_what_is_on_its_way(kind, serving, photo):
     time.sleep(0.2)
     started = time.monotonic()
     client.close()
-    thread.join(5)
-    assert time.monotonic() - started < 1
+    thread.join()
+    assert time.monotonic() - started < 2.5
     assert isinstance(caught[0], ClientClosedError)
 
 
@@ -336,7 +337,7 @@ def test_closing_ends_every_call_of_many_threads(kind, serving, photo):
         time.sleep(0.01 * (round_number % 5))
         client.close()
         for thread in threads:
-            thread.join(10)
+            thread.join()
         assert len(ended) == len(threads)
 
 
@@ -356,7 +357,7 @@ def test_calls_that_are_given_up_at_any_moment_leave_room_for_others(kind, servi
                 call.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await call
-            return await client.segment(jpeg, timeout=5)
+            return await client.segment(jpeg, timeout=PATIENCE_S)
 
     assert asyncio.run(run()).mask.shape == (3, 5)
 
@@ -369,7 +370,7 @@ def test_a_client_that_is_dropped_without_being_closed_leaves_no_thread(serving,
     assert len(own) == 1
     del client
     gc.collect()
-    own[0].join(5)
+    own[0].join()
     assert not own[0].is_alive()
 
 
@@ -407,7 +408,7 @@ with MaskClient({serving.address(kind.removeprefix("sync-"))!r}, "model") as cli
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     client.segment({jpeg!r})
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.stdout == "7\n", done.stderr
 
 
@@ -550,7 +551,7 @@ def test_an_asyncio_client_in_another_loop_says_so(serving, transport):
         return await client.segment(np.full((2, 3, 3), 200, np.uint8))
 
     async def use_and_make():
-        client = AsyncMaskClient(serving.address(transport), "model", timeout=20)
+        client = AsyncMaskClient(serving.address(transport), "model", timeout=PATIENCE_S)
         await use(client)
         with futures.ThreadPoolExecutor(1) as thread:
             # While the first loop lives, another one can neither call nor close.

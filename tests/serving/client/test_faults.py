@@ -28,6 +28,7 @@ from maskport.serving.client.transport.addresses import parse_addresses
 from maskport.serving.client.transport.calls import StatusCall, Target
 from maskport.serving.client.transport.connecting import connect, connect_async
 from maskport.serving.client.transport.transports import ConnectionOptions
+from waiting import PATIENCE_S, wait_until
 
 PICTURE = np.full((40, 50, 3), 200, np.uint8)
 TIMEOUT_S = 0.7
@@ -44,7 +45,7 @@ def proxy(kind, serving):
 
 @pytest.fixture
 def client(kind, proxy):
-    with make_client(kind, proxy.address, timeout=10) as client:
+    with make_client(kind, proxy.address, timeout=PATIENCE_S) as client:
         client.segment(PICTURE)
         yield client
 
@@ -52,9 +53,9 @@ def client(kind, proxy):
 def _ends_in_time(call):
     """The error that a call ends with; it must come by the deadline and a tenth of a second.
 
-    Other work on the machine may delay one try, hardly three.
+    Other work on the machine may delay some tries, hardly all.
     """
-    for _ in range(3):
+    for _ in range(10):
         started = time.monotonic()
         with pytest.raises(MaskServingError) as caught:
             call()
@@ -117,8 +118,8 @@ def test_a_connection_that_is_never_accepted_ends_in_time(kind):
 def test_a_call_that_breaks_off_succeeds_by_being_repeated(client, proxy, serving, mode):
     proxy.misbehave(mode, times=2)
     started = time.monotonic()
-    assert client.segment(PICTURE, timeout=10).mask.all()
-    assert time.monotonic() - started < 5
+    assert client.segment(PICTURE, timeout=PATIENCE_S).mask.all()
+    assert time.monotonic() - started < PATIENCE_S / 2
     assert proxy.mode == "pass"
 
 
@@ -127,15 +128,15 @@ def test_a_call_succeeds_once_the_server_is_back(client, proxy):
     timer = threading.Timer(0.5, proxy.listen)
     timer.start()
     started = time.monotonic()
-    assert client.segment(PICTURE, timeout=10).mask.all()
-    assert 0.4 < time.monotonic() - started < 4
+    assert client.segment(PICTURE, timeout=PATIENCE_S).mask.all()
+    assert 0.4 < time.monotonic() - started < PATIENCE_S / 2
     timer.join()
 
 
 def test_a_stall_within_the_deadline_is_waited_out(client, proxy):
     proxy.stall_s = 0.5
     proxy.misbehave("stall")
-    assert client.segment(PICTURE, timeout=10).mask.all()
+    assert client.segment(PICTURE, timeout=PATIENCE_S).mask.all()
 
 
 def test_restarts_under_load_fail_no_call(client, kind, proxy, serving):
@@ -145,7 +146,7 @@ def test_restarts_under_load_fail_no_call(client, kind, proxy, serving):
     def work():
         while time.monotonic() < end:
             try:
-                done.append(client.segment(PICTURE, timeout=15).mask.all())
+                done.append(client.segment(PICTURE, timeout=PATIENCE_S).mask.all())
             except MaskServingError as error:
                 errors.append(error)
 
@@ -166,7 +167,7 @@ def test_restarts_under_load_fail_no_call(client, kind, proxy, serving):
     for thread in threads:
         thread.join()
     assert errors == []
-    assert len(done) > 50
+    assert len(done) > 10
     assert all(done)
 
 
@@ -175,7 +176,7 @@ def test_a_server_that_is_full_is_tried_again_within_the_budget(kind, serving):
     with make_client(kind, serving) as client:
         client.segment(PICTURE)
         serving.behaviours += [refuse("UNAVAILABLE", words)] * 3
-        assert client.segment(PICTURE, timeout=10).mask.all()
+        assert client.segment(PICTURE, timeout=PATIENCE_S).mask.all()
         assert serving.behaviours == []
 
 
@@ -186,7 +187,7 @@ def test_the_budget_ends_retries_of_all_calls_together(kind, serving):
         serving.behaviours += [refuse("UNAVAILABLE", "full")] * 1000
         for _ in range(10):
             with pytest.raises(ServerUnavailableError, match="full"):
-                client.segment(PICTURE, timeout=10)
+                client.segment(PICTURE, timeout=PATIENCE_S)
     # Ten calls, the budget of five repetitions, and what the calls gave back to it.
     assert 15 <= len(serving.requests) <= 10 + 5 + 3
 
@@ -233,7 +234,7 @@ def test_calls_move_off_a_dead_address_at_once_and_back_when_it_lives(kind, serv
     address = serving.address(transport)
     with HostileProxy(int(address.rpartition(":")[2])) as proxy:
         proxied = f"{address.rpartition(':')[0]}:{proxy.port}"
-        with make_client(kind, [address, proxied], timeout=10) as client:
+        with make_client(kind, [address, proxied], timeout=PATIENCE_S) as client:
             for _ in range(4):
                 client.segment(PICTURE)
             proxy.refuse()
@@ -242,14 +243,15 @@ def test_calls_move_off_a_dead_address_at_once_and_back_when_it_lives(kind, serv
                 started = time.monotonic()
                 client.segment(PICTURE)
                 slowest = max(slowest, time.monotonic() - started)
-            assert slowest < 1
+            assert slowest < 5
             proxy.listen()
             addresses = set()
-            end = time.monotonic() + 15
-            while len(addresses) < 2 and time.monotonic() < end:
+
+            def called_both():
                 addresses.add(client.segment(PICTURE).address)
-                time.sleep(0.05)
-    assert addresses == {address, proxied}
+                return addresses == {address, proxied}
+
+            wait_until(called_both, "the return to the address that lives again")
 
 
 def test_calls_move_off_an_address_that_swallows_them(kind, serving):
@@ -258,14 +260,14 @@ def test_calls_move_off_an_address_that_swallows_them(kind, serving):
     with HostileProxy(int(address.rpartition(":")[2])) as proxy:
         proxied = f"{address.rpartition(':')[0]}:{proxy.port}"
         retries = RetryPolicy(attempt_timeout_s=0.3)
-        with make_client(kind, [address, proxied], timeout=10, retries=retries) as client:
+        with make_client(kind, [address, proxied], timeout=PATIENCE_S, retries=retries) as client:
             for _ in range(4):
                 client.segment(PICTURE)
             proxy.misbehave("black_hole")
             started = time.monotonic()
             for _ in range(10):
                 assert client.segment(PICTURE).mask.all()
-            assert time.monotonic() - started < 4
+            assert time.monotonic() - started < PATIENCE_S / 2
 
 
 # ---- answers that are wrong ----
@@ -372,7 +374,7 @@ def test_many_threads_share_a_client(kind, serving):
     sizes = [(3 + index % 7, 4 + index % 5, 3) for index in range(200)]
     wrong = []
 
-    with make_client(kind, serving, timeout=60) as client:
+    with make_client(kind, serving, timeout=PATIENCE_S) as client:
 
         def work(mine):
             for size in mine:
@@ -398,7 +400,8 @@ def test_a_client_used_after_a_fork_says_what_to_do(serving, transport):
             client.segment(PICTURE)
         except ClientClosedError as error:
             os.write(write, str(error).encode())
-        os._exit(0)
+        finally:
+            os._exit(0)
     os.waitpid(child, 0)
     words = os.read(read, 1000).decode()
     os.close(read)
@@ -415,7 +418,7 @@ def test_closing_ends_a_wait_between_attempts(kind, proxy):
 
     def call():
         try:
-            client.segment(PICTURE, timeout=30)
+            client.segment(PICTURE, timeout=PATIENCE_S)
         except MaskServingError as error:
             caught.append(error)
 
@@ -423,7 +426,7 @@ def test_closing_ends_a_wait_between_attempts(kind, proxy):
     thread.start()
     time.sleep(0.3)
     client.close()
-    thread.join(5)
+    thread.join()
     assert [type(error) for error in caught] == [ClientClosedError]
 
 
@@ -435,7 +438,7 @@ def test_a_cancelled_task_ends_its_call(serving):
     async def run(address):
         async with AsyncMaskClient(address, "model") as client:
             await client.segment(PICTURE)
-            serving.behaviours.append(slow(2))
+            serving.behaviours.append(slow(4))
             task = asyncio.create_task(client.segment(PICTURE))
             await asyncio.sleep(0.2)
             task.cancel()
@@ -446,7 +449,7 @@ def test_a_cancelled_task_ends_its_call(serving):
     for address in (serving.grpc_address, serving.rest_address):
         started = time.monotonic()
         asyncio.run(run(address))
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 3.8
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
@@ -457,25 +460,25 @@ def test_keepalive_finds_a_grpc_connection_that_went_silent_long_before_the_dead
     Right after a call gRPC has a question of its own open, about the connection's speed; later it has none.
     """
 
-    def send_into_silence(keepalive_s):
+    def send_into_silence(keepalive_s, timeout_s):
         with HostileProxy(serving.grpc_port) as proxy:
             through = parse_addresses(f"grpc://127.0.0.1:{proxy.port}")[0]
             options = ConnectionOptions(keepalive_s=keepalive_s, keepalive_timeout_s=0.3)
             with _Sender(mode, through, options) as send:
-                assert send(timeout_s=10).value
+                assert send(timeout_s=PATIENCE_S).value
                 time.sleep(quiet_s)
                 proxy.misbehave("black_hole")
                 started = time.monotonic()
                 with pytest.raises(MaskServingError) as caught:
-                    send(timeout_s=3)
+                    send(timeout_s=timeout_s)
                 return type(caught.value), time.monotonic() - started
 
-    error, seconds = send_into_silence(keepalive_s=0.3)
+    error, seconds = send_into_silence(keepalive_s=0.3, timeout_s=PATIENCE_S)
     assert error is ServerUnavailableError
-    assert seconds < 2
+    assert seconds < PATIENCE_S / 2
     if quiet_s:
         # Without a question for so long, only the deadline ends the call.
-        assert send_into_silence(keepalive_s=60)[0] is DeadlineExceededError
+        assert send_into_silence(keepalive_s=60, timeout_s=2)[0] is DeadlineExceededError
 
 
 class _Sender:

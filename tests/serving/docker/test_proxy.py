@@ -17,7 +17,7 @@ from maskport.serving.verify import VerifyOptions, read_export, verify
 from processes import running
 from serving_artefacts import CONFIGS, DOCKER, tool
 from tensorflow_serving.apis import model_management_pb2
-from waiting import wait_until
+from waiting import PATIENCE_S, wait_until
 
 
 def free_ports(count):
@@ -94,7 +94,7 @@ def test_reloads_are_kept_from_callers(start_proxy, server):
             model_management_pb2.ReloadConfigResponse.FromString,
         )
         with pytest.raises(grpc.RpcError) as raised:
-            reload(model_management_pb2.ReloadConfigRequest(), timeout=10)
+            reload(model_management_pb2.ReloadConfigRequest(), timeout=PATIENCE_S)
     assert raised.value.code() == grpc.StatusCode.PERMISSION_DENIED
     assert "not allowed through the proxy" in raised.value.details()
     with MaskClient(grpc_address, "coins") as client:
@@ -135,7 +135,7 @@ def test_stopping_the_proxy_loses_no_request(start_proxy, coins_export):
         thread.join()
     assert failures == [], process.stderr.read()
     assert answered == [True, True], "the requests were over before the proxy was stopped: nothing was shown"
-    assert process.wait(20) == 0
+    assert process.wait() == 0
 
 
 def test_the_limits_are_those_that_the_documentation_tells():

@@ -26,16 +26,15 @@ from maskport.serving.server.models.text_configs import BatchingSettings, PoolSe
 from maskport.serving.server.unsupported_flags import UNSUPPORTED
 from processes import running
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
-from waiting import wait_until
+from waiting import PATIENCE_S, wait_until
 
 _COMMAND = [sys.executable, "-m", "maskport.serving.server"]
-_START_S = 90
 _REAL_FLAGS = pathlib.Path(__file__).with_name("tensorflow_model_server_flags.txt").read_text().split()
 """All flags of tensorflow_model_server, from its main.cc."""
 
 
-def run(*arguments, timeout=_START_S):
-    return subprocess.run([*_COMMAND, *arguments], capture_output=True, text=True, timeout=timeout, check=False)
+def run(*arguments):
+    return subprocess.run([*_COMMAND, *arguments], capture_output=True, text=True, check=False)
 
 
 def free_port():
@@ -71,7 +70,7 @@ class Process:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def ask(self, path, body=None):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", body, timeout=30) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", body, timeout=PATIENCE_S) as response:
             return json.loads(response.read())
 
 
@@ -356,16 +355,13 @@ def test_taken_port_is_one_line_and_exit_1(tmp_path):
 
 def test_missing_base_path_is_waited_for_and_a_signal_ends_the_wait(start, tmp_path):
     process = start(f"--model_base_path={tmp_path / 'nowhere'}", f"--port={free_port()}")
-    until = time.monotonic() + _START_S
-    while "Could not find base path" not in process.log.read_text():
-        assert time.monotonic() < until
-        time.sleep(0.1)
+    wait_until(lambda: "Could not find base path" in process.log.read_text(), process.log.read_text)
     with pytest.raises(OSError, match="refused"):
         process.ask("/v1/models/default")
     time.sleep(2.5)
     assert process.log.read_text().count("Could not find base path") == 1
     process.process.terminate()
-    assert process.process.wait(20) == 0
+    assert process.process.wait() == 0
 
 
 def test_process_serves_logs_and_drains(start, publish):
@@ -405,14 +401,14 @@ def test_second_signal_ends_the_process_at_once(start, publish):
     base = publish("failing/1", "m/1").parent
     process = start("--model_name=m", f"--model_base_path={base}", f"--port={free_port()}", "--drain_timeout_s=60")
     process.wait_until_served()
-    connection = http.client.HTTPConnection("127.0.0.1", process.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", process.port, timeout=PATIENCE_S)
     connection.request("POST", "/v1/models/m:predict", b'{"signature_name": "busy", "instances": [60]}')
     time.sleep(0.5)
     process.process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     assert process.process.poll() is None
     process.process.send_signal(signal.SIGINT)
-    assert process.process.wait(5) == 128 + signal.SIGINT
+    assert process.process.wait(45) == 128 + signal.SIGINT
     connection.close()
 
 
@@ -437,6 +433,6 @@ def test_ssl_config_file_makes_grpc_secure(publish, tmp_path):
             request.inputs["x"].tensor_shape.dim.add(size=1)
             request.inputs["x"].float_val.append(1)
             stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-            assert list(stub.Predict(request, timeout=20).outputs["y"].float_val) == [3]
+            assert list(stub.Predict(request, timeout=PATIENCE_S).outputs["y"].float_val) == [3]
     finally:
         server.stop(0)

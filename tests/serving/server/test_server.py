@@ -26,6 +26,7 @@ from tensorflow_serving.apis import (
     predict_pb2,
     prediction_service_pb2_grpc,
 )
+from waiting import PATIENCE_S, processor_use, wait_until
 
 _FAST_POLLING = RepositorySettings(poll_wait_s=0.05, max_load_retries=0)
 
@@ -61,7 +62,7 @@ def test_no_request_fails_and_no_answer_is_mixed_while_versions_change(serve, pu
         last = 0
         while not ended.is_set():
             try:
-                answer = stub.Predict(request, timeout=20)
+                answer = stub.Predict(request, timeout=PATIENCE_S)
             except grpc.RpcError as error:
                 failures.append(error)
                 return
@@ -75,7 +76,7 @@ def test_no_request_fails_and_no_answer_is_mixed_while_versions_change(serve, pu
             seen[number].add(version)
 
     def call_rest(number):
-        connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=PATIENCE_S)
         while not ended.is_set():
             connection.request("POST", "/v1/models/m:predict", '{"instances": [10, 20]}')
             response = connection.getresponse()
@@ -96,7 +97,7 @@ def test_no_request_fails_and_no_answer_is_mixed_while_versions_change(serve, pu
         time.sleep(0.6)
     ended.set()
     for caller in callers:
-        caller.join(30)
+        caller.join()
     assert not failures
     assert len(set().union(*seen)) >= 6
 
@@ -108,14 +109,14 @@ def test_broken_version_does_not_replace_the_one_that_works(serve, publish):
     states = model_service_pb2_grpc.ModelServiceStub(grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}"))
     status = get_model_status_pb2.GetModelStatusRequest()
     status.model_spec.name = "m"
-    until = time.monotonic() + 10
-    while True:
-        listed = states.GetModelStatus(status).model_version_status
-        if [(entry.version, entry.state) for entry in listed] == [(2, 50), (1, 30)]:
-            break
-        assert time.monotonic() < until, listed
-        time.sleep(0.05)
-    assert listed[0].status.error_message == f"Can't parse {base}/2/saved_model.pb as binary proto"
+
+    def listed():
+        return states.GetModelStatus(status).model_version_status
+
+    wait_until(
+        lambda: [(entry.version, entry.state) for entry in listed()] == [(2, 50), (1, 30)], "version 2's failure"
+    )
+    assert listed()[0].status.error_message == f"Can't parse {base}/2/saved_model.pb as binary proto"
     assert stub_for(f"127.0.0.1:{server.grpc_port}").Predict(request_for("m", x=[1.0])).outputs["y"].float_val == [3]
 
 
@@ -134,7 +135,7 @@ def test_memory_is_flat_over_many_requests(serve, made_models):
 
     def ask(count):
         for _ in range(count):
-            call(request, timeout=20)
+            call(request, timeout=PATIENCE_S)
 
     ask(1500)
     before = resident_mb()
@@ -154,7 +155,7 @@ def test_stopping_answers_what_is_under_way_and_refuses_the_rest(serve, made_mod
     def ask_rest():
         body = b'{"signature_name": "busy", "instances": [1.0]}'
         address = f"http://127.0.0.1:{server.rest_port}/v1/models/failing:predict"
-        answers.append(urllib.request.urlopen(address, body, timeout=20).status)
+        answers.append(urllib.request.urlopen(address, body, timeout=PATIENCE_S).status)
 
     asking = threading.Thread(target=ask_rest)
     asking.start()
@@ -170,8 +171,8 @@ def test_stopping_answers_what_is_under_way_and_refuses_the_rest(serve, made_mod
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", server.rest_port))
     assert list(running.result().outputs["done"].float_val) == [1.0]
-    asking.join(20)
-    stopping.join(20)
+    asking.join()
+    stopping.join()
     assert answers == [200]
 
 
@@ -179,20 +180,17 @@ def test_stopping_cuts_what_takes_too_long(serve, made_models):
     server = serve(ModelSettings("failing", str(made_models("failing/1").parent)))
     stub = stub_for(f"127.0.0.1:{server.grpc_port}")
     running = stub.Predict.future(request_for("failing", "busy", seconds=np.array([60.0], np.float32)))
-    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=PATIENCE_S)
     connection.request("POST", "/v1/models/failing:predict", '{"signature_name": "busy", "instances": [60]}')
     time.sleep(0.4)
     begin = time.monotonic()
     server.stop(0.3)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 25
     with pytest.raises(grpc.RpcError):
         running.result()
     assert connection.getresponse().status == 503
     connection.close()
-    time.sleep(0.2)
-    before = time.process_time()
-    time.sleep(0.3)
-    assert time.process_time() - before < 0.15
+    wait_until(lambda: processor_use(0.3) < 0.15, "the end of the computations")
 
 
 # ------------------------------------------------------------------ addresses and keys
@@ -230,7 +228,7 @@ def test_ports_are_closed_until_the_models_are_there(publish, tmp_path):
         with pytest.raises(OSError, match="refused"):
             socket.create_connection(("127.0.0.1", port))
         publish("arithmetic/1", "late/1")
-        starting.join(20)
+        starting.join()
         assert urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models/m").status == 200
     finally:
         server.stop()
@@ -245,7 +243,7 @@ def test_unix_socket_serves_beside_a_port_or_alone(serve, made_models, tmp_path)
         grpc_socket_path=path,
     )
     assert (server.grpc_port, server.rest_port) == (0, 0)
-    assert stub_for(f"unix:{path}").Predict(request_for("m", x=[1.0]), timeout=10).outputs["y"].float_val == [3]
+    assert stub_for(f"unix:{path}").Predict(request_for("m", x=[1.0]), timeout=PATIENCE_S).outputs["y"].float_val == [3]
 
 
 def test_several_servers_run_in_one_process(serve, made_models):
@@ -253,7 +251,8 @@ def test_several_servers_run_in_one_process(serve, made_models):
         serve(ModelSettings("m", str(made_models(f"arithmetic/{version}")), only_version=version)) for version in (1, 2)
     ]
     answers = [
-        stub_for(f"127.0.0.1:{server.grpc_port}").Predict(request_for("m", x=[1.0]), timeout=10) for server in servers
+        stub_for(f"127.0.0.1:{server.grpc_port}").Predict(request_for("m", x=[1.0]), timeout=PATIENCE_S)
+        for server in servers
     ]
     assert [answer.outputs["y"].float_val[0] for answer in answers] == [3, 2]
     assert "request_count{" in servers[0].metrics.page().decode()
@@ -276,7 +275,7 @@ def test_tls_is_served_and_plain_text_is_not(serve, made_models, authority):
     )
     trusting = grpc.ssl_channel_credentials(authority.cert_pem.bytes())
     stub = stub_for(f"localhost:{server.grpc_port}", trusting)
-    assert stub.Predict(request_for("m", x=[1.0]), timeout=10).outputs["y"].float_val == [3]
+    assert stub.Predict(request_for("m", x=[1.0]), timeout=PATIENCE_S).outputs["y"].float_val == [3]
     with pytest.raises(grpc.RpcError) as error:
         stub_for(f"127.0.0.1:{server.grpc_port}").Predict(request_for("m", x=[1.0]), timeout=5)
     assert error.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
@@ -299,7 +298,7 @@ def test_clients_must_show_a_certificate_where_that_is_asked_for(serve, made_mod
         shown = (key.private_key_pem.bytes(), pem(*key.cert_chain_pems)) if key else (None, None)
         credentials = grpc.ssl_channel_credentials(authority.cert_pem.bytes(), *shown)
         stub = stub_for(f"localhost:{server.grpc_port}", credentials)
-        return stub.Predict(request_for("m", x=[1.0]), timeout=5).outputs["y"].float_val
+        return stub.Predict(request_for("m", x=[1.0]), timeout=PATIENCE_S).outputs["y"].float_val
 
     assert answer_to(client_key) == [3]
     for key in (None, stranger):
@@ -340,22 +339,16 @@ def test_models_config_file_is_followed(serve, publish, tmp_path, caplog):
             return False
         return True
 
-    def wait_for(check):
-        until = time.monotonic() + 10
-        while not check():
-            assert time.monotonic() < until
-            time.sleep(0.05)
-
     config.write_text("garbage {")
-    wait_for(lambda: any("Models config not applied" in text for text in caplog.messages))
+    wait_until(lambda: any("Models config not applied" in text for text in caplog.messages))
     time.sleep(0.3)
     assert sum("Models config not applied" in text for text in caplog.messages) == 1
     assert answers("one")
     write(("one", one), ("two", two), ("late", tmp_path / "published" / "late"))
-    wait_for(lambda: answers("two"))
+    wait_until(lambda: answers("two"))
     assert not answers("late")
     publish("arithmetic/3", "late/1")
-    wait_for(lambda: answers("late"))
+    wait_until(lambda: answers("late"))
 
 
 # ------------------------------------------------------------------ EmbeddedServer
@@ -395,10 +388,7 @@ def test_embedded_server_follows_new_versions(publish):
     with EmbeddedServer(base, settings=ServerSettings(repository=_FAST_POLLING)) as server:
         stub = stub_for(server.grpc_address.removeprefix("grpc://"))
         publish("arithmetic/2", "m/2")
-        until = time.monotonic() + 10
-        while stub.Predict(request_for("m", x=[1.0])).model_spec.version.value == 1:
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        wait_until(lambda: stub.Predict(request_for("m", x=[1.0])).model_spec.version.value == 2, "version 2")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from PIL import Image
 from skimage import data
 from tensorflow import make_ndarray, make_tensor_proto
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from waiting import PATIENCE_S
 
 pytestmark = pytest.mark.skipif(not shutil.which("curl"), reason="no curl")
 
@@ -44,7 +45,7 @@ def pixels(encoded):
 
 
 def curl(*arguments):
-    done = subprocess.run(["curl", "-sS", *arguments], check=True, capture_output=True, timeout=60)
+    done = subprocess.run(["curl", "-sS", *arguments], check=True, capture_output=True)
     return json.loads(done.stdout)
 
 
@@ -59,7 +60,7 @@ def test_official_stubs(server, png, by_mask_client):
     request.model_spec.signature_name = "mask_png"
     request.inputs["image_bytes"].CopyFrom(make_tensor_proto([png]))
     with grpc.insecure_channel(server.grpc_address.removeprefix("grpc://")) as channel:
-        response = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=60)
+        response = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=PATIENCE_S)
     assert make_ndarray(response.outputs["error"]).tolist() == [b""]
     encoded = make_ndarray(response.outputs["mask_bytes"])[0]
     np.testing.assert_array_equal(pixels(encoded), by_mask_client)

@@ -20,6 +20,7 @@ from maskport.serving.server.server import ServerSettings
 from maskport.serving.verify import VerifyOptions, read_export, read_golden, verify
 from tensorflow.core.protobuf import saved_model_pb2
 from toy_models import moving_model
+from waiting import wait_until
 
 
 def settings(**fields):
@@ -40,10 +41,10 @@ def addresses(server):
 
 def wait_for_state(server, version, state):
     with MaskClient(server.grpc_address, "toy") as client:
-        until = time.monotonic() + 30
-        while not any(one.version == version and one.state == state for one in client.status()):
-            assert time.monotonic() < until, client.status()
-            time.sleep(0.05)
+        wait_until(
+            lambda: any(one.version == version and one.state == state for one in client.status()),
+            lambda: f"{state} of version {version} in {client.status()}",
+        )
 
 
 def test_the_true_model_passes(serve, publish, check, true_export):
@@ -331,7 +332,7 @@ def test_a_server_that_is_not_there_is_found(serve, publish, true_export):
     for report in verify(both, "toy", read_export(true_export)).addresses:
         assert not report.holds
         assert "nothing answers at this address" in causes(report)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
 
 
 def test_the_other_transports_port_is_found(serve, publish, true_export):

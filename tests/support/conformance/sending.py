@@ -14,10 +14,10 @@ from tensorflow_serving.apis import (  # noqa: F401  (their messages must be in 
     prediction_service_pb2,
     session_service_pb2,
 )
+from waiting import PATIENCE_S
 
 from conformance.cases import Case, Json
 
-_PATIENCE_S = 60
 _COMPARED_HEADERS = ("content-type", "content-encoding", "allow", "location", "vary")
 
 
@@ -55,7 +55,7 @@ class Sender:
         body = base64.b64decode(request["body_b64"]) if "body_b64" in request else request.get("body")
         body = body.encode() if isinstance(body, str) else body
         host, _, port = self._rest.rpartition(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=request.get("timeout_s", _PATIENCE_S))
+        connection = http.client.HTTPConnection(host, int(port), timeout=request.get("timeout_s", PATIENCE_S))
         try:
             # As it stands: nothing is added but Host and Content-Length.
             connection.putrequest(request["method"], request["path"], skip_accept_encoding=True)
@@ -96,7 +96,7 @@ class Sender:
         try:
             received = method(
                 sent,
-                timeout=request.get("timeout_s", _PATIENCE_S),
+                timeout=request.get("timeout_s", PATIENCE_S),
                 metadata=tuple(request.get("metadata", {}).items()),
             )
         except grpc.RpcError as error:

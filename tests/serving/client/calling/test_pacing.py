@@ -18,6 +18,7 @@ from maskport.serving.client import (
 )
 from maskport.serving.client.calling.pacing import Pace
 from maskport.serving.wire.messages import ModelServerConfig
+from waiting import PATIENCE_S
 
 PICTURE = np.full((4, 5, 3), 200, np.uint8)
 KINDS = ["sync-grpc", "async-grpc"]
@@ -134,7 +135,7 @@ def test_a_reload_that_was_refused_never_began_and_is_made_again(kind, serving):
     with make_client(kind, serving) as client:
         timer = threading.Timer(0.2, lambda: setattr(serving, "grpc_threads", None))
         timer.start()
-        client.reload_config(ModelServerConfig(), timeout=20)
+        client.reload_config(ModelServerConfig(), timeout=PATIENCE_S)
         timer.join()
     assert len(serving.reloads) == 1
 

@@ -484,7 +484,7 @@ address, folder, form = sys.argv[1:]
 out = f"{folder}/out.{'tif' if form == 'tif' else 'npy'}"
 source = np.load(f"{folder}/wide.npy", mmap_mode="r") if form == "array" else f"{folder}/wide.{form}"
 with MaskClient(address, "model") as client:
-    result = client.segment_large(source, out, timeout=60)
+    result = client.segment_large(source, out, timeout=PATIENCE_S)
 # Not ru_maxrss, which remembers the parent's memory from before exec.
 with open("/proc/self/status") as status:
     print(int(status.read().partition("VmHWM:")[2].split()[0]) / 1024)
@@ -515,7 +515,7 @@ def test_memory_is_bounded_by_a_row_of_tiles(local, tmp_path, form):
         )
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(_WIDE), local.grpc_address, str(tmp_path), form],
-        capture_output=True, text=True, check=True, timeout=200,
+        capture_output=True, text=True, check=True,
     )  # fmt: skip
     made = tifffile.imread(tmp_path / "out.tif") if form == "tif" else np.load(tmp_path / "out.npy")
     np.testing.assert_array_equal(made, np.asarray(wide[:, :, 0]))

@@ -19,6 +19,7 @@ from maskport.serving.client import (
 )
 from maskport.serving.client.pictures.png import encode_png
 from PIL import Image
+from waiting import PATIENCE_S
 
 
 def _picture(value, size=(2, 3)):
@@ -244,7 +245,7 @@ def test_one_lazy_pillow_picture_may_be_masked_by_many_threads(serving, tmp_path
     path = tmp_path / "large.png"
     Image.fromarray(np.full((600, 600, 3), 200, np.uint8)).save(path)
     with (
-        make_client("sync-grpc", serving, timeout=20) as client,
+        make_client("sync-grpc", serving, timeout=PATIENCE_S) as client,
         Image.open(path) as picture,
         futures.ThreadPoolExecutor(8) as threads,
     ):

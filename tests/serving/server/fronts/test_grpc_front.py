@@ -1,5 +1,6 @@
 """What official-stub clients get over gRPC that no recorded request shows: deadlines, cancelling, sizes, health."""
 
+import itertools
 import threading
 import time
 
@@ -17,6 +18,7 @@ from tensorflow_serving.apis import (
     predict_pb2,
     prediction_service_pb2_grpc,
 )
+from waiting import PATIENCE_S, processor_use, wait_until
 
 _ANY_SIZE = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
@@ -52,17 +54,10 @@ def busy(seconds):
     return predict_request("failing", "busy", seconds=np.array([seconds], np.float32))
 
 
-def cpu_use(seconds):
-    """The processor time that this process takes in so many seconds."""
-    before = time.process_time()
-    time.sleep(seconds)
-    return time.process_time() - before
-
-
 def test_bytes_that_are_no_message_are_refused_and_fill_no_log(failing, connect, caplog):
     predict = connect(failing).unary_unary("/tensorflow.serving.PredictionService/Predict")
     with pytest.raises(grpc.RpcError) as error:
-        predict(b"\xff\xff\xff", timeout=10)
+        predict(b"\xff\xff\xff", timeout=PATIENCE_S)
     assert error.value.code() == grpc.StatusCode.INTERNAL
     assert error.value.details() == "Exception deserializing request!"
     assert caplog.records == []
@@ -73,7 +68,7 @@ def test_shape_that_no_array_can_have_is_refused(failing, connect):
     request = predict_request("failing", x=np.zeros(0, np.float32))
     request.inputs["x"].tensor_shape.dim.add(size=2**62)
     with pytest.raises(grpc.RpcError) as error:
-        stub.Predict(request, timeout=10)
+        stub.Predict(request, timeout=PATIENCE_S)
     assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert error.value.details() == "tensor parsing error: x"
 
@@ -94,10 +89,10 @@ def test_input_that_a_signature_with_defaults_does_not_have_is_refused(serve, ma
     request = predict_request("defaults", **dict.fromkeys(names, np.array([2], np.float32)))
     if words is None:
         factor = 2 if "k" in names else 10
-        assert list(stub.Predict(request, timeout=10).outputs["y"].float_val) == [2 * factor]
+        assert list(stub.Predict(request, timeout=PATIENCE_S).outputs["y"].float_val) == [2 * factor]
         return
     with pytest.raises(grpc.RpcError) as error:
-        stub.Predict(request, timeout=10)
+        stub.Predict(request, timeout=PATIENCE_S)
     assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert error.value.details().startswith(words)
 
@@ -107,8 +102,7 @@ def test_deadline_stops_the_computation(failing, connect):
     with pytest.raises(grpc.RpcError) as error:
         stub.Predict(busy(30), timeout=0.3)
     assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    time.sleep(0.2)
-    assert cpu_use(0.3) < 0.15
+    wait_until(lambda: processor_use(0.3) < 0.15, "the end of the computation")
 
 
 def test_cancelling_frees_the_workers_and_stops_the_computation(failing, connect):
@@ -119,11 +113,10 @@ def test_cancelling_frees_the_workers_and_stops_the_computation(failing, connect
     for call in calls:
         call.cancel()
     begin = time.monotonic()
-    answer = stub.Predict(predict_request("failing", "lookup", index=np.array([2], np.int32)), timeout=10)
-    assert time.monotonic() - begin < 5
+    answer = stub.Predict(predict_request("failing", "lookup", index=np.array([2], np.int32)), timeout=PATIENCE_S)
+    assert time.monotonic() - begin < 25
     assert list(answer.outputs["value"].int_val) == [30]
-    time.sleep(0.2)
-    assert cpu_use(0.3) < 0.15
+    wait_until(lambda: processor_use(0.3) < 0.15, "the end of the computation")
 
 
 @pytest.mark.parametrize(("threads", "answered"), [(3, 2), (1, 1)])
@@ -134,21 +127,21 @@ def test_calls_beyond_the_threads_are_refused_at_once_whatever_they_ask(serve, m
     status = get_model_status_pb2.GetModelStatusRequest()
     status.model_spec.name = "failing"
     models = model_service_pb2_grpc.ModelServiceStub(channel)
-    models.GetModelStatus(status, timeout=10)
+    models.GetModelStatus(status, timeout=PATIENCE_S)
     running = [stub.Predict.future(busy(20)) for _ in range(answered)]
     time.sleep(0.3)
     refused = [stub.Predict.future(busy(20)) for _ in range(5)] + [models.GetModelStatus.future(status)]
     for call in refused:
-        assert call.exception(timeout=10).code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert call.exception(timeout=PATIENCE_S).code() == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert call.exception().details() == "Server Threadpool Exhausted"
     assert not any(call.done() for call in running)
     for call in running:
         call.cancel()
     lookup = predict_request("failing", "lookup", index=np.array([2], np.int32))
-    until = time.monotonic() + 120
-    while (call := stub.Predict.future(lookup)).exception() is not None:  # until the runs have noticed, or are over
-        assert time.monotonic() < until, call.exception()
-        time.sleep(0.1)
+    calls = (stub.Predict.future(lookup) for _ in itertools.count())
+    call = wait_until(  # until the runs have noticed, or are over
+        lambda: (call := next(calls)).exception() is None and call, "an answer"
+    )
     assert list(call.result().outputs["value"].int_val) == [30]
 
 
@@ -157,15 +150,14 @@ def test_client_that_closes_its_channel_stops_the_computation(failing, connect):
     prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict.future(busy(60))
     time.sleep(0.3)
     channel.close()
-    time.sleep(0.5)
-    assert cpu_use(0.3) < 0.15
+    wait_until(lambda: processor_use(0.3) < 0.15, "the end of the computation")
 
 
 def test_large_messages_pass_both_ways(serve, made_models, connect):
     server = serve(ModelSettings("tensors", str(made_models("tensors/1").parent)))
     stub = prediction_service_pb2_grpc.PredictionServiceStub(connect(server))
     x = np.random.default_rng(0).normal(size=5_000_000).astype(np.float32)
-    answer = stub.Predict(predict_request("tensors", "float32", x=x), timeout=60)
+    answer = stub.Predict(predict_request("tensors", "float32", x=x), timeout=PATIENCE_S)
     np.testing.assert_array_equal(tf.make_ndarray(answer.outputs["out"]), x)
 
 
@@ -234,7 +226,7 @@ def models_beside(publish):
 def test_reload_takes_paths_of_the_start_and_near_it(serve, connect, models_beside, where):
     server = serve(ModelSettings("m", str(models_beside["start"])))
     models = model_service_pb2_grpc.ModelServiceStub(connect(server))
-    models.HandleReloadConfigRequest(reload_request(new=models_beside[where]), timeout=30)
+    models.HandleReloadConfigRequest(reload_request(new=models_beside[where]), timeout=PATIENCE_S)
     status = get_model_status_pb2.GetModelStatusRequest()
     status.model_spec.name = "new"
     assert models.GetModelStatus(status).model_version_status[0].state == 30
@@ -249,7 +241,7 @@ def test_reload_refuses_paths_elsewhere(serve, connect, models_beside, tmp_path)
     sibling_by_name = f"{models_beside['start']}-not/deep"
     for path in (models_beside["elsewhere"], link, sly, sibling_by_name, "/"):
         with pytest.raises(grpc.RpcError) as error:
-            models.HandleReloadConfigRequest(reload_request(new=path), timeout=30)
+            models.HandleReloadConfigRequest(reload_request(new=path), timeout=PATIENCE_S)
         wanted = grpc.StatusCode.PERMISSION_DENIED if path != sibling_by_name else grpc.StatusCode.FAILED_PRECONDITION
         assert error.value.code() in (grpc.StatusCode.PERMISSION_DENIED, wanted), path
     predictions = prediction_service_pb2_grpc.PredictionServiceStub(connect(server))
@@ -287,7 +279,7 @@ def test_platform_of_a_served_model_stays(serve, connect, models_beside):
 def test_reload_takes_any_path_where_that_is_permitted(serve, connect, models_beside):
     server = serve(ModelSettings("m", str(models_beside["start"])), allows_reload_outside_roots=True)
     models = model_service_pb2_grpc.ModelServiceStub(connect(server))
-    response = models.HandleReloadConfigRequest(reload_request(new=models_beside["elsewhere"]), timeout=30)
+    response = models.HandleReloadConfigRequest(reload_request(new=models_beside["elsewhere"]), timeout=PATIENCE_S)
     assert response.status.error_code == 0
 
 
@@ -296,7 +288,7 @@ def test_reload_says_by_how_much_metrics_grew(serve, connect, models_beside):
     models = model_service_pb2_grpc.ModelServiceStub(connect(server))
     request = reload_request(m=models_beside["start"], new=models_beside["beside"])
     request.metric_names.extend(["/tensorflow/serving/model_warmup_records_read", "/no/such/metric"])
-    response = models.HandleReloadConfigRequest(request, timeout=30)
+    response = models.HandleReloadConfigRequest(request, timeout=PATIENCE_S)
     grown = {metric.name: metric.int64_value_increase for metric in response.metric}
     assert grown == {"/tensorflow/serving/model_warmup_records_read": 0, "/no/such/metric": 0}
 

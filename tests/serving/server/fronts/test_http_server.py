@@ -10,8 +10,9 @@ import time
 import pytest
 from maskport.serving.server.fronts.http_server import HttpServer, Limits
 from starlette.responses import Response
+from waiting import PATIENCE_S
 
-LONG_S = 5
+LONG_S = PATIENCE_S
 
 
 class Handler:
@@ -407,18 +408,21 @@ def test_draining_gives_up_after_its_time(serve, handler):
             time.sleep(0.005)
         begin = time.monotonic()
         server.stop(0.1)
-        assert 0.1 <= time.monotonic() - begin < 1
+        assert 0.1 <= time.monotonic() - begin < LONG_S
 
 
 def test_small_answers_are_not_held_back(serve):
     with connect(serve()) as connection:
-        begin = time.monotonic()
-        for _ in range(20):
+
+        def timed():
+            begin = time.monotonic()
             connection.sendall(get())
             while not connection.recv(1000).endswith(b"/a "):
                 pass
-        # Held back, each would take 40 ms.
-        assert time.monotonic() - begin < 0.4
+            return time.monotonic() - begin
+
+        # Held back, each would take 40 ms; other work on the machine holds up some.
+        assert sorted(timed() for _ in range(20))[5] < 0.03
 
 
 def test_gzip_is_left_to_the_handler(serve, handler):

@@ -12,6 +12,7 @@ from maskport.serving.server.fronts.rest_front import RestSettings
 from maskport.serving.server.models.loading import LoadSettings
 from maskport.serving.server.models.text_configs import BatchingSettings
 from maskport.serving.server.models.versions import ModelSettings
+from waiting import PATIENCE_S, processor_use, wait_until
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def ask():
     connections = []
 
     def send(server, method, path, body=None, headers=None):
-        connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=PATIENCE_S)
         connections.append(connection)
         connection.request(method, path, body, headers or {})
         response = connection.getresponse()
@@ -41,11 +42,8 @@ def test_run_that_takes_too_long_is_answered_and_stopped(serve, made_models, ask
     begin = time.monotonic()
     status, _, content = ask(server, "POST", "/v1/models/failing:predict", body)
     assert (status, json.loads(content)) == (504, {"error": "Timed out waiting for notification"})
-    assert time.monotonic() - begin < 5
-    time.sleep(0.1)
-    before = time.process_time()
-    time.sleep(0.3)
-    assert time.process_time() - before < 0.15
+    assert time.monotonic() - begin < 25
+    wait_until(lambda: processor_use(0.3) < 0.15, "the end of the computation")
 
 
 def test_no_time_limit_is_no_limit(serve, made_models, ask):

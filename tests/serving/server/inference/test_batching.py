@@ -13,8 +13,9 @@ from maskport.serving.server.metrics import Metrics
 from maskport.serving.server.models.text_configs import BatchingSettings, PoolSettings
 from maskport.serving.status_codes import StatusCode
 from tensorflow.core.framework import types_pb2
+from waiting import PATIENCE_S
 
-LONG_S = 5
+LONG_S = PATIENCE_S
 
 
 class Doubler:

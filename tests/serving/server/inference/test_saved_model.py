@@ -13,6 +13,7 @@ from maskport.serving.server.calls import Call
 from maskport.serving.server.errors import RequestError
 from maskport.serving.server.inference.saved_model import SavedModel, SessionSettings
 from maskport.serving.status_codes import StatusCode
+from waiting import processor_use, wait_until
 
 SETTINGS = SessionSettings(interruptible_runs=4)
 
@@ -114,7 +115,7 @@ def test_run_that_takes_too_long_is_stopped(load):
     failing = load("failing/1")
     begin = time.monotonic()
     late = error_of(lambda: busy(failing, 30, Call(timeout_s=0.2)))
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 25
     assert (late.code, late.message) == (StatusCode.DEADLINE_EXCEEDED, "Timed out waiting for notification")
     assert_at_rest()
 
@@ -130,7 +131,7 @@ def test_cancelled_run_is_stopped(load):
     threading.Timer(0.2, call.cancel).start()
     begin = time.monotonic()
     assert error_of(lambda: busy(failing, 30, call)).code == StatusCode.CANCELLED
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 25
     assert_at_rest()
     assert run(failing, "lookup", index=np.array([1], np.int32))[0].tolist() == [20]
 
@@ -182,10 +183,7 @@ def test_more_kinds_of_fetches_than_are_watched_still_run(load, monkeypatch):
 
 def assert_at_rest():
     """The process computes nothing any more."""
-    time.sleep(0.1)
-    before = time.process_time()
-    time.sleep(0.3)
-    assert time.process_time() - before < 0.15
+    wait_until(lambda: processor_use(0.3) < 0.15, "the end of the computation")
 
 
 @pytest.mark.parametrize(

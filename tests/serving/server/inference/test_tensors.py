@@ -231,10 +231,10 @@ def test_odd_messages_are_what_tensorflow_makes_of_them(dtype, fields, dims, has
 
 def test_length_without_end_is_refused_at_once():
     proto = proto_of("DT_STRING", [1], tensor_content=b"\xff" * 1_000_000)
-    begin = time.monotonic()
+    begin = time.process_time()
     with pytest.raises(TensorError, match="goes on after 5 bytes"):
         read_tensor(proto)
-    assert time.monotonic() - begin < 0.1
+    assert time.process_time() - begin < 0.1
     assert by_tensorflow(proto) is None
 
 

@@ -12,8 +12,9 @@ from maskport.serving.server.models.lifecycle import State
 from maskport.serving.server.models.repository import ModelRepository, RepositorySettings
 from maskport.serving.server.models.versions import ALL_VERSIONS, ModelSettings, VersionPolicy
 from maskport.serving.status_codes import StatusCode
+from waiting import PATIENCE_S
 
-SOON_S = 5
+SOON_S = PATIENCE_S
 
 
 class Runner:
