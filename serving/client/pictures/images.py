@@ -30,7 +30,7 @@ from .channels import (
 )
 from .image_headers import ImageHeader, read_header
 from .png import decode_png, encode_png
-from .tiffs import HOW_TO_INSTALL, GeoTags, TiffImage, check_read_by_pillow, geo_of_pillow, has_tifffile
+from .tiffs import HOW_TO_INSTALL, GeoTags, TiffImage, check_read_by_pillow, geo_of_pillow, has_tifffile, turn
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -157,19 +157,26 @@ class _File(Picture):
             )
         if self._is_deep and dtype == np.uint8:
             self._check_seen()
-        return _of_channels(_array_of(self._upright), dtype, channels)
+        return _of_channels(self._decoded, dtype, channels)
 
     def _check_seen(self) -> None:
         """Makes sure that a model of 8 bits sees something in 16; a damaged file is the server's to refuse."""
         try:
-            array = _array_of(self._upright)
-            top = _brightest(array)
-            if array.dtype == np.uint8:
-                # Pillow keeps the upper 8 bits where there are colours or alpha; all of them take long to decode.
-                top = top << 8 | 0xFF if top else _brightest(decode_png(self._data))
-        except (InvalidImageError, InvalidResponseError):
+            array = self._decoded
+        except InvalidImageError:
             return
-        check_not_black(top, self.name or "the image")
+        colours = array[..., :-1] if array.ndim == 3 and array.shape[2] in (2, 4) else array
+        check_not_black(int(colours.max()), self.name or "the image")
+
+    @functools.cached_property
+    def _decoded(self) -> npt.NDArray[Any]:
+        """The upright picture's samples, with all their bits."""
+        if not self._is_deep:
+            return _array_of(self._upright)
+        try:
+            return turn(decode_png(self._data), self._orientation)
+        except InvalidResponseError as error:
+            raise InvalidImageError(f"{self.name or 'the image'} cannot be decoded: {error.__cause__}") from error
 
     def picture(self) -> "Image.Image":
         return _for_display(self._upright)
@@ -356,11 +363,6 @@ def _check_array(array: npt.NDArray[Any], choice: Choice, *, is_decoded: bool) -
         hint = f"it holds {low} to {top}: "
         hint += f"array.astype(numpy.{fitting}) is one" if low >= 0 and top <= 0xFFFF else "scale it to 0..255 as uint8"
     raise InvalidImageError(f"an array of {array.dtype} is no image", hint=hint)
-
-
-def _brightest(array: npt.NDArray[Any]) -> int:
-    """Returns the greatest value of a picture's colours, whatever its alpha is."""
-    return int((array[..., :-1] if array.ndim == 3 and array.shape[2] in (2, 4) else array).max())
 
 
 def _of_channels(array: npt.NDArray[Any], dtype: np.dtype[Any], channels: int | None) -> npt.NDArray[Any]:

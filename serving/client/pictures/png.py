@@ -1,23 +1,27 @@
-"""PNG: a fast writer for what is sent, and a careful reader for what comes back."""
+"""PNG: a fast writer for what is sent, and a careful reader of all bits."""
 
 import dataclasses
 import io
 import struct
 import zlib
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import InvalidResponseError
 
+if TYPE_CHECKING:
+    from PIL import PngImagePlugin
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_COLOUR_TYPE_OF_CHANNELS = {1: 0, 3: 2, 2: 4, 4: 6}
-_CHANNELS_OF_COLOUR_TYPE = {colour: channels for channels, colour in _COLOUR_TYPE_OF_CHANNELS.items()}
+_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
+_CHANNELS = {colour: channels for channels, colour in _COLOUR_TYPES.items()}
 _FILTER_UP = 2
 PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 """A whole PNG's last bytes."""
+# First column and row of each pass of an interlaced picture, and the steps from there.
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +59,7 @@ def encode_png(pixels: npt.NDArray[Any]) -> bytes:
     compressor = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
     data = compressor.compress(rows.data) + compressor.flush()
     bits = 8 * pixels.dtype.itemsize
-    header = struct.pack(">IIBBBBB", width, height, bits, _COLOUR_TYPE_OF_CHANNELS[channels], 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, bits, _COLOUR_TYPES[channels], 0, 0, 0)
     return b"".join((_SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", data), PNG_END))
 
 
@@ -73,7 +77,7 @@ def read_png_header(data: bytes) -> PngHeader:
     if len(data) < 33 or not data.startswith(_SIGNATURE) or data[12:16] != b"IHDR":
         raise InvalidResponseError("a picture in the answer is no PNG")
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
-    return PngHeader((height, width), bits, _CHANNELS_OF_COLOUR_TYPE.get(colour))
+    return PngHeader((height, width), bits, _CHANNELS.get(colour))
 
 
 def decode_png(data: bytes) -> npt.NDArray[Any]:
@@ -85,85 +89,49 @@ def decode_png(data: bytes) -> npt.NDArray[Any]:
         InvalidResponseError: it cannot be decoded.
     """
     header = read_png_header(data)
-    try:
-        if header.bits == 16 and header.channels != 1:
-            return _decode_deep_colour(data, header)
-        from PIL import PngImagePlugin
+    from PIL import PngImagePlugin
 
+    try:
         # Not Image.open, which has its own opinion of what is too large.
         with PngImagePlugin.PngImageFile(io.BytesIO(data)) as picture:
+            if header.bits == 16 and header.channels in (2, 3, 4):
+                return _decode_deep_colour(picture, header.channels)
             array = np.array(picture)
     except (OSError, SyntaxError, ValueError, IndexError, struct.error, zlib.error) as error:
         raise InvalidResponseError(f"a picture in the answer cannot be decoded: {error}") from error
     return array.astype(np.uint16) if header.bits == 16 else array
 
 
-def _decode_deep_colour(data: bytes, header: PngHeader) -> npt.NDArray[Any]:
-    """Returns samples of 16 bits in several channels, of which Pillow keeps 8 bits only."""
-    if header.channels is None or data[28]:
-        raise ValueError("a palette or interlacing with 16 bits")
-    height, width = header.size
-    pixel_bytes = 2 * header.channels
-    row_bytes = width * pixel_bytes
-    wanted = height * (1 + row_bytes)
-    raw = zlib.decompressobj().decompress(b"".join(_chunks(data, b"IDAT")), wanted)
+def _decode_deep_colour(picture: "PngImagePlugin.PngImageFile", channels: int) -> npt.NDArray[np.uint16]:
+    """Returns samples of 16 bits in several channels, of which Pillow keeps 8 bits only.
+
+    PNG's filters never mix the upper bytes of samples with the lower ones: each are the scanlines of a picture of
+    8 bits, which Pillow decodes.
+    """
+    from PIL import Image
+
+    width, height = picture.size
+    is_interlaced = bool(picture.info.get("interlace"))
+    blocks = []  # of scanlines: how many, and bytes of each
+    for left, top, across, down in _ADAM7 if is_interlaced else ((0, 0, 1, 1),):
+        if left < width and top < height:
+            blocks.append((-((top - height) // down), 1 + 2 * channels * -((left - width) // across)))
+    wanted = sum(count * length for count, length in blocks)
+    picture.load_prepare()
+    raw = zlib.decompressobj().decompress(b"".join(iter(lambda: picture.load_read(1 << 20), b"")), wanted)
     if len(raw) != wanted:
         raise ValueError("it ends before its last row")
-    filtered = np.frombuffer(raw, np.uint8).reshape(height, 1 + row_bytes)
-    rows = np.zeros((height + 1, row_bytes), np.uint8)
-    for index in range(height):
-        rows[index + 1] = _unfilter(int(filtered[index, 0]), filtered[index, 1:], rows[index], pixel_bytes)
-    samples = np.ascontiguousarray(rows[1:]).view(">u2").astype(np.uint16)
-    return samples.reshape(height, width, header.channels)
-
-
-def _chunks(data: bytes, kind: bytes) -> Iterator[bytes]:
-    position = len(_SIGNATURE)
-    while position + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, position)
-        content = data[position + 4 : position + 8 + length]
-        if zlib.crc32(content) != struct.unpack_from(">I", data, position + 8 + length)[0]:
-            raise ValueError("a checksum is wrong")
-        if content.startswith(kind):
-            yield content[4:]
-        position += 12 + length
-
-
-def _unfilter(kind: int, row: npt.NDArray[np.uint8], above: npt.NDArray[np.uint8], step: int) -> npt.NDArray[np.uint8]:
-    """Returns a row's bytes; each was stored as the difference to a guess from its neighbours.
-
-    Args:
-        kind: of the guess.
-        row: the differences.
-        above: the bytes of the row above.
-        step: bytes of a pixel.
-    """
-    if kind == 0:
-        return row
-    if kind == 1:  # the byte to the left
-        sums: npt.NDArray[np.uint8] = np.cumsum(row.reshape(-1, step), axis=0, dtype=np.uint8).reshape(-1)
-        return sums
-    if kind == 2:  # the byte above
-        return row + above
-    if kind not in (3, 4):
-        raise ValueError(f"there is no filter {kind}")
-    ups = above.tobytes()
-    guess = _average if kind == 3 else _paeth
-    result = bytearray()
-    for index, difference in enumerate(row.tobytes()):
-        before = result[index - step] if index >= step else 0
-        corner = ups[index - step] if index >= step else 0
-        result.append((difference + guess(before, ups[index], corner)) & 0xFF)
-    return np.frombuffer(result, np.uint8)
-
-
-def _average(left: int, up: int, corner: int) -> int:
-    return (left + up) // 2
-
-
-def _paeth(left: int, up: int, corner: int) -> int:
-    estimate = left + up - corner
-    to_left, to_up, to_corner = abs(estimate - left), abs(estimate - up), abs(estimate - corner)
-    if to_left <= to_up and to_left <= to_corner:
-        return left
-    return up if to_up <= to_corner else corner
+    halves: tuple[list[bytes], list[bytes]] = ([], [])
+    start = 0
+    for count, length in blocks:
+        lines = np.frombuffer(raw, np.uint8, count * length, start).reshape(count, length)
+        start += count * length
+        for byte, half in enumerate(halves):
+            half.append(np.concatenate([lines[:, :1], lines[:, 1 + byte :: 2]], axis=1).tobytes())
+    mode = {2: "LA", 3: "RGB", 4: "RGBA"}[channels]
+    upper, lower = (
+        np.array(Image.frombytes(mode, picture.size, zlib.compress(b"".join(half), 0), "zip", mode, is_interlaced))
+        for half in halves
+    )
+    samples: npt.NDArray[np.uint16] = upper.astype(np.uint16) << 8 | lower
+    return samples

@@ -139,7 +139,7 @@ class TiffImage:
                 if self._mask is not None:
                     missing |= self._mask.read(stored)[..., 0] == 0
                 pixels = np.ma.MaskedArray(pixels, np.repeat(missing[..., None], pixels.shape[2], axis=2))
-        return _turn(pixels, self._orientation)
+        return turn(pixels, self._orientation)
 
     def read_all(self) -> Array:
         """Returns the whole picture, as `read` does."""
@@ -551,8 +551,8 @@ def _stored_tile(tile: Tile, orientation: int, shape: Sequence[int]) -> Tile:
     return Tile(columns, rows) if orientation >= 5 else Tile(rows, columns)
 
 
-def _turn(pixels: Array, orientation: int) -> Array:
-    """Returns stored pixels upright."""
+def turn(pixels: Array, orientation: int) -> Array:
+    """Returns stored pixels, [h, w] or [h, w, C], of an orientation from 1 to 8 upright."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):

@@ -3,6 +3,7 @@ import io
 import os
 import zlib
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -13,7 +14,7 @@ from maskport.serving.client import InvalidImageError, InvalidResponseError
 from maskport.serving.client.pictures.channels import Choice, ModelInput
 from maskport.serving.client.pictures.image_headers import read_header
 from maskport.serving.client.pictures.images import read_picture
-from maskport.serving.client.pictures.png import decode_png, encode_png, read_png_header
+from maskport.serving.client.pictures.png import PNG_END, decode_png, encode_png, read_png_header
 from PIL import Image, ImageOps
 from processes import running
 
@@ -62,6 +63,57 @@ def test_sixteen_bit_colour_of_tensorflow_is_read_at_all_its_bits(channels):
         raw = zlib.decompress(b"".join(_idat(data)))
         kinds |= set(raw[:: 1 + 120 * channels * 2])
     assert kinds >= {1, 2, 3, 4} or channels == 2
+
+
+def _interlaced(array):
+    """An interlaced PNG [H, W, C] written by hand: every filter in turn."""
+    step = array.shape[2] * array.dtype.itemsize
+    raw = b""
+    for left, top, across, down in (
+        (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2),
+    ):  # fmt: skip
+        part = array[top::down, left::across]
+        if not part.size:
+            continue
+        rows = np.frombuffer(part.astype(array.dtype.newbyteorder(">")).tobytes(), np.uint8).reshape(len(part), -1)
+        padded = np.pad(rows.astype(int), ((1, 0), (step, 0)))
+        left_of, above, corner = padded[1:, :-step], padded[:-1, step:], padded[:-1, :-step]
+        guess = left_of + above - corner
+        nearest = np.argmin([abs(guess - left_of), abs(guess - above), abs(guess - corner)], axis=0)
+        paeth = np.choose(nearest, [left_of, above, corner])
+        guesses = [0 * rows, left_of, above, (left_of + above) // 2, paeth]
+        for index, row in enumerate(rows):
+            raw += bytes([index % 5]) + (row - guesses[index % 5][index]).astype(np.uint8).tobytes()
+    plain = bytearray(encode_png(array))
+    plain[28] = 1
+    plain[29:33] = zlib.crc32(plain[12:29]).to_bytes(4, "big")
+    body = b"IDAT" + zlib.compress(raw)
+    return bytes(plain[:33]) + (len(body) - 4).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big") + PNG_END
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 2), (4, 9), (41, 30)])
+def test_interlaced_sixteen_bits_are_read_as_imagecodecs_reads_them(shape, channels):
+    rng = np.random.default_rng(channels)
+    array = rng.integers(0, 65536, (*shape, channels)).astype(np.uint16)
+    data = _interlaced(array)
+    np.testing.assert_array_equal(imagecodecs.png_decode(data).reshape(array.shape), array)
+    np.testing.assert_array_equal(decode_png(data).reshape(array.shape), array)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_files_of_sixteen_bits_keep_them_all_for_pixel_signatures(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    block = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
+    colours = np.arange(4 * 5 * 3, dtype=np.uint16).reshape(4, 5, 3) * 1091
+    data = encode_png(colours)
+    data = data[:33] + (len(block) - 4).to_bytes(4, "big") + block + zlib.crc32(block).to_bytes(4, "big") + data[33:]
+    upright = np.rot90(colours, -1) if orientation == 6 else colours
+    picture = read_picture(data)
+    assert picture.size == upright.shape[:2]
+    np.testing.assert_array_equal(picture.pixels(np.dtype(np.uint16), 3), upright)
+    np.testing.assert_array_equal(picture.pixels(np.dtype(np.uint8), 3), upright >> 8)
 
 
 def _idat(data):
