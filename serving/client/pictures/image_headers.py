@@ -26,64 +26,24 @@ class ImageHeader:
     orientation: int = 1
 
 
-def read_header(data: bytes) -> ImageHeader | None:
-    """Returns what an encoded picture says about itself; None if it is of no known format."""
-    if data[4:8] == b"ftyp":
-        brands = data[8 : min(int.from_bytes(data[:4], "big"), _BRANDS_END)]
-        for brand, name in _BRANDS:
-            if brand in brands:
-                return ImageHeader(name, None)
-    for magic, name, read_size in _FORMATS:
-        if data.startswith(magic) and (name != "webp" or data[8:12] == b"WEBP"):
-            try:
-                size = read_size(data)
-            except (struct.error, IndexError):
-                size = None
-            orientation = _ORIENTATIONS[name](data) if name in _ORIENTATIONS else 1
-            # From 5 on the picture lies on its side.
-            return ImageHeader(name, size[::-1] if size and orientation >= 5 else size, orientation)
-    return None
-
-
-def _png_size(data: bytes) -> tuple[int, int] | None:
-    width, height = struct.unpack_from(">II", data, 16)
-    return height, width
-
-
-def _bmp_size(data: bytes) -> tuple[int, int] | None:
-    (header_bytes,) = struct.unpack_from("<I", data, 14)
-    if header_bytes == 12:  # OS/2's form
-        width, height = struct.unpack_from("<HH", data, 18)
-    else:
-        width, height = struct.unpack_from("<ii", data, 18)
-    return abs(height), width  # a negative height: the top row comes first
-
-
-def _gif_size(data: bytes) -> tuple[int, int] | None:
-    width, height = struct.unpack_from("<HH", data, 6)
-    return height, width
-
-
-def _webp_size(data: bytes) -> tuple[int, int] | None:
-    kind = data[12:16]
-    if kind == b"VP8X":
-        width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
-    elif kind == b"VP8L":
-        (bits,) = struct.unpack_from("<I", data, 21)
-        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    elif kind == b"VP8 ":
-        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
-    else:
-        return None
-    return height, width
-
-
-def _tiff_size(data: bytes) -> tuple[int, int] | None:
-    return None  # a TIFF's directory may be anywhere in the file
-
-
+_MAGICS = (
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"BM", "bmp"),
+    (b"RIFF", "webp"),
+    (b"GIF8", "gif"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+    (b"II+\0", "tiff"),
+    (b"MM\0+", "tiff"),
+)
+# Both kinds of HEIF begin alike, and name what they are among several brands.
+_BRANDS = {b"avif": "avif", b"avis": "avif", b"heic": "heic", b"heix": "heic", b"hevc": "heic", b"mif1": "heic"}
+_BRANDS_END = 64
 # Start-of-frame markers; C4, C8 and CC in between are something else.
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_WITHOUT_LENGTH = frozenset((0x00, 0x01, *range(0xD0, 0xD9)))
+_JPEG_APP1 = 0xE1
 _JPEG_EXIF = b"Exif\0\0"
 _JPEG_XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _PNG_XMP = b"XML:com.adobe.xmp\0\0"  # not compressed
@@ -97,23 +57,64 @@ _XMP_BYTES = 1 << 16
 _EXIF_ENTRIES = 64
 # Likewise, of a file made of empty chunks.
 _MAX_CHUNKS = 512
-_JPEG_WITHOUT_LENGTH = frozenset((0x00, 0x01, *range(0xD0, 0xD9)))
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    for marker, at, _ in _jpeg_segments(data):
-        if marker in _JPEG_FRAMES:
-            height, width = struct.unpack_from(">HH", data, at + 1)
-            return height, width
-    return None
+def read_header(data: bytes) -> ImageHeader | None:
+    """Returns what an encoded picture says about itself; None if it is of no known format."""
+    if data[4:8] == b"ftyp":
+        brands = data[8 : min(int.from_bytes(data[:4], "big"), _BRANDS_END)]
+        for brand, name in _BRANDS.items():
+            if brand in brands:
+                return ImageHeader(name, None)
+    name = next((name for magic, name in _MAGICS if data.startswith(magic)), "")
+    if not name or (name == "webp" and data[8:12] != b"WEBP"):
+        return None
+    try:
+        size = _size(data, name)
+    except (struct.error, IndexError):
+        size = None
+    read_orientation = {"jpeg": _jpeg_orientation, "png": _png_orientation, "webp": _webp_orientation}.get(name)
+    orientation = read_orientation(data) if read_orientation else 1
+    # From 5 on the picture lies on its side.
+    return ImageHeader(name, size[::-1] if size and orientation >= 5 else size, orientation)
+
+
+def _size(data: bytes, name: str) -> tuple[int, int] | None:
+    """Returns height and width as stored; None where they are not known, as of a TIFF, whose directory may be anywhere.
+
+    Raises:
+        struct.error: the data ends too early.
+    """
+    kind = data[12:16] if name == "webp" else b""
+    width = height = None
+    if name == "jpeg":
+        for marker, at, _ in _jpeg_segments(data):
+            if marker in _JPEG_FRAMES:
+                height, width = struct.unpack_from(">HH", data, at + 1)
+    elif name == "png":
+        width, height = struct.unpack_from(">II", data, 16)
+    elif name == "bmp":
+        (header_bytes,) = struct.unpack_from("<I", data, 14)  # 12 is OS/2's form
+        width, height = struct.unpack_from("<HH" if header_bytes == 12 else "<ii", data, 18)
+        height = abs(height)  # negative: the top row comes first
+    elif name == "gif":
+        width, height = struct.unpack_from("<HH", data, 6)
+    elif kind == b"VP8X":
+        width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
+    elif kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    elif kind == b"VP8 ":
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
+    return None if height is None or width is None else (height, width)
 
 
 def _jpeg_orientation(data: bytes) -> int:
     exif, xmp = 0, (0, 0)
     for marker, at, length in _jpeg_segments(data):
-        if marker == 0xE1 and not exif and data.startswith(_JPEG_EXIF, at):
+        if marker == _JPEG_APP1 and not exif and data.startswith(_JPEG_EXIF, at):
             exif = at + len(_JPEG_EXIF)
-        elif marker == 0xE1 and data.startswith(_JPEG_XMP, at):
+        elif marker == _JPEG_APP1 and data.startswith(_JPEG_XMP, at):
             xmp = at + len(_JPEG_XMP), length - len(_JPEG_XMP)
     return _orientation(data, exif, xmp)
 
@@ -142,19 +143,14 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 def _png_orientation(data: bytes) -> int:
     """Returns what the last chunks before the pixels say: servers do not look behind them."""
-    position, exif, xmp = 33, 0, (0, 0)
-    for _ in range(_MAX_CHUNKS):
-        if position + 8 > len(data):
-            break
-        (length,) = struct.unpack_from(">I", data, position)
-        kind = data[position + 4 : position + 8]
+    exif, xmp = 0, (0, 0)
+    for kind, at, length in _chunks(data, 33, is_png=True):
         if kind == b"IDAT":
             break
         if kind == b"eXIf":
-            exif = position + 8
-        elif kind == b"iTXt" and data.startswith(_PNG_XMP, position + 8):
-            xmp = position + 8 + len(_PNG_XMP), length - len(_PNG_XMP)
-        position += 12 + length
+            exif = at
+        elif kind == b"iTXt" and data.startswith(_PNG_XMP, at):
+            xmp = at + len(_PNG_XMP), length - len(_PNG_XMP)
     return _orientation(data, exif, xmp)
 
 
@@ -163,19 +159,25 @@ def _webp_orientation(data: bytes) -> int:
     flags = data[20] if data[12:16] == b"VP8X" and len(data) > 20 else 0
     if not flags & (_WEBP_HAS_EXIF | _WEBP_HAS_XMP):
         return 1
-    position, exif, xmp = 12, 0, (0, 0)
-    for _ in range(_MAX_CHUNKS):
-        if position + 8 > len(data):
-            break
-        (length,) = struct.unpack_from("<I", data, position + 4)
-        kind, start = data[position : position + 4], position + 8
+    exif, xmp = 0, (0, 0)
+    for kind, at, length in _chunks(data, 12, is_png=False):
         if kind == b"EXIF" and flags & _WEBP_HAS_EXIF and not exif:
             # Some writers keep JPEG's mark before the TIFF block.
-            exif = start + len(_JPEG_EXIF) * data.startswith(_JPEG_EXIF, start)
+            exif = at + len(_JPEG_EXIF) * data.startswith(_JPEG_EXIF, at)
         elif kind == b"XMP " and flags & _WEBP_HAS_XMP and not xmp[0]:
-            xmp = start, length
-        position += 8 + length + length % 2
+            xmp = at, length
     return _orientation(data, exif, xmp)
+
+
+def _chunks(data: bytes, position: int, *, is_png: bool) -> Iterator[tuple[bytes, int, int]]:
+    """Yields kind, start and length of each chunk of a PNG or WebP file."""
+    for _ in range(_MAX_CHUNKS):
+        if position + 8 > len(data):
+            return
+        first, second = data[position : position + 4], data[position + 4 : position + 8]
+        kind, length = (second, int.from_bytes(first, "big")) if is_png else (first, int.from_bytes(second, "little"))
+        yield kind, position + 8, length
+        position += 12 + length if is_png else 8 + length + length % 2
 
 
 def _orientation(data: bytes, exif: int, xmp: tuple[int, int]) -> int:
@@ -188,7 +190,7 @@ def _orientation(data: bytes, exif: int, xmp: tuple[int, int]) -> int:
     """
     found = _exif_orientation(data, exif) if exif else None
     if found is None:
-        found = xmp_orientation(data[xmp[0] : xmp[0] + max(0, xmp[1])])
+        return xmp_orientation(data[xmp[0] : xmp[0] + max(0, xmp[1])])
     return found if 1 <= found <= 8 else 1
 
 
@@ -220,28 +222,3 @@ def _exif_orientation(data: bytes, tiff: int) -> int | None:
             size = {_SHORT: 2, _LONG: 4}.get(number(at + 2, 2), 0)
             found = max(found or 0, number(at + 8, size))
     return found
-
-
-# Both kinds of HEIF begin alike, and name what they are among several brands.
-_BRANDS = (
-    (b"avif", "avif"),
-    (b"avis", "avif"),
-    (b"heic", "heic"),
-    (b"heix", "heic"),
-    (b"hevc", "heic"),
-    (b"mif1", "heic"),
-)
-_BRANDS_END = 64
-_FORMATS = (
-    (b"\xff\xd8\xff", "jpeg", _jpeg_size),
-    (b"\x89PNG\r\n\x1a\n", "png", _png_size),
-    (b"BM", "bmp", _bmp_size),
-    (b"RIFF", "webp", _webp_size),
-    (b"GIF8", "gif", _gif_size),
-    (b"II*\0", "tiff", _tiff_size),
-    (b"MM\0*", "tiff", _tiff_size),
-    (b"II+\0", "tiff", _tiff_size),
-    (b"MM\0+", "tiff", _tiff_size),
-)
-
-_ORIENTATIONS = {"jpeg": _jpeg_orientation, "png": _png_orientation, "webp": _webp_orientation}

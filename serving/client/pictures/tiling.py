@@ -1,6 +1,8 @@
-"""Cutting a plane into overlapping tiles, and putting what a model says of them together without seams."""
+"""Pieces of planes: turned upright, cut with an overlap, and put together again without seams."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,15 +25,39 @@ class Span:
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-    """One tile of a plane.
-
-    Attributes:
-        rows: where it lies from top to bottom.
-        columns: where it lies from left to right.
-    """
+    """One tile of a plane: where it lies from top to bottom, and from left to right."""
 
     rows: Span
     columns: Span
+
+    @property
+    def box(self) -> tuple[slice, slice]:
+        """What an array is indexed by."""
+        return slice(self.rows.start, self.rows.stop), slice(self.columns.start, self.columns.stop)
+
+
+def whole(height: int, width: int) -> Tile:
+    """Returns the tile that covers a plane."""
+    return Tile(Span(0, height), Span(0, width))
+
+
+def turn(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """Returns stored pixels, [h, w] or [h, w, C], of one of Exif's orientations, 1 to 8, upright."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels[::-1] if orientation in (3, 4, 7, 8) else pixels
+
+
+def stored_tile(tile: Tile, orientation: int, shape: Sequence[int]) -> Tile:
+    """Returns where a piece of the upright picture, of height and width `shape`, is stored."""
+    rows, columns = tile.rows, tile.columns
+    if orientation in (3, 4, 7, 8):
+        rows = Span(shape[0] - rows.stop, shape[0] - rows.start)
+    if orientation in (2, 3, 6, 7):
+        columns = Span(shape[1] - columns.stop, shape[1] - columns.start)
+    return Tile(columns, rows) if orientation >= 5 else Tile(rows, columns)
 
 
 def cut(length: int, tile: int, overlap: int) -> list[Span]:
@@ -42,32 +68,22 @@ def cut(length: int, tile: int, overlap: int) -> list[Span]:
         tile: of a tile; the last is shorter. Above twice the overlap.
         overlap: how far a tile reaches into each neighbour: two neighbours share twice as much.
     """
-    step = tile - 2 * overlap
-    spans = []
-    start = 0
-    while True:
-        stop = min(start + tile, length)
-        spans.append(Span(start, stop))
-        if stop == length:
-            return spans
-        start += step
+    starts = range(0, max(length - 2 * overlap, 1), tile - 2 * overlap)
+    return [Span(start, min(start + tile, length)) for start in starts]
 
 
-def weights_of_later(shared: int) -> npt.NDArray[np.float32]:
+def _weights_of_later(shared: int) -> Plane:
     """Returns how much the later of two tiles counts along the pixels that they share: 0, a ramp, and 1.
 
     What lies within half an overlap of a tile's edge may be wrong, as the model saw an edge where there is none:
     there only the other tile counts. In between the two are mixed, so that what still differs shows no line.
-
-    Args:
-        shared: pixels that they share, twice the overlap.
     """
     distance = np.arange(shared, dtype=np.float32) + 0.5
     ramp: Plane = np.clip((distance - shared / 4) / max(shared / 2, 1), 0, 1).astype(np.float32)
     return ramp
 
 
-def mix(earlier: Plane, later: Plane, weights: npt.NDArray[np.float32]) -> Plane:
+def _mix(earlier: Plane, later: Plane, weights: Plane) -> Plane:
     """Returns two planes mixed: exactly what both say where they agree, and one alone where the other has no weight."""
     mixed = earlier + weights * (later - earlier)
     return np.where(weights >= 1, later, mixed).astype(np.float32, copy=False)
@@ -86,11 +102,11 @@ class Mosaic:
     def __init__(self, shape: tuple[int, int], overlap: int):
         self._height, self._width = shape
         self._shared = 2 * overlap
-        self._weights = weights_of_later(self._shared)
+        self._weights = _weights_of_later(self._shared)
         # What the rows of tiles above share with this one, replaced from left to right by what it shares with the
         # next; and what the tile to the left shares with the coming one.
         self._above = np.empty((self._shared, self._width), np.float32)
-        self._left: Plane | None = None
+        self._left = np.empty((0, self._shared), np.float32)
 
     def add(self, tile: Tile, values: Plane) -> tuple[Tile, Plane]:
         """Adds a tile.
@@ -105,15 +121,15 @@ class Mosaic:
         rows, columns = tile.rows, tile.columns
         shared = self._shared
         values = values.astype(np.float32)
-        if columns.start and self._left is not None:
-            values[:, :shared] = mix(self._left, values[:, :shared], self._weights)
+        if columns.start:
+            values[:, :shared] = _mix(self._left, values[:, :shared], self._weights)
         if columns.stop < self._width:
             self._left = values[:, values.shape[1] - shared :].copy()
             columns = Span(columns.start, columns.stop - shared)
             values = values[:, : columns.length]
         here = slice(columns.start, columns.stop)
         if rows.start:
-            values[:shared] = mix(self._above[:, here], values[:shared], self._weights[:, np.newaxis])
+            values[:shared] = _mix(self._above[:, here], values[:shared], self._weights[:, np.newaxis])
         if rows.stop < self._height:
             self._above[:, here] = values[len(values) - shared :]
             rows = Span(rows.start, rows.stop - shared)

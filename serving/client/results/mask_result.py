@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from ... import contract
 from ..errors import CallContext, InvalidImageError, InvalidResponseError, OutputNotRequestedError
-from ..pictures.images import Picture
+from ..pictures.picture import Picture
 from ..pictures.png import PNG_END, decode_png, encode_png, read_png_header
-from ..pictures.tiffs import pillow_tags
+from ..pictures.tiff_tags import pillow_tags
 from .polygons import Polygon, trace_polygons
 from .rle import Rle, encode_rle
 

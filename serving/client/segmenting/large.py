@@ -14,7 +14,8 @@ import numpy.typing as npt
 from ... import contract
 from ..errors import InvalidRequestError
 from ..pictures.channels import ALL, UNKNOWN, Choice, ModelInput
-from ..pictures.rasters import Sink, Source, open_sink, open_source
+from ..pictures.rasters import Sink, open_sink, open_source
+from ..pictures.source import Source
 from ..pictures.tiling import Mosaic, Tile, cut
 from ..transport.signatures import ModelMetadata, SignatureInfo
 from .plans import check_threshold

@@ -10,7 +10,8 @@ import numpy as np
 
 from ..errors import InvalidRequestError, MaskServingError
 from ..pictures.channels import ALL, Choice
-from ..pictures.images import ImageSource, Picture, take_picture
+from ..pictures.images import ImageSource, take_picture
+from ..pictures.picture import Picture
 from ..results.mask_result import MaskResult, SegmentItem
 from .plans import check_request, check_threshold
 

@@ -18,7 +18,7 @@ from ..errors import (
     SignatureNotFoundError,
 )
 from ..pictures.channels import ModelInput
-from ..pictures.images import Picture
+from ..pictures.picture import Picture
 from ..results.mask_result import MaskResult, encoded_output, pixel_output
 from ..transport.calls import PredictCall, Prediction, Target
 from ..transport.signatures import ModelMetadata, SignatureInfo, check_inputs

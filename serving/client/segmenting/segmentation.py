@@ -22,7 +22,8 @@ from ..errors import (
     SignatureNotFoundError,
 )
 from ..pictures.channels import ALL, UNKNOWN, Choice, ModelInput
-from ..pictures.images import ImageSource, Picture, picture_of_tile, read_picture
+from ..pictures.images import ImageSource, read_picture
+from ..pictures.picture import Picture, picture_of_tile
 from ..results.mask_result import MaskResult
 from ..transport.calls import MetadataCall, PredictCall, Reply, context_of
 from ..transport.signatures import ModelMetadata, SignatureInfo

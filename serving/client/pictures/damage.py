@@ -1,0 +1,32 @@
+"""Errors of libraries that meet damaged pictures, as errors that name the picture."""
+
+import contextlib
+from collections.abc import Iterator
+
+from ..errors import InvalidImageError, MaskServingError
+
+
+@contextlib.contextmanager
+def decoding(what: str, hint: str = "") -> Iterator[None]:
+    """Says of which picture it is what goes wrong inside a library, where damaged ones meet any error.
+
+    Raises:
+        InvalidImageError: it cannot be decoded.
+        OSError: the system's, rather than a decoder's.
+    """
+    from PIL import UnidentifiedImageError
+
+    try:
+        yield
+    except MaskServingError:
+        raise
+    except MemoryError as error:
+        raise InvalidImageError(f"{what} is too large to be read at once", hint="use segment_large()") from error
+    except UnidentifiedImageError as error:  # its own words name a buffer
+        raise InvalidImageError(
+            f"{what} cannot be decoded: it is damaged, or no picture that Pillow knows", hint=hint
+        ) from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise InvalidImageError(f"{what} cannot be decoded: {error or type(error).__name__}", hint=hint) from error

@@ -1,0 +1,293 @@
+"""One picture on its way to a model: a file that travels as it is, or pixels."""
+
+import abc
+import functools
+import io
+from collections.abc import Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InvalidImageError, InvalidResponseError
+from .arrays import ArrayPicture, split_missing
+from .channels import ALL, UNKNOWN, Choice, ModelInput, needs_model
+from .damage import decoding
+from .image_headers import ImageHeader
+from .png import decode_png, encode_png
+from .source import Source, check_not_black
+from .tiff_tags import GeoTags
+from .tiling import turn, whole
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Array = npt.NDArray[Any]
+
+
+class Picture(abc.ABC):
+    """One picture on its way to a model.
+
+    Attributes:
+        name: its path, where it has one.
+        size: height and width of the upright picture; None where only the server can tell.
+        missing: bool [H, W], where the picture has no data, known once it was sent; None where it has some everywhere.
+        geo: its place on Earth, as TIFF tags; empty where it has none.
+        byte_count: how many bytes it takes here; on the wire at most about as many.
+        needs_dtype: whether what is sent of it depends on the dtype that the model takes.
+        needs_channels: whether it depends on how many channels the model takes.
+        is_float: whether it is an array of floats, which only float models take.
+    """
+
+    name: str | None
+    size: tuple[int, int] | None
+    missing: npt.NDArray[np.bool_] | None = None
+    geo: GeoTags = MappingProxyType({})
+    byte_count: int
+    needs_dtype = False
+    needs_channels = False
+    is_float = False
+
+    @abc.abstractmethod
+    def encoded(self, model: ModelInput = UNKNOWN) -> bytes:
+        """Returns it as a file that servers read.
+
+        Args:
+            model: what it takes, as far as is known.
+
+        Raises:
+            InvalidImageError: it cannot be one.
+        """
+
+    @abc.abstractmethod
+    def pixels(self, dtype: np.dtype[Any], channels: int | None, model: ModelInput = UNKNOWN) -> Array:
+        """Returns it as an array.
+
+        Args:
+            dtype: uint8, uint16 or float32, as the model wants it.
+            channels: 1, 3 or 4 as the model wants it; None leaves them as they are.
+            model: what it takes, as far as is known: what channels without a known meaning are chosen by.
+
+        Returns:
+            Array [H, W, C].
+
+        Raises:
+            InvalidImageError: it cannot be one without loss or guesses.
+        """
+
+    @abc.abstractmethod
+    def picture(self) -> "Image.Image":
+        """Returns it upright, in 8 bits, to look at."""
+
+
+class FilePicture(Picture):
+    """A file of a format that servers read, or of one that is not known here: it travels as it is."""
+
+    def __init__(self, data: bytes, name: str | None, header: ImageHeader | None):
+        self._data, self.name, self.byte_count = data, name, len(data)
+        self._what = name or "the image"
+        self._format, self.size, self._orientation = "", None, 1
+        if header is not None:
+            self._format, self.size, self._orientation = header.format, header.size, header.orientation
+        # PNG of 16 bits.
+        self.needs_dtype = self._format == "png" and data[24:25] == b"\x10"
+
+    def encoded(self, model: ModelInput = UNKNOWN) -> bytes:
+        """See `Picture`."""
+        if model.dtype == np.uint8:
+            self._check_seen()
+        return self._data
+
+    def pixels(self, dtype: np.dtype[Any], channels: int | None, model: ModelInput = UNKNOWN) -> Array:
+        """See `Picture`."""
+        if dtype.kind == "f":
+            raise InvalidImageError(
+                f"{self._what} is an encoded picture, and the model takes {dtype} pixels only",
+                hint="decode and scale it as the model wants it, and send the array",
+            )
+        if dtype == np.uint8:
+            self._check_seen()
+        return _of_channels(self._upright, dtype, channels)
+
+    def picture(self) -> "Image.Image":
+        """See `Picture`."""
+        return _for_display(self._upright)
+
+    def _check_seen(self) -> None:
+        """Makes sure that a model of 8 bits sees something in 16; a damaged file is the server's to refuse."""
+        if not self.needs_dtype:
+            return
+        try:
+            array = self._upright
+        except InvalidImageError:
+            return
+        colours = array[..., :-1] if array.shape[-1] in (2, 4) and array.ndim == 3 else array
+        check_not_black(int(colours.max()), self._what)
+
+    @functools.cached_property
+    def _upright(self) -> Array:
+        """The samples, with all their bits; by the orientation that exported models see, where Pillow sees others."""
+        from PIL import Image
+
+        if self.needs_dtype:
+            try:
+                return turn(decode_png(self._data), self._orientation)
+            except InvalidResponseError as error:
+                raise InvalidImageError(f"{self._what} cannot be decoded: {error.__cause__}") from error
+        with decoding(self._what), Image.open(io.BytesIO(self._data)) as picture:
+            count = getattr(picture, "n_frames", 1)
+            # Cameras put previews and depth maps behind a JPEG (MPO); the first picture is the photograph.
+            if count > 1 and self._format != "jpeg":
+                raise InvalidImageError(f"{self._what} holds {count} pictures", hint="send them one by one")
+            return turn(array_of(picture), self._orientation)
+
+
+class PixelPicture(Picture):
+    """Pixels: an array, or what was decoded here.
+
+    Args:
+        array: [H, W] or [H, W, C]; a masked array where pixels are missing.
+        name: of the file that it comes from.
+        choice: which of its channels to send.
+        channels: what each is; None is as for any array.
+        full_scale: the value that means white; None is the dtype's.
+        geo: its place on Earth.
+        is_decoded: whether it comes from a file or Pillow's picture: then it is converted to what the model takes,
+            while an array's owner knows better.
+        lacks_bits: whether Pillow has dropped the lower 8 of its 16 bits.
+
+    Raises:
+        InvalidImageError: it is no picture.
+    """
+
+    def __init__(
+        self,
+        array: Array,
+        name: str | None = None,
+        choice: Choice = ALL,
+        *,
+        channels: Sequence[str] | None = None,
+        full_scale: int | None = None,
+        geo: GeoTags | None = None,
+        is_decoded: bool = False,
+        lacks_bits: bool = False,
+    ):
+        self.name, self._choice = name, choice
+        array = array if isinstance(array, np.ma.MaskedArray) else np.asarray(array)  # of matrices, too
+        what = name or ("the image" if is_decoded else "an array")
+        self._raw = ArrayPicture(
+            array, choice, what, channels=channels, full_scale=full_scale, geo=geo, is_decoded=is_decoded
+        )
+        self._whole = whole(*array.shape[:2])
+        self._what = what if name or is_decoded else f"an array of {array.dtype}"
+        self._described = f"{what} of {self._raw.dtype}"
+        self._is_decoded, self._lacks_bits = is_decoded, lacks_bits
+        self._sent: tuple[ModelInput, Array] | None = None
+        self.size, self.geo, self.byte_count = array.shape[:2], self._raw.geo, array.nbytes
+        self.is_float = self._raw.dtype.kind == "f"
+        self.needs_dtype = self._raw.dtype != np.uint8
+        self.needs_channels = needs_model(self._raw.channels, choice)
+        if is_decoded and not self.needs_channels:
+            self._for(UNKNOWN)  # which finds what no model takes
+
+    def encoded(self, model: ModelInput = UNKNOWN) -> bytes:
+        """See `Picture`."""
+        if self.is_float:
+            raise InvalidImageError(
+                f"{self._described} was given, and the model takes integer pixels",
+                hint=f"{self._range}: scale it to 0..255 as uint8, or export the model with image_dtype: float32",
+            )
+        if self._lacks_bits and model.dtype == np.uint16:
+            raise InvalidImageError(
+                f"Pillow keeps 8 of the 16 bits of {self._what}, and the model takes 16",
+                hint="give the file's path or bytes in place of Pillow's picture",
+            )
+        return encode_png(self._for(model))
+
+    def pixels(self, dtype: np.dtype[Any], channels: int | None, model: ModelInput = UNKNOWN) -> Array:
+        """See `Picture`."""
+        is_same_kind = (dtype.kind == "f") == self.is_float
+        if is_same_kind:
+            array = self._for(ModelInput(dtype, channels or model.channels))
+            if self._is_decoded and not self.is_float:
+                return _of_channels(array, dtype, channels)
+        if not is_same_kind or (not self.is_float and dtype != array.dtype):
+            raise InvalidImageError(
+                f"{self._described} was given, and the model takes {dtype} pixels",
+                hint=f"{self._range}: convert it, and mind the scale",
+            )
+        if channels is not None and array.shape[2] != channels:
+            raise InvalidImageError(f"an array of {array.shape[2]} channels was given, and the model takes {channels}")
+        return array
+
+    def picture(self) -> "Image.Image":
+        """See `Picture`."""
+        return _for_display(self._sent[1] if self._sent is not None else self._values)
+
+    @property
+    def _values(self) -> Array:
+        return split_missing(self._raw.read(self._whole))[0]
+
+    @property
+    def _range(self) -> str:
+        return f"it holds {self._values.min():g} to {self._values.max():g}"
+
+    def _for(self, model: ModelInput) -> Array:
+        """Returns what to send to a model: [H, W, C]."""
+        if self._sent is None or self._sent[0] != model:
+            source = Source(self._raw, self._what, self._choice, model)
+            pixels, self.missing = source.read(self._whole)
+            source.check_all_read()
+            self._sent = model, pixels
+        return self._sent[1]
+
+
+def picture_of_tile(pixels: Array) -> Picture:
+    """Returns a piece of a large picture, [h, w, C], of which what a model takes was seen to already."""
+    picture = PixelPicture(pixels)
+    picture.needs_dtype = picture.needs_channels = False
+    return picture
+
+
+def array_of(picture: "Image.Image") -> Array:
+    """Returns a Pillow picture's pixels: uint8, uint16, int32 or float32."""
+    mode = picture.mode
+    if mode.startswith("I") or mode in ("F", "L", "LA", "RGB", "RGBA"):
+        return np.array(picture)
+    plain = {"1": "L", "La": "LA"}.get(mode)
+    return np.array(picture.convert(plain or ("RGBA" if picture.has_transparency_data else "RGB")))
+
+
+def _of_channels(array: Array, dtype: np.dtype[Any], channels: int | None) -> Array:
+    """Returns uint8 or uint16 pixels [H, W, C] in a model's dtype and number of channels, as exported models do it."""
+    array = array.reshape(*array.shape[:2], -1)
+    if array.dtype != dtype:
+        # Full scale stays full scale.
+        array = array.astype(np.uint16) * 257 if dtype == np.uint16 else (array >> 8).astype(np.uint8)
+    colours, alpha = (array, None) if array.shape[2] in (1, 3) else (array[..., :-1], array[..., -1:])
+    if channels is None:
+        return array
+    if channels == 1 and colours.shape[2] == 3:
+        red, green, blue = np.moveaxis(colours.astype(np.float32), 2, 0)
+        luma = green + np.float32(0.299) * (red - green) + np.float32(0.114) * (blue - green)
+        gray: Array = np.rint(luma)[..., np.newaxis].astype(dtype)
+        return gray
+    if channels >= 3 and colours.shape[2] == 1:
+        colours = np.repeat(colours, 3, axis=2)
+    if channels == 4:
+        alpha = np.full((*array.shape[:2], 1), np.iinfo(dtype).max, dtype) if alpha is None else alpha
+        return np.concatenate([colours, alpha], axis=2)
+    return colours
+
+
+def _for_display(array: Array) -> "Image.Image":
+    """Returns pixels [H, W] or [H, W, C] as RGB or RGBA of 8 bits; what is no uint8 is stretched to what is there."""
+    from PIL import Image
+
+    array = array.reshape(*array.shape[:2], -1)
+    array = array[:, :, :3] if array.shape[2] > 4 else array
+    if array.dtype != np.uint8:
+        array = (np.clip(array / (float(array.max()) or 1.0), 0, 1) * 255).astype(np.uint8)
+    picture = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+    return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
