@@ -26,7 +26,8 @@ from ..errors import (
     ServerUnavailableError,
 )
 from ..pictures.images import ImageSource
-from ..results.mask_result import MaskResult, SegmentItem, check_file_form
+from ..results.files import check_file_form
+from ..results.mask_result import MaskResult, SegmentItem
 from .inputs import IMAGE_ENDINGS, STANDARD, Input, output_paths, read_standard_input
 
 DERIVED_PRODUCTS = ("cutout", "overlay")

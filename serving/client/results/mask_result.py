@@ -5,7 +5,7 @@ import functools
 import io
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ... import contract
-from ..errors import CallContext, InvalidImageError, InvalidResponseError, OutputNotRequestedError
+from ..errors import CallContext, InvalidResponseError, OutputNotRequestedError
 from ..pictures.picture import Picture
-from ..pictures.png import PNG_END, decode_png, encode_png, read_png_header
-from ..pictures.tiff_tags import pillow_tags
+from ..pictures.png import PNG_END, decode_png, read_png_header
+from .files import write_picture
 from .polygons import Polygon, trace_polygons
 from .rle import Rle, encode_rle
 
@@ -27,49 +27,26 @@ Array = npt.NDArray[Any]
 Colour = tuple[int, int, int]
 
 _SAVED = (contract.MASK, contract.MASKED_IMAGE, "cutout", "overlay", contract.PROBABILITY, contract.CLASS_MAP)
-_JPEGS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"})
-_OPAQUE = _JPEGS | {".bmp", ".dib", ".ppm", ".pnm", ".pgm", ".pbm", ".pfm"}
-_LOSSY = _JPEGS | {".avif", ".avifs"}
-# Pictures of these have one of a few sizes, and are scaled to it.
-_ICONS = frozenset({".ico", ".icns"})
-# Pillow cuts values of 16 bits off at 255 there, and says nothing.
-_SHALLOW = frozenset({".webp", ".gif"})
-# Exact values matter in these: a lossy file would be wrong without looking wrong.
-_EXACT = frozenset({contract.MASK, contract.PROBABILITY, contract.CLASS_MAP})
-_USE_PNG = "use .png"
+_WHITE = 65535
 _RED: Colour = (255, 40, 40)
 
 
-def check_file_form(ending: str, product: str) -> None:
-    """Makes sure that a form of files can hold a product.
-
-    Args:
-        ending: of the files' names, such as `.png`, in small letters.
-        product: as for `MaskResult.save`.
-
-    Raises:
-        InvalidImageError: it cannot.
-    """
-    if ending in _LOSSY and product in _EXACT:
-        raise InvalidImageError(f"a {product} cannot be a {ending} file, which blurs its values", hint=_USE_PNG)
-    if ending in _ICONS:
-        raise InvalidImageError(f"a {product} cannot be a {ending} file, which changes its size", hint=_USE_PNG)
-    if ending in _OPAQUE and product == "cutout":
-        raise InvalidImageError(f"a cutout cannot be a {ending} file: it has no transparency", hint=_USE_PNG)
-
-
-class _Output:
+class Output:
     """One product: a PNG, decoded when it is looked at, or an array from a pixel signature."""
 
-    def __init__(self, png: bytes | None = None, array: Array | None = None):
+    def __init__(self, png: bytes = b"", array: Array | None = None):
         self.png = png
         self._array = array
 
     @functools.cached_property
     def array(self) -> Array:
-        if self._array is not None:
-            return self._array
-        return decode_png(self.png or b"")
+        """Its values: [H, W] or [H, W, C]."""
+        return decode_png(self.png) if self._array is None else self._array
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width; nothing is decoded for it."""
+        return read_png_header(self.png).size if self._array is None else self._array.shape[:2]
 
 
 class MaskResult:
@@ -89,7 +66,7 @@ class MaskResult:
     def __init__(
         self,
         picture: Picture,
-        outputs: Mapping[str, _Output],
+        outputs: Mapping[str, Output],
         *,
         context: CallContext,
         class_names: Sequence[str] | None = None,
@@ -116,10 +93,7 @@ class MaskResult:
     @property
     def size(self) -> tuple[int, int] | None:
         """Height and width of the upright picture."""
-        if self._picture.size is not None:
-            return self._picture.size
-        output = next(iter(self._outputs.values()))
-        return read_png_header(output.png).size if output.png is not None else output.array.shape[:2]
+        return self._picture.size or next(iter(self._outputs.values())).size
 
     @functools.cached_property
     def mask(self) -> npt.NDArray[np.bool_]:
@@ -130,9 +104,7 @@ class MaskResult:
     def probability(self) -> npt.NDArray[np.float32]:
         """The foreground's probability: float32 [H, W], 0 to 1."""
         plane = _plane(self._array_of(contract.PROBABILITY))
-        if plane.dtype == np.uint16:
-            return plane.astype(np.float32) / np.float32(65535)
-        return plane.astype(np.float32, copy=False)
+        return plane.astype(np.float32, copy=False) / np.float32(_WHITE if plane.dtype == np.uint16 else 1)
 
     @property
     def masked_image(self) -> Array:
@@ -230,21 +202,19 @@ class MaskResult:
         wanted = product or (contract.MASK if contract.MASK in self._outputs else next(iter(self._outputs)))
         if wanted not in _SAVED:
             raise OutputNotRequestedError(f"there is no product {wanted!r}", hint=f"there are: {', '.join(_SAVED)}")
-        ending = path.suffix.lower()
-        if ending == ".npy":
-            held = io.BytesIO()  # see _save_picture
-            np.save(held, self._array_to_save(wanted))
-            path.write_bytes(held.getbuffer())
-        elif ending == ".json":
-            path.write_text(json.dumps(self.as_dict()) + "\n", encoding="utf-8")
+        # Where a disk is full, Pillow leaves a part of some files and says nothing, and NumPy says little.
+        held = io.BytesIO()
+        if path.suffix.lower() == ".npy":
+            np.save(held, self._values(wanted))
+        elif path.suffix.lower() == ".json":
+            held.write(json.dumps(self.as_dict()).encode() + b"\n")
         else:
-            check_file_form(ending, wanted)
             output = self._outputs.get(wanted)
-            if ending == ".png" and output is not None:
-                is_whole = output.png is not None and self._picture.missing is None
-                path.write_bytes(output.png or b"" if is_whole else self._encoded(wanted))
+            if path.suffix.lower() == ".png" and output is not None and output.png and self._picture.missing is None:
+                held.write(output.png)
             else:
-                self._save_picture(path, wanted)
+                write_picture(held, path.suffix, wanted, self._shades(wanted), self._picture)
+        path.write_bytes(held.getbuffer())
         return path
 
     def as_dict(self) -> dict[str, Any]:
@@ -259,7 +229,7 @@ class MaskResult:
             "rle": self.rle(),
         }
 
-    def _output(self, product: str) -> _Output:
+    def _output(self, product: str) -> Output:
         output = self._outputs.get(product)
         if output is None:
             raise OutputNotRequestedError(
@@ -278,68 +248,16 @@ class MaskResult:
             array[missing] = 0
         return array
 
-    def _array_to_save(self, product: str) -> Array:
-        arrays: dict[str, Callable[[], Array]] = {
-            contract.MASK: lambda: self.mask,
-            contract.PROBABILITY: lambda: self.probability,
-            contract.MASKED_IMAGE: lambda: self.masked_image,
-            contract.CLASS_MAP: lambda: self.class_map,
-            "cutout": lambda: np.array(self.cutout()),
-            "overlay": lambda: np.array(self.overlay()),
-        }
-        return arrays[product]()
+    def _values(self, product: str) -> Array:
+        value = getattr(self, product)
+        return np.array(value()) if callable(value) else value
 
-    def _encoded(self, product: str) -> bytes:
-        array = self._array_to_save(product)
+    def _shades(self, product: str) -> Array:
+        """Returns a product's values as a picture's."""
+        array = self._values(product)
         if product == contract.PROBABILITY:
-            array = np.rint(array * 65535).astype(np.uint16)
-        elif product == contract.MASK:
-            array = array.astype(np.uint8) * 255
-        if array.dtype.kind == "f":
-            raise InvalidImageError(f"a {product} of {array.dtype} is no picture", hint="save it as .npy")
-        return encode_png(array)
-
-    def _save_picture(self, path: Path, product: str) -> None:
-        from PIL import Image
-
-        ending = path.suffix.lower()
-        form = Image.registered_extensions().get(ending)
-        if form is None or form not in Image.SAVE:
-            raise InvalidImageError(f"cannot write a {product} as {path.suffix}: unknown file extension", hint=_USE_PNG)
-        picture = self._picture_of(product)
-        if picture.mode.startswith("I") and ending in _SHALLOW:
-            raise InvalidImageError(f"a {product} of 16 bits cannot be a {path.suffix} file", hint=_USE_PNG)
-        # Where a disk is full, Pillow leaves a part of some files and says nothing, and NumPy says little.
-        held = io.BytesIO()
-        try:
-            picture.save(held, form, **self._options_of(form))
-        except (ValueError, OSError) as error:
-            raise InvalidImageError(f"cannot write a {product} as {path.suffix}: {error}", hint=_USE_PNG) from error
-        path.write_bytes(held.getbuffer())
-
-    def _options_of(self, form: str) -> dict[str, Any]:
-        if form == "WEBP":  # of these, only WebP is lossy unless told otherwise
-            return {"lossless": True}
-        sent = self._picture
-        if form == "TIFF" and (sent.geo or sent.missing is not None):
-            return {"tiffinfo": pillow_tags(sent.geo, has_missing=sent.missing is not None)}
-        return {}
-
-    def _picture_of(self, product: str) -> "Image.Image":
-        from PIL import Image
-
-        if product == "cutout":
-            return self.cutout()
-        if product == "overlay":
-            return self.overlay()
-        if product == contract.MASK:
-            return Image.fromarray(self.mask.astype(np.uint8) * 255)
-        if product == contract.PROBABILITY:
-            return Image.fromarray(np.rint(self.probability * 65535).astype(np.uint16))
-        array = self.class_map if product == contract.CLASS_MAP else self.masked_image
-        if array.dtype != np.uint8 and (array.dtype != np.uint16 or array.shape[2:] not in ((), (1,))):
-            raise InvalidImageError(f"a {product} of {array.dtype} cannot be saved so", hint="use .png or .npy")
-        return Image.fromarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array)
+            return np.rint(array * _WHITE).astype(np.uint16)
+        return array.astype(np.uint8) * 255 if product == contract.MASK else array
 
     def _fitting_image(self) -> "Image.Image":
         image = self.image()
@@ -379,31 +297,30 @@ _LARGEST_UNCHECKED = 1 << 28
 """Pixels that a picture may have in the answer where the sent one's size is not known here."""
 
 
-def encoded_output(product: str, png: bytes, picture: Picture) -> _Output:
+def encoded_output(product: str, png: bytes, picture: Picture) -> Output:
     """Returns a product from a PNG, having looked at its header.
 
     Raises:
         InvalidResponseError: it is not a PNG of that product, or not of the sent picture's size.
     """
     header = read_png_header(png)
-    if not png.endswith(PNG_END):
-        raise InvalidResponseError(f"the {product} in the answer is a PNG that is cut off")
     bits, channels = _FORMS[product]
-    if header.bits not in bits or header.channels not in channels:
-        raise InvalidResponseError(
-            f"the {product} in the answer is a PNG of {header.bits} bits, {header.channels or '?'} channels"
-        )
     height, width = header.size
-    if picture.size is not None and header.size != picture.size:
-        raise InvalidResponseError(
-            f"the {product} in the answer is {_size(header.size)}, the picture {_size(picture.size)}"
-        )
-    if picture.size is None and height * width > _LARGEST_UNCHECKED:
-        raise InvalidResponseError(f"the {product} in the answer claims to be {_size(header.size)}")
-    return _Output(png=png)
+    problem = ""
+    if not png.endswith(PNG_END):
+        problem = "is a PNG that is cut off"
+    elif header.bits not in bits or header.channels not in channels:
+        problem = f"is a PNG of {header.bits} bits, {header.channels or '?'} channels"
+    elif picture.size is not None and header.size != picture.size:
+        problem = f"is {_size(header.size)}, the picture {_size(picture.size)}"
+    elif picture.size is None and height * width > _LARGEST_UNCHECKED:
+        problem = f"claims to be {_size(header.size)}"
+    if problem:
+        raise InvalidResponseError(f"the {product} in the answer {problem}")
+    return Output(png)
 
 
-def pixel_output(product: str, array: Array, picture: Picture) -> _Output:
+def pixel_output(product: str, array: Array, picture: Picture) -> Output:
     """Returns a product from the array [H, W, C] of a pixel signature.
 
     Raises:
@@ -413,7 +330,7 @@ def pixel_output(product: str, array: Array, picture: Picture) -> _Output:
         raise InvalidResponseError(
             f"the {product} in the answer is {_size(array.shape)}, the picture {_size(picture.size or ())}"
         )
-    return _Output(array=array)
+    return Output(array=array)
 
 
 def _size(sizes: Sequence[int]) -> str:

@@ -1,0 +1,83 @@
+"""Which files can hold which products, and pictures written as files."""
+
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ... import contract
+from ..errors import InvalidImageError
+from ..pictures.picture import Picture
+from ..pictures.png import encode_png
+from ..pictures.tiff_tags import pillow_tags
+
+_JPEGS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"})
+_OPAQUE = _JPEGS | {".bmp", ".dib", ".ppm", ".pnm", ".pgm", ".pbm", ".pfm"}
+_LOSSY = _JPEGS | {".avif", ".avifs"}
+# Pictures of these have one of a few sizes, and are scaled to it.
+_ICONS = frozenset({".ico", ".icns"})
+# Pillow cuts values of 16 bits off at 255 there, and says nothing.
+_SHALLOW = frozenset({".webp", ".gif"})
+# Exact values matter in these: a lossy file would be wrong without looking wrong.
+_EXACT = frozenset({contract.MASK, contract.PROBABILITY, contract.CLASS_MAP})
+_USE_PNG = "use .png"
+
+
+def check_file_form(ending: str, product: str) -> None:
+    """Makes sure that a form of files can hold a product.
+
+    Args:
+        ending: of the files' names, such as `.png`, in small letters.
+        product: as for `MaskResult.save`.
+
+    Raises:
+        InvalidImageError: it cannot.
+    """
+    problem = ""
+    if ending in _LOSSY and product in _EXACT:
+        problem = ", which blurs its values"
+    elif ending in _ICONS:
+        problem = ", which changes its size"
+    elif ending in _OPAQUE and product == "cutout":
+        problem = ": it has no transparency"
+    if problem:
+        raise InvalidImageError(f"a {product} cannot be a {ending} file{problem}", hint=_USE_PNG)
+
+
+def write_picture(file: IO[bytes], suffix: str, product: str, pixels: npt.NDArray[Any], picture: Picture) -> None:
+    """Writes a product as a picture.
+
+    Args:
+        file: to write to.
+        suffix: says the format, such as `.png`.
+        product: as for `MaskResult.save`.
+        pixels: of the product, [H, W] or [H, W, C].
+        picture: what it is a product of: a TIFF lies at its place.
+
+    Raises:
+        InvalidImageError: the format cannot hold it.
+    """
+    from PIL import Image
+
+    ending = suffix.lower()
+    check_file_form(ending, product)
+    pixels = pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels
+    if ending == ".png" and pixels.dtype.kind != "f":
+        file.write(encode_png(pixels))
+        return
+    form = Image.registered_extensions().get(ending)
+    if form not in Image.SAVE:
+        raise InvalidImageError(f"cannot write a {product} as {suffix}: unknown file extension", hint=_USE_PNG)
+    if pixels.dtype != np.uint8 and (pixels.dtype != np.uint16 or pixels.ndim == 3):
+        hint = "save it as .npy" if ending == ".png" else "use .png or .npy"
+        raise InvalidImageError(f"a {product} of {pixels.dtype} cannot be saved so", hint=hint)
+    if pixels.dtype == np.uint16 and ending in _SHALLOW:
+        raise InvalidImageError(f"a {product} of 16 bits cannot be a {suffix} file", hint=_USE_PNG)
+    options: dict[str, Any] = {"lossless": True} if form == "WEBP" else {}  # lossy unless told otherwise
+    has_missing = picture.missing is not None
+    if form == "TIFF" and (picture.geo or has_missing):
+        options = {"tiffinfo": pillow_tags(picture.geo, has_missing)}
+    try:
+        Image.fromarray(pixels).save(file, form, **options)
+    except (ValueError, OSError) as error:
+        raise InvalidImageError(f"cannot write a {product} as {suffix}: {error}", hint=_USE_PNG) from error
