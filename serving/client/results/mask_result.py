@@ -256,7 +256,7 @@ class MaskResult:
         """Returns a product's values as a picture's."""
         array = self._values(product)
         if product == contract.PROBABILITY:
-            return np.rint(array * _WHITE).astype(np.uint16)
+            array = np.rint(array * _WHITE).astype(np.uint16)
         return array.astype(np.uint8) * 255 if product == contract.MASK else array
 
     def _fitting_image(self) -> "Image.Image":

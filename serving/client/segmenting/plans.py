@@ -1,11 +1,13 @@
 """Which calls give which products of which pictures."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ... import contract
 from ...wire import tensors
@@ -19,7 +21,7 @@ from ..errors import (
 )
 from ..pictures.channels import ModelInput
 from ..pictures.picture import Picture
-from ..results.mask_result import MaskResult, encoded_output, pixel_output
+from ..results.mask_result import encoded_output, pixel_output
 from ..transport.calls import PredictCall, Prediction, Target
 from ..transport.signatures import ModelMetadata, SignatureInfo, check_inputs
 
@@ -84,17 +86,19 @@ def model_input(metadata: ModelMetadata, info: Mapping[str, Any]) -> ModelInput:
     """
     model, spec = (part if isinstance(part, dict) else {} for part in (info.get("model"), info.get("spec")))
     channels = model.get("channels")
-    pixels = (_find(metadata, product, encoded=False, at_threshold=False) for product in contract.PRODUCTS)
-    signature = next((found for found in pixels if found is not None), None)
-    dtype = None
-    if signature is not None:
-        wanted = signature.inputs[contract.IMAGE]
-        dtype = wanted.dtype
-        if channels is None and wanted.shape is not None and len(wanted.shape) == 4 and wanted.shape[3] > 0:
-            channels = wanted.shape[3]
-    elif spec.get("image_dtype") in ("uint8", "uint16", "float32"):
-        dtype = np.dtype(spec["image_dtype"])
+    dtype = np.dtype(spec["image_dtype"]) if spec.get("image_dtype") in ("uint8", "uint16", "float32") else None
+    for product in contract.PRODUCTS:
+        signature = _find(metadata, product, encoded=False)
+        if signature is not None:
+            dtype = signature.inputs[contract.IMAGE].dtype
+            channels = channels or _channels_of(signature)
+            break
     return ModelInput(dtype, channels if isinstance(channels, int) else None)
+
+
+def _channels_of(signature: SignatureInfo) -> int | None:
+    shape = signature.inputs[contract.IMAGE].shape
+    return shape[3] if shape is not None and len(shape) == 4 and shape[3] > 0 else None
 
 
 def plan_calls(
@@ -125,55 +129,45 @@ def plan_calls(
         InvalidRequestError: likewise.
     """
     planned = []
-    for product in outputs:
+    # Pictures with a threshold of their own and those without need different signatures.
+    for product, at_threshold in itertools.product(outputs, (False, True)):
         has_threshold = product in contract.THRESHOLDED_PRODUCTS
         given = [has_threshold and threshold is not None for threshold in thresholds]
-        # Pictures with a threshold of their own and those without need different signatures.
-        for at_threshold in sorted(set(given)):
-            wanted = [index for index, own in enumerate(given) if own == at_threshold]
-            planned += _plan_product(metadata, target, pictures, thresholds, product, wanted, at_threshold, model)
+        wanted = [index for index, is_given in enumerate(given) if is_given == at_threshold]
+        if not wanted:
+            continue
+        encoded, pixel = (_find(metadata, product, encoded=way, at_threshold=at_threshold) for way in (True, False))
+        together = [index for index in wanted if encoded is not None and not pictures[index].is_float]
+        alone = [index for index in wanted if encoded is None or pictures[index].is_float]
+        if alone and pixel is None:
+            first = pictures[alone[0]]
+            if encoded is not None:
+                first.encoded(model)  # which says why not
+            raise _missing(metadata, product, at_threshold, encoded=not first.is_float)
+        for signature, indexes in ((encoded, together), *((pixel, [index]) for index in alone)):
+            if signature is None or not indexes:
+                continue
+            inputs: dict[str, Any]
+            if signature is encoded:
+                inputs = {contract.IMAGE_BYTES: [pictures[index].encoded(model) for index in indexes]}
+            else:
+                inputs = {contract.IMAGE: _pixels_for(signature, pictures[indexes[0]], model)[np.newaxis]}
+            if at_threshold:
+                inputs[contract.THRESHOLD] = np.array([thresholds[index] for index in indexes], np.float32)
+            call = PredictCall(target, signature, check_inputs(signature, inputs))
+            planned.append(PlannedCall(call, product, tuple(indexes)))
     return planned
 
 
-def _plan_product(
-    metadata: ModelMetadata,
-    target: Target,
-    pictures: Sequence[Picture],
-    thresholds: Sequence[float | None],
-    product: str,
-    wanted: Sequence[int],
-    at_threshold: bool,
-    model: ModelInput,
-) -> list[PlannedCall]:
-    """Returns the calls that give one product of the wanted ones of the pictures, all with thresholds or none."""
-    planned = []
-    encoded = [index for index in wanted if not pictures[index].is_float]
-    signature = _find(metadata, product, encoded=True, at_threshold=at_threshold)
-    if encoded and signature is not None:
-        inputs: dict[str, Any] = {contract.IMAGE_BYTES: [pictures[index].encoded(model) for index in encoded]}
-        if at_threshold:
-            inputs[contract.THRESHOLD] = np.array([thresholds[index] for index in encoded], np.float32)
-        call = PredictCall(target, signature, check_inputs(signature, inputs))
-        planned.append(PlannedCall(call, product, tuple(encoded)))
-        remaining = [index for index in wanted if pictures[index].is_float]
-    else:
-        remaining = list(wanted)
-    if not remaining:
-        return planned
-    signature = _find(metadata, product, encoded=False, at_threshold=at_threshold)
-    if signature is None:
-        first = pictures[remaining[0]]
-        if first.is_float and _find(metadata, product, encoded=True, at_threshold=at_threshold):
-            first.encoded(model)  # which says why not
-        raise _missing(metadata, product, at_threshold, encoded=not first.is_float)
-    for index in remaining:
-        threshold = thresholds[index] if at_threshold else None
-        call = _pixel_call(target, signature, pictures[index], threshold, model)
-        planned.append(PlannedCall(call, product, (index,)))
-    return planned
+def _pixels_for(signature: SignatureInfo, picture: Picture, model: ModelInput) -> npt.NDArray[Any]:
+    try:
+        dtype = signature.inputs[contract.IMAGE].dtype
+    except tensors.TensorError as error:
+        raise InvalidRequestError(f"input {contract.IMAGE!r}: {error}", hint="call the model with predict()") from error
+    return picture.pixels(dtype, _channels_of(signature), model)
 
 
-def _find(metadata: ModelMetadata, product: str, *, encoded: bool, at_threshold: bool) -> SignatureInfo | None:
+def _find(metadata: ModelMetadata, product: str, *, encoded: bool, at_threshold: bool = False) -> SignatureInfo | None:
     name = contract.signature_name(product, encoded=encoded, at_threshold=at_threshold)
     signature = metadata.signatures.get(name)
     # Another's model may have one of the same name.
@@ -182,31 +176,14 @@ def _find(metadata: ModelMetadata, product: str, *, encoded: bool, at_threshold:
 
 
 def _missing(metadata: ModelMetadata, product: str, at_threshold: bool, *, encoded: bool) -> MaskServingError:
-    there = ", ".join(map(repr, metadata.signatures)) or "none"
     name = contract.signature_name(product, encoded=encoded, at_threshold=at_threshold)
-    hint = f"it has: {there}"
+    hint = f"it has: {', '.join(map(repr, metadata.signatures)) or 'none'}"
     if contract.EXPORT_INFO not in metadata.signatures:
         hint += "; it was not exported by maskport: call it with predict()"
     is_other = name in metadata.signatures
     return SignatureNotFoundError(
         f"the signature {name!r} takes no images" if is_other else f"there is no signature {name!r}", hint=hint
     )
-
-
-def _pixel_call(
-    target: Target, signature: SignatureInfo, picture: Picture, threshold: float | None, model: ModelInput
-) -> PredictCall:
-    spec = signature.inputs[contract.IMAGE]
-    channels = spec.shape[3] if spec.shape is not None and len(spec.shape) == 4 else -1
-    try:
-        dtype = spec.dtype
-    except tensors.TensorError as error:
-        raise InvalidRequestError(f"input {contract.IMAGE!r}: {error}", hint="call the model with predict()") from error
-    pixels = picture.pixels(dtype, channels if channels > 0 else None, model)
-    inputs: dict[str, Any] = {contract.IMAGE: pixels[np.newaxis]}
-    if threshold is not None:
-        inputs[contract.THRESHOLD] = np.array([threshold], np.float32)
-    return PredictCall(target, signature, check_inputs(signature, inputs))
 
 
 def read_outputs(
@@ -249,65 +226,23 @@ def read_outputs(
     return found
 
 
-def _image_error(words: str, picture: Picture) -> InvalidImageError:
+def _image_error(words: str, picture: Picture, **fields: Any) -> InvalidImageError:
     name = f"{picture.name}: " if picture.name else ""
     hint = _TOO_LARGE_HINT if words.startswith(contract.ERROR_TOO_LARGE) else ""
-    return InvalidImageError(f"{name}{words}", hint=hint, server_message=words)
+    return InvalidImageError(f"{name}{words}", hint=hint, **{"server_message": words, **fields})
 
 
 def image_error_of(error: MaskServingError, pictures: Sequence[Picture]) -> MaskServingError:
     """Returns what an error of a whole call means: for a lone picture it may be that picture's."""
     words = error.server_message or ""
-    if (
-        type(error) is InvalidRequestError
-        and len(pictures) == 1
-        and any(known in words for known in contract.IMAGE_ERRORS if known != contract.ERROR_EMPTY)
-    ):
-        image_error = _image_error(error.problem, pictures[0])
-        image_error.code, image_error.http_status = error.code, error.http_status
-        image_error.server_message = error.server_message
-        image_error.context = error.context
-        return image_error
-    return error
-
-
-def assemble(
-    pictures: Sequence[Picture],
-    products: Mapping[str, Mapping[int, Any]],
-    *,
-    context: CallContext,
-    class_names: Sequence[str] | None,
-    seconds: float,
-    request_bytes: int,
-    response_bytes: int,
-) -> list[MaskResult | MaskServingError]:
-    """Returns each picture's result, or the error of the first product that it has one for.
-
-    Args:
-        pictures: in order.
-        products: for each product, what `read_outputs` found for each picture.
-        context: of the calls.
-        class_names: for class maps.
-        seconds: that it took.
-        request_bytes: of all pictures together.
-        response_bytes: likewise.
-    """
-    results: list[MaskResult | MaskServingError] = []
-    for index, picture in enumerate(pictures):
-        outputs = {product: found[index] for product, found in products.items()}
-        failed = next((value for value in outputs.values() if isinstance(value, MaskServingError)), None)
-        if failed is not None:
-            results.append(failed)
-            continue
-        results.append(
-            MaskResult(
-                picture,
-                outputs,
-                context=context,
-                class_names=class_names,
-                seconds=seconds,
-                request_bytes=request_bytes // len(pictures),
-                response_bytes=response_bytes // len(pictures),
-            )
-        )
-    return results
+    is_known = any(known in words for known in contract.IMAGE_ERRORS if known != contract.ERROR_EMPTY)
+    if type(error) is not InvalidRequestError or len(pictures) > 1 or not is_known:
+        return error
+    return _image_error(
+        error.problem,
+        pictures[0],
+        code=error.code,
+        http_status=error.http_status,
+        server_message=error.server_message,
+        context=error.context,
+    )

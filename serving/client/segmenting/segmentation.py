@@ -21,14 +21,14 @@ from ..errors import (
     ModelStateError,
     SignatureNotFoundError,
 )
-from ..pictures.channels import ALL, UNKNOWN, Choice, ModelInput
+from ..pictures.channels import ALL, UNKNOWN, Choice
 from ..pictures.images import ImageSource, read_picture
 from ..pictures.picture import Picture, picture_of_tile
 from ..results.mask_result import MaskResult
 from ..transport.calls import MetadataCall, PredictCall, Reply, context_of
 from ..transport.signatures import ModelMetadata, SignatureInfo
 from .large import TilePlan, plan_tiles
-from .plans import PlannedCall, assemble, check_request, image_error_of, model_input, plan_calls, read_outputs
+from .plans import PlannedCall, check_request, image_error_of, model_input, plan_calls, read_outputs
 
 _CHUNK_BYTES = 4 << 20
 """Pictures beyond this are not sent in one call with others."""
@@ -131,11 +131,7 @@ class Segmentation:
         return results[0].probability
 
     def _mask_robustly(
-        self,
-        pictures: Sequence[Picture],
-        thresholds: Sequence[float | None],
-        outputs: Sequence[str],
-        terms: Terms,
+        self, pictures: Sequence[Picture], thresholds: Sequence[float | None], outputs: Sequence[str], terms: Terms
     ) -> Script[list[MaskResult | MaskServingError]]:
         """Masks pictures together, or one by one where one of them makes the call fail for all."""
         try:
@@ -152,42 +148,26 @@ class Segmentation:
         return results
 
     def _mask(
-        self,
-        pictures: Sequence[Picture],
-        thresholds: Sequence[float | None],
-        outputs: Sequence[str],
-        terms: Terms,
+        self, pictures: Sequence[Picture], thresholds: Sequence[float | None], outputs: Sequence[str], terms: Terms
     ) -> Script[list[MaskResult | MaskServingError]]:
         started = self._caller.clock()
+        context = CallContext(model=self._target.model, label=self._target.label)
         metadata = yield from self._operations.known_metadata(terms)
-
-        def plan() -> Any:
-            return plan_calls(metadata, self._target, pictures, thresholds, outputs, model)
-
         try:
-            model = yield from self._model_input(metadata, pictures, terms)
             try:
-                planned = yield Compute(plan)
+                planned = yield from self._plan(metadata, pictures, thresholds, outputs, terms)
             except SignatureNotFoundError:
                 if not self._operations.is_stale():
                     raise
                 metadata = yield from self._operations.metadata(terms)
-                model = yield from self._model_input(metadata, pictures, terms)
-                planned = yield Compute(plan)
+                planned = yield from self._plan(metadata, pictures, thresholds, outputs, terms)
             class_names = None
             if contract.CLASS_MAP in outputs and contract.EXPORT_INFO in metadata.signatures:
                 class_names = yield from self._operations.class_names(terms)
         except MaskServingError as error:
             # No server has seen a picture that is refused here.
-            is_local = isinstance(error, InvalidImageError)
-            error.add_context(
-                CallContext(
-                    None if is_local else str(self._caller.addresses[0]),
-                    self._target.model,
-                    metadata.version,
-                    self._target.label,
-                )
-            )
+            address = None if isinstance(error, InvalidImageError) else str(self._caller.addresses[0])
+            error.add_context(dataclasses.replace(context, address=address, version=metadata.version))
             raise
         try:
             replies = yield from self._replies(planned, terms)
@@ -196,37 +176,48 @@ class Segmentation:
                 replies = yield from self._replies(planned, terms)
         except MaskServingError as error:
             raise image_error_of(error, pictures) from error.__cause__
-        products: dict[str, dict[int, Any]] = {product: {} for product in outputs}
-        context = CallContext(model=self._target.model, label=self._target.label)
+        products: list[dict[str, Any]] = [{} for _ in pictures]
         for one, reply in zip(planned, replies, strict=True):
-            self._operations.saw_version(reply.value.version)
-            context = CallContext(
-                reply.address,
-                self._target.model,
-                reply.value.version,
-                self._target.label,
-                one.call.signature.name,
+            version = reply.value.version
+            self._operations.saw_version(version)
+            context = dataclasses.replace(
+                context, address=reply.address, version=version, signature=one.call.signature.name
             )
-            products[one.product].update(read_outputs(one, reply.value, pictures, context))
-        return assemble(
-            pictures,
-            products,
-            context=context,
-            class_names=class_names,
-            seconds=self._caller.clock() - started,
-            request_bytes=sum(reply.request_bytes for reply in replies),
-            response_bytes=sum(reply.response_bytes for reply in replies),
-        )
+            for index, found in read_outputs(one, reply.value, pictures, context).items():
+                products[index][one.product] = found
+        shared: dict[str, Any] = {
+            "context": context,
+            "class_names": class_names,
+            "seconds": self._caller.clock() - started,
+            "request_bytes": sum(reply.request_bytes for reply in replies) // len(pictures),
+            "response_bytes": sum(reply.response_bytes for reply in replies) // len(pictures),
+        }
+        results: list[MaskResult | MaskServingError] = []
+        for picture, given in zip(pictures, products, strict=True):
+            errors = [given[product] for product in outputs if isinstance(given[product], MaskServingError)]
+            in_order = {product: given[product] for product in outputs}
+            results.append(errors[0] if errors else MaskResult(picture, in_order, **shared))
+        return results
 
-    def _model_input(self, metadata: ModelMetadata, pictures: Sequence[Picture], terms: Terms) -> Script[ModelInput]:
-        """Gives what the model takes, as far as some pictures need it."""
+    def _plan(
+        self,
+        metadata: ModelMetadata,
+        pictures: Sequence[Picture],
+        thresholds: Sequence[float | None],
+        outputs: Sequence[str],
+        terms: Terms,
+    ) -> Script[list[PlannedCall]]:
+        """Gives the calls to make, having asked what the model takes as far as some pictures need it."""
+        model = UNKNOWN
         needs_channels = any(picture.needs_channels for picture in pictures)
-        if not needs_channels and not any(picture.needs_dtype for picture in pictures):
-            return UNKNOWN
-        model = model_input(metadata, {})
-        if contract.EXPORT_INFO in metadata.signatures and (needs_channels or model.dtype is None):
-            model = model_input(metadata, (yield from self._operations.known_info(terms)))
-        return model
+        if needs_channels or any(picture.needs_dtype for picture in pictures):
+            model = model_input(metadata, {})
+            if contract.EXPORT_INFO in metadata.signatures and (needs_channels or model.dtype is None):
+                model = model_input(metadata, (yield from self._operations.known_info(terms)))
+        planned: list[PlannedCall] = yield Compute(
+            lambda: plan_calls(metadata, self._target, pictures, thresholds, outputs, model)
+        )
+        return planned
 
     def _replies(self, planned: Sequence[PlannedCall], terms: Terms) -> Script[list[Reply]]:
         if len(planned) == 1:
