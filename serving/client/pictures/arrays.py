@@ -33,13 +33,7 @@ class ArrayPicture:
         geo: its place on Earth, as TIFF tags.
         is_decoded: whether it comes from a file or Pillow's picture, and may be of any integers.
 
-    Attributes:
-        shape: height, width and channels.
-        dtype: of its pixels.
-        channels: what each is.
-        full_scale: the value that means white; None is the dtype's.
-        geo: its place on Earth, as TIFF tags.
-        has_missing: whether it may lack pixels.
+    Attributes are as `TiffImage` has them.
 
     Raises:
         InvalidImageError: it is no picture.
@@ -63,7 +57,7 @@ class ArrayPicture:
             raise InvalidImageError(f"{what} of {self.dtype} is no image", hint=_how_to_convert(array, self.dtype))
         self.shape: tuple[int, ...] = (*array.shape[:2], math.prod(array.shape[2:]))
         self.channels = tuple(channels or channels_of_array(self.shape[2]))
-        self.full_scale = full_scale
+        self.full_scale, self.is_decoded = full_scale, is_decoded
         self.geo = geo or MappingProxyType({})
         self.has_missing = isinstance(array, np.ma.MaskedArray) or self.dtype.kind == "f"
         self._array = array

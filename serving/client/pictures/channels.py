@@ -63,12 +63,7 @@ UNKNOWN = ModelInput()
 
 
 def choose_page(labels: Sequence[str], choice: Choice, name: str) -> int:
-    """Returns the index of the page to take.
-
-    Args:
-        labels: what each page is.
-        choice: the caller's.
-        name: of the picture.
+    """Returns the index of the page to take, of those that `labels` describe.
 
     Raises:
         InvalidImageError: there are several and none is chosen, or not that one, or none at all.
@@ -88,12 +83,6 @@ def choose_channels(channels: Sequence[str], choice: Choice, model: ModelInput, 
 
     Gray, RGB and alpha are what every model makes something of. Bands of no known meaning are sent where they
     are as many as the model takes.
-
-    Args:
-        channels: what each is.
-        choice: the caller's.
-        model: what it takes.
-        name: of the picture.
 
     Raises:
         InvalidImageError: the caller must choose, or chose what is not there.

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InvalidImageError, MaskServingError
+from .arrays import ArrayPicture
 from .channels import ALL, Choice, choose_page
 from .damage import decoding
 from .image_headers import read_header
@@ -54,19 +55,6 @@ def read_picture(source: "ImageSource", choice: Choice = ALL) -> Picture:
         raise InvalidImageError(f"{name_of(source) or 'the image'} cannot be read: {error}") from error
 
 
-def take_picture(source: "ImageSource", choice: Choice = ALL) -> Picture | None:
-    """Returns a picture as its source is now, whatever becomes of that; None for a path, which can wait.
-
-    Raises:
-        InvalidImageError: it holds none.
-        UnsupportedCallError: it is a TIFF that needs the extra `large`.
-        OSError: a file cannot be read.
-    """
-    if isinstance(source, str | os.PathLike):
-        return None
-    return read_picture(source.copy() if isinstance(source, np.ndarray) else source, choice)
-
-
 def _read(source: "ImageSource", choice: Choice) -> Picture:
     if isinstance(source, str | os.PathLike):
         return _of_file(Path(source).read_bytes(), os.fspath(source), choice)
@@ -75,7 +63,8 @@ def _read(source: "ImageSource", choice: Choice) -> Picture:
     if isinstance(source, np.ndarray):
         if choice.page is not None:
             raise InvalidImageError("an array has no pages", hint="index it")
-        return PixelPicture(source, None, choice)
+        array = source if isinstance(source, np.ma.MaskedArray) else np.asarray(source)  # of matrices, too
+        return PixelPicture(ArrayPicture(array, choice), None, choice)
     other: Any = source
     if hasattr(source, "getexif") and hasattr(source, "convert"):
         return _of_pillow(other, choice)
@@ -128,9 +117,8 @@ def _of_tiff(data: bytes, name: str | None, choice: Choice) -> Picture:
         return _of_converted(data, name, choice, "TIFF")
     with contextlib.closing(TiffImage(data, what, choice)) as tiff:
         pixels = tiff.read(whole(*tiff.shape[:2]))
-    return PixelPicture(
-        pixels, name, choice, channels=tiff.channels, full_scale=tiff.full_scale, geo=tiff.geo, is_decoded=True
-    )
+    means: dict[str, Any] = {"channels": tiff.channels, "full_scale": tiff.full_scale, "geo": tiff.geo}
+    return PixelPicture(ArrayPicture(pixels, choice, what, **means, is_decoded=True), name, choice)
 
 
 def _of_converted(data: bytes, name: str | None, choice: Choice, form: str) -> Picture:
@@ -149,25 +137,26 @@ def _of_converted(data: bytes, name: str | None, choice: Choice, form: str) -> P
         labels = [f"{picture.height}×{picture.width}"] * getattr(picture, "n_frames", 1)
         picture.seek(choose_page(labels, choice, what))
         upright = ImageOps.exif_transpose(picture)
-        return PixelPicture(array_of(upright), name, choice, geo=geo, is_decoded=True)
+        return PixelPicture(ArrayPicture(array_of(upright), choice, what, geo=geo, is_decoded=True), name, choice)
 
 
 def _of_pillow(picture: "Image.Image", choice: Choice) -> Picture:
     from PIL import ImageOps
 
     name = name_of(picture)
+    what = name or "the image"
     raw_mode = _raw_mode(picture)
     if picture.format == "TIFF" and "X" in raw_mode:
         raise InvalidImageError(
             f"Pillow leaves out bands of {name or 'the TIFF'}", hint="give its path or bytes in place of the picture"
         )
     lacks_bits = ";16" in raw_mode and not picture.mode.startswith("I")
-    with decoding(name or "the image"):
+    with decoding(what):
         with _PILLOW_LOCK:
             picture.load()
             picture.getexif()
-        upright = ImageOps.exif_transpose(picture)
-        return PixelPicture(array_of(upright), name, choice, is_decoded=True, lacks_bits=lacks_bits)
+        pixels = array_of(ImageOps.exif_transpose(picture))
+        return PixelPicture(ArrayPicture(pixels, choice, what, is_decoded=True), name, choice, lacks_bits=lacks_bits)
 
 
 def _raw_mode(picture: "Image.Image") -> str:

@@ -3,7 +3,7 @@
 import abc
 import functools
 import io
-from collections.abc import Sequence
+import math
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -144,51 +144,30 @@ class FilePicture(Picture):
 
 
 class PixelPicture(Picture):
-    """Pixels: an array, or what was decoded here.
+    """Pixels: an array, or what was decoded here; that is converted to what the model takes, as nobody knows better.
 
     Args:
-        array: [H, W] or [H, W, C]; a masked array where pixels are missing.
-        name: of the file that it comes from.
-        choice: which of its channels to send.
-        channels: what each is; None is as for any array.
-        full_scale: the value that means white; None is the dtype's.
-        geo: its place on Earth.
-        is_decoded: whether it comes from a file or Pillow's picture: then it is converted to what the model takes,
-            while an array's owner knows better.
-        lacks_bits: whether Pillow has dropped the lower 8 of its 16 bits.
+        raw: the pixels.
+        name: of the file that they come from.
+        choice: which of their channels to send.
+        lacks_bits: whether Pillow has dropped the lower 8 of their 16 bits.
 
     Raises:
-        InvalidImageError: it is no picture.
+        InvalidImageError: no model takes them.
     """
 
-    def __init__(
-        self,
-        array: Array,
-        name: str | None = None,
-        choice: Choice = ALL,
-        *,
-        channels: Sequence[str] | None = None,
-        full_scale: int | None = None,
-        geo: GeoTags | None = None,
-        is_decoded: bool = False,
-        lacks_bits: bool = False,
-    ):
-        self.name, self._choice = name, choice
-        array = array if isinstance(array, np.ma.MaskedArray) else np.asarray(array)  # of matrices, too
-        what = name or ("the image" if is_decoded else "an array")
-        self._raw = ArrayPicture(
-            array, choice, what, channels=channels, full_scale=full_scale, geo=geo, is_decoded=is_decoded
-        )
-        self._whole = whole(*array.shape[:2])
-        self._what = what if name or is_decoded else f"an array of {array.dtype}"
-        self._described = f"{what} of {self._raw.dtype}"
-        self._is_decoded, self._lacks_bits = is_decoded, lacks_bits
+    def __init__(self, raw: ArrayPicture, name: str | None = None, choice: Choice = ALL, *, lacks_bits: bool = False):
+        self._raw, self.name, self._choice, self._lacks_bits = raw, name, choice, lacks_bits
+        self._whole = whole(*raw.shape[:2])
+        self._what = name or ("the image" if raw.is_decoded else f"an array of {raw.dtype}")
+        self._described = f"{self._what} of {raw.dtype}" if name or raw.is_decoded else self._what
         self._sent: tuple[ModelInput, Array] | None = None
-        self.size, self.geo, self.byte_count = array.shape[:2], self._raw.geo, array.nbytes
-        self.is_float = self._raw.dtype.kind == "f"
-        self.needs_dtype = self._raw.dtype != np.uint8
-        self.needs_channels = needs_model(self._raw.channels, choice)
-        if is_decoded and not self.needs_channels:
+        self.size, self.geo = (raw.shape[0], raw.shape[1]), raw.geo
+        self.byte_count = math.prod(raw.shape) * raw.dtype.itemsize
+        self.is_float = raw.dtype.kind == "f"
+        self.needs_dtype = raw.dtype != np.uint8
+        self.needs_channels = needs_model(raw.channels, choice)
+        if raw.is_decoded and not self.needs_channels:
             self._for(UNKNOWN)  # which finds what no model takes
 
     def encoded(self, model: ModelInput = UNKNOWN) -> bytes:
@@ -210,7 +189,7 @@ class PixelPicture(Picture):
         is_same_kind = (dtype.kind == "f") == self.is_float
         if is_same_kind:
             array = self._for(ModelInput(dtype, channels or model.channels))
-            if self._is_decoded and not self.is_float:
+            if self._raw.is_decoded and not self.is_float:
                 return _of_channels(array, dtype, channels)
         if not is_same_kind or (not self.is_float and dtype != array.dtype):
             raise InvalidImageError(
@@ -245,7 +224,7 @@ class PixelPicture(Picture):
 
 def picture_of_tile(pixels: Array) -> Picture:
     """Returns a piece of a large picture, [h, w, C], of which what a model takes was seen to already."""
-    picture = PixelPicture(pixels)
+    picture = PixelPicture(ArrayPicture(pixels, ALL))
     picture.needs_dtype = picture.needs_channels = False
     return picture
 

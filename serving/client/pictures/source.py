@@ -64,11 +64,7 @@ class Source:
         return pixels.astype(self.dtype, copy=False), missing
 
     def check_all_read(self) -> None:
-        """Makes sure that the model saw something in the pieces that were read.
-
-        Raises:
-            InvalidImageError: they were black to it.
-        """
+        """Makes sure that the pieces that were read were not black to the model."""
         if self._model.dtype == np.uint8 and self.dtype == np.uint16:
             check_not_black(self._top, self._name)
 
@@ -102,11 +98,7 @@ class Source:
 
 
 def check_not_black(top: int, name: str) -> None:
-    """Makes sure that a model of 8 bits sees something in 16 bits.
-
-    Args:
-        top: the greatest value.
-        name: of the picture.
+    """Makes sure that a model of 8 bits sees something in 16 bits, of which `top` is the greatest value.
 
     Raises:
         InvalidImageError: it would see black.

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import InvalidRequestError, MaskServingError
 from ..pictures.channels import ALL, Choice
-from ..pictures.images import ImageSource, take_picture
+from ..pictures.images import ImageSource, read_picture
 from ..pictures.picture import Picture
 from ..results.mask_result import MaskResult, SegmentItem
 from .plans import check_request, check_threshold
@@ -42,10 +42,6 @@ class Wanted:
 class PlannedThresholds:
     """The thresholds of many pictures.
 
-    Args:
-        thresholds: one for all, or one for each.
-        images: whose thresholds they are.
-
     Raises:
         InvalidRequestError: they are no thresholds, or more or fewer than the pictures.
     """
@@ -54,39 +50,28 @@ class PlannedThresholds:
         self._count: int | None = None
         # Text, and arrays without a dimension, can be iterated or claim so, but are one number.
         is_one = isinstance(thresholds, str | bytes) or getattr(thresholds, "ndim", None) == 0
-        if thresholds is None:
-            self._values: Iterator[float | None] = itertools.repeat(None)
-        elif is_one or not isinstance(thresholds, Iterable):
-            self._values = itertools.repeat(check_threshold(thresholds))
+        if thresholds is None or is_one or not isinstance(thresholds, Iterable):
+            threshold = None if thresholds is None else check_threshold(thresholds)
+            self._values: Iterator[float | None] = itertools.repeat(threshold)
         else:
             self._values = iter(thresholds)
-            if isinstance(thresholds, Sized):
-                self._count = len(thresholds)
-        if self._count is not None and isinstance(images, Sized):
+            self._count = len(thresholds) if isinstance(thresholds, Sized) else None
+        if isinstance(images, Sized):
             self.check_count(len(images))
 
     def next(self, index: int) -> float | None:
-        """Returns the next picture's.
-
-        Raises:
-            InvalidRequestError: there is none.
-        """
+        """Returns the next picture's, the `index`th from 0."""
         try:
             return next(self._values)
         except StopIteration:
             raise _too_few(index) from None
 
     def check_count(self, pictures: int) -> None:
-        """Checks that there are as many as pictures, where it is known how many there are.
-
-        Raises:
-            InvalidRequestError: there are more, or fewer.
-        """
-        if self._count is None or self._count == pictures:
-            return
-        if self._count < pictures:
+        """Checks that there are as many as pictures, where it is known how many there are."""
+        if self._count is not None and self._count < pictures:
             raise _too_few(self._count)
-        raise InvalidRequestError(f"there are {self._count} thresholds for {pictures} pictures", hint=_ONE_FOR_EACH)
+        if self._count is not None and self._count > pictures:
+            raise InvalidRequestError(f"there are {self._count} thresholds for {pictures} pictures", hint=_ONE_FOR_EACH)
 
 
 _ONE_FOR_EACH = "give one for all, or one for each"
@@ -145,8 +130,16 @@ def groups(
     Raises:
         InvalidRequestError: there are more or fewer thresholds than pictures.
     """
-    numbered = _numbered(images, thresholds, choice)
-    while group := tuple(itertools.islice(numbered, batch_size)):
+
+    def numbered() -> Iterator[Wanted]:
+        index = 0
+        for source in images:
+            yield Wanted(index, source, _take(source, choice), thresholds.next(index))
+            index += 1
+        thresholds.check_count(index)
+
+    every = numbered()
+    while group := tuple(itertools.islice(every, batch_size)):
         yield group
 
 
@@ -173,29 +166,6 @@ async def async_groups(
     thresholds.check_count(index)
 
 
-def items_of(group: Sequence[Wanted], results: Sequence[MaskResult | Exception]) -> list[SegmentItem]:
-    """Returns the items of a group's results."""
-    return [
-        SegmentItem(wanted.source, wanted.index, error=result)
-        if isinstance(result, Exception)
-        else SegmentItem(wanted.source, wanted.index, result=result)
-        for wanted, result in zip(group, results, strict=True)
-    ]
-
-
-def failed_items(group: Sequence[Wanted], error: MaskServingError) -> list[SegmentItem]:
-    """Returns the items of a group that failed as a whole."""
-    return [SegmentItem(wanted.source, wanted.index, error=error) for wanted in group]
-
-
-def _numbered(images: Iterable[ImageSource], thresholds: PlannedThresholds, choice: Choice) -> Iterator[Wanted]:
-    index = 0
-    for source in images:
-        yield Wanted(index, source, _take(source, choice), thresholds.next(index))
-        index += 1
-    thresholds.check_count(index)
-
-
 async def _as_async(images: Iterable[ImageSource] | AsyncIterable[ImageSource]) -> AsyncIterator[ImageSource]:
     if isinstance(images, AsyncIterable):
         async for source in images:
@@ -206,8 +176,24 @@ async def _as_async(images: Iterable[ImageSource] | AsyncIterable[ImageSource]) 
 
 
 def _take(source: ImageSource, choice: Choice) -> ImageSource | Picture | Exception:
+    """Returns a path, which can wait, a picture as its source is now, whatever becomes of that, or why it is none."""
+    if isinstance(source, str | os.PathLike):
+        return source
     try:
-        taken = take_picture(source, choice)
+        return read_picture(source.copy() if isinstance(source, np.ndarray) else source, choice)
     except (MaskServingError, OSError) as error:
         return error
-    return source if taken is None else taken
+
+
+def items_of(group: Sequence[Wanted], results: Sequence[MaskResult | Exception]) -> list[SegmentItem]:
+    """Returns the items of a group's results."""
+    items = []
+    for wanted, given in zip(group, results, strict=True):
+        result, error = (None, given) if isinstance(given, Exception) else (given, None)
+        items.append(SegmentItem(wanted.source, wanted.index, result, error))
+    return items
+
+
+def failed_items(group: Sequence[Wanted], error: MaskServingError) -> list[SegmentItem]:
+    """Returns the items of a group that failed as a whole."""
+    return items_of(group, [error] * len(group))

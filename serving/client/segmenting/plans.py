@@ -113,15 +113,7 @@ def plan_calls(
 
     Pictures go encoded, all of them in one call for each product, where the model has the signatures for
     that. Float arrays, and pictures for models without such signatures, go as pixels, each by itself: they
-    may differ in size.
-
-    Args:
-        metadata: of the model.
-        target: the model.
-        pictures: one or more.
-        thresholds: for each picture; None is the export's own.
-        outputs: the products.
-        model: what it takes.
+    may differ in size. Thresholds are one for each picture; None is the export's own.
 
     Raises:
         SignatureNotFoundError: the model cannot give one of the products.
@@ -189,13 +181,7 @@ def _missing(metadata: ModelMetadata, product: str, at_threshold: bool, *, encod
 def read_outputs(
     planned: PlannedCall, prediction: Prediction, pictures: Sequence[Picture], context: CallContext
 ) -> dict[int, Any]:
-    """Returns the product, or the error, of each of a call's pictures.
-
-    Args:
-        planned: the call.
-        prediction: its answer.
-        pictures: all, by their index.
-        context: for errors.
+    """Returns the product, or the error, of each of a call's pictures by their index among all.
 
     Raises:
         InvalidResponseError: the answer is not of the signature's form.

@@ -103,13 +103,7 @@ class Segmentation:
     def tile_probability(
         self, pixels: npt.NDArray[Any], signature: SignatureInfo | None, terms: Terms
     ) -> Script[npt.NDArray[np.float32]]:
-        """Gives the probability [h, w] of a tile's pixels [h, w, C].
-
-        Args:
-            pixels: of the tile.
-            signature: the pixel signature that takes them; None sends them encoded.
-            terms: of the calls.
-        """
+        """Gives the probability [h, w] of a tile's pixels [h, w, C], encoded where no pixel signature takes them."""
         if signature is not None:
             call = PredictCall(self._target, signature, {contract.IMAGE: pixels[np.newaxis]})
             try:
