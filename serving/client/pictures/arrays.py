@@ -18,6 +18,7 @@ from .tiling import Span, Tile
 Array = npt.NDArray[Any]
 
 _WANTED = "an array is uint8 or uint16 (or float for models that take it), [H, W] or [H, W, 1 to 4]"
+_CHOOSE = "; choose of more channels with bands="
 _MAPPED_ROWS = 64
 
 
@@ -82,14 +83,12 @@ class ArrayPicture:
 
 def _check_shape(array: Any, what: str, *, is_any_depth: bool) -> None:
     shape = tuple(array.shape)
-    is_deep = len(shape) == 3 and 0 not in shape
-    if len(shape) in (2, 3) and 0 not in shape and (len(shape) == 2 or shape[2] <= 4 or is_any_depth):
-        return
     hint = _WANTED
-    if is_deep and shape[0] in (1, 3, 4):
-        hint = "its channels come first: give numpy.moveaxis(array, 0, -1)"
-    elif is_deep:
-        hint += "; choose of more channels with bands="
+    if len(shape) in (2, 3) and 0 not in shape:
+        if len(shape) == 2 or shape[2] <= 4 or is_any_depth:
+            return
+        is_channels_first = shape[0] in (1, 3, 4)
+        hint = "its channels come first: give numpy.moveaxis(array, 0, -1)" if is_channels_first else f"{hint}{_CHOOSE}"
     raise InvalidImageError(f"{what} of shape {list(shape)} is no image", hint=hint)
 
 

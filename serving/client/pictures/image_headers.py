@@ -80,11 +80,7 @@ def read_header(data: bytes) -> ImageHeader | None:
 
 
 def _size(data: bytes, name: str) -> tuple[int, int] | None:
-    """Returns height and width as stored; None where they are not known, as of a TIFF, whose directory may be anywhere.
-
-    Raises:
-        struct.error: the data ends too early.
-    """
+    """Returns height and width as stored; None if not known, as of a TIFF, whose directory may be anywhere."""
     kind = data[12:16] if name == "webp" else b""
     width = height = None
     if name == "jpeg":
@@ -181,13 +177,7 @@ def _chunks(data: bytes, position: int, *, is_png: bool) -> Iterator[tuple[bytes
 
 
 def _orientation(data: bytes, exif: int, xmp: tuple[int, int]) -> int:
-    """Returns the orientation, 1 to 8: Exif's, or XMP's where Exif states none, or 1.
-
-    Args:
-        data: the file.
-        exif: where the TIFF block begins; 0 where there is none.
-        xmp: where the packet begins, and its length.
-    """
+    """Returns what the TIFF block at `exif` states, 1 to 8, or else the XMP of this start and length."""
     found = _exif_orientation(data, exif) if exif else None
     if found is None:
         return xmp_orientation(data[xmp[0] : xmp[0] + max(0, xmp[1])])

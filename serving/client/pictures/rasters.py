@@ -89,11 +89,7 @@ def _map_npy(path: Path) -> Array:
 
 
 class ArraySink:
-    """An array that is written by pieces.
-
-    Args:
-        array: mapped, perhaps.
-    """
+    """An array, mapped perhaps, that is written by pieces."""
 
     def __init__(self, array: Any):
         self._array, self._map = array, map_of(array)
@@ -117,17 +113,6 @@ class FileSink:
     """A .npy or TIFF file that is written by pieces under another name, and renamed at the end.
 
     A TIFF is tiled and compressed; it is made at the end of a plain file, as its writer wants the tiles in order.
-
-    Args:
-        path: of the file.
-        shape: height and width.
-        dtype: of the values.
-        geo: the place on Earth that a TIFF is given.
-        has_missing: whether 0 in a TIFF means that there is no data.
-
-    Raises:
-        UnsupportedCallError: the extra `large` is missing.
-        OSError: it cannot be written.
     """
 
     def __init__(self, path: Path, shape: tuple[int, int], dtype: npt.DTypeLike, geo: GeoTags, *, has_missing: bool):

@@ -19,12 +19,7 @@ _ASSOCIATED, _UNASSOCIATED, _CORELS = 1, 2, 999  # kinds of alpha
 
 
 class Samples:
-    """What the samples of a page mean.
-
-    Args:
-        page: tifffile's.
-        name: of the file, for errors.
-        is_rgb: whether they are red, green and blue already, of 8 bits.
+    """What the samples of tifffile's page mean; with `is_rgb` they are red, green and blue of 8 bits already.
 
     Attributes:
         channels: what is made of them, in order.

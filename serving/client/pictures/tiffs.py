@@ -94,11 +94,7 @@ class TiffImage:
         self.has_missing = self._nodata is not None or self._mask is not None
 
     def read(self, tile: Tile) -> Array:
-        """Returns a piece: [h, w, C]; a masked array where pixels may be missing.
-
-        Raises:
-            InvalidImageError: it is damaged.
-        """
+        """Returns a piece: [h, w, C]; a masked array where pixels may be missing."""
         stored = stored_tile(tile, self._orientation, self.shape)
         with decoding(self._name):
             if self._decoded is not None:
@@ -125,13 +121,7 @@ class TiffImage:
 
 @dataclasses.dataclass(frozen=True)
 class _Page:
-    """One picture of a file: a directory, or several that hold its channels.
-
-    Attributes:
-        label: for people.
-        directories: tifffile's pages.
-        masks: the directory that says which of its pixels there are, if any.
-    """
+    """One picture of a file: a directory, or several that hold its channels, and the mask of its pixels, if any."""
 
     label: str
     directories: Sequence[Any]

@@ -45,14 +45,7 @@ def check_file_form(ending: str, product: str) -> None:
 
 
 def write_picture(file: IO[bytes], suffix: str, product: str, pixels: npt.NDArray[Any], picture: Picture) -> None:
-    """Writes a product as a picture.
-
-    Args:
-        file: to write to.
-        suffix: says the format, such as `.png`.
-        product: as for `MaskResult.save`.
-        pixels: of the product, [H, W] or [H, W, C].
-        picture: what it is a product of: a TIFF lies at its place.
+    """Writes a product's pixels, [H, W] or [H, W, C], in the format of a suffix; a TIFF lies at its picture's place.
 
     Raises:
         InvalidImageError: the format cannot hold it.

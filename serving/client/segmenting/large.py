@@ -74,13 +74,7 @@ class TilePlan:
 
 
 def plan_tiles(info: Mapping[str, Any], product: str, tile: int, overlap: int) -> TilePlan:
-    """Returns how to cut pictures up for a model, at its own scale.
-
-    Args:
-        info: of the model, as exported.
-        product: wanted.
-        tile: wanted size.
-        overlap: wanted.
+    """Returns how to cut pictures up for a model, at its own scale, as near to the wanted tile and overlap as can be.
 
     Raises:
         InvalidRequestError: the model has no scale of its own, or the numbers make no sense together.
@@ -100,14 +94,13 @@ def plan_tiles(info: Mapping[str, Any], product: str, tile: int, overlap: int) -
                 "the model stretches every picture to one size: it has no scale at which tiles could be cut",
                 hint="export it without model_size, or with resize: letterbox",
             )
-        height, width = (int(side) for side in size)
-        sizes, is_whole = (height, width), True
+        sizes = (int(size[0]), int(size[1]))
     else:
         step = math.lcm(int(spec.get("pad_to_multiple") or 1), _GRID)
         rounded = -(-tile // step) * step
         # Neighbours share twice the overlap, and that must keep the next tile on the grid.
         overlap = -(-2 * overlap // step) * step // 2
-        sizes, is_whole = (rounded, rounded), False
+        sizes = (rounded, rounded)
         most = spec.get("max_model_pixels")
         if most is not None and rounded * rounded > int(most):
             raise InvalidRequestError(
@@ -118,7 +111,7 @@ def plan_tiles(info: Mapping[str, Any], product: str, tile: int, overlap: int) -
             f"tiles of {sizes[0]}×{sizes[1]} are nothing but overlap, of {overlap} on each side",
             hint="make tile larger, or overlap smaller",
         )
-    return TilePlan(sizes, overlap, is_whole, float(info.get("threshold", 0.5)))
+    return TilePlan(sizes, overlap, size is not None, float(info.get("threshold", 0.5)))
 
 
 def tile_signature(metadata: ModelMetadata, shape: tuple[int, ...], dtype: np.dtype[Any]) -> SignatureInfo | None:
@@ -140,14 +133,11 @@ def tile_signature(metadata: ModelMetadata, shape: tuple[int, ...], dtype: np.dt
 class LargeJob:
     """One large picture: what its tiles are, and what is made of the answers. It does no network I/O.
 
-    Args:
-        source: see `rasters.open_source`.
-        out: see `rasters.open_sink`.
-        threshold: None is the model's.
-        product: one of `LARGE_PRODUCTS`.
-        plan: how to cut.
-        progress: told of finished tiles.
-        choice: what to take of the source.
+    Arguments are those of `MaskClient.segment_large`, and how to cut.
+
+    Attributes:
+        source: the picture.
+        tiles: of it, in order.
 
     Raises:
         InvalidRequestError: an argument makes no sense.
@@ -170,26 +160,20 @@ class LargeJob:
         are_paths = isinstance(out, str | os.PathLike) and isinstance(source, str | os.PathLike)
         if are_paths and Path(out).exists() and Path(out).samefile(source):
             raise InvalidRequestError(f"{out} is the picture itself")
-        self._plan = plan
+        self._plan, self._product, self._out, self._progress = plan, product, out, progress
         self._started = time.monotonic()
         self._threshold = plan.threshold if threshold is None else float(threshold)
-        self._product = product
-        self._out = out
-        self._progress = progress or (lambda done, total: None)
         self.source: Source = open_source(source, choice, plan.model)
         try:
             height, width = self.source.shape[:2]
             dtype = np.uint8 if product == contract.MASK else np.float32
-            self._sink: Sink = open_sink(
-                out, (height, width), dtype, self.source.geo, has_missing=self.source.has_missing
-            )
+            has_missing = self.source.has_missing
+            self._sink: Sink = open_sink(out, (height, width), dtype, self.source.geo, has_missing=has_missing)
         except BaseException:
             self.source.close()
             raise
-        rows, columns = (
-            cut(length, tile, plan.overlap) for length, tile in zip((height, width), plan.tile, strict=True)
-        )
-        self.tiles = [Tile(row, column) for row in rows for column in columns]
+        columns = cut(width, plan.tile[1], plan.overlap)
+        self.tiles = [Tile(row, column) for row in cut(height, plan.tile[0], plan.overlap) for column in columns]
         self._mosaic = Mosaic((height, width), plan.overlap)
         self._area = 0
         # Of tiles that were sent: where they have no data.
@@ -213,14 +197,14 @@ class LargeJob:
         missing = self._missing.pop(tile, None)
         if missing is not None:  # a piece is a part of its tile, from the same corner on
             values[missing[: piece.rows.length, : piece.columns.length]] = 0
-        if self._product == contract.PROBABILITY:
-            self._sink.write(piece, values)
-        else:
-            mask = values > np.float32(self._threshold)
-            self._area += int(np.count_nonzero(mask))
-            self._sink.write(piece, mask.astype(np.uint8) * np.uint8(255))
+        written: npt.NDArray[Any] = values
+        if self._product == contract.MASK:
+            written = (values > np.float32(self._threshold)) * np.uint8(255)
+            self._area += int(np.count_nonzero(written))
+        self._sink.write(piece, written)
         self._done += 1
-        self._progress(self._done, len(self.tiles))
+        if self._progress is not None:
+            self._progress(self._done, len(self.tiles))
 
     def finish(self) -> LargeResult:
         """Makes the output appear, and returns what became of it."""
