@@ -29,4 +29,5 @@ def decoding(what: str, hint: str = "") -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise InvalidImageError(f"{what} cannot be decoded: {error or type(error).__name__}", hint=hint) from error
+        words = f"it is damaged, or of an unknown kind ({str(error) or type(error).__name__})"
+        raise InvalidImageError(f"{what} cannot be decoded: {words}", hint=hint) from error

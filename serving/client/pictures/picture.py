@@ -112,7 +112,10 @@ class FilePicture(Picture):
 
     def picture(self) -> "Image.Image":
         """See `Picture`."""
-        return _for_display(self._upright)
+        array = self._upright
+        # Colours of 16 bits as Pillow shows them; gray ones are stretched to what is there.
+        is_deep_colour = array.dtype == np.uint16 and array.ndim == 3
+        return _for_display((array >> 8).astype(np.uint8) if is_deep_colour else array)
 
     def _check_seen(self) -> None:
         """Makes sure that a model of 8 bits sees something in 16; a damaged file is the server's to refuse."""

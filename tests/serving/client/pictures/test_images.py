@@ -114,6 +114,7 @@ def test_files_of_sixteen_bits_keep_them_all_for_pixel_signatures(orientation):
     assert picture.size == upright.shape[:2]
     np.testing.assert_array_equal(picture.pixels(np.dtype(np.uint16), 3), upright)
     np.testing.assert_array_equal(picture.pixels(np.dtype(np.uint8), 3), upright >> 8)
+    np.testing.assert_array_equal(np.array(picture.picture()), upright >> 8)
 
 
 def _idat(data):
