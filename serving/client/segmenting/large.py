@@ -94,7 +94,8 @@ def plan_tiles(info: Mapping[str, Any], product: str, tile: int, overlap: int) -
                 "the model stretches every picture to one size: it has no scale at which tiles could be cut",
                 hint="export it without model_size, or with resize: letterbox",
             )
-        sizes = (int(size[0]), int(size[1]))
+        height, width = (int(side) for side in size)
+        sizes = (height, width)
     else:
         step = math.lcm(int(spec.get("pad_to_multiple") or 1), _GRID)
         rounded = -(-tile // step) * step
