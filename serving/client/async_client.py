@@ -2,50 +2,46 @@
 
 import asyncio
 import collections
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self, TypeVar
-
-import numpy as np
-import numpy.typing as npt
+import contextlib
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from .. import contract
-from ..wire.messages import ModelServerConfig
-from .calling.operations import OnWait
-from .calling.steps import Compute, Pause, Script, Send, Step, Together
+from . import procedures
+from .calling.steps import Compute, InTurn, Pause, Script, Send, Step, Together
 from .configuration import ClientBase, MetadataLike
-from .errors import CallCancelledError, ClientClosedError, MaskServingError
+from .errors import CallCancelledError, ClientClosedError
 from .pictures.channels import as_choice
 from .pictures.images import ImageSource
-from .pictures.tiling import Tile
-from .results.mask_result import MaskResult, SegmentItem
-from .segmenting.large import (
-    DEFAULT_OVERLAP,
-    DEFAULT_TILE,
-    LargeJob,
-    LargeResult,
-    Progress,
-    check_large,
-    tile_signature,
-)
-from .segmenting.many import (
-    PlannedThresholds,
-    Thresholds,
-    Wanted,
-    async_groups,
-    check_images,
-    check_many,
-    failed_items,
-    items_of,
-    window,
-)
+from .results.mask_result import SegmentItem
+from .segmenting.many import PlannedThresholds, Thresholds, async_groups, check_images, check_many, window
 from .transport.addresses import Address
 from .transport.calls import Reply
-from .transport.connecting import connect_async
-from .transport.signatures import ModelMetadata, VersionStatus
-from .transport.transports import AsyncTransport
+from .transport.transports import AsyncTransport, connect_async
 
+P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def _awaited(
+    procedure: Callable[Concatenate[ClientBase, P], Script[T]],
+) -> Callable[Concatenate["AsyncMaskClient", P], Coroutine[Any, Any, T]]:
+    """Returns the method that carries a procedure out, and is awaited for its result."""
+
+    async def method(self: "AsyncMaskClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._run(procedure(self, *args, **kwargs))
+
+    procedures.describe(method, procedure)
+    return method
 
 
 class AsyncMaskClient(ClientBase):
@@ -63,12 +59,7 @@ class AsyncMaskClient(ClientBase):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *raised: object) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -85,25 +76,14 @@ class AsyncMaskClient(ClientBase):
         for transport in self._transports.values():
             await transport.close()
 
-    async def segment(
-        self,
-        image: ImageSource,
-        threshold: float | None = None,
-        outputs: Sequence[str] = (contract.MASK,),
-        *,
-        page: int | None = None,
-        bands: Sequence[int] | None = None,
-        timeout: float | None = None,
-        metadata: MetadataLike | None = None,
-    ) -> MaskResult:
-        """Masks one picture; see `MaskClient.segment`."""
-        script = self._segmentation.segment(
-            [image], [threshold], outputs, self._terms(timeout, metadata), as_choice(page, bands)
-        )
-        result = (await self._run(script))[0]
-        if isinstance(result, Exception):
-            raise result
-        return result
+    segment = _awaited(procedures.segment)
+    segment_large = _awaited(procedures.segment_large)
+    predict = _awaited(procedures.predict)
+    wait_until_ready = _awaited(procedures.wait_until_ready)
+    status = _awaited(procedures.status)
+    info = _awaited(procedures.info)
+    reload_config = _awaited(procedures.reload_config)
+    metadata = _awaited(procedures.metadata)
 
     def segment_many(
         self,
@@ -130,139 +110,17 @@ class AsyncMaskClient(ClientBase):
         thresholds = PlannedThresholds(threshold, images)
         choice = as_choice(page, bands)
 
-        async def segment(group: tuple[Wanted, ...], limit: asyncio.Semaphore) -> list[SegmentItem]:
-            async with limit:
-                try:
-                    script = self._segmentation.segment(
-                        [wanted.picture for wanted in group],
-                        [wanted.threshold for wanted in group],
-                        outputs,
-                        self._terms(timeout, metadata, of_many=True),
-                        choice,
-                    )
-                    return items_of(group, await self._run(script))
-                except ClientClosedError:
-                    raise
-                except MaskServingError as error:
-                    return failed_items(group, error)
-
         async def items() -> AsyncIterator[SegmentItem]:
-            limit = asyncio.Semaphore(concurrency)
-            running: collections.deque[asyncio.Task[list[SegmentItem]]] = collections.deque()
-            try:
-                async for group in async_groups(images, thresholds, batch_size, choice):
-                    running.append(asyncio.create_task(segment(group, limit)))
-                    if len(running) >= window(concurrency):
-                        for item in await _take(running, ordered=ordered):
-                            yield item
-                while running:
-                    for item in await _take(running, ordered=ordered):
+            grouped = async_groups(images, thresholds, batch_size, choice)
+            scripts = (
+                procedures.segment_group(self, group, outputs, choice, timeout, metadata) async for group in grouped
+            )
+            async with contextlib.aclosing(self._stream(scripts, concurrency, window(concurrency), ordered)) as answers:
+                async for answer in answers:
+                    for item in answer:
                         yield item
-            finally:
-                for task in running:
-                    task.cancel()
-                await asyncio.gather(*running, return_exceptions=True)
 
         return items()
-
-    async def segment_large(
-        self,
-        source: Any,
-        out: Any,
-        threshold: float | None = None,
-        *,
-        product: str = contract.MASK,
-        tile: int = DEFAULT_TILE,
-        overlap: int = DEFAULT_OVERLAP,
-        concurrency: int = 4,
-        page: int | None = None,
-        bands: Sequence[int] | None = None,
-        progress: Progress | None = None,
-        timeout: float | None = None,
-        metadata: MetadataLike | None = None,
-    ) -> LargeResult:
-        """Masks a picture that is too large for one call, tile by tile; see `MaskClient.segment_large`."""
-        self._check_usable()
-        check_many((product,), concurrency, 1)
-        check_large(product, threshold)
-        choice = as_choice(page, bands)
-        found, plan = await self._run(
-            self._segmentation.tile_plan(product, tile, overlap, self._terms(timeout, metadata))
-        )
-        job = await asyncio.to_thread(
-            LargeJob, source, out, threshold=threshold, product=product, plan=plan, progress=progress, choice=choice
-        )
-        signature = tile_signature(found, job.source.shape, job.source.dtype)
-        running: collections.deque[tuple[Tile, asyncio.Task[npt.NDArray[np.float32]]]] = collections.deque()
-
-        def ask(pixels: npt.NDArray[Any]) -> asyncio.Task[npt.NDArray[np.float32]]:
-            terms = self._terms(timeout, metadata, of_many=True)
-            return asyncio.create_task(self._run(self._segmentation.tile_probability(pixels, signature, terms)))
-
-        try:
-            for one in job.tiles:
-                if len(running) >= concurrency:
-                    earlier, answer = running[0]
-                    await asyncio.to_thread(job.accept, earlier, await answer)
-                    running.popleft()
-                running.append((one, ask(await asyncio.to_thread(job.pixels, one))))
-            while running:
-                earlier, answer = running[0]
-                await asyncio.to_thread(job.accept, earlier, await answer)
-                running.popleft()
-            return await asyncio.to_thread(job.finish)
-        except BaseException:
-            for _, answer in running:
-                answer.cancel()
-            await asyncio.gather(*(answer for _, answer in running), return_exceptions=True)
-            job.abandon()
-            raise
-
-    async def predict(
-        self,
-        signature: str,
-        inputs: Mapping[str, Any],
-        outputs: Sequence[str] | None = None,
-        *,
-        timeout: float | None = None,
-        metadata: MetadataLike | None = None,
-    ) -> dict[str, npt.NDArray[Any]]:
-        """Calls any signature of any model, with arrays in and out; see `MaskClient.predict`."""
-        return await self._run(self._operations.predict(signature, inputs, outputs, self._terms(timeout, metadata)))
-
-    async def wait_until_ready(
-        self,
-        timeout: float | None = None,
-        *,
-        on_wait: OnWait | None = None,
-        metadata: MetadataLike | None = None,
-    ) -> None:
-        """Waits until the model answers; see `MaskClient.wait_until_ready`."""
-        await self._run(self._operations.wait_until_ready(self._terms(timeout, metadata), on_wait))
-
-    async def metadata(self, *, timeout: float | None = None, metadata: MetadataLike | None = None) -> ModelMetadata:
-        """Returns the model's signatures, as the server has them now."""
-        return await self._run(self._operations.metadata(self._terms(timeout, metadata)))
-
-    async def status(
-        self, *, timeout: float | None = None, metadata: MetadataLike | None = None
-    ) -> list[VersionStatus]:
-        """Returns the states of the model's versions."""
-        return await self._run(self._operations.status(self._terms(timeout, metadata)))
-
-    async def info(self, *, timeout: float | None = None, metadata: MetadataLike | None = None) -> dict[str, Any]:
-        """Returns what the exporter wrote about the model; see `MaskClient.info`."""
-        return await self._run(self._operations.info(self._terms(timeout, metadata)))
-
-    async def reload_config(
-        self,
-        config: ModelServerConfig | Mapping[str, str],
-        *,
-        timeout: float | None = None,
-        metadata: MetadataLike | None = None,
-    ) -> None:
-        """Tells the server which models to serve from now on; see `MaskClient.reload_config`."""
-        await self._run(self._operations.reload_config(config, self._terms(timeout, metadata)))
 
     # ---- carrying out scripts ----
 
@@ -307,6 +165,12 @@ class AsyncMaskClient(ClientBase):
             return None
         if isinstance(step, Compute):
             return await asyncio.to_thread(step.function)
+        if isinstance(step, InTurn):
+            stream = self._stream(_in_threads(step.scripts), step.concurrency, step.concurrency)
+            async with contextlib.aclosing(stream) as results:
+                async for result in results:
+                    await asyncio.to_thread(step.take, result)
+            return None
         return await self._run_together(step)
 
     async def _send(self, step: Send) -> Reply:
@@ -337,15 +201,38 @@ class AsyncMaskClient(ClientBase):
                 raise result
         return results
 
+    async def _stream(
+        self, scripts: AsyncIterator[Script[T]], concurrency: int, window: int, ordered: bool = True
+    ) -> AsyncGenerator[T, None]:
+        """Runs scripts, some at one time, and yields their results; see `MaskClient._stream`."""
+        limit = asyncio.Semaphore(concurrency)
+        running: collections.deque[asyncio.Task[T]] = collections.deque()
 
-async def _take(running: collections.deque[asyncio.Task[list[SegmentItem]]], *, ordered: bool) -> list[SegmentItem]:
-    """Waits for the first group, or for any, and returns its items."""
-    if ordered:
-        await asyncio.wait([running[0]])
-        return running.popleft().result()
-    done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-    items: list[SegmentItem] = []
-    for task in done:
-        running.remove(task)
-        items += task.result()
-    return items
+        async def run(script: Script[T]) -> T:
+            async with limit:
+                return await self._run(script)
+
+        async def take() -> T:
+            waited_for = [running[0]] if ordered else running
+            done, _ = await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
+            task = done.pop()
+            running.remove(task)
+            return task.result()
+
+        try:
+            async for script in scripts:
+                running.append(asyncio.create_task(run(script)))
+                if len(running) >= window:
+                    yield await take()
+            while running:
+                yield await take()
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _in_threads(values: Iterator[T]) -> AsyncIterator[T]:
+    """Yields what an iterator gives, which it is asked for in threads."""
+    while (value := await asyncio.to_thread(next, values, None)) is not None:
+        yield value

@@ -1,19 +1,20 @@
 """`mask-verify`: the deployment gate on the command line."""
 
 import json
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from ..client import InvalidRequestError
+from ..client.commands import connection_flags
+from ..client.commands.connection_flags import LABEL, MODEL, VERSION, check_connection_flags, client_options
 from ..command_line import EXIT_FAILED, EXIT_OK, UsageError, run_app
-
-if TYPE_CHECKING:
-    from .goldens import Expected
-    from .reports import VerificationReport
+from .errors import GoldenError, VerificationError
+from .gate import VerifyOptions, verify
+from .goldens import Expected, read_export, read_golden
+from .reports import VerificationReport
 
 _PROGRAM = "mask-verify"
 _DESCRIPTION = """\
@@ -31,9 +32,6 @@ Exit codes: 0 everything agrees, 1 something does not, or no server answers, 2 t
 _ADDRESS = flags.DEFINE_multi_string(
     "address", [], "grpc://HOST:8500, http://HOST:8501, grpcs://, https:// or unix:///PATH; repeat it: each is checked."
 )
-_MODEL = flags.DEFINE_string("model", None, "The model's name on the server.")
-_VERSION = flags.DEFINE_integer("version", None, "The version to check; the server chooses unless it is given.")
-_LABEL = flags.DEFINE_string("label", None, "In place of --version, a label that the server gives a version.")
 _EXPORT_DIR = flags.DEFINE_string(
     "export_dir", None, "The exported version directory, such as served/coins/3: what must be answered."
 )
@@ -51,18 +49,9 @@ _MESSAGE_MIB = flags.DEFINE_float(
     "message_mib", 5.0, "Size of one large request that must arrive, in MiB; 0: none.", lower_bound=0, upper_bound=1024
 )
 _WAIT = flags.DEFINE_float("wait", 0.0, "Wait so many seconds for the model to be ready.", lower_bound=0)
-_TIMEOUT = flags.DEFINE_float("timeout", 30.0, "Seconds that a call may take.", lower_bound=0.001)
 _JSON = flags.DEFINE_boolean("json", False, "Print JSON in place of the table.")
 _JUNIT = flags.DEFINE_string("junit", None, "File to write JUnit XML to.")
-_METADATA = flags.DEFINE_multi_string("metadata", [], "KEY=VALUE to send with every call; may be repeated.")
-_TOKEN_FILE = flags.DEFINE_string("token_file", None, "File with a bearer token to send with every call.")
-_ALLOW_PLAINTEXT_SECRETS = flags.DEFINE_boolean(
-    "allow_plaintext_secrets", False, "Send tokens unencrypted to other machines too."
-)
-_CA_FILE = flags.DEFINE_string("ca_file", None, "PEM of the authorities to trust.")
-_CERT_FILE = flags.DEFINE_string("cert_file", None, "PEM of the client's certificate, for mutual TLS.")
-_KEY_FILE = flags.DEFINE_string("key_file", None, "PEM of its private key.")
-_SERVER_NAME = flags.DEFINE_string("server_name", None, "Name that the server's certificate must bear.")
+flags.adopt_module_key_flags(connection_flags)
 
 
 def run() -> None:
@@ -90,20 +79,12 @@ def _main(words: Sequence[str]) -> int:
 def _check_flags() -> None:
     if not _ADDRESS.value:
         raise UsageError("--address is missing")
-    if not _MODEL.value:
-        raise UsageError("--model is missing")
+    check_connection_flags()
     if (_EXPORT_DIR.value is None) == (_GOLDEN.value is None):
         raise UsageError("exactly one of --export_dir and --golden is needed: what must be answered")
-    if _VERSION.value is not None and _LABEL.value is not None:
-        raise UsageError("--version and --label exclude each other")
-    if (_CERT_FILE.value is None) != (_KEY_FILE.value is None):
-        raise UsageError("--cert_file and --key_file need each other")
 
 
-def _expected() -> "Expected":
-    from .errors import GoldenError
-    from .goldens import read_export, read_golden
-
+def _expected() -> Expected:
     try:
         return read_export(Path(_EXPORT_DIR.value)) if _EXPORT_DIR.value else read_golden(Path(_GOLDEN.value))
     except GoldenError as error:
@@ -111,44 +92,21 @@ def _expected() -> "Expected":
         raise UsageError(str(error)) from error
 
 
-def _verify(expected: "Expected") -> "VerificationReport":
-    from ..client import InvalidRequestError, Tls
-    from .errors import VerificationError
-    from .gate import VerifyOptions, verify
-
-    # absl shows what libraries log; of requests that go well there is nothing to tell.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+def _verify(expected: Expected) -> VerificationReport:
     options = VerifyOptions(
-        version=_VERSION.value,
-        label=_LABEL.value,
+        version=VERSION.value,
+        label=LABEL.value,
         signatures=tuple(_SIGNATURES.value),
         repeats=_REPEATS.value,
         concurrency=_CONCURRENCY.value,
         message_mib=_MESSAGE_MIB.value,
         wait_s=_WAIT.value,
     )
-    client_options: dict[str, Any] = {
-        "timeout": _TIMEOUT.value,
-        "metadata": _pairs(),
-        "token": Path(_TOKEN_FILE.value).read_text(encoding="utf-8").strip() if _TOKEN_FILE.value else None,
-        "allow_plaintext_secrets": _ALLOW_PLAINTEXT_SECRETS.value,
-        "tls": Tls(_CA_FILE.value, _CERT_FILE.value, _KEY_FILE.value, _SERVER_NAME.value),
-    }
     try:
-        return verify(_ADDRESS.value, _MODEL.value, expected, options, **client_options)
+        return verify(_ADDRESS.value, MODEL.value, expected, options, **client_options())
     except (VerificationError, InvalidRequestError) as error:
         # The servers' refusals are in the report: what comes here was found before anything was sent.
         raise UsageError(str(error)) from error
-
-
-def _pairs() -> list[tuple[str, str]]:
-    pairs = []
-    for text in _METADATA.value:
-        key, separator, value = text.partition("=")
-        if not separator or not key:
-            raise UsageError(f"--metadata={text} is not KEY=VALUE")
-        pairs.append((key, value))
-    return pairs
 
 
 def _complain(line: str) -> None:

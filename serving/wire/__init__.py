@@ -1,4 +1,4 @@
 """The messages of TensorFlow Serving that the client speaks, and NumPy's way in and out of them.
 
-`messages` are the messages, `methods` the gRPC methods that carry them, `tensors` the conversion.
+`messages` are the messages, `tensors` the conversion.
 """

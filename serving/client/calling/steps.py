@@ -5,7 +5,7 @@ and never waits: the clients carry out its steps, each in its own way.
 """
 
 import dataclasses
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, TypeVar
 
 from ..transport.addresses import Address
@@ -45,5 +45,20 @@ class Together:
     scripts: "Sequence[Script[Any]]"
 
 
-Step = Send | Pause | Compute | Together
+@dataclasses.dataclass(frozen=True)
+class InTurn:
+    """Run some scripts of many at one time, and hand their results on in their order.
+
+    Attributes:
+        scripts: the next one is taken when there is room for it, as `Compute` would.
+        concurrency: how many run at one time.
+        take: gets each result, likewise.
+    """
+
+    scripts: "Iterator[Script[Any]]"
+    concurrency: int
+    take: Callable[[Any], None]
+
+
+Step = Send | Pause | Compute | Together | InTurn
 Script = Generator[Step, Any, T]

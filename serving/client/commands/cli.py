@@ -2,19 +2,18 @@
 
 import dataclasses
 import json
-import logging
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from absl import flags
 
 from ... import contract
 from ...command_line import EXIT_FAILED, UsageError, run_app
 from ..calling.operations import explain_closed_port
+from ..client import MaskClient
 from ..errors import (
     InvalidAddressError,
     InvalidImageError,
@@ -24,12 +23,11 @@ from ..errors import (
 )
 from ..pictures.channels import as_choice
 from ..transport.signatures import ModelState
-from .inputs import STANDARD, find_inputs, read_standard_input
+from . import connection_flags
+from .bench import BenchReport, run_bench
+from .connection_flags import LABEL, MODEL, STANDARD, TIMEOUT, VERSION, check_connection_flags, client_options, read
+from .inputs import find_inputs
 from .segment_command import FORMATS, PRODUCTS, SegmentJob, plan_work, segment_files
-
-if TYPE_CHECKING:
-    from ..client import MaskClient
-    from .bench import BenchReport
 
 _PROGRAM = "mask-client"
 _NAMED = 5
@@ -54,10 +52,6 @@ _ADDRESS = flags.DEFINE_list(
     ["grpc://localhost:8500"],
     "grpc://HOST:8500, grpcs://, http://HOST:8501, https:// or unix:///PATH; several, with commas, share the calls.",
 )
-_MODEL = flags.DEFINE_string("model", None, "The model's name on the server.")
-_VERSION = flags.DEFINE_integer("version", None, "The version to call; the server chooses unless it is given.")
-_LABEL = flags.DEFINE_string("label", None, "In place of --version, a label that the server gives a version.")
-_TIMEOUT = flags.DEFINE_float("timeout", 30.0, "Seconds that a call may take, retries included.", lower_bound=0.001)
 _THRESHOLD = flags.DEFINE_float("threshold", None, "0 to 1; the one of the export unless it is given.")
 _PRODUCT = flags.DEFINE_enum("product", contract.MASK, PRODUCTS, "What to make of each picture.")
 _OUT = flags.DEFINE_string("out", None, "segment: where the answers go; a file, a folder, or -.")
@@ -78,16 +72,8 @@ _WAIT = flags.DEFINE_float(
     lower_bound=0.001,
 )
 _JSON = flags.DEFINE_boolean("json", False, "status, metadata, bench: print JSON.")
-_METADATA = flags.DEFINE_multi_string("metadata", [], "KEY=VALUE to send with every call; may be repeated.")
-_TOKEN_FILE = flags.DEFINE_string("token_file", None, "File with a bearer token to send with every call.")
-_ALLOW_PLAINTEXT_SECRETS = flags.DEFINE_boolean(
-    "allow_plaintext_secrets", False, "Send tokens unencrypted to other machines too."
-)
 _COMPRESSION = flags.DEFINE_enum("compression", None, ["gzip"], "Compress requests; pictures are already.")
-_CA_FILE = flags.DEFINE_string("ca_file", None, "PEM of the authorities to trust.")
-_CERT_FILE = flags.DEFINE_string("cert_file", None, "PEM of the client's certificate, for mutual TLS.")
-_KEY_FILE = flags.DEFINE_string("key_file", None, "PEM of its private key.")
-_SERVER_NAME = flags.DEFINE_string("server_name", None, "Name that the server's certificate must bear.")
+flags.adopt_module_key_flags(connection_flags)
 
 
 def run() -> None:
@@ -130,7 +116,7 @@ def _segment(words: Sequence[str]) -> int:
         batch_size=_BATCH_SIZE.value,
         format=_FORMAT.value,
         overwrite=_OVERWRITE.value,
-        timeout_s=_TIMEOUT.value,
+        timeout_s=TIMEOUT.value,
         page=_PAGE.value,
         bands=_bands(),
     )
@@ -196,8 +182,6 @@ def _show_metadata(words: Sequence[str]) -> int:
 
 
 def _bench(words: Sequence[str]) -> int:
-    from .bench import run_bench
-
     if not words:
         raise UsageError("bench needs at least one image")
     product = _PRODUCT.value
@@ -206,7 +190,7 @@ def _bench(words: Sequence[str]) -> int:
     inputs, problems, _ = find_inputs(words)
     if problems:
         raise InvalidRequestError(problems[0])
-    images = [_read(one.path) for one in inputs[:1000]]
+    images = [read(one.path) for one in inputs[:1000]]
     with _client() as client:
         report = run_bench(
             client,
@@ -221,7 +205,7 @@ def _bench(words: Sequence[str]) -> int:
     return EXIT_FAILED if report.errors else 0
 
 
-def _table(report: "BenchReport") -> str:
+def _table(report: BenchReport) -> str:
     rows: list[tuple[str, Any]] = [
         ("images", f"{report.images} in {report.seconds:.1f} s, {report.concurrency} at one time"),
         ("rate", f"{report.images_per_s:.1f} images/s"),
@@ -245,30 +229,16 @@ def _refused(count: int) -> str:
     )
 
 
-def _client() -> "MaskClient":
-    from ..client import MaskClient
-    from ..transport.security import Tls
-
-    if _MODEL.value is None:
-        raise UsageError("--model is missing")
-    if _VERSION.value is not None and _LABEL.value is not None:
-        raise UsageError("--version and --label exclude each other")
-    if (_CERT_FILE.value is None) != (_KEY_FILE.value is None):
-        raise UsageError("--cert_file and --key_file need each other")
-    # absl shows what libraries log; of requests that go well there is nothing to tell.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+def _client() -> MaskClient:
+    check_connection_flags()
     try:
         client = MaskClient(
             _ADDRESS.value,
-            _MODEL.value,
-            _VERSION.value,
-            _LABEL.value,
-            timeout=_TIMEOUT.value,
-            metadata=_pairs(),
-            token=_token(),
-            allow_plaintext_secrets=_ALLOW_PLAINTEXT_SECRETS.value,
-            tls=Tls(_CA_FILE.value, _CERT_FILE.value, _KEY_FILE.value, _SERVER_NAME.value),
+            MODEL.value,
+            VERSION.value,
+            LABEL.value,
             compression=_COMPRESSION.value,
+            **client_options(),
         )
     except InvalidAddressError as error:
         raise UsageError(f"--address: {error}") from error
@@ -279,7 +249,7 @@ def _client() -> "MaskClient":
     return client
 
 
-def _wait_until_ready(client: "MaskClient") -> None:
+def _wait_until_ready(client: MaskClient) -> None:
     """Waits, and says what for."""
     started = time.monotonic()
     waited_for = []
@@ -291,25 +261,6 @@ def _wait_until_ready(client: "MaskClient") -> None:
     client.wait_until_ready(_WAIT.value, on_wait=report)
     if waited_for:
         _report(f"ready after {time.monotonic() - started:.0f} s")
-
-
-def _token() -> str | None:
-    if not _TOKEN_FILE.value:
-        return None
-    try:
-        return _read(_TOKEN_FILE.value).decode().strip()
-    except UnicodeDecodeError as error:
-        raise UsageError(f"--token_file={_TOKEN_FILE.value} is no text") from error
-
-
-def _pairs() -> list[tuple[str, str]]:
-    pairs = []
-    for text in _METADATA.value:
-        key, separator, value = text.partition("=")
-        if not separator or not key:
-            raise UsageError(f"--metadata={text} is not KEY=VALUE")
-        pairs.append((key, value))
-    return pairs
 
 
 def _checked_threshold() -> float | None:
@@ -335,10 +286,6 @@ def _bands() -> tuple[int, ...] | None:
 def _check_no_words(command: str, words: Sequence[str]) -> None:
     if words:
         raise UsageError(f"{command} takes no {words[0]!r}")
-
-
-def _read(path: str) -> bytes:
-    return read_standard_input() if path == STANDARD else Path(path).read_bytes()
 
 
 def _report(line: str) -> None:

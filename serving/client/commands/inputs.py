@@ -3,15 +3,12 @@
 import dataclasses
 import glob
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..errors import InvalidRequestError
-
-STANDARD = "-"
-"""In place of a path: standard input, or output."""
+from .connection_flags import STANDARD
 
 IMAGE_ENDINGS = frozenset(
     f".{ending}"
@@ -75,17 +72,6 @@ def find_inputs(words: Sequence[str], out: str | None = None) -> tuple[list[Inpu
     if not found:
         raise InvalidRequestError("; ".join(problems) or "there is no image")
     return list(found.values()), problems, [path for path in left_out if path not in found]
-
-
-def read_standard_input() -> bytes:
-    """Returns all of standard input.
-
-    Raises:
-        InvalidRequestError: it is closed.
-    """
-    if sys.stdin is None:
-        raise InvalidRequestError("standard input is closed")
-    return sys.stdin.buffer.read()
 
 
 def output_paths(inputs: Sequence[Input], folder: Path, ending: str) -> list[Path]:

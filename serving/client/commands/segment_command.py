@@ -28,7 +28,8 @@ from ..errors import (
 from ..pictures.images import ImageSource
 from ..results.files import check_file_form
 from ..results.mask_result import MaskResult, SegmentItem
-from .inputs import IMAGE_ENDINGS, STANDARD, Input, output_paths, read_standard_input
+from .connection_flags import STANDARD, read
+from .inputs import IMAGE_ENDINGS, Input, output_paths
 
 DERIVED_PRODUCTS = ("cutout", "overlay")
 PRODUCTS = (contract.MASK, contract.MASKED_IMAGE, *DERIVED_PRODUCTS, contract.PROBABILITY, contract.CLASS_MAP)
@@ -242,7 +243,7 @@ def _is_there(target: Path) -> bool:
 
 
 def _source(one: Input) -> ImageSource:
-    return read_standard_input() if one.path == STANDARD else one.path
+    return read(STANDARD) if one.path == STANDARD else one.path
 
 
 def _failure(name: str, error: Exception) -> str:

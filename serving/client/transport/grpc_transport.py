@@ -1,7 +1,9 @@
 """Calls over gRPC."""
 
 import asyncio
+import functools
 import time
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -13,12 +15,11 @@ from ..errors import (
     InvalidResponseError,
     MaskServingError,
     ServerUnavailableError,
-    certificate_error,
-    error_of_code,
 )
 from . import grpc_codec
 from .addresses import Address
 from .calls import Call, Reply
+from .refusals import certificate_error, error_of_code, holds_any
 from .transports import ConnectionOptions, Pairs
 
 # How gRPC says that a call never left: no connection could be made. Only then has no server seen it.
@@ -26,60 +27,65 @@ _NOT_GRPC = ("http1.x server", "Expected SETTINGS frame", "Failed parsing HTTP/2
 _NEVER_SENT = ("failed to connect to all addresses", "connections to all backends failing", "name resolution")
 
 
-class GrpcTransport:
-    """A gRPC channel for threads."""
+class _Channel:
+    """What both transports do with a channel of their library: gRPC's own, or its `aio`."""
 
-    def __init__(self, address: Address, options: ConnectionOptions):
+    def __init__(self, address: Address, options: ConnectionOptions, library: Any):
         arguments = _channel_arguments(address, options)
         if address.is_secure:
-            self._channel = grpc.secure_channel(address.grpc_target, _credentials(options), options=arguments)
+            credentials = grpc.ssl_channel_credentials(*options.tls.read())
+            self._channel = library.secure_channel(address.grpc_target, credentials, options=arguments)
         else:
-            self._channel = grpc.insecure_channel(address.grpc_target, options=arguments)
-        self._compression = _compression(options)
+            self._channel = library.insecure_channel(address.grpc_target, options=arguments)
+        self._compression = grpc.Compression.Gzip if options.compression == "gzip" else grpc.Compression.NoCompression
         self._methods: dict[str, Any] = {}
 
-    def send(self, call: Call, timeout_s: float, pairs: Pairs) -> Reply:
-        """Sends a call once, and waits for its answer."""
+    def _prepare(self, call: Call, timeout_s: float, pairs: Pairs) -> tuple[Callable[[], Any], int]:
+        """Returns what sends a call, and the size of the request."""
         deadline = time.monotonic() + timeout_s
         path, request = grpc_codec.encode(call)
         method = self._methods.get(path)
         if method is None:
             # Without serialisers: bytes in, bytes out. The codec knows the messages, and errors in them.
             method = self._methods[path] = self._channel.unary_unary(path)
+        left_s = max(deadline - time.monotonic(), 0.001)  # gRPC takes 0 for none
+        send = functools.partial(method, request, timeout=left_s, metadata=pairs, compression=self._compression)
+        return send, len(request)
+
+
+class GrpcTransport(_Channel):
+    """A gRPC channel for threads."""
+
+    def __init__(self, address: Address, options: ConnectionOptions):
+        super().__init__(address, options, grpc)
+
+    def send(self, call: Call, timeout_s: float, pairs: Pairs) -> Reply:
+        """Sends a call once, and waits for its answer."""
+        send, request_bytes = self._prepare(call, timeout_s, pairs)
         try:
-            response = method(request, timeout=_left_s(deadline), metadata=pairs, compression=self._compression)
+            response = send()
         except grpc.RpcError as error:
             raise _error_of(error) from error
         except ValueError as error:  # the channel is closed
             raise CallCancelledError("the connection is closed") from error
-        return Reply(grpc_codec.decode(call, response), len(request), len(response))
+        return Reply(grpc_codec.decode(call, response), request_bytes, len(response))
 
     def close(self) -> None:
         """Cancels what is on its way, and closes the channel."""
         self._channel.close()
 
 
-class AsyncGrpcTransport:
+class AsyncGrpcTransport(_Channel):
     """A gRPC channel for asyncio."""
 
     def __init__(self, address: Address, options: ConnectionOptions):
-        arguments = _channel_arguments(address, options)
-        if address.is_secure:
-            self._channel = grpc.aio.secure_channel(address.grpc_target, _credentials(options), options=arguments)
-        else:
-            self._channel = grpc.aio.insecure_channel(address.grpc_target, options=arguments)
-        self._compression = _compression(options)
-        self._methods: dict[str, Any] = {}
+        super().__init__(address, options, grpc.aio)
 
     async def send(self, call: Call, timeout_s: float, pairs: Pairs) -> Reply:
         """Sends a call once, and waits for its answer."""
-        deadline = time.monotonic() + timeout_s
-        path, request = grpc_codec.encode(call)
-        method = self._methods.get(path)
-        if method is None:
-            method = self._methods[path] = self._channel.unary_unary(path)
+        send, request_bytes = self._prepare(call, timeout_s, pairs)
         try:
-            response = await method(request, timeout=_left_s(deadline), metadata=pairs, compression=self._compression)
+            response = await send()
         except grpc.RpcError as error:
             raise _error_of(error) from error
         except grpc.aio.UsageError as error:  # the channel is closed
@@ -90,16 +96,11 @@ class AsyncGrpcTransport:
             if task is not None and task.cancelling():
                 raise
             raise CallCancelledError("the connection is closed") from error
-        return Reply(grpc_codec.decode(call, response), len(request), len(response))
+        return Reply(grpc_codec.decode(call, response), request_bytes, len(response))
 
     async def close(self) -> None:
         """Cancels what is on its way, and closes the channel."""
         await self._channel.close(grace=None)
-
-
-def _left_s(deadline: float) -> float:
-    """Returns the seconds until a time; a little at least, as gRPC takes 0 for none."""
-    return max(deadline - time.monotonic(), 0.001)
 
 
 def _channel_arguments(address: Address, options: ConnectionOptions) -> list[tuple[str, Any]]:
@@ -128,15 +129,6 @@ def _channel_arguments(address: Address, options: ConnectionOptions) -> list[tup
     return arguments
 
 
-def _credentials(options: ConnectionOptions) -> grpc.ChannelCredentials:
-    authorities, key, certificate = options.tls.read()
-    return grpc.ssl_channel_credentials(authorities, key, certificate)
-
-
-def _compression(options: ConnectionOptions) -> grpc.Compression:
-    return grpc.Compression.Gzip if options.compression == "gzip" else grpc.Compression.NoCompression
-
-
 def _error_of(error: Any) -> MaskServingError:
     """Returns the error of a call that gRPC reports as failed."""
     code = StatusCode(error.code().value[0])
@@ -145,7 +137,7 @@ def _error_of(error: Any) -> MaskServingError:
         return CallCancelledError(details or "the call was cancelled", server_message=details)
     if code == StatusCode.DEADLINE_EXCEEDED:
         return DeadlineExceededError("no answer in time", server_message=details)
-    if code == StatusCode.UNAVAILABLE and any(words in details for words in _NOT_GRPC):
+    if code == StatusCode.UNAVAILABLE and holds_any(details, _NOT_GRPC):
         return InvalidResponseError(
             f"what answers there does not speak gRPC: {details}", hint="use http:// for a REST port"
         )
@@ -153,7 +145,7 @@ def _error_of(error: Any) -> MaskServingError:
         if (refused := certificate_error(details)) is not None:
             return refused
         unavailable = ServerUnavailableError(details or "the server is gone", server_message=details)
-        unavailable.sent = not any(words in details for words in _NEVER_SENT)
+        unavailable.sent = not holds_any(details, _NEVER_SENT)
         return unavailable
     if code == StatusCode.UNKNOWN and "Stream removed" in details:
         # How some releases report a connection that broke off in the middle of an answer.

@@ -5,22 +5,24 @@ import dataclasses
 import json
 import urllib.parse
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf import json_format
+from google.protobuf.message import Message
 
 from ...wire import tensors
+from ...wire.messages import GetModelStatusResponse, SignatureDefMap
 from ..errors import (
     InvalidRequestError,
     InvalidResponseError,
     MaskServingError,
     UnsupportedCallError,
-    code_of_http_status,
-    error_of_code,
 )
 from .calls import Call, MetadataCall, PredictCall, Prediction, StatusCall, Target
-from .signatures import ModelState, TensorSpec, VersionStatus, metadata_of_json, with_known_rank
+from .refusals import code_of_http_status, error_of_code
+from .signatures import ModelState, TensorSpec, metadata_of_message, statuses_of_message, with_known_rank
 
 try:
     import orjson
@@ -72,9 +74,26 @@ def decode(call: Call, body: bytes) -> Any:
     answer = _load(body)
     if isinstance(call, PredictCall):
         return Prediction(_outputs(call, answer), call.target.version)
-    if isinstance(call, MetadataCall):
-        return metadata_of_json(call.target.model, answer)
-    return _statuses(answer)
+    # What is not a prediction is a message of gRPC's, written as JSON.
+    what = "metadata" if isinstance(call, MetadataCall) else "status"
+    try:
+        if isinstance(call, MetadataCall):
+            signatures = _message(answer["metadata"]["signature_def"], SignatureDefMap())
+            version = answer["model_spec"].get("version")
+            return metadata_of_message(call.target.model, int(version) if version else None, signatures)
+        for status in answer["model_version_status"]:
+            ModelState[status["state"]]  # what is not known is passed over by json_format
+        return statuses_of_message(_message(answer, GetModelStatusResponse()))
+    except (json_format.ParseError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise InvalidResponseError(f"the answer is not a model's {what}: {error!r}") from error
+
+
+_M = TypeVar("_M", bound=Message)
+
+
+def _message(value: Any, message: _M) -> _M:
+    json_format.ParseDict(value, message, ignore_unknown_fields=True)
+    return message
 
 
 def error_of_answer(http_status: int, body: bytes, headers: Mapping[str, str]) -> MaskServingError:
@@ -175,21 +194,6 @@ def _string_from_json(value: Any) -> bytes:
     if not isinstance(value, str):
         raise TypeError(f"{type(value).__name__} in place of a string")
     return value.encode("utf-8", "surrogatepass")
-
-
-def _statuses(answer: Any) -> list[VersionStatus]:
-    try:
-        return [
-            VersionStatus(
-                int(status["version"]),
-                ModelState[status["state"]],
-                status.get("status", {}).get("error_code", "OK"),
-                status.get("status", {}).get("error_message", ""),
-            )
-            for status in answer["model_version_status"]
-        ]
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise InvalidResponseError(f"the answer is not a model's status: {error!r}") from error
 
 
 def _error_words(body: bytes) -> str | None:

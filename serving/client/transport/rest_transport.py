@@ -24,12 +24,12 @@ from ..errors import (
     InvalidResponseError,
     MaskServingError,
     ServerUnavailableError,
-    certificate_error,
 )
 from . import rest_codec
 from .addresses import Address
 from .calls import Call, Reply
 from .proxies import proxy_of
+from .refusals import certificate_error
 from .transports import ConnectionOptions, Pairs
 
 _KEEP_IDLE_S = 60.0

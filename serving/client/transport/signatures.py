@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...status_codes import StatusCode
 from ...wire import tensors
-from ...wire.messages import DataType, SignatureDefMap
-from ..errors import InvalidRequestError, InvalidResponseError, SignatureNotFoundError
+from ...wire.messages import DataType, GetModelStatusResponse, SignatureDefMap, TensorInfo
+from ..errors import InvalidRequestError, SignatureNotFoundError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,55 +116,33 @@ class VersionStatus:
 
 
 def metadata_of_message(model: str, version: int | None, signatures: SignatureDefMap) -> ModelMetadata:
-    """Returns the metadata that a gRPC answer holds; the initialisation op of a SavedModel is left out."""
-    table = {}
-    for name, signature in signatures.signature_def.items():
-        if not signature.inputs and not signature.method_name:
-            continue
+    """Returns the metadata that an answer holds; the initialisation op of a SavedModel is left out."""
 
-        def specs(entries: Mapping[str, Any]) -> dict[str, TensorSpec]:
-            return {
-                key: TensorSpec(
-                    DataType.Name(info.dtype),
-                    None if info.tensor_shape.unknown_rank else tuple(dim.size for dim in info.tensor_shape.dim),
-                )
-                for key, info in sorted(entries.items())
-            }
-
-        table[name] = SignatureInfo(name, specs(signature.inputs), specs(signature.outputs), signature.method_name)
-    return ModelMetadata(model, version, dict(sorted(table.items())))
-
-
-def metadata_of_json(model: str, answer: Any) -> ModelMetadata:
-    """Returns the metadata that a REST answer holds.
-
-    Raises:
-        InvalidResponseError: it is no metadata.
-    """
-
-    def specs(entries: Mapping[str, Any]) -> dict[str, TensorSpec]:
-        found = {}
-        for key, info in sorted(entries.items()):
-            shape = info.get("tensor_shape", {})
-            sizes = None if shape.get("unknown_rank") else tuple(int(dim["size"]) for dim in shape.get("dim", []))
-            found[key] = TensorSpec(str(info["dtype"]), sizes)
-        return found
-
-    try:
-        version = answer["model_spec"].get("version")
-        table = {
-            name: SignatureInfo(
-                name,
-                specs(signature.get("inputs", {})),
-                specs(signature.get("outputs", {})),
-                signature.get("method_name", ""),
+    def specs(entries: Mapping[str, TensorInfo]) -> dict[str, TensorSpec]:
+        return {
+            key: TensorSpec(
+                DataType.Name(info.dtype),
+                None if info.tensor_shape.unknown_rank else tuple(dim.size for dim in info.tensor_shape.dim),
             )
-            for name, signature in sorted(answer["metadata"]["signature_def"]["signature_def"].items())
-            if signature.get("inputs") or signature.get("method_name")
+            for key, info in sorted(entries.items())
         }
-        return ModelMetadata(model, int(version) if version else None, table)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise InvalidResponseError(f"the answer is not a model's metadata: {error!r}") from error
+
+    table = {
+        name: SignatureInfo(name, specs(signature.inputs), specs(signature.outputs), signature.method_name)
+        for name, signature in sorted(signatures.signature_def.items())
+        if signature.inputs or signature.method_name
+    }
+    return ModelMetadata(model, version, table)
+
+
+def statuses_of_message(response: GetModelStatusResponse) -> list[VersionStatus]:
+    """Returns the states that an answer holds."""
+    return [
+        VersionStatus(
+            one.version, ModelState(one.state), StatusCode(one.status.error_code).name, one.status.error_message
+        )
+        for one in response.model_version_status
+    ]
 
 
 def check_inputs(signature: SignatureInfo, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:

@@ -1,9 +1,13 @@
-"""What carries a call to one address and its answer back: one seam, whatever the protocol."""
+"""What carries a call to one address and its answer back: one seam, whatever the protocol.
+
+The libraries of a protocol are loaded with its first connection.
+"""
 
 import dataclasses
 from collections.abc import Sequence
 from typing import Protocol
 
+from .addresses import Address
 from .calls import Call, Reply
 from .security import Tls
 
@@ -63,3 +67,33 @@ class AsyncTransport(Protocol):
     async def close(self) -> None:
         """Ends what is on its way, and gives up the connection."""
         ...
+
+
+def connect(address: Address, options: ConnectionOptions) -> Transport:
+    """Returns a transport for threads; nothing is sent yet.
+
+    Raises:
+        InvalidRequestError: a certificate cannot be read.
+    """
+    if address.is_rest:
+        from .rest_transport import RestTransport
+
+        return RestTransport(address, options)
+    from .grpc_transport import GrpcTransport
+
+    return GrpcTransport(address, options)
+
+
+def connect_async(address: Address, options: ConnectionOptions) -> AsyncTransport:
+    """Returns a transport for asyncio; nothing is sent yet.
+
+    Raises:
+        InvalidRequestError: a certificate cannot be read.
+    """
+    if address.is_rest:
+        from .rest_transport import AsyncRestTransport
+
+        return AsyncRestTransport(address, options)
+    from .grpc_transport import AsyncGrpcTransport
+
+    return AsyncGrpcTransport(address, options)

@@ -29,7 +29,8 @@ from maskport.serving.client import (
     UnsupportedCallError,
 )
 from maskport.serving.client import errors as module
-from maskport.serving.client.errors import CODES, CallContext, error_of_code
+from maskport.serving.client.errors import CallContext
+from maskport.serving.client.transport.refusals import ERRORS, error_of_code
 
 _UNKNOWN_OP = (
     "Op type not registered 'DecodeJpegXl' in binary running on host. Make sure the Op and Kernel are registered in "
@@ -116,8 +117,8 @@ def test_every_http_status(serving, client, status):
 
 
 def test_the_table_names_every_code():
-    assert set(CODES) == set(StatusCode) - {StatusCode.OK}
-    assert set(GRPC) == {code.name for code in CODES}
+    assert set(ERRORS) == set(StatusCode) - {StatusCode.OK}
+    assert set(GRPC) == {code.name for code in ERRORS}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,10 @@ import pytest
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
-from maskport.serving.wire import messages, methods
+from maskport.serving.client import SignatureInfo
+from maskport.serving.client.transport.calls import MetadataCall, PredictCall, ReloadCall, StatusCall, Target
+from maskport.serving.client.transport.grpc_codec import encode
+from maskport.serving.wire import messages
 from random_messages import random_message
 
 # Both in one process: the official messages are loaded beside ours.
@@ -127,21 +130,23 @@ def test_enum_values_are_the_official_ones(enum):
 
 
 @pytest.mark.parametrize(
-    ("method", "service", "name"),
+    ("call", "service", "name"),
     [
-        (methods.PREDICT, prediction_service_pb2, "PredictionService.Predict"),
-        (methods.GET_MODEL_METADATA, prediction_service_pb2, "PredictionService.GetModelMetadata"),
-        (methods.GET_MODEL_STATUS, model_service_pb2, "ModelService.GetModelStatus"),
-        (methods.RELOAD_CONFIG, model_service_pb2, "ModelService.HandleReloadConfigRequest"),
+        (PredictCall(Target("m"), SignatureInfo("s", {}, {}), {}), prediction_service_pb2, "PredictionService.Predict"),
+        (MetadataCall(Target("m", version=3)), prediction_service_pb2, "PredictionService.GetModelMetadata"),
+        (StatusCall(Target("m", label="x")), model_service_pb2, "ModelService.GetModelStatus"),
+        (ReloadCall(messages.ModelServerConfig()), model_service_pb2, "ModelService.HandleReloadConfigRequest"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_methods_are_the_official_services(method, service, name):
+def test_calls_go_to_the_official_services(call, service, name):
     service_name, method_name = name.split(".")
     official = service.DESCRIPTOR.services_by_name[service_name].methods_by_name[method_name]
-    assert method.path == f"/{official.containing_service.full_name}/{official.name}"
-    assert _twin_name(method.request.DESCRIPTOR.full_name) == official.input_type.full_name
-    assert _twin_name(method.response.DESCRIPTOR.full_name) == official.output_type.full_name
+    path, request = encode(call)
+    assert path == f"/{official.containing_service.full_name}/{official.name}"
+    parsed = message_factory.GetMessageClass(official.input_type).FromString(request)
+    if not isinstance(call, ReloadCall):
+        assert parsed.model_spec.name == "m"
 
 
 def test_our_messages_leave_the_default_pool_alone():
@@ -164,7 +169,7 @@ def test_every_stub_is_there_at_run_time():
 
 def test_wire_loads_without_tensorflow():
     script = (
-        "import sys; import maskport.serving.wire.tensors, maskport.serving.wire.methods;"
+        "import sys; import maskport.serving.wire.tensors;"
         "print([n for n in sys.modules if n.split('.')[0] in ('tensorflow', 'tensorflow_serving', 'grpc')])"
     )
     answer = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)

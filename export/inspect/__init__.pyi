@@ -1,0 +1,10 @@
+from .calls import Target as Target
+from .errors import InspectError as InspectError
+from .inspection import (
+    Inspection as Inspection,
+)
+from .inspection import (
+    inspect_version as inspect_version,
+)
+from .page import format_page as format_page
+from .text import format_inspection as format_inspection
