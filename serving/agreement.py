@@ -7,7 +7,7 @@ both mean the same by "agrees". NumPy and Pillow only.
 import base64
 import dataclasses
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -87,19 +87,18 @@ def compare(expected: npt.NDArray[Any], got: npt.NDArray[Any], tolerance: Tolera
     if expected.dtype != got.dtype:
         return _incomparable(f"dtype {got.dtype} instead of {expected.dtype}")
     if expected.dtype == object and not tolerance.is_png:
-        unequal = [i for i, (a, b) in enumerate(zip(expected.flat, got.flat, strict=True)) if a != b]
-        if unequal:
-            first = unequal[0]
-            return _incomparable(f"text {_excerpt(got.flat[first])} instead of {_excerpt(expected.flat[first])}")
+        for wanted, found in zip(expected.flat, got.flat, strict=True):
+            if wanted != found:
+                return _incomparable(f"text {_excerpt(found)} instead of {_excerpt(wanted)}")
         return Agreement(True, 0.0, None)
     if tolerance.is_png:
-        return _compare_png(list(expected.flat), list(got.flat), tolerance)
+        return _compare_png(expected, got, tolerance)
     return _compare_values(expected.astype(np.float64), got.astype(np.float64), tolerance)
 
 
-def _compare_png(expected: Sequence[bytes], got: Sequence[bytes], tolerance: Tolerance) -> Agreement:
+def _compare_png(expected: npt.NDArray[Any], got: npt.NDArray[Any], tolerance: Tolerance) -> Agreement:
     flat_expected, flat_got = [], []
-    for position, (one, other) in enumerate(zip(expected, got, strict=True)):
+    for position, (one, other) in enumerate(zip(expected.flat, got.flat, strict=True)):
         if bool(one) != bool(other):
             which = "no picture" if one else "a picture"
             return _incomparable(f"{which} at position {position}, unlike the recorded answer")

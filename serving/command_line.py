@@ -104,7 +104,17 @@ def run_app(
         except flags.Error as error:
             fail(f"{one_line(error)} (see {program} --help)", EXIT_USAGE)
 
-    reported: tuple[type[Exception], ...] = (OSError, *user_errors)
+    def verdict(error: BaseException) -> tuple[str, int]:
+        """Returns what to say of an error, and the exit code."""
+        if isinstance(error, UsageError):
+            return f"{one_line(error)} (see {program} --help)", EXIT_USAGE
+        if isinstance(error, KeyboardInterrupt):
+            return "interrupted", EXIT_INTERRUPTED
+        if isinstance(error, ModuleNotFoundError):
+            return _missing_package(error, extra), EXIT_FAILED
+        if isinstance(error, (OSError, *user_errors)):
+            return one_line(error), EXIT_FAILED
+        return f"internal error: {type(error).__name__}: {one_line(error)} (--debug shows where)", EXIT_FAILED
 
     def guarded(words: Sequence[str]) -> int:
         if not flags.FLAGS["verbosity"].present:
@@ -116,27 +126,13 @@ def run_app(
             exit_code = main(words[1:]) or EXIT_OK
             _flush_output()  # at Python's own end nobody could say what went wrong
             return exit_code
-        except UsageError as error:
-            _show_traceback_if_asked()
-            fail(f"{one_line(error)} (see {program} --help)", EXIT_USAGE)
-        except KeyboardInterrupt:
-            _show_traceback_if_asked()
-            fail("interrupted", EXIT_INTERRUPTED)
         except BrokenPipeError:
             _discard_output()  # the reader (head, less) has gone: nothing to tell it
             return EXIT_FAILED
-        except ModuleNotFoundError as error:
-            _show_traceback_if_asked()
-            fail(_missing_package(error, extra), EXIT_FAILED)
-        except reported as error:
-            _show_traceback_if_asked()
-            fail(one_line(error), EXIT_FAILED)
-        except Exception as error:
-            _show_traceback_if_asked()
-            fail(
-                f"internal error: {type(error).__name__}: {one_line(error)} (--debug shows where)",
-                EXIT_FAILED,
-            )
+        except (Exception, KeyboardInterrupt) as error:
+            if _DEBUG.value:
+                traceback.print_exc()
+            fail(*verdict(error))
 
     app.run(guarded, argv=list(argv) if argv is not None else None, flags_parser=parse)
     raise AssertionError("app.run always ends the process")
@@ -165,12 +161,7 @@ def _discard_output() -> None:
 
 @contextlib.contextmanager
 def importing(program: str, extra: str) -> Iterator[None]:
-    """Ends the process with one line where a command's own module imports what is not installed.
-
-    Args:
-        program: the command's name.
-        extra: the distribution's extra that holds it.
-    """
+    """Ends the process with one line that names the extra, where a command's module imports what is not installed."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -217,8 +208,3 @@ def import_quietly(module: str) -> ModuleType:
     # Its Python side warns of nothing but its own deprecations.
     getLogger(module).setLevel("ERROR")
     return imported
-
-
-def _show_traceback_if_asked() -> None:
-    if _DEBUG.value:
-        traceback.print_exc()

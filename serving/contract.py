@@ -116,25 +116,15 @@ def signature_name(product: str, *, encoded: bool, at_threshold: bool = False) -
     return product + ("_png" if encoded else "") + ("_at_threshold" if at_threshold else "")
 
 
-def _product_signature(product: str, *, encoded: bool, at_threshold: bool) -> Signature:
-    image = IMAGE_BYTES if encoded else IMAGE
-    return Signature(
-        name=signature_name(product, encoded=encoded, at_threshold=at_threshold),
-        product=product,
-        inputs=(image, THRESHOLD) if at_threshold else (image,),
-        outputs=(f"{product}_bytes", ERROR) if encoded else (product,),
-    )
-
-
 def _all_signatures() -> dict[str, Signature]:
-    signatures = [
-        _product_signature(product, encoded=encoded, at_threshold=at_threshold)
-        for encoded in (False, True)
-        for product in PRODUCTS
-        for at_threshold in ((False, True) if product in THRESHOLDED_PRODUCTS else (False,))
-    ]
-    signatures.append(Signature(EXPORT_INFO, INFO, (QUERY,), (INFO,)))
-    table = {signature.name: signature for signature in signatures}
+    table = {}
+    for encoded, image in ((False, IMAGE), (True, IMAGE_BYTES)):
+        for product in PRODUCTS:
+            outputs = (f"{product}_bytes", ERROR) if encoded else (product,)
+            for at_threshold in (False, True) if product in THRESHOLDED_PRODUCTS else (False,):
+                name = signature_name(product, encoded=encoded, at_threshold=at_threshold)
+                table[name] = Signature(name, product, (image, THRESHOLD) if at_threshold else (image,), outputs)
+    table[EXPORT_INFO] = Signature(EXPORT_INFO, INFO, (QUERY,), (INFO,))
     return {DEFAULT_SIGNATURE: dataclasses.replace(table[MASK], name=DEFAULT_SIGNATURE), **table}
 
 

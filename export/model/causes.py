@@ -6,6 +6,8 @@ call, or a configuration as long as the model.
 
 import re
 
+from ...serving.texts import shorten
+
 _NOISE = [
     re.compile(pattern, re.MULTILINE | re.DOTALL)
     for pattern in (
@@ -38,12 +40,3 @@ def cause_of(error: BaseException, length: int = 300) -> str:
     for noise in _NOISE:
         text = noise.sub("", text)
     return shorten(text.strip() or message or type(error).__name__, length)
-
-
-def shorten(text: str, length: int = 300) -> str:
-    """Returns a text on one line; of one that is too long both ends."""
-    text = " ".join(text.split())
-    if len(text) <= length:
-        return text
-    head, tail = text[: length // 3].rpartition(" ")[0], text[-2 * length // 3 :].partition(" ")[2]
-    return f"{head or text[: length // 3]} … {tail or text[-2 * length // 3 :]}"

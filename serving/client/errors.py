@@ -26,7 +26,7 @@ MaskServingError
 import dataclasses
 from typing import Any
 
-from ..status_codes import StatusCode
+from ..status_codes import StatusCode as StatusCode  # noqa: PLC0414  (the client gives it to users)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,10 +20,12 @@ from ..client import (
     UnsupportedCallError,
     VersionStatus,
 )
+from ..client.transport.refusals import holds_any
+from ..texts import shorten
 from .reports import SignatureReport
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Facts:
     """What was seen at one address.
 
@@ -46,7 +48,7 @@ class Facts:
     expected_version: int | None = None
     served_version: int | None = None
     statuses: Sequence[VersionStatus] = ()
-    errors: Sequence[MaskServingError] = ()
+    errors: list[MaskServingError] = dataclasses.field(default_factory=list)
     size_error: MaskServingError | None = None
     differences: Sequence[str] | None = None
     is_other_source: bool = False
@@ -88,33 +90,49 @@ BUSY = (
     "all of its gRPC threads were busy: raise --grpc_max_threads (4 to a processor unless it is set, one of which "
     "listens) above the number of calls at one time"
 )
-_BATCHING: tuple[tuple[str, str], ...] = (
-    (
-        "larger than maximum input batch size",
-        "batching refuses requests of this many images: raise max_batch_size in the batching parameters",
+# What words of TensorFlow Serving's batching mean.
+_BATCHING = {
+    "larger than maximum input batch size": (
+        "batching refuses requests of this many images: raise max_batch_size in the batching parameters"
     ),
-    (
-        "batch scheduling queue",
-        "the batching queue is full: raise max_enqueued_batches, or verify when there is less traffic",
+    "batch scheduling queue": (
+        "the batching queue is full: raise max_enqueued_batches, or verify when there is less traffic"
     ),
-    (
-        "must have equal 0th-dimension size",
-        "batching needs the same first size of all inputs: switch it off for this model",
+    "must have equal 0th-dimension size": (
+        "batching needs the same first size of all inputs: switch it off for this model"
     ),
-    (
-        "must have at least one dimension",
-        "batching refuses inputs without a first dimension: switch it off for this model",
+    "must have at least one dimension": (
+        "batching refuses inputs without a first dimension: switch it off for this model"
     ),
-    (
-        "allowed_batch_sizes",
-        "the batching parameters are wrong: the last of allowed_batch_sizes must be max_batch_size",
-    ),
+    "allowed_batch_sizes": "the batching parameters are wrong: the last of allowed_batch_sizes must be max_batch_size",
+}
+_NO_ANSWER = (
+    "nothing answers at this address: the address or port is wrong, the server is down, or it is still loading (its "
+    "ports open only then): --wait=SECONDS waits for it"
 )
+_OTHER_SERVICE = (
+    "something else than TensorFlow Serving answers at this address: gRPC is grpc://HOST:8500, REST is http://HOST:8501"
+)
+# What errors mean, whatever their words.
+_MEANINGS: dict[type[MaskServingError], str] = {
+    MessageTooLargeError: _MESSAGE_SIZE,
+    ServerBusyError: f"the server refuses calls, as {BUSY}; or verify when there is less traffic",
+    AccessDeniedError: "the server wants other credentials: see --token_file, --metadata and --ca_file",
+    DeadlineExceededError: (
+        "the server is too slow or overloaded: allow more by --timeout, and look at its latency metrics"
+    ),
+    UnsupportedCallError: _OTHER_SERVICE,
+    InvalidResponseError: _OTHER_SERVICE,
+    MixedSizesError: (
+        "the server's batching merges pictures of other sizes, which breaks the pixel signatures: call the *_png ones "
+        "and verify those (--signatures), or switch batching off for this model"
+    ),
+}
 
 
 def find_causes(facts: Facts) -> list[str]:
     """Returns what most likely is behind the problems, most telling first; empty where nothing is known."""
-    return list(dict.fromkeys([*_of_loading(facts), *_of_calls(facts), *_of_batching(facts), *_of_identity(facts)]))
+    return list(dict.fromkeys([*_of_loading(facts), *_of_calls(facts), *_of_identity(facts)]))
 
 
 def _of_loading(facts: Facts) -> Iterator[str]:
@@ -135,19 +153,15 @@ def _of_loading(facts: Facts) -> Iterator[str]:
 
 
 def _what_failed(words: str, facts: Facts) -> str:
-    whole = " ".join(words.split())
-    # TensorFlow says last why.
-    short = whole if len(whole) <= 300 else f"{whole[:100]} … {whole[-200:]}"
+    made = f" (it was exported with TensorFlow {facts.exported_with})" if facts.exported_with else ""
+    older = f"the server's TensorFlow is older than the model needs{made}"
+    short = shorten(words)
     if (unknown := _UNKNOWN_OP.search(words)) is not None:
-        made = f" (it was exported with TensorFlow {facts.exported_with})" if facts.exported_with else ""
-        return (
-            f"the server's TensorFlow is older than the model needs{made}, or lacks a custom op: it does not know "
-            f"{next(filter(None, unknown.groups()))!r}: {short}"
-        )
-    if any(telling in words for telling in _OLDER_TENSORFLOW):
-        made = f" (it was exported with TensorFlow {facts.exported_with})" if facts.exported_with else ""
-        return f"the server's TensorFlow is older than the model needs{made}: {short}"
-    if any(telling in words for telling in _DAMAGED_FILES):
+        op = next(filter(None, unknown.groups()))
+        return f"{older}, or lacks a custom op: it does not know {op!r}: {short}"
+    if holds_any(words, _OLDER_TENSORFLOW):
+        return f"{older}: {short}"
+    if holds_any(words, _DAMAGED_FILES):
         return f"its files are damaged or incomplete, so publish it again: {short}"
     return short
 
@@ -158,38 +172,17 @@ def _of_calls(facts: Facts) -> Iterator[str]:
         yield _MESSAGE_SIZE
     for error in (*facts.errors, *filter(None, [facts.size_error])):
         words = error.server_message or error.problem
-        if isinstance(error, MessageTooLargeError) or "status: 413" in words:
-            yield _MESSAGE_SIZE
-        elif any(telling in words for telling in _OLDER_TENSORFLOW) or isinstance(error, ModelFaultError):
+        meaning = next((text for kind, text in _MEANINGS.items() if isinstance(error, kind)), "")
+        if meaning != _MESSAGE_SIZE and (holds_any(words, _OLDER_TENSORFLOW) or isinstance(error, ModelFaultError)):
             served = f"version {facts.served_version} is" if facts.served_version is not None else "the model is"
             yield f"{served} served, and its calls fail: {_what_failed(words, facts)}"
-        elif isinstance(error, ServerBusyError):
-            yield f"the server refuses calls, as {BUSY}; or verify when there is less traffic"
+        elif "status: 413" in words:
+            yield _MESSAGE_SIZE
+        elif meaning:
+            yield meaning
         elif isinstance(error, ServerUnavailableError) and not facts.statuses:
-            yield (
-                "nothing answers at this address: the address or port is wrong, the server is down, or it is still "
-                "loading (its ports open only then): --wait=SECONDS waits for it"
-            )
-        elif isinstance(error, AccessDeniedError):
-            yield "the server wants other credentials: see --token_file, --metadata and --ca_file"
-        elif isinstance(error, DeadlineExceededError):
-            yield "the server is too slow or overloaded: allow more by --timeout, and look at its latency metrics"
-        elif isinstance(error, UnsupportedCallError | InvalidResponseError):
-            yield (
-                "something else than TensorFlow Serving answers at this address: gRPC is grpc://HOST:8500, REST is "
-                "http://HOST:8501"
-            )
-
-
-def _of_batching(facts: Facts) -> Iterator[str]:
-    for error in facts.errors:
-        words = error.server_message or error.problem
-        if isinstance(error, MixedSizesError):
-            yield (
-                "the server's batching merges pictures of other sizes, which breaks the pixel signatures: call the "
-                "*_png ones and verify those (--signatures), or switch batching off for this model"
-            )
-        yield from (cause for telling, cause in _BATCHING if telling in words)
+            yield _NO_ANSWER
+        yield from (cause for telling, cause in _BATCHING.items() if telling in words)
 
 
 def _of_identity(facts: Facts) -> Iterator[str]:
@@ -200,20 +193,14 @@ def _of_identity(facts: Facts) -> Iterator[str]:
         shown = facts.differences[: 1 if facts.is_other_source else 3]
         more = len(facts.differences) - len(shown)
         yield f"{what} is served: {'; '.join(shown)}" + (f" (and {more} more differences)" if more else "")
-    if facts.differences or (facts.differences is None and differs):
-        yield from _of_version(facts)
+    served, expected = facts.served_version, facts.expected_version
+    is_other = bool(facts.differences) or (facts.differences is None and differs)
+    if is_other and None not in (served, expected) and served != expected:
+        by = f" for {facts.asked_for}" if facts.asked_for else ""
+        source = f"{facts.expected_source} is version {expected}"
+        yield f"the wrong version is served: version {served} answers{by}, and {source}"
     if facts.differences is not None and not facts.differences:
         yield from _of_same_identity(facts)
-
-
-def _of_version(facts: Facts) -> Iterator[str]:
-    if facts.served_version is None or facts.expected_version in (None, facts.served_version):
-        return
-    by = f" for {facts.asked_for}" if facts.asked_for else ""
-    yield (
-        f"the wrong version is served: version {facts.served_version} answers{by}, and {facts.expected_source} is "
-        f"version {facts.expected_version}"
-    )
 
 
 def _of_same_identity(facts: Facts) -> Iterator[str]:

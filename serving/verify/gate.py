@@ -1,5 +1,6 @@
 """Replays golden requests against running servers, and judges what comes back."""
 
+import contextlib
 import dataclasses
 import statistics
 import threading
@@ -11,7 +12,7 @@ import numpy as np
 
 from .. import contract
 from ..agreement import NOTABLE, compare
-from ..client import MaskClient, MaskServingError, ModelMetadata, ObservedCall, Observer, RetryPolicy, VersionStatus
+from ..client import MaskClient, MaskServingError, ModelMetadata, ObservedCall, Observer, RetryPolicy
 from ..client.transport.addresses import parse_address
 from .diagnosis import BUSY, Facts, find_causes
 from .errors import VerificationError
@@ -88,8 +89,7 @@ def verify(
             # The states of all versions tell more than those of the one that is asked for.
             MaskClient(address, model, retries=_NO_RETRIES, **client_options) as any_version,
         ):
-            check = _AddressCheck(address, client, any_version, meter, expected, records, options)
-            reports.append(check.run())
+            reports.append(_AddressCheck(address, client, any_version, meter, expected, records, options).run())
     return VerificationReport(model, expected.source, tuple(reports))
 
 
@@ -102,105 +102,100 @@ def _chosen(expected: Expected, names: Sequence[str]) -> tuple[Record, ...]:
 
 
 class _Meter(Observer):
-    """Remembers the last call of this thread: how long it took and how large it was."""
+    """Remembers the last call of each thread: how long it took and how large it was."""
 
     def __init__(self) -> None:
-        self._local = threading.local()
+        self.local = threading.local()
 
     def call_ended(self, call: ObservedCall) -> None:
-        self._local.last = call
-
-    @property
-    def last(self) -> ObservedCall:
-        call: ObservedCall = self._local.last
-        return call
+        self.local.last = call
 
 
+@dataclasses.dataclass
 class _AddressCheck:
-    """The check of one address; `run` makes it once."""
+    """The check of one address, and what it has found so far; `run` makes it once."""
 
-    def __init__(
-        self,
-        address: str,
-        client: MaskClient,
-        any_version: MaskClient,
-        meter: _Meter,
-        expected: Expected,
-        records: Sequence[Record],
-        options: VerifyOptions,
-    ):
-        self._address = address
-        self._client = client
-        self._any_version = any_version
-        self._meter = meter
-        self._expected = expected
-        self._records = records
-        self._options = options
-        self._problems: list[str] = []
-        self._notes: list[str] = []
-        self._errors: list[MaskServingError] = []
-        self._size_error: MaskServingError | None = None
-        self._differences: list[str] | None = None
-        self._is_other_source = False
+    address: str
+    client: MaskClient
+    any_version: MaskClient
+    meter: _Meter
+    expected: Expected
+    records: Sequence[Record]
+    options: VerifyOptions
+    problems: list[str] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        version, label = self.options.version, self.options.label
+        asked_for = f"version {version}" if version is not None else ""
+        self.facts = Facts(
+            asked_for=f"label {label!r}" if label is not None else asked_for,
+            expected_source=self.expected.source,
+            expected_version=self.expected.version,
+            exported_with=self.expected.manifest.get("versions", {}).get("tensorflow", ""),
+        )
 
     def run(self) -> AddressReport:
-        if self._options.wait_s:
-            self._try("", lambda: self._client.wait_until_ready(self._options.wait_s))
-        metadata = None if self._errors else self._try("", self._client.metadata)
+        if self.options.wait_s:
+            self._try("", lambda: self.client.wait_until_ready(self.options.wait_s))
+        metadata = None if self.facts.errors else self._try("", self.client.metadata)
         signatures: tuple[SignatureReport, ...] = ()
         if metadata is not None:
             self._check_identity(metadata)
-            signatures = tuple(self._check_signature(record, metadata) for record in self._records)
+            signatures = tuple(self._check_signature(record, metadata) for record in self.records)
             self._note_left_out(signatures)
             self._check_message_size(metadata)
             self._check_same_version(metadata)
         version = None if metadata is None else metadata.version
-        self._note_version(version)
-        self._note_tolerance()
-        self._note_refusals()
-        report = AddressReport(self._address, version, signatures, tuple(self._problems), notes=tuple(self._notes))
-        return report if report.holds else dataclasses.replace(report, causes=tuple(self._causes(version, signatures)))
+        self._add_notes(version)
+        report = AddressReport(self.address, version, signatures, tuple(self.problems), notes=tuple(self.notes))
+        if report.holds:
+            return report
+        self.facts.served_version, self.facts.signatures = version, signatures
+        with contextlib.suppress(MaskServingError):
+            self.facts.statuses = self.any_version.status()
+        return dataclasses.replace(report, causes=tuple(find_causes(self.facts)))
 
     def _try(self, what: str, call: Callable[[], Any]) -> Any:
         """Returns what a call returns; None where it fails, which then is a problem."""
         try:
             return call()
         except MaskServingError as error:
-            self._errors.append(error)
-            self._problems.append(f"{what}{error}")
+            self.facts.errors.append(error)
+            self.problems.append(f"{what}{error}")
             return None
 
     def _check_identity(self, metadata: ModelMetadata) -> None:
-        wanted = self._expected.manifest
+        wanted = self.expected.manifest
         if wanted and contract.EXPORT_INFO in metadata.signatures:
-            info = self._try("what the model says of itself: ", self._client.info)
+            info = self._try("what the model says of itself: ", self.client.info)
             if info is not None:
-                self._differences = manifest_differences(wanted, info)
-                self._is_other_source = is_other_source(wanted, info)
-        if self._differences:
-            self._problems.append(f"the served model is not the exported one: {self._differences[0]}")
-        strangers = unexported_signatures(metadata, self._expected)
+                self.facts.differences = manifest_differences(wanted, info)
+                self.facts.is_other_source = is_other_source(wanted, info)
+        if self.facts.differences:
+            self.problems.append(f"the served model is not the exported one: {self.facts.differences[0]}")
+        strangers = unexported_signatures(metadata, self.expected)
         if strangers:
-            self._problems.append(f"signatures are served that were not exported: {', '.join(strangers)}")
+            self.problems.append(f"signatures are served that were not exported: {', '.join(strangers)}")
 
     def _check_signature(self, record: Record, metadata: ModelMetadata) -> SignatureReport:
         name = record.signature
-        report = SignatureReport(name, metadata_problem=metadata_problem(name, metadata, self._expected, record))
+        report = SignatureReport(name, metadata_problem=metadata_problem(name, metadata, self.expected, record))
         if name not in metadata.signatures:
             return report
-        if parse_address(self._address).is_rest and _holds(record, _NOT_IN_JSON):
+        if parse_address(self.address).is_rest and _holds(record, _NOT_IN_JSON):
             return dataclasses.replace(report, left_out=f"not callable over REST: {_NOT_IN_JSON}")
         seconds: list[float] = []
         answers: list[Tensors] = []
         last: ObservedCall | None = None
         try:
-            for _ in range(self._options.repeats):
-                answers.append(self._client.predict(name, record.inputs))
-                last = self._meter.last
+            for _ in range(self.options.repeats):
+                answers.append(self.client.predict(name, record.inputs))
+                last = self.meter.local.last
                 seconds.append(last.seconds)
             answers += self._answers_at_once(record)
         except MaskServingError as error:
-            self._errors.append(error)
+            self.facts.errors.append(error)
             report = dataclasses.replace(report, failure=str(error))
         return dataclasses.replace(
             report,
@@ -211,94 +206,63 @@ class _AddressCheck:
         )
 
     def _answers_at_once(self, record: Record) -> list[Tensors]:
-        count = self._options.concurrency
+        count = self.options.concurrency
         if not count:
             return []
         with ThreadPoolExecutor(count) as threads:
-            running = [threads.submit(self._client.predict, record.signature, record.inputs) for _ in range(count)]
+            running = [threads.submit(self.client.predict, record.signature, record.inputs) for _ in range(count)]
         return [one.result() for one in running]
 
     def _note_left_out(self, signatures: Sequence[SignatureReport]) -> None:
         names = [one.signature for one in signatures if one.left_out]
         if names:
-            self._notes.append(f"left out, not callable over REST ({_NOT_IN_JSON}): {', '.join(names)}")
+            self.notes.append(f"left out, not callable over REST ({_NOT_IN_JSON}): {', '.join(names)}")
         if names and len(names) == len(signatures):
-            self._problems.append(f"no signature to check is callable over REST ({_NOT_IN_JSON}): check it over gRPC")
+            self.problems.append(f"no signature to check is callable over REST ({_NOT_IN_JSON}): check it over gRPC")
 
     def _check_message_size(self, metadata: ModelMetadata) -> None:
-        size = int(self._options.message_mib * _MEBIBYTE)
-        filler = np.array([b"x" * size], object)
-        reports_bad_images = self._expected.manifest.get("spec", {}).get("bad_image") == "report"
+        size = int(self.options.message_mib * _MEBIBYTE)
+        if not size:
+            return
         encoded = [
             one.name
             for name, one in contract.SIGNATURES.items()
             if name in metadata.signatures and one.is_encoded and not one.takes_threshold
         ]
-        if not size:
-            return
+        filler = np.array([b"x" * size], object)
         if contract.EXPORT_INFO in metadata.signatures:
             name, inputs = contract.EXPORT_INFO, {contract.QUERY: filler}
-        elif encoded and reports_bad_images:
+        elif encoded and self.expected.manifest.get("spec", {}).get("bad_image") == "report":
             name, inputs = encoded[0], {contract.IMAGE_BYTES: filler}
         else:
-            self._notes.append("no signature takes a large request without work: message size not checked")
+            self.notes.append("no signature takes a large request without work: message size not checked")
             return
-        known = len(self._errors)
-        self._try(f"a request of {self._options.message_mib:g} MiB: ", lambda: self._client.predict(name, inputs))
-        self._size_error = self._errors.pop() if len(self._errors) > known else None
+        known = len(self.facts.errors)
+        self._try(f"a request of {self.options.message_mib:g} MiB: ", lambda: self.client.predict(name, inputs))
+        self.facts.size_error = self.facts.errors.pop() if len(self.facts.errors) > known else None
 
     def _check_same_version(self, metadata: ModelMetadata) -> None:
-        later = self._try("", self._client.metadata)
+        later = self._try("", self.client.metadata)
         if later is not None and later.version != metadata.version:
-            self._problems.append(
+            self.problems.append(
                 f"version {metadata.version} answered at first, version {later.version} at the end: the model was "
                 "exchanged meanwhile, so verify again"
             )
 
-    def _note_version(self, version: int | None) -> None:
-        wanted = self._expected.version
-        if version is not None and wanted is not None and version != wanted:
-            self._notes.append(f"served as version {version}, exported as version {wanted}")
-
-    def _note_tolerance(self) -> None:
-        tolerance = self._expected.manifest.get("reproducibility", {}).get("tolerance", 0.0)
+    def _add_notes(self, version: int | None) -> None:
+        wanted = self.expected.version
+        if None not in (version, wanted) and version != wanted:
+            self.notes.append(f"served as version {version}, exported as version {wanted}")
+        tolerance = self.expected.manifest.get("reproducibility", {}).get("tolerance", 0.0)
         if tolerance > NOTABLE:
-            self._notes.append(
+            self.notes.append(
                 f"probabilities may differ by {tolerance:.2g}, and masks where they are so near to the threshold: so "
                 "far this model's own answers move with how TensorFlow optimizes its graph"
             )
-
-    def _note_refusals(self) -> None:
-        if self._client.refusals:
-            self._notes.append(
-                f"the server refused {self._client.refusals} calls at first, as {BUSY}; they were made again"
+        if self.client.refusals:
+            self.notes.append(
+                f"the server refused {self.client.refusals} calls at first, as {BUSY}; they were made again"
             )
-
-    def _causes(self, version: int | None, signatures: Sequence[SignatureReport]) -> list[str]:
-        options = self._options
-        asked_for = f"version {options.version}" if options.version is not None else ""
-        asked_for = f"label {options.label!r}" if options.label is not None else asked_for
-        return find_causes(
-            Facts(
-                asked_for=asked_for,
-                expected_source=self._expected.source,
-                expected_version=self._expected.version,
-                served_version=version,
-                statuses=self._statuses(),
-                errors=self._errors,
-                size_error=self._size_error,
-                differences=self._differences,
-                is_other_source=self._is_other_source,
-                exported_with=self._expected.manifest.get("versions", {}).get("tensorflow", ""),
-                signatures=signatures,
-            )
-        )
-
-    def _statuses(self) -> list[VersionStatus]:
-        try:
-            return self._any_version.status()
-        except MaskServingError:
-            return []
 
 
 def _holds(record: Record, dtype: np.dtype[Any]) -> bool:

@@ -11,13 +11,13 @@ from google.protobuf.message import DecodeError
 
 from .. import contract
 from ..agreement import Tolerance
-from ..client.transport.signatures import SignatureInfo
-from ..wire.messages import PredictLog
+from ..client.transport.signatures import SignatureInfo, metadata_of_message
+from ..wire.messages import PredictLog, SavedModel, SignatureDefMap
 from ..wire.tensors import TensorError, to_array
 from .errors import GoldenError
-from .saved_signatures import SAVED_MODEL_FILE, read_signatures
 
 _SCHEMA_VERSION = 2
+_SAVED_MODEL_FILE = "saved_model.pb"
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
@@ -64,10 +64,10 @@ def read_export(version_dir: Path) -> Expected:
     Raises:
         GoldenError: it is none, or was not exported by maskport, or is damaged.
     """
-    if not (version_dir / SAVED_MODEL_FILE).is_file():
+    if not (version_dir / _SAVED_MODEL_FILE).is_file():
         versions = sorted(path.name for path in version_dir.glob("*") if path.name.isdecimal())
         advice = f"; it holds the versions {', '.join(versions)}: name one of them" if versions else ""
-        raise GoldenError(f"{version_dir} is no version directory (no {SAVED_MODEL_FILE}){advice}")
+        raise GoldenError(f"{version_dir} is no version directory (no {_SAVED_MODEL_FILE}){advice}")
     expected = read_golden(version_dir / contract.ASSETS_DIR / contract.GOLDEN_DIR)
     manifest = _read_manifest(version_dir / contract.ASSETS_DIR / contract.MANIFEST_FILE)
     name = version_dir.resolve().name
@@ -76,7 +76,7 @@ def read_export(version_dir: Path) -> Expected:
         source=str(version_dir),
         manifest=manifest,
         version=int(name) if name.isdecimal() else None,
-        signatures=read_signatures(version_dir / SAVED_MODEL_FILE),
+        signatures=_read_signatures(version_dir / _SAVED_MODEL_FILE),
     )
 
 
@@ -124,28 +124,37 @@ def _read_record(directory: Path, entry: Mapping[str, Any]) -> Record:
     return record
 
 
+def _read_signatures(path: Path) -> Mapping[str, SignatureInfo]:
+    """Returns the signatures of the (first) graph of a `saved_model.pb`, by name."""
+    try:
+        graphs = SavedModel.FromString(path.read_bytes()).meta_graphs
+    except DecodeError as error:
+        raise GoldenError(f"{path} is no whole SavedModel: {error}") from error
+    if not graphs:
+        raise GoldenError(f"{path} is no whole SavedModel: it holds no graph")
+    return metadata_of_message("", None, SignatureDefMap(signature_def=graphs[0].signature_def)).signatures
+
+
 def _manifest_of(records: tuple[Record, ...]) -> Mapping[str, Any]:
     """Returns the manifest that the recorded answer of `export_info` holds; empty if there is none."""
-    for record in records:
-        if record.signature == contract.EXPORT_INFO:
-            return _as_manifest(record.outputs[contract.INFO].flat[0], contract.EXPORT_INFO)
-    return {}
+    found = (record.outputs[contract.INFO].flat[0] for record in records if record.signature == contract.EXPORT_INFO)
+    text = next(found, None)
+    return {} if text is None else _as_manifest(text, contract.EXPORT_INFO)
 
 
 def _read_manifest(path: Path) -> Mapping[str, Any]:
     try:
         return _as_manifest(path.read_bytes(), str(path))
     except FileNotFoundError as error:
-        raise GoldenError(f"{path} is missing: the directory was not exported by maskport, or not copied whole") from (
-            error
-        )
+        problem = f"{path} is missing: the directory was not exported by maskport, or not copied whole"
+        raise GoldenError(problem) from error
 
 
 def _as_manifest(text: bytes, source: str) -> Mapping[str, Any]:
     try:
         manifest = json.loads(text)
+        if not isinstance(manifest, dict):
+            raise ValueError("it holds no object")
+        return manifest
     except ValueError as error:
         raise GoldenError(f"{source} is damaged: {error}") from error
-    if not isinstance(manifest, dict):
-        raise GoldenError(f"{source} is damaged: it holds no object")
-    return manifest

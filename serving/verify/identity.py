@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..client import ModelMetadata, SignatureInfo, TensorSpec
+import numpy.typing as npt
+
+from ..client import ModelMetadata, TensorSpec
 from ..wire.tensors import TensorError
-from .goldens import Expected, Record, Tensors
+from .goldens import Expected, Record
 
 _ABSENT = object()
 _SOURCE_HASH = "source.sha256"
@@ -13,12 +15,7 @@ _CONSEQUENCES = ("probe.", "reproducibility.", "versions.")
 
 
 def manifest_differences(expected: Mapping[str, Any], served: Mapping[str, Any]) -> list[str]:
-    """Returns how what a served model says of itself differs from what was exported, most telling first.
-
-    Args:
-        expected: the export's `maskport.json`.
-        served: the served model's, from `export_info`.
-    """
+    """Returns how a served model's `maskport.json` differs from the export's, most telling first."""
     wanted, got = dict(_leaves(expected)), dict(_leaves(served))
     names = [
         name for name in [*wanted, *(set(got) - set(wanted))] if wanted.get(name, _ABSENT) != got.get(name, _ABSENT)
@@ -36,29 +33,28 @@ def is_other_source(expected: Mapping[str, Any], served: Mapping[str, Any]) -> b
 def metadata_problem(name: str, metadata: ModelMetadata, expected: Expected, record: Record) -> str:
     """Returns how the server's metadata of a signature differ from the export's; empty where they match.
 
-    Args:
-        name: of the signature.
-        metadata: the server's.
-        expected: with the SavedModel's own signatures, where they are at hand. Else the dtypes and sizes of
-            the golden request must fit what the server says.
-        record: the golden request of the signature.
+    Where the SavedModel's own signatures are not at hand, the dtypes and sizes of its golden request must fit.
     """
     served = metadata.signatures.get(name)
     if served is None:
         return f"the served model has no such signature; it has: {', '.join(metadata.signatures) or 'none'}"
-    exported = (expected.signatures or {}).get(name)
+    exported = None if expected.signatures is None else expected.signatures.get(name)
     problems = []
-    for kind, found, arrays in (("input", served.inputs, record.inputs), ("output", served.outputs, record.outputs)):
-        wanted = None if exported is None else _side(exported, kind)
-        names = wanted if wanted is not None else arrays
+    names: Mapping[str, Any]
+    for kind, found, arrays, wanted in (
+        ("input", served.inputs, record.inputs, None if exported is None else exported.inputs),
+        ("output", served.outputs, record.outputs, None if exported is None else exported.outputs),
+    ):
+        names = arrays if wanted is None else wanted
         problems += [f"{kind} {tensor!r} is missing" for tensor in names if tensor not in found]
         problems += [f"{kind} {tensor!r} was not exported" for tensor in found if tensor not in names]
         for tensor in [tensor for tensor in names if tensor in found]:
-            if wanted is not None and wanted[tensor] != found[tensor]:
+            is_other = not _fits(found[tensor], arrays[tensor]) if wanted is None else wanted[tensor] != found[tensor]
+            if is_other and wanted is not None:
                 problems.append(f"{kind} {tensor!r} is {found[tensor]}, exported as {wanted[tensor]}")
-            elif wanted is None and not _fits(found[tensor], arrays, tensor):
-                shape = list(arrays[tensor].shape)
-                problems.append(f"{kind} {tensor!r} is {found[tensor]}, recorded as {arrays[tensor].dtype} {shape}")
+            elif is_other:
+                recorded = f"{arrays[tensor].dtype} {list(arrays[tensor].shape)}"
+                problems.append(f"{kind} {tensor!r} is {found[tensor]}, recorded as {recorded}")
     return "; ".join(problems)
 
 
@@ -84,21 +80,8 @@ def _shown(leaves: Mapping[str, Any], name: str) -> str:
     return text if len(text) <= 40 else f"{text[:16]}…"
 
 
-def _side(signature: SignatureInfo, kind: str) -> Mapping[str, TensorSpec]:
-    return signature.inputs if kind == "input" else signature.outputs
-
-
-def _fits(spec: TensorSpec, arrays: Tensors, name: str) -> bool:
-    array = arrays[name]
+def _fits(spec: TensorSpec, array: npt.NDArray[Any]) -> bool:
     try:
-        same_dtype = spec.dtype == array.dtype
+        return spec.dtype == array.dtype and spec.holds(array.shape)
     except TensorError:
         return False
-    if spec.shape is None:
-        return same_dtype
-    same_rank = len(spec.shape) == array.ndim
-    return (
-        same_dtype
-        and same_rank
-        and all(size in (-1, wanted) for size, wanted in zip(spec.shape, array.shape, strict=True))
-    )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from typing import Any
@@ -118,23 +119,11 @@ class VerificationReport:
 
     def to_json(self) -> dict[str, Any]:
         """Returns a form for JSON; differences without a number (infinite ones) are null."""
-        return {
-            "holds": self.holds,
-            "model": self.model,
-            "expected": self.expected,
-            "addresses": [
-                {
-                    "address": address.address,
-                    "holds": address.holds,
-                    "version": address.version,
-                    "problems": list(address.problems),
-                    "causes": list(address.causes),
-                    "notes": list(address.notes),
-                    "signatures": [_signature_json(one) for one in address.signatures],
-                }
-                for address in self.addresses
-            ],
-        }
+        report = {"holds": self.holds} | dataclasses.asdict(self)
+        for address, found in zip(self.addresses, report["addresses"], strict=True):
+            found["holds"] = address.holds
+            found["signatures"] = [_signature_json(one) for one in address.signatures]
+        return report
 
     def to_junit(self) -> str:
         """Returns JUnit XML: a suite for each address, a case for each signature and one for the model itself."""
@@ -153,13 +142,8 @@ class VerificationReport:
                 time=f"{sum((latency or 0) for _, _, _, latency in cases) / 1000:.3f}",
             )
             for name, problems, left_out, latency in cases:
-                case = ET.SubElement(
-                    suite,
-                    "testcase",
-                    classname=f"mask-verify.{self.model}",
-                    name=name,
-                    time=f"{(latency or 0) / 1e3:.3f}",
-                )
+                seconds = f"{(latency or 0) / 1e3:.3f}"
+                case = ET.SubElement(suite, "testcase", classname=f"mask-verify.{self.model}", name=name, time=seconds)
                 if problems:
                     failure = ET.SubElement(case, "failure", message=_xml_text(problems[0]))
                     causes = [f"likely cause: {cause}" for cause in address.causes]
@@ -183,7 +167,7 @@ class VerificationReport:
             ("signature", "agrees", "difference", "overlap", "ms", "sent", "received", "metadata")
         ]
         rows += [_row(one) for one in address.signatures]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             cells = [
                 cell.ljust(width) if column in (0, 1, 7) else cell.rjust(width)
@@ -232,7 +216,4 @@ def _signature_json(report: SignatureReport) -> dict[str, Any]:
 
 def _xml_text(text: str) -> str:
     """Returns a text without the characters that XML has no place for: servers' words may hold them."""
-    return "".join(
-        character if character in "\t\n" or (character >= " " and character not in "\ufffe\uffff") else "�"
-        for character in text
-    )
+    return re.sub("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\N{REPLACEMENT CHARACTER}", text)

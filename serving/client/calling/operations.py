@@ -48,12 +48,7 @@ class _Cache:
 
 
 class Operations:
-    """A client's procedures around one model, whatever carries out their steps.
-
-    Args:
-        target: the model.
-        caller: sends their calls.
-    """
+    """A client's procedures around one model, whatever carries out their steps."""
 
     def __init__(self, target: Target, caller: Caller):
         self.target = target
@@ -75,10 +70,7 @@ class Operations:
 
     def known_metadata(self, terms: Terms) -> Script[ModelMetadata]:
         """Gives the model's signatures, asking for them once."""
-        cached = self._cache.metadata
-        if cached is not None:
-            return cached
-        return (yield from self.metadata(terms))
+        return self._cache.metadata or (yield from self.metadata(terms))
 
     def is_stale(self) -> bool:
         """Whether the known signatures are so old that it is worth asking again for what is missing in them."""
@@ -139,12 +131,7 @@ class Operations:
         yield from self._caller.call(ReloadCall(config), terms)
 
     def wait_until_ready(self, terms: Terms, on_wait: OnWait | None = None) -> Script[None]:
-        """Waits until the model answers.
-
-        Args:
-            terms: of all of it.
-            on_wait: told what is waited for, whenever that changes.
-        """
+        """Waits until the model answers; tells what is waited for, whenever that changes."""
         last: MaskServingError | None = None
         told, look_s = "", _FIRST_LOOK_S
         while True:

@@ -35,11 +35,7 @@ class Pace:
             return True
 
     def leave(self, *, refused: bool) -> None:
-        """Counts a call as over.
-
-        Args:
-            refused: whether it never began, as the server's threads were busy.
-        """
+        """Counts a call as over; one that was refused never began, as the server's threads were busy."""
         with self._lock:
             self._running -= 1
             if refused:

@@ -82,26 +82,16 @@ def may_repeat(call: Call, error: MaskServingError) -> bool:
     return not error.sent or not isinstance(call, ReloadCall)
 
 
-@dataclasses.dataclass
-class _Place:
-    failures: int = 0
-    rests_until: float = 0.0
-
-
 class Balancer:
-    """Takes addresses in turn, and leaves out for a while those that failed.
-
-    Args:
-        addresses: of servers that serve the same.
-        clock: seconds that never go back.
-    """
+    """Takes addresses of servers that serve the same in turn, and leaves out for a while those that failed."""
 
     _FIRST_REST_S = 0.2
     _LONGEST_REST_S = 10.0
 
     def __init__(self, addresses: Sequence[Address], clock: Callable[[], float]):
         self._addresses = tuple(addresses)
-        self._places = {address: _Place() for address in addresses}
+        self._failures = dict.fromkeys(addresses, 0)
+        self._rests_until = dict.fromkeys(addresses, 0.0)
         self._clock = clock
         self._next = random.randrange(len(self._addresses))
         self._lock = threading.Lock()
@@ -112,23 +102,17 @@ class Balancer:
             now = self._clock()
             count = len(self._addresses)
             in_turn = [self._addresses[(self._next + step) % count] for step in range(count)]
-            working = [address for address in in_turn if self._places[address].rests_until <= now]
-            picked = working[0] if working else min(in_turn, key=lambda a: self._places[a].rests_until)
+            working = [address for address in in_turn if self._rests_until[address] <= now]
+            picked = working[0] if working else min(in_turn, key=lambda address: self._rests_until[address])
             self._next = (self._addresses.index(picked) + 1) % count
             return picked
 
     def report(self, address: Address, *, works: bool) -> None:
         """Notes whether an address answered."""
         with self._lock:
-            place = self._places[address]
             if works:
-                self._places[address] = _Place()
+                self._failures[address], self._rests_until[address] = 0, 0.0
                 return
-            rest_s = min(self._LONGEST_REST_S, self._FIRST_REST_S * 2.0 ** min(place.failures, 20))
-            place.failures += 1
-            place.rests_until = self._clock() + rest_s
-
-    @property
-    def count(self) -> int:
-        """How many addresses there are."""
-        return len(self._addresses)
+            rest_s = min(self._LONGEST_REST_S, self._FIRST_REST_S * 2.0 ** min(self._failures[address], 20))
+            self._failures[address] += 1
+            self._rests_until[address] = self._clock() + rest_s

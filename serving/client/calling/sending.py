@@ -1,12 +1,11 @@
 """One call, sent until it is answered: choosing a server, repeating, telling observers."""
 
 import bisect
-import contextlib
 import dataclasses
 import itertools
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from ..errors import (
     CallCancelledError,
@@ -46,15 +45,7 @@ class Terms:
 
 
 class Caller:
-    """Sends calls to one or more servers that serve the same.
-
-    Args:
-        addresses: of the servers.
-        credentials: sent with every call.
-        retries: how calls are repeated.
-        observers: told of every call.
-        clock: seconds that never go back.
-    """
+    """Sends calls to one or more servers that serve the same; the clock gives seconds that never go back."""
 
     def __init__(
         self,
@@ -81,12 +72,7 @@ class Caller:
         """Attempts that a busy server refused before they began."""
 
     def call(self, call: Call, terms: Terms) -> Script[Reply]:
-        """Sends a call until it is answered, as the retry policy allows.
-
-        Args:
-            call: what to send.
-            terms: of the call.
-        """
+        """Sends a call until it is answered, as the retry policy allows."""
         observed = ObservedCall(call.name, context_of(call))
         started = self.clock()
         for observer in self._observers:
@@ -127,12 +113,15 @@ class Caller:
                 if isinstance(error, ServerUnavailableError | DeadlineExceededError):
                     self._balancer.report(address, works=False)
                 if isinstance(error, DeadlineExceededError) and attempt_s < remaining_s:
-                    error = _attempt_timed_out(error, attempt_s)
+                    late, words = error, f"no answer to one attempt in {attempt_s:g} s"
+                    error = ServerUnavailableError(words, server_message=late.server_message)
+                    error.__cause__ = late
                 elif isinstance(error, DeadlineExceededError) and previous and attempt_s < _SHORT_ATTEMPT_S:
                     raise previous from error  # the last moments tell less than what went before
                 if isinstance(error, ServerBusyError):
                     refusals += 1
-                    self._count_refusal()
+                    with self._lock:
+                        self.refusals += 1
                     self._move_deadline(terms)
                 delay_s = self._delay_s(call, error, observed.attempts, refusals, terms.deadline)
                 if delay_s is None:
@@ -155,8 +144,10 @@ class Caller:
         """Sends a call whose turn it is, once."""
         refused = False
         try:
-            sent = self._pairs(address, terms.pairs, observed)
-            reply: Reply = yield Send(address, call, attempt_s, sent)
+            pairs = self._credentials.for_call(address, terms.pairs)
+            for observer in self._observers:
+                pairs += observer.metadata(observed)
+            reply: Reply = yield Send(address, call, attempt_s, pairs)
             return reply
         except ServerBusyError:
             refused = True
@@ -167,18 +158,16 @@ class Caller:
     def _turn(self, number: int, terms: Terms, previous: MaskServingError | None) -> Script[Address]:
         """Waits until an address takes one call more; gives it, and counts the call as under way there.
 
-        Args:
-            number: of the call: what was begun first goes first.
-            terms: of the call.
-            previous: what its last attempt failed with.
+        What was begun first (has the lower number) goes first; `previous` is what its last attempt failed with.
         """
         if not self._waiting and (address := self._free_address()) is not None:
             return address
-        with self._queued(number):
+        with self._lock:
+            bisect.insort(self._waiting, number)
+        try:
             while True:
                 position = bisect.bisect_left(self._waiting, number)
-                address = self._free_address() if position == 0 else None
-                if address is not None:
+                if position == 0 and (address := self._free_address()) is not None:
                     return address
                 self._move_deadline(terms)
                 remaining_s = terms.deadline - self.clock()
@@ -189,28 +178,16 @@ class Caller:
                     )
                 look_s = min(_LOOK_S * (position + 1), _LONGEST_LOOK_S) * random.uniform(0.5, 1.0)
                 yield Pause(min(look_s, remaining_s))
-
-    def _free_address(self) -> Address | None:
-        for _ in range(self._balancer.count):
-            address = self._balancer.pick()
-            if self._paces[address].enter():
-                return address
-        return None
-
-    @contextlib.contextmanager
-    def _queued(self, number: int) -> Iterator[None]:
-        """Counts a call among those that wait for their turn."""
-        with self._lock:
-            bisect.insort(self._waiting, number)
-        try:
-            yield
         finally:
             with self._lock:
                 self._waiting.remove(number)
 
-    def _count_refusal(self) -> None:
-        with self._lock:
-            self.refusals += 1
+    def _free_address(self) -> Address | None:
+        for _ in range(len(self.addresses)):
+            address = self._balancer.pick()
+            if self._paces[address].enter():
+                return address
+        return None
 
     def _move_deadline(self, terms: Terms) -> None:
         if terms.turn_s is not None:
@@ -227,21 +204,9 @@ class Caller:
         if not may_repeat(call, error):
             return None
         # Another address may work at once; when all have failed, they get time.
-        rounds = attempts - self._balancer.count + 1
+        rounds = attempts - len(self.addresses) + 1
         delay_s = policy.delay_s(rounds) if rounds > 0 else 0.0
         if self.clock() + delay_s >= deadline:
             return None
         costs = isinstance(error, ServerUnavailableError) and error.sent
         return None if costs and not self._budget.spend() else delay_s
-
-    def _pairs(self, address: Address, pairs: Metadata, observed: ObservedCall) -> Metadata:
-        sent = self._credentials.for_call(address, pairs)
-        for observer in self._observers:
-            sent += observer.metadata(observed)
-        return sent
-
-
-def _attempt_timed_out(error: DeadlineExceededError, attempt_s: float) -> ServerUnavailableError:
-    late = ServerUnavailableError(f"no answer to one attempt in {attempt_s:g} s", server_message=error.server_message)
-    late.__cause__ = error
-    return late

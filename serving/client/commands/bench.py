@@ -81,12 +81,10 @@ def run_bench(
     for image in itertools.islice(itertools.cycle(images), _WARM_UP_CALLS):
         client.segment(image, threshold, outputs)
     sources = itertools.cycle(images)
-    lock = threading.Lock()
     left = itertools.count() if requests is None else iter(range(requests))
-    latencies: list[float] = []
-    sent: list[int] = []
-    received: list[int] = []
-    errors: Counter[str] = Counter()
+    lock = threading.Lock()
+    answers: list[tuple[float, int, int]] = []  # milliseconds, bytes sent, bytes received
+    errors: list[str] = []
     refusals = client.refusals
     began = time.perf_counter()
     end = began + seconds if requests is None else float("inf")
@@ -101,14 +99,10 @@ def run_bench(
             try:
                 result = client.segment(image, threshold, outputs)
             except MaskServingError as error:
-                with lock:
-                    errors[type(error).__name__] += 1
-                continue
-            took = time.perf_counter() - started
-            with lock:
-                latencies.append(took)
-                sent.append(result.request_bytes)
-                received.append(result.response_bytes)
+                errors.append(type(error).__name__)
+            else:
+                took_ms = (time.perf_counter() - started) * 1000
+                answers.append((took_ms, result.request_bytes, result.response_bytes))
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(concurrency)]
     for thread in threads:
@@ -116,19 +110,19 @@ def run_bench(
     for thread in threads:
         thread.join()
     took = time.perf_counter() - began
-    milliseconds = np.array(latencies or [np.nan]) * 1000
-    p50, p90, p99 = np.percentile(milliseconds, [50, 90, 99]).tolist()
+    latencies, sent, received = np.array(answers or [(np.nan, 0, 0)]).T
+    p50, p90, p99 = np.percentile(latencies, [50, 90, 99]).tolist()
     return BenchReport(
-        images=len(latencies),
+        images=len(answers),
         seconds=took,
-        images_per_s=len(latencies) / took,
+        images_per_s=len(answers) / took,
         p50_ms=p50,
         p90_ms=p90,
         p99_ms=p99,
-        max_ms=float(milliseconds.max()),
-        sent_bytes=round(float(np.mean(sent))) if sent else 0,
-        received_bytes=round(float(np.mean(received))) if received else 0,
-        errors=dict(errors),
+        max_ms=float(latencies.max()),
+        sent_bytes=round(sent.mean()),
+        received_bytes=round(received.mean()),
+        errors=dict(Counter(errors)),
         refusals=client.refusals - refusals,
         concurrency=concurrency,
         batch_size=1,

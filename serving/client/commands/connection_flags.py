@@ -33,11 +33,7 @@ _SERVER_NAME = flags.DEFINE_string("server_name", None, "Name that the server's 
 
 
 def check_connection_flags() -> None:
-    """Checks those flags that need or exclude each other.
-
-    Raises:
-        UsageError: they make no sense together.
-    """
+    """Checks those flags that need or exclude each other; raises `UsageError`."""
     if MODEL.value is None:
         raise UsageError("--model is missing")
     if VERSION.value is not None and LABEL.value is not None:
@@ -75,12 +71,7 @@ def client_options() -> dict[str, Any]:
 
 
 def read(path: str) -> bytes:
-    """Returns what a file holds, or all of standard input.
-
-    Raises:
-        InvalidRequestError: standard input is closed.
-        OSError: the file cannot be read.
-    """
+    """Returns what a file holds, or all of standard input."""
     if path != STANDARD:
         return Path(path).read_bytes()
     if sys.stdin is None:

@@ -55,18 +55,18 @@ def find_inputs(words: Sequence[str], out: str | None = None) -> tuple[list[Inpu
     left_out: dict[str, None] = {}
     for word in words:
         unreadable: list[str] = []
-        others: list[str] = []
         try:
-            inputs = [one for one in _inputs_of(word, unreadable, others) if not _is_answer(one.path, word, out)]
-            others = [path for path in others if not _is_answer(path, word, out)]
-            left_out |= dict.fromkeys(others)
-            if not inputs and not unreadable:
-                what = f" among {len(others)} files, such as {others[0]}" if others else ""
-                raise InvalidRequestError(f"{word}: there is no image{what}")
+            files = [one for one in _files_of(word, unreadable) if not _is_answer(one.path, word, out)]
         except InvalidRequestError as error:
             problems.append(error.problem)
             continue
         problems += unreadable
+        inputs = [one for one in files if one.path == word or _is_picture(one.path, word)]
+        others = [one.path for one in files if one.path != word and not _is_picture(one.path, word)]
+        if not inputs and not unreadable:
+            what = f" among {len(others)} files, such as {others[0]}" if others else ""
+            problems.append(f"{word}: there is no image{what}")
+        left_out |= dict.fromkeys(others)
         for one in inputs:
             found.setdefault(one.path, one)
     if not found:
@@ -75,15 +75,7 @@ def find_inputs(words: Sequence[str], out: str | None = None) -> tuple[list[Inpu
 
 
 def output_paths(inputs: Sequence[Input], folder: Path, ending: str) -> list[Path]:
-    """Returns where each input's answer goes, below a folder.
-
-    Args:
-        inputs: in order.
-        folder: that the answers go to.
-        ending: of their files, with the dot.
-
-    Returns:
-        `RELATIVE/NAME.png`; `RELATIVE/NAME.EXT.png` where several inputs share NAME.
+    """Returns where each input's answer goes: `FOLDER/RELATIVE/NAME.png`, or `NAME.EXT.png` where several share NAME.
 
     Raises:
         InvalidRequestError: two would go to one file, or one over an input.
@@ -112,7 +104,8 @@ def output_paths(inputs: Sequence[Input], folder: Path, ending: str) -> list[Pat
     return paths
 
 
-def _inputs_of(word: str, unreadable: list[str], left_out: list[str]) -> Iterable[Input]:
+def _files_of(word: str, unreadable: list[str]) -> Iterable[Input]:
+    """Returns what a word names, pictures or not; adds to `unreadable` the folders that cannot be looked into."""
     if word == STANDARD:
         return [Input(STANDARD, Path("stdin"))]
     path = Path(word)
@@ -120,18 +113,16 @@ def _inputs_of(word: str, unreadable: list[str], left_out: list[str]) -> Iterabl
         raise InvalidRequestError("an empty word names no image")
     # Path's own methods raise what keeps one from looking, such as missing rights.
     if os.path.isdir(path):
-        files = list(_files_below(path, unreadable))
-        left_out += [str(file) for file in files if file.suffix.lower() not in IMAGE_ENDINGS]
-        return [Input(str(file), file.relative_to(path)) for file in files if file.suffix.lower() in IMAGE_ENDINGS]
+        return [Input(str(file), file.relative_to(path)) for file in _files_below(path, unreadable)]
     # A file may have a name that reads like a pattern.
     if os.path.lexists(path):
         return [Input(word, Path(path.name))]
     if glob.has_magic(word):
-        return _inputs_of_pattern(word, left_out)
+        return _files_of_pattern(word)
     raise InvalidRequestError(f"{word}: there is no such file or folder")
 
 
-def _inputs_of_pattern(pattern: str, left_out: list[str]) -> Iterable[Input]:
+def _files_of_pattern(pattern: str) -> Iterable[Input]:
     fixed = Path(pattern)
     while glob.has_magic(str(fixed)):
         fixed = fixed.parent
@@ -144,12 +135,14 @@ def _inputs_of_pattern(pattern: str, left_out: list[str]) -> Iterable[Input]:
         raise InvalidRequestError(f"{pattern}: {error}") from error
     for file in files:
         relative = file.relative_to(fixed)
-        if not _is_picture_or_missing(file) or (_is_hidden(relative) and not _is_hidden(Path(below))):
-            continue
-        if file.suffix.lower() in IMAGE_ENDINGS or Path(pattern).suffix == file.suffix:
+        if _is_picture_or_missing(file) and (not _is_hidden(relative) or _is_hidden(Path(below))):
             yield Input(str(file), relative)
-        else:
-            left_out.append(str(file))
+
+
+def _is_picture(path: str, word: str) -> bool:
+    """Returns whether a file that a folder or a pattern holds is a picture by its ending, or by the pattern's."""
+    ending = Path(path).suffix
+    return ending.lower() in IMAGE_ENDINGS or (glob.has_magic(word) and ending == Path(word).suffix)
 
 
 def _is_answer(path: str, word: str, out: str | None) -> bool:

@@ -25,9 +25,8 @@ from ..errors import (
     ServerBusyError,
     ServerUnavailableError,
 )
-from ..pictures.images import ImageSource
 from ..results.files import check_file_form
-from ..results.mask_result import MaskResult, SegmentItem
+from ..results.mask_result import MaskResult
 from .connection_flags import STANDARD, read
 from .inputs import IMAGE_ENDINGS, Input, output_paths
 
@@ -36,8 +35,9 @@ PRODUCTS = (contract.MASK, contract.MASKED_IMAGE, *DERIVED_PRODUCTS, contract.PR
 FORMATS = ("png", "npy", "json", "webp", "tif")
 _FILE_ENDINGS = IMAGE_ENDINGS | {f".{name}" for name in FORMATS}
 
-# When so many calls in a row find no server, it is not the pictures' fault.
+# When so many calls in a row fail like this, it is not the pictures' fault.
 _HOPELESS = 10
+_HOPELESS_ERRORS = (ServerUnavailableError, ServerBusyError, ModelNotFoundError, ModelFaultError, AccessDeniedError)
 _CHECK_S = 5.0
 _numbers = itertools.count()
 
@@ -99,8 +99,6 @@ class Tally:
     skipped: int = 0
     failed: int = 0
     seconds: float = 0.0
-    bytes_sent: int = 0
-    bytes_received: int = 0
 
     def __str__(self) -> str:
         parts = [f"{self.written} written"]
@@ -133,104 +131,79 @@ def segment_files(client: MaskClient, work: Work, job: SegmentJob, report_failur
     with contextlib.suppress(ServerBusyError):
         client.metadata(timeout=min(_CHECK_S, job.timeout_s))
     started = time.monotonic()
-    tally = Tally()
     for problem in work.problems:
         report_failure(problem)
-    tally.failed = len(work.problems)
     # One picture that is named is always made; of many, a run that was stopped goes on.
     makes_all = job.overwrite or not work.is_many
     todo = [(one, target) for one, target in work.targets if target is None or makes_all or not _is_there(target)]
-    tally.skipped = len(work.targets) - len(todo)
-    targets = [target for _, target in todo]
+    tally = Tally(skipped=len(work.targets) - len(todo), failed=len(work.problems))
     in_a_row = 0
-    with _progress(len(todo)) as advance:
-        items = client.segment_many(
-            (_source(one) for one, _ in todo),
-            job.threshold,
-            job.outputs,
-            concurrency=job.concurrency,
-            batch_size=job.batch_size,
-            ordered=False,
-            page=job.page,
-            bands=job.bands,
-        )
-        with contextlib.closing(_closable(items)):
-            for item in items:
-                name = todo[item.index][0].path
-                error = item.error or _write(item, targets[item.index], job, tally)
-                if error is not None:
-                    tally.failed += 1
-                    report_failure(_failure(name, error))
-                    in_a_row = in_a_row + 1 if isinstance(error, _HOPELESS_ERRORS) else 0
-                    if in_a_row >= _HOPELESS:
-                        raise error
-                else:
-                    in_a_row = 0
-                advance()
+    # A generator; the type of `segment_many` promises less.
+    items: Any = client.segment_many(
+        (read(STANDARD) if one.path == STANDARD else one.path for one, _ in todo),
+        job.threshold,
+        job.outputs,
+        concurrency=job.concurrency,
+        batch_size=job.batch_size,
+        ordered=False,
+        page=job.page,
+        bands=job.bands,
+    )
+    with _progress(len(todo)) as advance, contextlib.closing(items):
+        for item in items:
+            picture, target = todo[item.index]
+            error = item.error or _write(item.result, target, job)
+            if error is None:
+                tally.written += 1
+                in_a_row = 0
+            else:
+                tally.failed += 1
+                report_failure(_failure(picture.path, error))
+                in_a_row = in_a_row + 1 if isinstance(error, _HOPELESS_ERRORS) else 0
+                if in_a_row >= _HOPELESS:
+                    raise error
+            advance()
     tally.seconds = time.monotonic() - started
     return tally
 
 
-_HOPELESS_ERRORS = (ServerUnavailableError, ServerBusyError, ModelNotFoundError, ModelFaultError, AccessDeniedError)
-
-
-def _closable(items: Iterator[SegmentItem]) -> Any:
-    return items  # a generator; the type of `segment_many` promises less
-
-
-def _is_folder(out: str, inputs: Sequence[Input], words: Sequence[str]) -> bool:
-    """Returns whether the output is a folder: it is one, or there are many pictures, or it has no ending."""
-    if out == STANDARD:
-        return False
-    return _is_many(inputs, words) or Path(out).is_dir() or out.endswith(os.sep) or not Path(out).suffix
-
-
-def _is_many(inputs: Sequence[Input], words: Sequence[str]) -> bool:
-    """Returns whether folders, patterns or several pictures were named, rather than one picture."""
-    return len(inputs) > 1 or list(words) != [inputs[0].path]
-
-
-def _not_one(inputs: Sequence[Input]) -> str:
-    return f"and there are {len(inputs)} images" if len(inputs) > 1 else "and a folder or pattern may hold many images"
-
-
 def plan_work(inputs: Sequence[Input], problems: Sequence[str], words: Sequence[str], job: SegmentJob) -> Work:
-    """Returns which pictures become which files.
-
-    Args:
-        inputs: the pictures that `inputs.find_inputs` found.
-        problems: what it found wrong.
-        words: what it was given.
-        job: what to do.
+    """Returns which of the pictures that `inputs.find_inputs` found for some words become which files.
 
     Raises:
         InvalidRequestError: the pictures or the output make no sense together.
         InvalidImageError: the files cannot hold the product.
     """
-    targets = tuple(_work(inputs, job, words))
+    is_many = len(inputs) > 1 or list(words) != [inputs[0].path]
+    targets = tuple(_targets(inputs, job, is_many))
     for ending in {f".{job.format}" if target is None else target.suffix.lower() for _, target in targets}:
         check_file_form(ending, job.product)
         if ending == ".json" and contract.MASK not in job.outputs:
             raise InvalidRequestError(f"a .json file holds what a mask comes to, which a {job.product} has none of")
-    return Work(targets, _is_many(inputs, words), tuple(problems))
+    return Work(targets, is_many, tuple(problems))
 
 
-def _work(inputs: Sequence[Input], job: SegmentJob, words: Sequence[str]) -> Iterator[tuple[Input, Path | None]]:
-    if _is_folder(job.out, inputs, words):
-        folder = Path(job.out)
-        if folder.exists() and not folder.is_dir():
-            is_many = _is_many(inputs, words)
-            wanted = f"is a file, {_not_one(inputs)}" if is_many else "is no folder, and has no ending"
+def _targets(inputs: Sequence[Input], job: SegmentJob, is_many: bool) -> Iterator[tuple[Input, Path | None]]:
+    out = Path(job.out)
+    is_marked = job.out.endswith(os.sep)
+    not_one = (
+        f"and there are {len(inputs)} images" if len(inputs) > 1 else "and a folder or pattern may hold many images"
+    )
+    if job.out == STANDARD:
+        if len(inputs) > 1:
+            raise InvalidRequestError(f"{len(inputs)} images cannot all go to standard output")
+        yield inputs[0], None
+    elif is_many or out.is_dir() or is_marked or not out.suffix:
+        if out.exists() and not out.is_dir():
+            wanted = f"is a file, {not_one}" if is_many else "is no folder, and has no ending"
             raise InvalidRequestError(f"--out={job.out} {wanted}")
-        if folder.suffix.lower() in _FILE_ENDINGS and not folder.is_dir() and not job.out.endswith(os.sep):
-            raise InvalidRequestError(f"--out={job.out} names a file, {_not_one(inputs)}")
-        yield from zip(inputs, output_paths(inputs, folder, f".{job.format}"), strict=True)
-    elif len(inputs) > 1:
-        raise InvalidRequestError(f"{len(inputs)} images cannot all go to standard output")
-    elif job.out != STANDARD and Path(job.out).exists() and Path(job.out).samefile(inputs[0].path):
+        if out.suffix.lower() in _FILE_ENDINGS and not out.is_dir() and not is_marked:
+            raise InvalidRequestError(f"--out={job.out} names a file, {not_one}")
+        yield from zip(inputs, output_paths(inputs, out, f".{job.format}"), strict=True)
+    elif out.exists() and out.samefile(inputs[0].path):
         raise InvalidRequestError(f"--out={job.out} is the image itself")
     else:
-        yield inputs[0], None if job.out == STANDARD else Path(job.out)
+        yield inputs[0], out
 
 
 def _is_there(target: Path) -> bool:
@@ -242,10 +215,6 @@ def _is_there(target: Path) -> bool:
     return stat.S_ISREG(found.st_mode) and found.st_size > 0
 
 
-def _source(one: Input) -> ImageSource:
-    return read(STANDARD) if one.path == STANDARD else one.path
-
-
 def _failure(name: str, error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{name}: {error.strerror}"
@@ -253,16 +222,15 @@ def _failure(name: str, error: Exception) -> str:
     return text if name in text else f"{name}: {text}"
 
 
-def _write(item: SegmentItem, target: Path | None, job: SegmentJob, tally: Tally) -> Exception | None:
+def _write(result: MaskResult, target: Path | None, job: SegmentJob) -> Exception | None:
     """Writes one result; returns what went wrong with this picture alone."""
-    result = item.result
-    if result is None:
-        return item.error
     try:
         if target is None:
             if sys.stdout is None:
                 raise InvalidRequestError("standard output is closed")
-            sys.stdout.buffer.write(_file(result, job))
+            with tempfile.TemporaryDirectory() as folder:
+                content = result.save(Path(folder, f"result.{job.format}"), job.product).read_bytes()
+            sys.stdout.buffer.write(content)
             sys.stdout.buffer.flush()
         else:
             _save_whole(result, target, job.product)
@@ -271,11 +239,7 @@ def _write(item: SegmentItem, target: Path | None, job: SegmentJob, tally: Tally
     except OSError as error:
         if target is None:
             raise
-        reason = error.strerror or str(error)
-        return OSError(error.errno, f"cannot write {target}: {reason}")
-    tally.written += 1
-    tally.bytes_sent += result.request_bytes
-    tally.bytes_received += result.response_bytes
+        return OSError(error.errno, f"cannot write {target}: {error.strerror or error}")
     return None
 
 
@@ -292,11 +256,6 @@ def _save_whole(result: MaskResult, target: Path, product: str) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-
-
-def _file(result: MaskResult, job: SegmentJob) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        return result.save(Path(folder, f"result.{job.format}"), job.product).read_bytes()
 
 
 @contextlib.contextmanager

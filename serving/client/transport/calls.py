@@ -28,14 +28,7 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class PredictCall:
-    """Asks a signature for outputs.
-
-    Attributes:
-        target: whom.
-        signature: with dtypes and output names.
-        inputs: arrays of the signature's dtypes, by name.
-        outputs: those wanted; empty for all.
-    """
+    """Asks a signature for some outputs (none named: all), with arrays of its dtypes."""
 
     target: Target
     signature: SignatureInfo
@@ -77,12 +70,7 @@ Call = PredictCall | MetadataCall | StatusCall | ReloadCall
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What a predict call answers.
-
-    Attributes:
-        outputs: arrays by name.
-        version: that answered; REST does not say it.
-    """
+    """What a predict call answers: arrays by name, and the version that answered, which REST does not say."""
 
     outputs: Mapping[str, npt.NDArray[Any]]
     version: int | None

@@ -23,12 +23,7 @@ _ENTRY = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Proxy:
-    """A proxy, and who says that it is to be used.
-
-    Attributes:
-        url: of the proxy; may hold a password.
-        variable: the name of the environment's variable.
-    """
+    """A proxy, whose URL may hold a password, and the environment's variable that names it."""
 
     url: str = dataclasses.field(repr=False)
     variable: str
@@ -40,11 +35,7 @@ class Proxy:
         return f"the proxy {shown} of {self.variable}"
 
     def for_httpx(self) -> "httpx.Proxy":
-        """Returns it as httpx takes it.
-
-        Raises:
-            InvalidRequestError: it cannot be used.
-        """
+        """Returns it as httpx takes it; raises `InvalidRequestError` where it cannot be used."""
         import httpx
 
         hint = f"mend or unset {self.variable}, or list the server's host in no_proxy"

@@ -32,13 +32,7 @@ except ImportError:  # several times faster; never needed
 
 @dataclasses.dataclass(frozen=True)
 class RestRequest:
-    """A request without the server's address.
-
-    Attributes:
-        method: GET or POST.
-        path: percent-encoded.
-        body: JSON; empty for GET.
-    """
+    """A request without the server's address: the path is percent-encoded, the body JSON."""
 
     method: str
     path: str

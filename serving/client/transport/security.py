@@ -83,6 +83,7 @@ class Tls:
 
 # What both gRPC and HTTP take for a key.
 _KEY = re.compile(r"[A-Za-z0-9_.-]+")
+_SECRET = ("authorization", "proxy-authorization", "cookie", "x-api-key")
 
 
 class Credentials:
@@ -128,7 +129,7 @@ class Credentials:
         return pairs
 
     def _check(self, address: Address, metadata: Metadata, *, has_token: bool) -> None:
-        secret = has_token or any(_is_secret(key) for key, _ in metadata)
+        secret = has_token or any(key in _SECRET for key, _ in metadata)
         if secret and not (self._allow_plaintext or address.is_secure or address.stays_on_this_machine):
             raise InvalidRequestError(
                 f"{address} would carry a secret unencrypted",
@@ -172,7 +173,3 @@ def as_metadata(metadata: Mapping[str, str] | Metadata | None) -> tuple[tuple[st
             )
         checked.append((key.lower(), value))
     return tuple(checked)
-
-
-def _is_secret(key: str) -> bool:
-    return key in ("authorization", "proxy-authorization", "cookie", "x-api-key")

@@ -38,6 +38,13 @@ class TensorSpec:
         except ValueError as error:
             raise tensors.TensorError(f"there is no dtype for {self.data_type}") from error
 
+    def holds(self, shape: tuple[int, ...]) -> bool:
+        """Returns whether arrays of a shape are of this form."""
+        wanted = self.shape
+        return wanted is None or (
+            len(shape) == len(wanted) and all(want in (-1, size) for size, want in zip(shape, wanted, strict=True))
+        )
+
     def __str__(self) -> str:
         sizes = "…" if self.shape is None else ", ".join("?" if size < 0 else str(size) for size in self.shape)
         return f"{self.data_type.removeprefix('DT_').lower()} [{sizes}]"
@@ -168,19 +175,14 @@ def check_inputs(signature: SignatureInfo, inputs: Mapping[str, Any]) -> dict[st
             array = _cast(with_known_rank(tensors.as_array(value), spec), spec)
         except tensors.TensorError as error:
             raise InvalidRequestError(f"input {name!r}: {error}", hint=f"it takes {spec}") from error
-        if spec.shape is not None and not _fits(array.shape, spec.shape):
+        if not spec.holds(array.shape):
             raise InvalidRequestError(f"input {name!r} has the shape {list(array.shape)}", hint=f"it takes {spec}")
         checked[name] = array
     return checked
 
 
 def with_known_rank(array: npt.NDArray[Any], spec: TensorSpec) -> npt.NDArray[Any]:
-    """Returns an array; an empty one of too few axes with those that it lacks, as a list of nothing has but one.
-
-    Args:
-        array: any.
-        spec: of what it is meant to be: axes of any size get the size 1.
-    """
+    """Returns an array; an empty one with the axes that it lacks (size 1), as a list of nothing has but one."""
     if array.size or spec.shape is None or array.ndim >= len(spec.shape):
         return array
     lacking = spec.shape[array.ndim :]
@@ -221,7 +223,3 @@ def _cast(array: npt.NDArray[Any], spec: TensorSpec) -> npt.NDArray[Any]:
         if np.array_equal(cast, array):
             return cast
     raise tensors.TensorError(f"it has the dtype {array.dtype}")
-
-
-def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    return len(shape) == len(wanted) and all(want in (-1, size) for size, want in zip(shape, wanted, strict=True))

@@ -40,41 +40,33 @@ class Transport(Protocol):
     """A connection to one address, for threads."""
 
     def send(self, call: Call, timeout_s: float, pairs: Pairs) -> Reply:
-        """Sends a call once, and waits for its answer.
+        """Sends a call once, and waits for its answer, at most for a time.
 
         Args:
             call: what to send.
-            timeout_s: seconds after which it fails, at the latest.
+            timeout_s: seconds after which it fails.
             pairs: metadata or headers.
 
         Raises:
             MaskServingError: there was no answer, or it tells of an error.
         """
-        ...
 
     def close(self) -> None:
         """Ends what is on its way with `CallCancelledError`, and gives up the connection."""
-        ...
 
 
 class AsyncTransport(Protocol):
-    """A connection to one address, for asyncio; like `Transport`."""
+    """The same for asyncio."""
 
     async def send(self, call: Call, timeout_s: float, pairs: Pairs) -> Reply:
         """Sends a call once, and waits for its answer."""
-        ...
 
     async def close(self) -> None:
         """Ends what is on its way, and gives up the connection."""
-        ...
 
 
 def connect(address: Address, options: ConnectionOptions) -> Transport:
-    """Returns a transport for threads; nothing is sent yet.
-
-    Raises:
-        InvalidRequestError: a certificate cannot be read.
-    """
+    """Returns a transport for threads; nothing is sent yet."""
     if address.is_rest:
         from .rest_transport import RestTransport
 
@@ -85,11 +77,7 @@ def connect(address: Address, options: ConnectionOptions) -> Transport:
 
 
 def connect_async(address: Address, options: ConnectionOptions) -> AsyncTransport:
-    """Returns a transport for asyncio; nothing is sent yet.
-
-    Raises:
-        InvalidRequestError: a certificate cannot be read.
-    """
+    """Returns a transport for asyncio; nothing is sent yet."""
     if address.is_rest:
         from .rest_transport import AsyncRestTransport
 

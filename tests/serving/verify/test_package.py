@@ -1,16 +1,6 @@
 import subprocess
 import sys
 
-import maskport.serving.verify as package
-
-
-def test_the_list_of_names_is_complete():
-    assert list(package.__all__) == sorted(set(package.__all__))
-    public = {
-        name for name, value in vars(package).items() if not name.startswith("_") and type(value).__name__ != "module"
-    }
-    assert public == set(package.__all__)
-
 
 def test_verifying_loads_no_tensorflow(true_export):
     script = f"""

@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as hnp
 from maskport.serving.wire import tensors
 from maskport.serving.wire.messages import DataType, TensorProto, TensorShapeProto
 from ml_dtypes import bfloat16
-from tensorflow import make_ndarray, make_tensor_proto
+from tensorflow import as_dtype, make_ndarray, make_tensor_proto
 from tensorflow.core.framework import tensor_pb2
 
 DTYPES = [
@@ -27,6 +27,13 @@ def _ours(tensor):
     return TensorProto.FromString(tensor.SerializeToString())
 
 
+def _sent(value, data_type=None):
+    array = tensors.as_array(value)
+    tensor = TensorProto()
+    tensors.write_tensor(tensor, array, data_type or as_dtype(array.dtype).as_datatype_enum)
+    return tensor
+
+
 def _assert_same(got, wanted):
     assert got.dtype == wanted.dtype
     assert got.shape == wanted.shape
@@ -41,7 +48,7 @@ def _arrays(dtype):
 @given(data=st.data())
 def test_tensorflow_reads_what_we_send(dtype, data):
     array = data.draw(_arrays(dtype))
-    _assert_same(make_ndarray(_official(tensors.to_tensor(array))), array)
+    _assert_same(make_ndarray(_official(_sent(array))), array)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -66,7 +73,7 @@ def test_typed_values_read_like_content(dtype, data):
         values = values.view(np.uint16)
     elif dtype.startswith("complex"):
         values = np.stack([values.real, values.imag], axis=-1).reshape(-1)
-    tensor = TensorProto(dtype=tensors.data_type_of(dtype), tensor_shape=_shape(*array.shape))
+    tensor = TensorProto(dtype=as_dtype(dtype).as_datatype_enum, tensor_shape=_shape(*array.shape))
     getattr(tensor, fields.get(dtype, "int_val")).extend(values.tolist())
     _assert_same(tensors.to_array(tensor), array)
     _assert_same(make_ndarray(_official(tensor)), array)
@@ -76,19 +83,19 @@ def test_typed_values_read_like_content(dtype, data):
 def test_strings_keep_every_byte_both_ways(strings):
     array = np.empty(len(strings), dtype=object)
     array[:] = strings
-    assert make_ndarray(_official(tensors.to_tensor(strings or array))).tolist() == strings
-    assert tensors.to_array(tensors.to_tensor(array)).tolist() == strings
+    assert make_ndarray(_official(_sent(strings or array))).tolist() == strings
+    assert tensors.to_array(_sent(array)).tolist() == strings
     assert tensors.to_array(_ours(make_tensor_proto(array, dtype="string"))).tolist() == strings
 
 
 def test_lists_of_bytes_are_not_cut_at_zero_bytes():
-    assert tensors.to_array(tensors.to_tensor([[b"a\0"], [b"b"]])).tolist() == [[b"a\0"], [b"b"]]
-    assert tensors.to_array(tensors.to_tensor(b"a\0"))[()] == b"a\0"
+    assert tensors.to_array(_sent([[b"a\0"], [b"b"]])).tolist() == [[b"a\0"], [b"b"]]
+    assert tensors.to_array(_sent(b"a\0"))[()] == b"a\0"
 
 
 def test_text_travels_as_utf8():
-    assert tensors.to_array(tensors.to_tensor("Ä€")).item() == "Ä€".encode()
-    assert tensors.to_array(tensors.to_tensor(np.array(["Ä", "b"]))).tolist() == ["Ä".encode(), b"b"]
+    assert tensors.to_array(_sent("Ä€")).item() == "Ä€".encode()
+    assert tensors.to_array(_sent(np.array(["Ä", "b"]))).tolist() == ["Ä".encode(), b"b"]
 
 
 def test_string_content_holds_lengths_and_then_bytes():
@@ -120,7 +127,7 @@ def test_the_last_value_stands_for_all_that_are_missing():
 
 @pytest.mark.parametrize("dtype", [*DTYPES, "object"])
 def test_no_values_at_all_are_zeros(dtype):
-    tensor = TensorProto(dtype=tensors.data_type_of(dtype), tensor_shape=_shape(2))
+    tensor = TensorProto(dtype=as_dtype(dtype).as_datatype_enum, tensor_shape=_shape(2))
     assert tensors.to_array(tensor).tolist() == ([b""] * 2 if dtype == "object" else [0, 0])
 
 
@@ -129,11 +136,10 @@ def test_bfloat16_is_read_and_written_as_ml_dtypes_rounds_it(array):
     with np.errstate(over="ignore"):
         rounded = array.astype(bfloat16)
     wanted = rounded.astype(np.float32)
-    sent = tensors.to_tensor(array, DataType.Value("DT_BFLOAT16"))
+    sent = _sent(array, DataType.Value("DT_BFLOAT16"))
     assert sent.dtype == DataType.Value("DT_BFLOAT16")
     np.testing.assert_array_equal(make_ndarray(_official(sent)).astype(np.float32), wanted)
     np.testing.assert_array_equal(tensors.to_array(sent), wanted)
-    np.testing.assert_array_equal(tensors.to_array(tensors.to_tensor(rounded)), wanted)
     bits = rounded.view(np.uint16).tolist()
     typed = TensorProto(dtype=DataType.Value("DT_BFLOAT16"), tensor_shape=_shape(8), half_val=bits)
     np.testing.assert_array_equal(tensors.to_array(typed), wanted)
@@ -142,20 +148,7 @@ def test_bfloat16_is_read_and_written_as_ml_dtypes_rounds_it(array):
 def test_arrays_of_any_memory_layout_are_sent_in_row_order():
     array = np.arange(12, dtype=np.int16).reshape(3, 4)
     for view in (array.T, array[::-1, ::2], array.astype(">i2"), np.asfortranarray(array)):
-        np.testing.assert_array_equal(make_ndarray(_official(tensors.to_tensor(view))), view)
-
-
-def test_a_wider_type_may_be_asked_for_and_a_narrower_one_not():
-    wide = tensors.to_tensor(np.array([1, 2], np.uint8), DataType.Value("DT_FLOAT"))
-    _assert_same(tensors.to_array(wide), np.array([1, 2], np.float32))
-    _assert_same(
-        tensors.to_array(tensors.to_tensor(np.array([0.5]), DataType.Value("DT_FLOAT"))),
-        np.array([0.5], np.float32),
-    )
-    with pytest.raises(tensors.TensorError, match="dtype float32 cannot be sent as DT_UINT8"):
-        tensors.to_tensor(np.ones(2, np.float32), DataType.Value("DT_UINT8"))
-    with pytest.raises(tensors.TensorError, match="dtype object cannot be sent as DT_FLOAT"):
-        tensors.to_tensor([b"1"], DataType.Value("DT_FLOAT"))
+        np.testing.assert_array_equal(make_ndarray(_official(_sent(view))), view)
 
 
 @pytest.mark.parametrize(
@@ -163,12 +156,11 @@ def test_a_wider_type_may_be_asked_for_and_a_narrower_one_not():
     [
         ([[1, 2], [3]], "not a regular array"),
         (np.array([object()]), "must hold strings or bytes, not object"),
-        (np.array(["2020-01-01"], "datetime64[D]"), "datetime64.* cannot be sent"),
     ],
 )
 def test_what_cannot_be_sent_is_refused(value, message):
     with pytest.raises(tensors.TensorError, match=message):
-        tensors.to_tensor(value)
+        tensors.as_array(value)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +186,6 @@ def test_tensors_that_make_no_sense_are_refused(tensor, message):
 
 
 def test_arrays_read_are_writable():
-    array = tensors.to_array(tensors.to_tensor(np.zeros(2, np.float32)))
+    array = tensors.to_array(_sent(np.zeros(2, np.float32)))
     array[0] = 1
     assert array.tolist() == [1, 0]
