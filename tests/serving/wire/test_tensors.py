@@ -73,7 +73,7 @@ def test_typed_values_read_like_content(dtype, data):
         values = values.view(np.uint16)
     elif dtype.startswith("complex"):
         values = np.stack([values.real, values.imag], axis=-1).reshape(-1)
-    tensor = TensorProto(dtype=as_dtype(dtype).as_datatype_enum, tensor_shape=_shape(*array.shape))
+    tensor = TensorProto(dtype=as_dtype(np.dtype(dtype)).as_datatype_enum, tensor_shape=_shape(*array.shape))
     getattr(tensor, fields.get(dtype, "int_val")).extend(values.tolist())
     _assert_same(tensors.to_array(tensor), array)
     _assert_same(make_ndarray(_official(tensor)), array)
@@ -127,7 +127,7 @@ def test_the_last_value_stands_for_all_that_are_missing():
 
 @pytest.mark.parametrize("dtype", [*DTYPES, "object"])
 def test_no_values_at_all_are_zeros(dtype):
-    tensor = TensorProto(dtype=as_dtype(dtype).as_datatype_enum, tensor_shape=_shape(2))
+    tensor = TensorProto(dtype=as_dtype(np.dtype(dtype)).as_datatype_enum, tensor_shape=_shape(2))
     assert tensors.to_array(tensor).tolist() == ([b""] * 2 if dtype == "object" else [0, 0])
 
 
