@@ -230,7 +230,8 @@ class MaskClient(ClientBase):
             for script in scripts:
                 # Each in a copy of the caller's context, so that spans know their parents.
                 running.append(threads.submit(contextvars.copy_context().run, self._run, script))
-                running[-1].add_done_callback(done.put)
+                if not ordered:  # else their results would be kept there
+                    running[-1].add_done_callback(done.put)
                 if len(running) >= window:
                     yield take()
             while running:
