@@ -1,7 +1,6 @@
 """The demo: exports a model, serves it, sends a photograph over gRPC and REST, and shows what comes back."""
 
 import base64
-import html
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from absl import flags
-from maskport.export import ExportError, load_spec
+from maskport.export import ExportError, load_spec, pages
 from maskport.serving import command_line, contract
 from maskport.serving.client import MaskClient, MaskResult, MaskServingError
 from PIL import Image, ImageOps
@@ -127,42 +126,18 @@ def account(
 
 
 def write_page(facts: dict[str, str], output_dir: Path) -> None:
-    figures = "".join(
-        f'<figure><a href="{name}.png"><img src="{name}.png" alt="{title}"></a>'
-        f"<figcaption>{title}</figcaption></figure>"
-        for name, title in {
-            "photo": "The photograph",
-            "mask": "The mask that the server answers",
-            "masked_image": "The masked image that the server answers",
-            "overlay": "The mask drawn over the photograph by the client",
-        }.items()
-    )
-    rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in facts.items())
-    (output_dir / "index.html").write_text(
-        f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>maskport: a served mask</title>
-<style>
-:root {{ color-scheme: light dark; --line: #8884; }}
-body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }}
-h1 {{ font-weight: 600; margin-bottom: 0; }}
-.grid {{ display: grid; gap: 1.25rem; margin: 1.5rem 0; }}
-.grid {{ grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); }}
-figure {{ margin: 0; }}
-img {{ background: #8882; border: 1px solid var(--line); border-radius: 6px; display: block; width: 100%; }}
-figcaption {{ margin-top: .35rem; opacity: .8; }}
-table {{ border-collapse: collapse; }}
-th, td {{ border-top: 1px solid var(--line); padding: .4rem .8rem .4rem 0; text-align: left; vertical-align: top; }}
-th {{ font-weight: 600; white-space: nowrap; }}
-</style>
-<h1>A served mask</h1>
-<p>Exported, served and called on this machine.</p>
-<div class="grid">{figures}</div>
-<table>{rows}</table>
-</html>
-""",
-        encoding="utf-8",
-    )
+    titles = {
+        "photo": "The photograph",
+        "mask": "The mask that the server answers",
+        "masked_image": "The masked image that the server answers",
+        "overlay": "The mask drawn over the photograph by the client",
+    }
+    shown = []
+    for name, title in titles.items():
+        with Image.open(output_dir / f"{name}.png") as picture:
+            shown.append(pages.Shown.of(title, picture))
+    page = pages.render("demo", title="A served mask", shown=shown, facts=facts)
+    (output_dir / "index.html").write_text(page, encoding="utf-8")
 
 
 def calls_to_try(server: Any, name: str, photo: Path, output_dir: Path) -> str:

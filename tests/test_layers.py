@@ -18,7 +18,7 @@ ALLOWED = {
 }
 # The rooms of a house in their order: each may import of those before it, never of one after it.
 ORDER = {
-    "export": "errors spec spec_flags masks model sources graph probing publish line_chart "
+    "export": "errors spec spec_flags pages masks model sources graph probing publish "
     "exporter entry cli calibrate inspect __init__ __main__",
     "serving.client": "errors transport calling pictures results segmenting telemetry configuration procedures "
     "client async_client commands __init__ __main__",

@@ -70,7 +70,9 @@ _IGNORE_VALUE = flags.DEFINE_list(
     "ignore_value", [], "Values of pixels in the masks that do not count, such as 255 for void; likewise."
 )
 _OUT = flags.DEFINE_string(
-    "out", "calibration", "Folder for calibration.svg (plot) and calibration.csv (table); empty writes neither."
+    "out",
+    "calibration",
+    "Folder for calibration.svg (plot), calibration.csv (table) and calibration.html (page); empty writes none.",
 )
 
 
@@ -114,23 +116,22 @@ def main(arguments: Sequence[str]) -> int:
     from . import results
     from .spec_file import write_threshold
 
-    for path in pairing.unpaired:
-        _warn(f"{path}: has no partner, left out")
+    warnings = [f"{path}: has no partner, left out" for path in pairing.unpaired]
     if pairing.lossy_masks:
-        _warn(
+        warnings.append(
             f"{len(pairing.lossy_masks)} masks are JPEG files ({pairing.lossy_masks[0]}): traces of the compression "
             "beside the edges count as foreground, unless --foreground_values=128-255 leaves them out; PNG has none"
         )
-    for failure in calibration.failures:
-        _warn(f"{failure}, left out")
-    for doubt in calibration.doubts:
-        _warn(doubt)
+    warnings += [*(f"{failure}, left out" for failure in calibration.failures), *calibration.doubts]
+    for warning in warnings:
+        _warn(warning)
     print(results.summarize(calibration))
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         results.write_plot(calibration, out / results.PLOT_FILE)
         results.write_table(calibration, out / results.TABLE_FILE)
-        print(f"saved {out / results.PLOT_FILE} and {out / results.TABLE_FILE}")
+        results.write_page(calibration, warnings, out / results.PAGE_FILE)
+        print(f"saved {out / results.PLOT_FILE} and {out / results.TABLE_FILE}; as a page: {out / results.PAGE_FILE}")
     if _WRITE.value and not calibration.failures and not calibration.doubts:
         write_threshold(Path(_SPEC.value), calibration.threshold)
         print(f"written into {_SPEC.value}")

@@ -1,48 +1,65 @@
-"""A calibration for people: a summary, a table and a plot."""
+"""A calibration for people: a summary, a table, a plot and a page."""
 
 import csv
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..line_chart import Line, Mark, draw_line_chart
+from .. import pages
+from ..pages.charts import Line, Mark, draw_line_chart
 from .calibration import Calibration
 from .criteria import threshold_at
 from .tally import AVERAGES, STEPS, THRESHOLDS, Curves
 
 TABLE_FILE = "calibration.csv"
 PLOT_FILE = "calibration.svg"
+PAGE_FILE = "calibration.html"
 _SCORES = {"iou": "IoU", "dice": "Dice", "precision": "precision", "recall": "recall"}
 
 
 def summarize(calibration: Calibration) -> str:
     """Returns what was measured, in a few lines."""
-    tally = calibration.tally
-    recommendation = calibration.recommendation
-    share = tally.foreground_pixels / tally.pixels
-    lines = [
-        f"{tally.pictures} pictures, {tally.pixels / 1e6:,.1f} million pixels, {100 * share:.1f} % foreground",
-        f"values in the masks: {calibration.labels.summarize(with_meaning=True)}",
-        "",
-        f"{'':<12}{'threshold':>9}" + "".join(f"{title:>11}" for title in _SCORES.values()),
-    ]
-    curves = tally.curves(calibration.average)
-    rows = {"recommended": recommendation.index, "in the spec": round(calibration.spec_threshold * STEPS)}
-    for title, index in rows.items():
-        scores = "".join(f"{getattr(curves, name)[index]:>11.4f}" for name in _SCORES)
-        lines.append(f"{title:<12}{format_threshold(threshold_at(index)):>9}{scores}")
-    over = "all pixels" if calibration.average == "pixels" else "the mean of the pictures"
-    low, high = (
-        format_threshold(threshold_at(index)) for index in (recommendation.nearly_from, recommendation.nearly_to)
+    table = _table(calibration)
+    return "\n".join(
+        [
+            _counted(calibration),
+            f"values in the masks: {calibration.labels.summarize(with_meaning=True)}",
+            "",
+            f"{'':<12}{'threshold':>9}" + "".join(f"{title:>11}" for title in _SCORES.values()),
+            *(f"{title:<12}{row[0]:>9}" + "".join(f"{score:>11}" for score in row[1:]) for title, row in table.items()),
+            "",
+            _verdict(calibration),
+        ]
     )
-    nearly = f"; from {low} to {high} it is nearly as good" if low != high else ""
-    return "\n".join([*lines, "", f"best by {_criterion_text(calibration)} over {over}{nearly}"])
 
 
-def _criterion_text(calibration: Calibration) -> str:
+def _counted(calibration: Calibration) -> str:
+    tally = calibration.tally
+    share = tally.foreground_pixels / tally.pixels
+    return f"{tally.pictures} pictures, {tally.pixels / 1e6:,.1f} million pixels, {100 * share:.1f} % foreground"
+
+
+def _table(calibration: Calibration) -> dict[str, list[str]]:
+    """Returns a threshold and its scores, by what the threshold is."""
+    curves = calibration.tally.curves(calibration.average)
+    rows = {"recommended": calibration.recommendation.index, "in the spec": round(calibration.spec_threshold * STEPS)}
     return {
+        title: [format_threshold(threshold_at(at)), *(f"{getattr(curves, name)[at]:.4f}" for name in _SCORES)]
+        for title, at in rows.items()
+    }
+
+
+def _verdict(calibration: Calibration) -> str:
+    best = calibration.recommendation
+    low, high = (format_threshold(threshold_at(index)) for index in (best.nearly_from, best.nearly_to))
+    nearly = f"; from {low} to {high} it is nearly as good" if low != high else ""
+    over = {"pixels": "all pixels", "pictures": "the mean of the pictures"}[calibration.average]
+    criterion = {
         "precision_at_recall": f"precision where recall is at least {calibration.target:g}",
         "recall_at_precision": f"recall where precision is at least {calibration.target:g}",
-    }.get(calibration.criterion, _SCORES.get(calibration.criterion, calibration.criterion))
+        **_SCORES,
+    }[calibration.criterion]
+    return f"best by {criterion} over {over}{nearly}"
 
 
 def format_threshold(threshold: float) -> str:
@@ -71,17 +88,34 @@ def write_table(calibration: Calibration, path: Path) -> None:
 
 def write_plot(calibration: Calibration, path: Path) -> None:
     """Writes an SVG of the scores against the threshold, with the recommended one and the spec's."""
+    path.write_text(_draw(calibration), encoding="utf-8")
+
+
+def write_page(calibration: Calibration, warnings: Sequence[str], path: Path) -> None:
+    """Writes an HTML page of all that was measured, with what was warned of."""
+    page = pages.render(
+        "calibration",
+        title=f"Recommended threshold: {format_threshold(calibration.threshold)}",
+        counted=_counted(calibration),
+        warnings=warnings,
+        columns=["threshold", *_SCORES.values()],
+        table=_table(calibration),
+        verdict=_verdict(calibration),
+        chart=_draw(calibration),
+        labels=calibration.labels.summarize(with_meaning=True),
+    )
+    path.write_text(page, encoding="utf-8")
+
+
+def _draw(calibration: Calibration) -> str:
     curves = calibration.tally.curves(calibration.average)
-    over = "all pixels" if calibration.average == "pixels" else "mean of the pictures"
-    path.write_text(
-        draw_line_chart(
-            f"IoU, Dice, precision and recall against threshold, {over}; {calibration.threshold:g} is recommended",
-            f"score ({over})",
-            [Line(title, THRESHOLDS, getattr(curves, name)) for name, title in _SCORES.items()],
-            [
-                Mark(calibration.threshold, f"recommended: {format_threshold(calibration.threshold)}"),
-                Mark(calibration.spec_threshold, f"in the spec: {calibration.spec_threshold:g}", is_dashed=True),
-            ],
-        ),
-        encoding="utf-8",
+    over = {"pixels": "all pixels", "pictures": "mean of the pictures"}[calibration.average]
+    return draw_line_chart(
+        f"IoU, Dice, precision and recall against threshold, {over}; {calibration.threshold:g} is recommended",
+        f"score ({over})",
+        [Line(title, THRESHOLDS, getattr(curves, name)) for name, title in _SCORES.items()],
+        [
+            Mark(calibration.threshold, f"recommended: {format_threshold(calibration.threshold)}"),
+            Mark(calibration.spec_threshold, f"in the spec: {calibration.spec_threshold:g}", is_dashed=True),
+        ],
     )

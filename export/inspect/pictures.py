@@ -15,6 +15,7 @@ from ...serving import contract
 from ..graph import masking
 from ..model import examples
 from ..model.causes import cause_of
+from ..pages import Shown
 from ..publish import golden
 from ..spec import FULL_SCALE, Clean
 from .errors import InspectError
@@ -24,23 +25,6 @@ Pixels = npt.NDArray[Any]
 
 THRESHOLDS: npt.NDArray[np.float64] = np.arange(201) / 200
 _DRAWN_SIZE = (384, 512)
-_SHOWN_EDGE = 800
-"""Longest side, in pixels, of a picture in the report."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Shown:
-    """One picture of the report.
-
-    Attributes:
-        title: what it shows.
-        media_type: of the data.
-        data: an encoded picture, reduced to what a page needs.
-    """
-
-    title: str
-    media_type: str
-    data: bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,19 +62,20 @@ def report_picture(signatures: Mapping[str, Any], record: ExportRecord, path: Pa
     name, data = _read(path, record)
     upright = _upright(name, data, record)
     asked = _Asked(signatures, record, name, data, upright)
-    shown = [_lossy("the picture", upright)]
+    shown = [Shown.of("the picture", upright, is_photograph=True)]
     shares = share = None
     probability = asked.product(contract.PROBABILITY)
     if probability is not None:
         shares = _foreground_shares(probability, record)
-        shown.append(_exact("the probability of foreground: black is 0, white is 1", probability * 255))
+        shown.append(Shown.of("the probability of foreground: black is 0, white is 1", _image(probability * 255)))
     mask = asked.product(contract.MASK)
     if mask is not None:
         share = float((mask > 0).mean())
-        shown.append(_exact(f"the mask: above {record.threshold:g}", (mask > 0) * 255))
+        shown.append(Shown.of(f"the mask: above {record.threshold:g}", _image((mask > 0) * 255)))
     masked_image = asked.product(contract.MASKED_IMAGE)
     if masked_image is not None:
-        shown.append(_as_shown("the masked image", masked_image * 255))
+        has_alpha = masked_image.ndim == 3 and masked_image.shape[-1] in (2, 4)
+        shown.append(Shown.of("the masked image", _image(masked_image * 255), is_photograph=not has_alpha))
     return PictureReport(name, upright.height, upright.width, shown, shares, share)
 
 
@@ -176,25 +161,5 @@ def _full_scale_of_16_bits(record: ExportRecord) -> float:
     return record.full_scale if record.full_scale > FULL_SCALE["uint8"] else FULL_SCALE["uint16"]
 
 
-def _as_shown(title: str, values: Pixels) -> Shown:
-    has_alpha = values.ndim == 3 and values.shape[-1] in (2, 4)
-    return _exact(title, values) if has_alpha else _lossy(title, _image(values))
-
-
 def _image(values: Pixels) -> Image.Image:
     return Image.fromarray(np.clip(np.round(values), 0, 255).astype(np.uint8))
-
-
-def _exact(title: str, values: Pixels) -> Shown:
-    return _encoded(title, _image(values), "PNG", optimize=True)
-
-
-def _lossy(title: str, image: Image.Image) -> Shown:
-    return _encoded(title, image.convert("RGB"), "JPEG", quality=88)
-
-
-def _encoded(title: str, image: Image.Image, form: str, **options: Any) -> Shown:
-    image.thumbnail((_SHOWN_EDGE, _SHOWN_EDGE))
-    file = io.BytesIO()
-    image.save(file, form, **options)
-    return Shown(title, f"image/{form.lower()}", file.getvalue())

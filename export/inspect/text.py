@@ -1,12 +1,14 @@
-"""An inspection for the terminal: plain text, so that calls can be copied and lines searched."""
+"""What there is to tell about an inspection, and all of it as plain text, so that calls can be copied and searched."""
 
-from collections.abc import Collection
+import json
+from collections import Counter
+from collections.abc import Collection, Mapping
 
-from .calls import CURL, GRPCURL, PYTHON, WAYS
-from .facts import milliseconds, spec_lines, summary, title
+from .calls import CURL, GRPCURL, PYTHON
 from .inspection import Inspection
+from .record import ExportRecord
 
-_WAY_TITLES = {CURL: "curl", PYTHON: "Python", GRPCURL: "grpcurl"}
+WAY_TITLES = {CURL: "curl", PYTHON: "Python", GRPCURL: "grpcurl"}
 
 
 def format_inspection(inspection: Inspection, calls_of: Collection[str] | None = None) -> str:
@@ -17,23 +19,19 @@ def format_inspection(inspection: Inspection, calls_of: Collection[str] | None =
         calls_of: the signatures whose example calls are wanted; None for all.
     """
     chosen = {name: calls for name, calls in inspection.calls.items() if calls_of is None or name in calls_of}
-    parts = [
-        title(inspection),
-        _aligned(summary(inspection)),
-        "",
-        *_signatures(inspection),
-    ]
+    parts = [title(inspection), _aligned(summary(inspection)), "", *_signatures(inspection)]
     if inspection.record is not None:
         parts += ["", "spec", _aligned(spec_lines(inspection.record))]
     if chosen:
         parts += ["", "calls (grpcurl needs --protoset=FILE of this command first)"]
     for name, calls in chosen.items():
-        for way in WAYS:
-            parts += ["", f"# {name}, {_WAY_TITLES[way]}", calls[way]]
-    return _printable("\n".join(parts))
+        for way, call in calls.items():
+            parts += ["", f"# {name}, {WAY_TITLES[way]}", call]
+    text = "\n".join(parts)
+    return "".join(letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
-def _aligned(rows: dict[str, str]) -> str:
+def _aligned(rows: Mapping[str, str]) -> str:
     width = max(map(len, rows), default=0)
     return "\n".join(f"  {name:<{width}}  {value}" for name, value in rows.items())
 
@@ -51,5 +49,73 @@ def _signatures(inspection: Inspection) -> list[str]:
     return lines
 
 
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text)
+def title(inspection: Inspection) -> str:
+    """Returns the model's name and version."""
+    version = inspection.directory.version
+    return inspection.directory.model_name + (f", version {version}" if version is not None else "")
+
+
+def summary(inspection: Inspection) -> dict[str, str]:
+    """Returns what the model is, by heading."""
+    exported = {"exported": "not by maskport, so its meaning, example calls and times are not known"}
+    sizes: Counter[str] = Counter()
+    for name, size in inspection.file_sizes.items():
+        sizes[name.partition("/")[0]] += size
+    parts = ", ".join(f"{name} {size_text(size)}" for name, size in sizes.most_common())
+    return {
+        "directory": str(inspection.directory.path),
+        **(_of_record(inspection.record) if inspection.record is not None else exported),
+        "parameters": f"{inspection.parameters:,}",
+        "on disk": f"{size_text(sizes.total())} in {len(inspection.file_sizes)} files: {parts}",
+    }
+
+
+def _of_record(record: ExportRecord) -> dict[str, str]:
+    model, source, moves = record.model, record.source, record.reproducibility
+    size = f"{model.size[0]}×{model.size[1]} pixels (height × width)" if model.size else "the picture's own size"
+    batch = f", in batches of {model.batch}" if model.batch else ""
+    channels = {1: "gray", 3: "RGB", 4: "RGBA"}[model.channels]
+    foreground = [record.classes[at] if record.classes else f"channel {at}" for at in record.foreground.channels]
+    joined = f" ({record.foreground.combined_by} of them)" if len(foreground) > 1 else ""
+    other = "" if moves.other_onednn is None else f", by {moves.other_onednn:g} with oneDNN switched over"
+    return {
+        "exported": f"by maskport {record.maskport_version} from {source.name} (SHA-256 {source.sha256[:16]}…)",
+        "model": source.description,
+        "runs on": f"{channels} at {size}{batch}",
+        **_map(record),
+        "mask": f"{', '.join(foreground)}{joined}, where the probability is above {record.threshold:g}",
+        "classes": ", ".join(f"{index} {name}" for index, name in enumerate(record.classes or [])) or "not named",
+        "its own answers": f"move by {moves.plain:g} between TensorFlow's plain and its optimized graph{other}; "
+        f"{moves.tolerance:g} is tolerated",
+        "made with": ", ".join(f"{name} {version}" for name, version in record.versions.items()),
+    }
+
+
+def _map(record: ExportRecord) -> dict[str, str]:
+    found = record.probe.map
+    if found is None:
+        return {}
+    borders = [f"{axis.before:g} and {axis.after:g}" for axis in (found.rows, found.columns)]
+    runs = found.rows.runs * found.columns.runs
+    again = f", in {runs} runs of the model" if runs > 1 else ""
+    return {
+        "map": f"lacks a border (rows {borders[0]}, columns {borders[1]} pixels): pictures are continued by "
+        f"reflection{again}"
+    }
+
+
+def size_text(count: int) -> str:
+    """Returns a number of bytes for people."""
+    if count < 1000:
+        return f"{count} B"
+    return f"{count / 1000:.1f} kB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
+
+
+def spec_lines(record: ExportRecord | None) -> dict[str, str]:
+    """Returns the fields of the spec as JSON, by name."""
+    return {name: json.dumps(value, ensure_ascii=False) for name, value in record.spec.items()} if record else {}
+
+
+def milliseconds(seconds: float) -> str:
+    """Returns a time for people."""
+    return f"{1000 * seconds:.1f} ms"

@@ -43,7 +43,9 @@ def test_the_account_names_what_was_done(demo):
     assert "the same over gRPC, over REST and in this process" in " ".join(account.split())
     for heading in ("model", "signatures", "one call", "on the wire"):
         assert f"\n{heading}" in account
-    assert (output_dir / "index.html").read_text().count("<figure>") == 4
+    page = (output_dir / "index.html").read_text()
+    assert page.count('<figure><img src="data:image/png;base64,') == 4
+    assert "@media print" in page
 
 
 def test_the_pictures_are_of_the_photographs_size_and_kind(demo):

@@ -53,6 +53,11 @@ def test_a_calibration_prints_saves_and_writes_what_it_recommends(workplace):
     texts = [element.text for element in plot.iter("{http://www.w3.org/2000/svg}text")]
     assert {"IoU", "Dice", "precision", "recall", "in the spec: 0.5"} <= set(texts)
     assert any(text.startswith("recommended: 0.6") for text in texts)
+    page = (workplace / "found/out/calibration.html").read_text()
+    assert f"Recommended threshold: {last.split()[-1]}</h1>" in page
+    assert all(f'<td class="number">{score}</td>' in page for score in others[4].split()[1:])
+    assert 'class="warning"' not in page
+    assert page.count("<svg") == 1
     assert not (workplace / "never_made").exists()
 
 

@@ -11,7 +11,7 @@ from maskport.export.inspect import format_page, inspect_version
 from PIL import Image
 
 VOID = {"meta", "img"}
-SVG_PATHS = {"path", "rect", "polyline"}
+SVG_ELEMENTS = {"path", "rect", "use", "g"}
 
 
 class Page(html.parser.HTMLParser):
@@ -30,7 +30,7 @@ class Page(html.parser.HTMLParser):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attributes):
-        assert tag in SVG_PATHS
+        assert tag in SVG_ELEMENTS
         self.elements.append((tag, dict(attributes)))
 
     def handle_endtag(self, tag):
@@ -53,12 +53,18 @@ def page(inspection):
 
 def test_the_page_needs_nothing_else(page):
     for _, attributes in page.elements:
-        for name in ("src", "href", "action", "srcset"):
-            assert attributes.get(name, "data:").startswith("data:")
+        for name in ("src", "href", "action", "srcset", "xlink:href"):
+            assert attributes.get(name, "data:").startswith(("data:", "#"))
     assert not {"script", "link", "iframe", "object", "form"} & {name for name, _ in page.elements}
     assert not re.search(r"url\(|@import", " ".join(page.text_in("style")))
     policy = next(a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy")
     assert policy.startswith("default-src 'none'")
+
+
+def test_the_page_has_a_dark_form_and_one_for_paper(page):
+    (style,) = (text for text in page.text_in("style") if ":root" in text)
+    assert "prefers-color-scheme: dark" in style
+    assert "@media print" in style
 
 
 def test_four_pictures_stand_in_it_with_their_titles(page, inspection):
@@ -73,7 +79,7 @@ def test_four_pictures_stand_in_it_with_their_titles(page, inspection):
 
 def test_the_curve_marks_the_exports_threshold(page):
     assert "this export: 0.4" in page.text_in("text")
-    assert len(page.all("polyline")) == 1
+    assert [group["id"] for group in page.all("g") if group["id"].startswith("line-")] == ["line-0"]
     assert any("chart" in svg["class"] for svg in page.all("svg"))
 
 

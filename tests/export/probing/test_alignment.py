@@ -12,7 +12,7 @@ import toy_models
 from exporting import export_unchecked
 from maskport.export.exporter import Plan
 from maskport.export.inspect import inspect_version
-from maskport.export.inspect.facts import summary
+from maskport.export.inspect.text import summary
 from maskport.export.sources import adapt_keras_model
 from maskport.export.spec import make_spec
 from PIL import Image
