@@ -31,8 +31,7 @@ _DRY_RUN = flags.DEFINE_boolean(
     "dry_run", False, "Load the model, print the resolved spec and the signatures, write nothing."
 )
 
-
-_SPEC_FLAGS = spec_flags.SpecFlags()
+_OVERRIDES = spec_flags.define()
 flags.adopt_module_key_flags(spec_flags)  # so that --help shows them as this command's
 
 
@@ -40,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     """Translates the flags into one call of the exporter."""
     if arguments:
         raise command_line.UsageError(f"unexpected argument {arguments[0]!r}; the model is given by --source")
-    overrides = _SPEC_FLAGS.given()
+    overrides = _OVERRIDES()
     if _SPEC.value is None and not overrides:
         raise command_line.UsageError("give --spec=FILE.yaml, or --source and --output_dir")
     try:

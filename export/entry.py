@@ -11,15 +11,10 @@ from .spec import ExportSpec, make_spec
 
 
 def check_export(spec: ExportSpec) -> None:
-    """Makes sure that an export can begin, as far as that is seen without TensorFlow.
-
-    Raises:
-        ExportError: what is named by the spec is not there, or what it writes to cannot be written.
-    """
+    """Makes sure, without TensorFlow, that a spec's source is there and its `output_dir` writable; else ExportError."""
     if "://" not in spec.output_dir:
         with VersionWriter(Path(spec.output_dir)) as writer:
-            if spec.version is not None:
-                writer.check_free(spec.version)
+            writer.check_free(spec.version)
     check_source(spec)
 
 

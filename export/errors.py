@@ -5,7 +5,9 @@ ExportError
 ├── SourceError         the model: not found, not loadable, ambiguous, random weights
 ├── UnservableError     the graph: would not run, or must not run, on a stock TensorFlow Serving
 ├── VerificationError   what was written does not answer as the model does
-└── PublishError        the version directory: not writable, taken, no room
+├── PublishError        the version directory: not writable, taken, no room
+├── CalibrationError    a calibration: no threshold can be recommended, or it cannot be written
+└── InspectError        an inspection: nothing there, or something in it is broken
 """
 
 
@@ -31,3 +33,11 @@ class VerificationError(ExportError):
 
 class PublishError(ExportError):
     """The version directory cannot be published."""
+
+
+class CalibrationError(ExportError):
+    """No threshold can be recommended, or it cannot be written."""
+
+
+class InspectError(ExportError):
+    """There is nothing to inspect, or it is broken."""

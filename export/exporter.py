@@ -18,9 +18,9 @@ from ..serving.agreement import NOTABLE
 from .errors import PublishError, SpecError
 from .graph.module import MaskModule
 from .graph.optimization import BFLOAT16, Optimized, optimize
-from .model.graph_optimization import without_graph_optimization
 from .model.segmentation_model import SegmentationModel
 from .model.servable_ops import check_servable
+from .model.tracing import without_graph_optimization
 from .probing.alignment import Alignment, align
 from .probing.probe import probe
 from .publish import golden, manifest
@@ -44,12 +44,7 @@ def export_keras_model(model: Any, spec: ExportSpec) -> Path | str:
 
 
 def export_spec(spec: ExportSpec, on_step: OnStep = lambda _: None) -> Path | str:
-    """Exports as a spec says; see `export_model`.
-
-    Args:
-        spec: of the export.
-        on_step: called with a short text before each step.
-    """
+    """Exports as a spec says; see `export_model`. `on_step` is called with a short text before each step."""
     with publishing(spec, on_step) as publish:
         on_step(f"Loading {spec.source}")
         return publish(Plan.make(spec))
@@ -69,8 +64,7 @@ def publishing(spec: ExportSpec, on_step: OnStep = lambda _: None) -> Iterator[C
         FreshProcess() as fresh,
         FreshProcess(switches_onednn=True) as other,
     ):
-        if spec.version is not None:
-            writer.check_free(spec.version)
+        writer.check_free(spec.version)
 
         def publish(plan: "Plan") -> Path | str:
             if plan.optimized.description:
@@ -92,58 +86,44 @@ def publishing(spec: ExportSpec, on_step: OnStep = lambda _: None) -> Iterator[C
         yield publish
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
     """A loaded model with its traced signatures, ready to be written.
 
     Attributes:
         spec: of the export.
         optimized: the form of the model, and how that was chosen.
-        model: in the form that is exported.
-        module: that is saved.
         alignment: of the model's map; None where that shows the whole of its input.
+        module: that is saved.
         signatures: names.
-        functions: the signatures but for `export_info`, by name.
+        make_manifest: gives the text of `maskport.json`, for how far the model's own answers move.
     """
 
-    def __init__(
-        self,
-        spec: ExportSpec,
-        optimized: Optimized,
-        alignment: Alignment | None,
-        module: MaskModule,
-        signatures: list[str],
-        make_manifest: Callable[[Mapping[str, float | None]], str],
-    ):
-        self.spec = spec
-        self.optimized = optimized
-        self.alignment = alignment
-        self.model = optimized.model
-        self.module = module
-        self.signatures = signatures
-        self.functions = module.signatures([name for name in signatures if name != contract.EXPORT_INFO])
-        self._make_manifest = make_manifest
+    spec: ExportSpec
+    optimized: Optimized
+    alignment: Alignment | None
+    module: MaskModule
+    signatures: list[str]
+    make_manifest: Callable[[Mapping[str, float | None]], str]
+
+    @property
+    def model(self) -> SegmentationModel:
+        """The model in the form that is exported."""
+        return self.optimized.model
+
+    @functools.cached_property
+    def functions(self) -> dict[str, Any]:
+        """The signatures but for `export_info`, by name."""
+        return self.module.signatures([name for name in self.signatures if name != contract.EXPORT_INFO])
 
     @classmethod
     def make(cls, spec: ExportSpec) -> "Plan":
-        """Loads and probes the source and traces the signatures.
-
-        Raises:
-            ExportError: the source or the spec is not good.
-        """
+        """Loads and probes the source and traces the signatures; ExportError where source or spec are not good."""
         return cls.of_model(spec, load_source(spec), manifest.hash_source(spec))
 
     @classmethod
     def of_model(cls, spec: ExportSpec, model: SegmentationModel, source_sha256: str) -> "Plan":
-        """Probes a loaded model and traces the signatures.
-
-        Args:
-            spec: of the export.
-            model: as loaded.
-            source_sha256: for the manifest.
-
-        Raises:
-            ExportError: the model or the spec is not good.
-        """
+        """Probes a loaded model and traces the signatures; errors as of `make`."""
         foreground = resolve_foreground(spec, model)
         if spec.activation == "softmax" and model.output_channels == 1:
             raise SpecError("activation: 'softmax' needs two or more output channels; the model has one: sigmoid")
@@ -161,7 +141,9 @@ class Plan:
         make_manifest = functools.partial(
             manifest.make_manifest, spec, model, optimized.choice, names, foreground, adds, probed, source_sha256
         )
-        return cls(spec, optimized, probed.alignment, make_module(optimized.model), names, make_manifest)
+        plan = cls(spec, optimized, probed.alignment, make_module(optimized.model), names, make_manifest)
+        plan.functions  # noqa: B018  (traces them, which may fail)
+        return plan
 
     def describe(self) -> str:
         """Returns the resolved spec and the signatures, for people."""
@@ -187,8 +169,7 @@ class Plan:
 
         Args:
             directory: to write into.
-            as_served: a process that runs the model as a server does; without one the model's answers are taken for
-                such that do not move.
+            as_served: a process that runs the model as a server does; without one its answers are taken not to move.
             other_onednn: one that does so with oneDNN's operations switched over.
 
         Returns:
@@ -198,17 +179,16 @@ class Plan:
             UnservableError: the graph holds ops that a stock server cannot or must not run.
             VerificationError: the model does not run in a fresh process.
         """
-        channels = self.model.channels
-        samples = golden.make_samples(self.module, self.spec, channels)
+        samples = golden.make_samples(self.module)
         if self.optimized.choice == BFLOAT16:
             other_onednn = None  # without oneDNN a graph of bfloat16 is another, and a wrong one
         with measuring(self.module, samples, as_served, other_onednn) as measure, without_graph_optimization():
             outputs = [self.module.forward(sample.model_input).numpy() for sample in samples]
-            answers = golden.answer(self.functions, self.spec, channels)
+            answers = golden.answer(self.functions, self.module)
             movement, outputs = measure(outputs)
         tolerance = movement.tolerance(self.optimized.least_tolerance)
 
-        self.module.info = self._make_manifest({**dataclasses.asdict(movement), "tolerance": tolerance})
+        self.module.info = self.make_manifest({**dataclasses.asdict(movement), "tolerance": tolerance})
         functions = self.module.signatures(self.signatures)
         tf.saved_model.save(self.module, str(directory), signatures=functions)
         saved = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
@@ -217,12 +197,12 @@ class Plan:
         assets.mkdir()
         (assets / contract.MANIFEST_FILE).write_text(self.module.info, encoding="utf-8")
         if contract.EXPORT_INFO in functions:
-            answers |= golden.answer({contract.EXPORT_INFO: functions[contract.EXPORT_INFO]}, self.spec, channels)
-        undecided = golden.find_undecided(self.module, samples, outputs, self.spec.threshold, tolerance)
+            answers |= golden.answer({contract.EXPORT_INFO: functions[contract.EXPORT_INFO]}, self.module)
+        undecided = golden.find_undecided(self.module, samples, outputs, tolerance)
         goldens = golden.make_goldens({name: answers[name] for name in functions}, self.spec, undecided, tolerance)
         golden.write_goldens(goldens, assets / contract.GOLDEN_DIR)
         if self.spec.warmup:
-            golden.write_warmup(self.signatures, self.spec, channels, self.model.size, assets / contract.WARMUP_FILE)
+            golden.write_warmup(self.signatures, self.module, assets / contract.WARMUP_FILE)
         if movement.largest > NOTABLE:
             logger.warning(
                 "the model's own answers move with how TensorFlow runs its graph, %s: so servers' probabilities may "
@@ -245,11 +225,7 @@ def _choose_signatures(spec: ExportSpec, model: SegmentationModel) -> list[str]:
 
 
 def resolve_foreground(spec: ExportSpec, model: SegmentationModel) -> list[int]:
-    """Returns the indices of the output channels that the mask is of.
-
-    Raises:
-        SpecError: it must be given, or does not fit the model.
-    """
+    """Returns the indices of the output channels that the mask is of; SpecError where they do not fit the model."""
     count = model.output_channels
     named = ", ".join(f"{i} ({name})" for i, name in enumerate(spec.classes or []))
     choices = named or f"0 to {count - 1}"

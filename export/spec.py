@@ -49,13 +49,8 @@ def _as_channels(value: Any) -> Any:
 
 
 def _as_size(value: Any) -> Any:
-    if isinstance(value, str):
-        value = [word.strip() for word in re.split(r"[,x×]", value)]
-    elif isinstance(value, int) and not isinstance(value, bool):
-        value = [value]
-    if isinstance(value, Sequence) and len(value) == 1:
-        value = [value[0], value[0]]
-    return value
+    edges = _as_list(re.sub("[x×]", ",", value) if isinstance(value, str) else value)
+    return edges * 2 if len(edges) == 1 else edges
 
 
 def _as_mapping(value: Any) -> Any:
@@ -81,12 +76,10 @@ def _background(text: str) -> str:
 
 
 def _known_signatures(names: list[str]) -> list[str]:
+    known = contract.SIGNATURES
     for name in names:
-        if name not in contract.SIGNATURES:
-            raise ValueError(
-                f"no signature {name!r}{_did_you_mean(name, contract.SIGNATURES)}; "
-                f"there are: {', '.join(contract.SIGNATURES)}"
-            )
+        if name not in known:
+            raise ValueError(f"no signature {name!r}{_did_you_mean(name, known)}; there are: {', '.join(known)}")
     return names
 
 
@@ -293,9 +286,8 @@ class ExportSpec(pydantic.BaseModel):
             refuse("input_max", f"{self.full_scale:g} is above what uint16 holds; set image_dtype: float32")
         if self.model_size and self.pad_to_multiple > 1:
             refuse("pad_to_multiple", "is for models that run at the image's size; leave out model_size")
-        named = [channel for channel in self.foreground or [] if isinstance(channel, str)]
-        for name in named:
-            if name not in (self.classes or []):
+        for name in self.foreground or []:
+            if isinstance(name, str) and name not in (self.classes or []):
                 known = f"; classes are: {', '.join(self.classes)}" if self.classes else "; give classes too"
                 refuse("foreground", f"no class {name!r}{_did_you_mean(name, self.classes or [])}{known}")
         return self
@@ -307,11 +299,7 @@ def is_builder(source: str) -> bool:
 
 
 def load_spec(path: str | None, overrides: Mapping[str, Any]) -> ExportSpec:
-    """Returns the spec of a YAML file with single fields overridden.
-
-    Args:
-        path: of the file; None takes the overrides alone.
-        overrides: values by field name; they may be the texts of flags.
+    """Returns the spec of a YAML file, or none, with fields overridden by values or by the texts of flags.
 
     Raises:
         SpecError: the file is not readable or not YAML, or the spec is not valid. Names the key.
@@ -335,11 +323,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_spec_fields(path: str) -> dict[str, Any]:
-    """Returns a spec file's fields as they stand there.
-
-    Raises:
-        SpecError: the file is not readable or does not hold a mapping.
-    """
+    """Returns a spec file's fields as they stand there; SpecError where it is not readable, or holds no mapping."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -358,11 +342,7 @@ def read_spec_fields(path: str) -> dict[str, Any]:
 
 
 def make_spec(fields: Mapping[str, Any], origin: str | None = None) -> ExportSpec:
-    """Returns the validated spec of some fields.
-
-    Args:
-        fields: values by field name.
-        origin: the file they come from, for errors.
+    """Returns the validated spec of some fields; `origin` is the file they come from.
 
     Raises:
         SpecError: an unknown key, a wrong type, an impossible combination. Names the key.
@@ -376,19 +356,15 @@ def make_spec(fields: Mapping[str, Any], origin: str | None = None) -> ExportSpe
 
 def _first_problem(error: pydantic.ValidationError) -> str:
     # An unknown key explains others (a field that seems missing is the misspelt one), so it goes first.
-    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    problem = problems[0]
-    key = str(problem["loc"][0]) if problem["loc"] else ""
-    if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
+    problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    kind = problem["type"]
+    key, *inner = map(str, problem["loc"] or [""])
+    if kind == "extra_forbidden":
+        if inner:
+            return f"{key}: no key {inner[0]!r}; there are: {', '.join(Clean.model_fields)}"
         return f"unknown key {key!r}{_did_you_mean(key, ExportSpec.model_fields)}"
-    if problem["type"] == "extra_forbidden":
-        return f"{key}: no key {problem['loc'][1]!r}; there are: {', '.join(Clean.model_fields)}"
-    if problem["type"] == "missing":
-        return f"{key}: is needed"
-    if problem["type"] == "too_short":
-        return f"{key}: wants at least one"
+    if kind in ("missing", "too_short"):
+        return f"{key}: {'is needed' if kind == 'missing' else 'wants at least one'}"
     text = problem["msg"].removeprefix("Value error, ")
     text = text[0].lower() + text[1:]
-    if not key:
-        return text
-    return f"{key}: {text} (got {problem['input']!r})"
+    return f"{key}: {text} (got {problem['input']!r})" if key else text

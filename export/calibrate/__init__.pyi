@@ -5,7 +5,7 @@ from .calibration import (
     calibrate as calibrate,
 )
 from .criteria import Recommendation as Recommendation
-from .errors import CalibrationError as CalibrationError
+from .labels import CalibrationError as CalibrationError
 from .pairs import (
     Pair as Pair,
 )

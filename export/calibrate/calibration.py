@@ -4,9 +4,9 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable
 
+from ..errors import CalibrationError
 from ..spec import ExportSpec
 from .criteria import CRITERIA, DEFAULT_TARGET, Recommendation, recommend
-from .errors import CalibrationError
 from .labels import LabelCounts, LabelMeaning, ValueLike, parse_values
 from .pairs import Pair, Pairing, read_values
 from .probabilities import ProbabilityReader
@@ -112,11 +112,9 @@ def calibrate(
         raise CalibrationError(
             f"none of the {tally.pictures} masks has any foreground ({wanted}); they hold {labels.summarize()}"
         )
-    recommendation = recommend(tally.curves(average), tally.counts[0] > 0, criterion, target)
-    doubts = [doubt, _doubt_of_chance(tally, recommendation), _doubt_of_edge(recommendation)]
-    return Calibration(
-        tally, recommendation, criterion, target, average, spec.threshold, failures, labels, [*filter(None, doubts)]
-    )
+    best = recommend(tally.curves(average), tally.counts[0] > 0, criterion, target)
+    doubts = [*filter(None, (doubt, _doubt_of_chance(tally, best), _doubt_of_edge(best)))]
+    return Calibration(tally, best, criterion, target, average, spec.threshold, failures, labels, doubts)
 
 
 def _count(pair: Pair, reader: ProbabilityReader, meaning: LabelMeaning, tally: Tally) -> None:

@@ -75,8 +75,7 @@ _OUT = flags.DEFINE_string(
     "Folder for calibration.svg (plot), calibration.csv (table) and calibration.html (page); empty writes none.",
 )
 
-
-_OVERRIDES = spec_flags.SpecFlags(without=_NOT_OVERRIDDEN, prefix="In place of the spec's: ")
+_OVERRIDES = spec_flags.define(without=_NOT_OVERRIDDEN, prefix="In place of the spec's: ")
 flags.adopt_module_key_flags(spec_flags)
 
 
@@ -132,24 +131,26 @@ def main(arguments: Sequence[str]) -> int:
         results.write_table(calibration, out / results.TABLE_FILE)
         results.write_page(calibration, warnings, out / results.PAGE_FILE)
         print(f"saved {out / results.PLOT_FILE} and {out / results.TABLE_FILE}; as a page: {out / results.PAGE_FILE}")
-    if _WRITE.value and not calibration.failures and not calibration.doubts:
+    count = len(calibration.failures)
+    if calibration.doubts:
+        refusal = "see the warning above; --threshold of mask-export takes it all the same"
+    elif count:
+        bad = "the bad pair first (there is 1)" if count == 1 else f"the bad pairs first (there are {count})"
+        refusal = f"mend or remove {bad}"
+    else:
+        refusal = ""
+    if _WRITE.value and refusal:
+        _warn(f"not written into {_SPEC.value}: {refusal}")
+    elif _WRITE.value:
         write_threshold(Path(_SPEC.value), calibration.threshold)
         print(f"written into {_SPEC.value}")
-    elif _WRITE.value and calibration.doubts:
-        _warn(
-            f"not written into {_SPEC.value}: see the warning above; --threshold of mask-export takes it all the same"
-        )
-    elif _WRITE.value:
-        count = len(calibration.failures)
-        bad = "the bad pair first (there is 1)" if count == 1 else f"the bad pairs first (there are {count})"
-        _warn(f"not written into {_SPEC.value}: mend or remove {bad}")
     print(f"recommended threshold: {results.format_threshold(calibration.threshold)}")
-    is_refused = _WRITE.value and calibration.doubts
-    return command_line.EXIT_FAILED if calibration.failures or is_refused else command_line.EXIT_OK
+    is_failure = count or (_WRITE.value and refusal)
+    return command_line.EXIT_FAILED if is_failure else command_line.EXIT_OK
 
 
 def _load_spec() -> ExportSpec:
-    overrides = _OVERRIDES.given()
+    overrides = _OVERRIDES()
     if _SPEC.value is None and _WRITE.value:
         raise command_line.UsageError("--write needs --spec=FILE.yaml to write into")
     if _SPEC.value is None and "source" not in overrides:

@@ -1,11 +1,12 @@
 """Which threshold is best, by a criterion that fits the use."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import numpy.typing as npt
 
-from .errors import CalibrationError
+from ..errors import CalibrationError
 from .tally import STEPS, Curves, Scores
 
 Flags = npt.NDArray[np.bool_]
@@ -19,14 +20,7 @@ _NEARLY = 0.005
 
 @dataclasses.dataclass(frozen=True)
 class Recommendation:
-    """A threshold.
-
-    Attributes:
-        index: into `THRESHOLDS`.
-        score: by the criterion, 0 to 1.
-        nearly_from: lowest index from which on up to `index` every threshold is nearly as good.
-        nearly_to: the highest, likewise.
-    """
+    """A threshold: its index into `THRESHOLDS`, its score, and from and to which index all are nearly as good."""
 
     index: int
     score: float
@@ -77,11 +71,11 @@ def recommend(curves: Curves, finds: Flags, criterion: str, target: float = DEFA
         is_eligible &= _reaching(curves.precision, target, "precision", is_eligible)
     eligible = np.where(is_eligible, score, -1.0)
     best = float(eligible.max())
-    first, last = _longest_run(eligible >= best)
+    longest = max(_runs(eligible >= best), key=len)
     # Thresholds from the first up to, but without, the one after the last give these very masks.
-    index = (first + last + 1) // 2
-    nearly = eligible >= best - _NEARLY
-    return Recommendation(index, best, *_run_around(nearly, index))
+    index = (longest[0] + longest[-1] + 1) // 2
+    nearly = next(run for run in _runs(eligible >= best - _NEARLY) if index in run)
+    return Recommendation(index, best, nearly[0], nearly[-1])
 
 
 def _reaching(score: Scores, target: float, name: str, among: Flags) -> Flags:
@@ -94,15 +88,7 @@ def _reaching(score: Scores, target: float, name: str, among: Flags) -> Flags:
     return reached
 
 
-def _longest_run(is_in: Flags) -> tuple[int, int]:
-    """Returns the first and last index of the longest run of true values; of equal ones the first."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], is_in.astype(np.int8), [0]])))
-    starts, ends = edges[::2], edges[1::2] - 1
-    longest = int(np.argmax(ends - starts))
-    return int(starts[longest]), int(ends[longest])
-
-
-def _run_around(is_in: Flags, index: int) -> tuple[int, int]:
-    outside = np.flatnonzero(~is_in)
-    below, above = outside[outside < index], outside[outside > index]
-    return (int(below[-1]) + 1 if below.size else 0), (int(above[0]) - 1 if above.size else is_in.size - 1)
+def _runs(is_in: Flags) -> list[list[int]]:
+    """Returns the indices of true values, parted into runs of neighbours."""
+    parted = itertools.groupby(range(is_in.size), key=is_in.__getitem__)
+    return [list(indices) for is_true, indices in parted if is_true]

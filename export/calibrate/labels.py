@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from .errors import CalibrationError
+from ..errors import CalibrationError
 
 Values = npt.NDArray[np.int64]
 """Levels, a palette's indices, or colours: `COLOUR` + 0xRRGGBB. A gray is its level, so black is 0 everywhere."""
@@ -26,14 +26,7 @@ _VALUE = re.compile(r"(?P<first>-?\d+)(?:-(?P<last>\d+))?|#(?P<colour>[0-9a-fA-F
 
 
 def parse_values(values: ValueLike | Iterable[ValueLike]) -> tuple[range, ...]:
-    """Returns the values that a user names, as ranges.
-
-    Args:
-        values: one or several.
-
-    Raises:
-        CalibrationError: one is no value.
-    """
+    """Returns the values that a user names, one or several, as ranges; CalibrationError where one is no value."""
     if isinstance(values, int | str):
         values = [values]
     ranges = []
@@ -73,13 +66,6 @@ class LabelMeaning:
     def is_foreground(self, values: Values) -> Mask:
         """Returns which pixels are foreground, if they count."""
         return values != 0 if self.foreground is None else _is_in(values, self.foreground)
-
-    def describe(self, value: int) -> str:
-        """Returns what one value means, in a word."""
-        alone = np.array([value])
-        if not self.counts(alone)[0]:
-            return "ignored"
-        return "foreground" if self.is_foreground(alone)[0] else "background"
 
 
 def _is_in(values: Values, ranges: Sequence[range]) -> Mask:
@@ -121,11 +107,17 @@ class LabelCounts:
         shown = sorted(value for value, _ in self.pixels.most_common(_SHOWN))
         texts = []
         for value in shown:
-            word = f", {self.meaning.describe(value)}" if with_meaning else ""
+            word = f", {self._describe(value)}" if with_meaning else ""
             texts.append(f"{format_value(value)} ({100 * self.pixels[value] / total:.1f} %{word})")
         if len(self.pixels) > _SHOWN:
             texts.append(f"{len(self.pixels) - _SHOWN} others")
         return ", ".join(texts)
+
+    def _describe(self, value: int) -> str:
+        alone = np.array([value])
+        if not self.meaning.counts(alone)[0]:
+            return "ignored"
+        return "foreground" if self.meaning.is_foreground(alone)[0] else "background"
 
     def check(self, classes: int, foreground: Sequence[int]) -> str | None:
         """Checks that the values are told apart as far as they must be.

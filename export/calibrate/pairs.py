@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
-from .errors import CalibrationError
+from ..errors import CalibrationError
 from .labels import COLOUR, Values
 
 _TURNING_ORIENTATIONS = (5, 6, 7, 8)
-_ORIENTATION_TAG = 0x0112
 _JPEG_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif")
 _PICTURE_ENDINGS = frozenset(
     (*_JPEG_ENDINGS, ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm", ".tga", ".jp2")
@@ -22,13 +21,7 @@ _PICTURE_ENDINGS = frozenset(
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """A picture and its mask.
-
-    Attributes:
-        name: the path that both share below their folders, without its ending.
-        image: file.
-        mask: file.
-    """
+    """The files of a picture and its mask, and the path that both share below their folders, without its ending."""
 
     name: str
     image: Path
@@ -37,12 +30,7 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True)
 class Pairing:
-    """What two folders hold.
-
-    Attributes:
-        pairs: in the order of their names.
-        unpaired: pictures without a mask and masks without a picture.
-    """
+    """What two folders hold: pairs in the order of their names, and files that have no partner."""
 
     pairs: list[Pair]
     unpaired: list[Path]
@@ -124,13 +112,12 @@ def read_values(path: Path, size: tuple[int, int] | None = None) -> Values:
 
 
 def _check_size(picture: Image.Image, size: tuple[int, int], path: Path) -> None:
-    is_turned = picture.getexif().get(_ORIENTATION_TAG) in _TURNING_ORIENTATIONS
+    is_turned = picture.getexif().get(ExifTags.Base.Orientation) in _TURNING_ORIENTATIONS
     height, width = picture.size if is_turned else picture.size[::-1]
     if (height, width) != size:
-        lies = (
-            ": the picture is turned by its EXIF data, and the mask seems not to be" if (width, height) == size else ""
-        )
-        raise CalibrationError(f"mask {path}: is {height}x{width}, its upright picture {size[0]}x{size[1]}{lies}")
+        lies = ": the picture is turned by its EXIF data, and the mask seems not to be"
+        why = lies if (width, height) == size else ""
+        raise CalibrationError(f"mask {path}: is {height}x{width}, its upright picture {size[0]}x{size[1]}{why}")
 
 
 def _values(picture: Image.Image, path: Path) -> Values:

@@ -7,17 +7,14 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from ...serving import contract
+from ..errors import CalibrationError
 from ..exporter import Plan, resolve_foreground
 from ..model.causes import cause_of
 from ..spec import ExportSpec
-from .errors import CalibrationError
 
 
 class ProbabilityReader:
     """Runs the model of a spec on files: decoded, resized, scaled, activated and cleaned as by its export.
-
-    Args:
-        spec: of the export; its threshold does not matter.
 
     Attributes:
         classes: how many output channels the model has.
@@ -32,19 +29,12 @@ class ProbabilityReader:
         plan = Plan.make(spec.model_copy(update={"signatures": [contract.EXPORT_INFO]}))
         self.classes = plan.model.output_channels
         self.foreground = resolve_foreground(spec, plan.model)
-        self._probability = tf.function(
-            plan.module.cleaned_probability, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
-        )
-        self._plan = plan  # a bound tf.function does not keep its module alive
+        self._read = plan.module.file_reader()
 
     def read(self, path: Path) -> npt.NDArray[np.float32]:
-        """Returns a picture's probability of foreground, [H, W] at its upright size.
-
-        Raises:
-            CalibrationError: it is a bad picture, or the model fails on it.
-        """
+        """Returns a picture's probability of foreground, [H, W] upright; CalibrationError where that fails."""
         try:
-            probability, error = self._probability(tf.constant(path.read_bytes()))
+            probability, error = self._read(tf.constant(path.read_bytes()))
         except OSError as failure:
             raise CalibrationError(f"picture {path}: cannot be read: {failure.strerror}") from failure
         except tf.errors.OpError as failure:

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from .errors import CalibrationError
+from ..errors import CalibrationError
 
 _KEY = "threshold"
 
@@ -33,11 +33,7 @@ def write_threshold(path: Path, threshold: float) -> None:
 
 
 def with_threshold(text: str, threshold: float) -> str:
-    """Returns a spec's YAML text with another threshold.
-
-    Raises:
-        ValueError: the change would change more than that.
-    """
+    """Returns a spec's YAML text with another threshold; ValueError where more than that would change."""
     before = yaml.safe_load(text)
     root = yaml.compose(text, yaml.SafeLoader)
     if not isinstance(before, dict) or not isinstance(root, yaml.MappingNode):

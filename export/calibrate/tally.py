@@ -43,16 +43,16 @@ class Curves:
     @classmethod
     def of_counts(cls, found: Counts, wrong: Counts, missed: Counts) -> "Curves":
         """Makes scores of true positives, false positives and false negatives, each at every threshold."""
+
+        def share(part: Counts, whole: Counts) -> Scores:
+            return np.where(whole == 0, 1.0, part / np.maximum(whole, 1))
+
         return cls(
-            iou=_share(found, found + wrong + missed),
-            dice=_share(2 * found, 2 * found + wrong + missed),
-            precision=_share(found, found + wrong),
-            recall=_share(found, found + missed),
+            iou=share(found, found + wrong + missed),
+            dice=share(2 * found, 2 * found + wrong + missed),
+            precision=share(found, found + wrong),
+            recall=share(found, found + missed),
         )
-
-
-def _share(part: Counts, whole: Counts) -> Scores:
-    return np.where(whole == 0, 1.0, part / np.maximum(whole, 1))
 
 
 class Tally:
@@ -69,12 +69,7 @@ class Tally:
         self._sums = {field.name: np.zeros(STEPS + 1) for field in dataclasses.fields(Curves)}
 
     def add(self, probability: npt.NDArray[np.float32], truth: npt.NDArray[np.bool_]) -> None:
-        """Adds one picture.
-
-        Args:
-            probability: of the pixels that count, in any shape, 0 to 1; NaN is background, as in the exported masks.
-            truth: in the same shape.
-        """
+        """Adds the pixels that count of one picture: probabilities, 0 to 1 (NaN is background), and the truth."""
         foreground, background = _histograms(probability.ravel(), truth.ravel())
         self._foreground += foreground
         self._background += background
@@ -99,11 +94,7 @@ class Tally:
         return _counts(self._foreground, self._background)
 
     def curves(self, average: str) -> Curves:
-        """Returns the scores, of all pixels together or as the mean of the pictures' own.
-
-        Args:
-            average: one of `AVERAGES`. Of `pixels` large pictures have more; of `pictures` every one weighs the same.
-        """
+        """Returns the scores of all pixels together, or the mean of the pictures' own: one of `AVERAGES`."""
         if average == "pixels":
             return Curves.of_counts(*self.counts)
         return Curves(**{name: total / max(self.pictures, 1) for name, total in self._sums.items()})
@@ -123,10 +114,6 @@ def _histograms(probability: npt.NDArray[np.float32], truth: npt.NDArray[np.bool
 
 
 def _counts(foreground: Counts, background: Counts) -> tuple[Counts, Counts, Counts]:
-    found, wrong = _above(foreground), _above(background)
+    # Of a histogram, how many values are above each threshold.
+    found, wrong = (np.cumsum(histogram[::-1])[::-1][1:] for histogram in (foreground, background))
     return found, wrong, foreground.sum() - found
-
-
-def _above(histogram: Counts) -> Counts:
-    """Returns how many values are above each threshold."""
-    return np.cumsum(histogram[::-1])[::-1][1:]

@@ -34,13 +34,7 @@ class Picture(NamedTuple):
 
 
 class Decoder:
-    """Decodes pictures as one export's spec says.
-
-    Args:
-        spec: gives the formats, the limits and the range.
-        channels: that the model takes: 1, 3 or 4.
-        max_pixels: larger pictures are refused by their header.
-    """
+    """Decodes pictures as one export's spec says, of `max_pixels` at most, for a model of 1, 3 or 4 channels."""
 
     def __init__(self, spec: ExportSpec, channels: int, max_pixels: int):
         self._accepted = [name in spec.formats for name in headers.FORMAT_NAMES] + [False]
@@ -86,24 +80,16 @@ class Decoder:
         is_turned = header.orientation >= 5
         height = tf.where(is_turned, header.width, header.height)
         width = tf.where(is_turned, header.height, header.width)
-        too_large = tf.strings.join(
-            [
-                f"{contract.ERROR_TOO_LARGE}: ",
-                tf.strings.as_string(height),
-                "x",
-                tf.strings.as_string(width),
-                f" > {self._max_pixels} pixels",
-            ]
-        )
+        edges = [tf.strings.as_string(edge) for edge in (height, width)]
+        size = tf.strings.join([f"{contract.ERROR_TOO_LARGE}: ", tf.strings.join(edges, "x")])
+        too_large = tf.strings.join([size, f" > {self._max_pixels} pixels"])
         # The product of two 32-bit sizes fits 64 bits only just; a quotient always does.
         is_too_large = height > self._max_pixels // tf.maximum(width, 1)
+        is_accepted = tf.gather(tf.constant(self._accepted), header.format)
         undecodable = contract.ERROR_CANNOT_BE_DECODED
         reasons = [
             (tf.equal(tf.strings.length(data), 0), f"{contract.ERROR_EMPTY}: no bytes"),
-            (
-                ~tf.gather(tf.constant(self._accepted), header.format),
-                f"{contract.ERROR_UNKNOWN_FORMAT}: accepted are {self._formats_text}",
-            ),
+            (~is_accepted, f"{contract.ERROR_UNKNOWN_FORMAT}: accepted are {self._formats_text}"),
             (header.is_animated, f"{undecodable}: animated"),
             (~header.is_supported, f"{undecodable}: unsupported kind of this format"),
             ((height < 1) | (width < 1), f"{undecodable}: no size in its header"),
@@ -127,23 +113,19 @@ class Decoder:
     def _decode_jpeg(self, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
         # The accurate integer transform gives the very pixels that Pillow gives.
         channels = 0 if self._channels == 1 else 3
-        image = tf.io.decode_jpeg(data, channels=channels, dct_method="INTEGER_ACCURATE")
-        return self._finish(image)
+        return self._finish(tf.io.decode_jpeg(data, channels=channels, dct_method="INTEGER_ACCURATE"))
 
     def _decode_png(self, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
         def decode(dtype: tf.DType) -> tf.Tensor:
-            if self._channels == 1:
-                return self._finish(tf.io.decode_png(data, channels=0, dtype=dtype))
-            if self._channels == 3:
-                return self._finish(tf.io.decode_png(data, channels=3, dtype=dtype))
+            def with_channels(count: int) -> tf.Tensor:
+                return self._finish(tf.io.decode_png(data, channels=count, dtype=dtype))
+
+            if self._channels != 4:
+                return with_channels(0 if self._channels == 1 else 3)
             # Asked for four channels, TensorFlow makes up a wrong alpha for less than 8 bits; asked for as many
             # as there are, it drops the transparent colour of gray and RGB.
             is_palette = headers.bytes_at(data, 25, 1)[0] == 3
-            return tf.cond(
-                is_palette | (header.bits < 8),
-                lambda: self._finish(tf.io.decode_png(data, channels=0, dtype=dtype)),
-                lambda: self._finish(tf.io.decode_png(data, channels=4, dtype=dtype)),
-            )
+            return tf.cond(is_palette | (header.bits < 8), lambda: with_channels(0), lambda: with_channels(4))
 
         if not self._is_16_bit:
             return decode(tf.uint8)
@@ -161,13 +143,11 @@ class Decoder:
             return tf.gather(colours, tf.cast(image[..., 0], tf.int32))
 
         # A fourth byte is padding more often than alpha, and Pillow drops it too.
-        colour = tf.cond(tf.shape(image)[2] == 1, look_up, lambda: image[..., :3])
-        return self._finish(colour)
+        return self._finish(tf.cond(tf.shape(image)[2] == 1, look_up, lambda: image[..., :3]))
 
     def _decode_webp(self, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
         # decode_image, since DecodeWebP as an op of its own is unknown to older releases.
-        image = tf.io.decode_image(data, channels=0, expand_animations=False)
-        return self._finish(image)
+        return self._finish(tf.io.decode_image(data, channels=0, expand_animations=False))
 
     def _finish(self, image: tf.Tensor) -> tf.Tensor:
         """Brings [H, W, 1 to 4] to the channels and dtype that all formats share."""
@@ -180,9 +160,7 @@ class Decoder:
             image = tf.cond(found > 3, lambda: image[..., :3], lambda: image)
         elif image.shape[2] != 4:
             image = tf.cond(found == 4, lambda: image, lambda: _as_rgba(image))
-        if image.dtype != self.dtype:
-            image = tf.cast(image, self.dtype)
-        return image
+        return tf.cast(image, self.dtype)
 
 
 def isolate(

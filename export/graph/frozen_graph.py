@@ -29,13 +29,7 @@ _MAX_BYTES = 1_900_000_000
 
 @dataclasses.dataclass(frozen=True)
 class FrozenGraph:
-    """A model's forward pass without variables.
-
-    Attributes:
-        graph: from one placeholder to one output.
-        input: name of the tensor that takes the images.
-        output: name of the tensor that holds the answer.
-    """
+    """A model's forward pass without variables, and the names of its tensors for images and answer."""
 
     graph: graph_pb2.GraphDef
     input: str

@@ -18,10 +18,7 @@ _STRIP_VALUES = 4_000_000
 def make_geometry(spec: ExportSpec, model: SegmentationModel, min_edge: int = 1) -> "Geometry":
     """Returns the geometry that the spec and the model's size ask for.
 
-    Args:
-        spec: of the export.
-        model: to run.
-        min_edge: the smallest height and width, in pixels, that a model without a fixed size takes.
+    A model without a fixed size takes at least `min_edge` by `min_edge` pixels.
 
     Raises:
         SpecError: they do not fit.
@@ -40,6 +37,8 @@ class Geometry(abc.ABC):
 
     model_size: tuple[int, int] | None = None
     """(height, width) that the model runs at; None where that is the image's."""
+    max_pixels: int | None = None
+    """Larger images are refused; None is no limit."""
 
     @abc.abstractmethod
     def to_model(self, images: tf.Tensor) -> tf.Tensor:
@@ -47,15 +46,10 @@ class Geometry(abc.ABC):
 
     @abc.abstractmethod
     def place(self, maps: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Finds what part of the model's maps shows the image.
-
-        Args:
-            maps: float32 [B, h', w', K], as the model gives them; h' and w' may differ from its input's.
-            size: int32 [2], the image's height and width.
+        """Finds what part of the model's maps, float32 [B, h', w', K], shows an image of a size, int32 [2].
 
         Returns:
-            The maps without what was added around the image, and float32 [2] the scale at which their top left
-            corner is to be resized to fill the image.
+            That part, and float32 [2] the scale at which its top left corner is to be resized to fill the image.
         """
 
     def to_image(self, maps: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
@@ -65,14 +59,14 @@ class Geometry(abc.ABC):
         return _resize(placed, full)[:, : size[0], : size[1]]
 
     def most_probable(self, probabilities: tf.Tensor, size: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-        """Returns the index of the most probable class at the image's size; ties go to the lower index.
+        """Returns the most probable class at the image's size, `dtype` [B, H, W, 1]; ties go to the lower index.
 
         Works in strips of rows, so that memory does not grow with the number of classes.
 
         Args:
             probabilities: float32 [B, h', w', K].
             size: int32 [2], the image's height and width.
-            dtype: of the result, [B, H, W, 1].
+            dtype: of the result.
         """
         placed, scale = self.place(probabilities, size)
         batch, classes = tf.shape(placed)[0], tf.shape(placed)[3]
@@ -178,11 +172,10 @@ class AtImageSize(Geometry):
 
     def place(self, maps: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:  # noqa: D102
         padded = self._padded(size)
-        is_map = tf.reduce_all(tf.shape(maps)[1:3] >= 1)
         # Resizing nothing would give whatever stands in memory.
-        with tf.control_dependencies(
-            [tf.debugging.Assert(is_map, ["the model answers no pixels for an image of", size])]
-        ):
+        is_map = tf.reduce_all(tf.shape(maps)[1:3] >= 1)
+        check = tf.debugging.Assert(is_map, ["the model answers no pixels for an image of", size])
+        with tf.control_dependencies([check]):
             maps = tf.identity(maps)
         return maps, tf.cast(padded, tf.float32) / tf.cast(tf.shape(maps)[1:3], tf.float32)
 

@@ -80,11 +80,7 @@ class Header(NamedTuple):
 
 
 def read_header(data: tf.Tensor) -> Header:
-    """Returns the header of an encoded picture.
-
-    Args:
-        data: string scalar; any bytes.
-    """
+    """Returns the header of an encoded picture: a string scalar of any bytes."""
     head = bytes_at(data, 0, 32)
     found = _find_format(head)
     branches = {
@@ -110,11 +106,9 @@ def bytes_at(data: tf.Tensor, position: tf.Tensor | int, count: int) -> tf.Tenso
 
 
 class _Fields(NamedTuple):
-    """What the reader of each format returns: a `Header` but for the format and orientation.
+    """What the reader of each format returns: a `Header` but for its format, and where EXIF and XMP begin.
 
-    Further attributes:
-        exif: int64, where its EXIF's TIFF block begins; 0 where there is none.
-        xmp: int64 [2], where its XMP packet begins, and how many bytes it has; 0 where there is none.
+    `exif` is int64, of its TIFF block; `xmp` int64 [2], the packet's begin and length; 0 where there is none.
     """
 
     height: tf.Tensor
@@ -126,34 +120,20 @@ class _Fields(NamedTuple):
     xmp: tf.Tensor
 
 
-def _fields(
-    height: tf.Tensor | int = 0,
-    width: tf.Tensor | int = 0,
-    bits: tf.Tensor | int = 8,
-    is_animated: tf.Tensor | bool = False,
-    is_supported: tf.Tensor | bool = True,
-    exif: tf.Tensor | int = 0,
-    xmp: tf.Tensor | tuple[int, int] = (0, 0),
-) -> _Fields:
-    return _Fields(
-        tf.cast(height, tf.int64),
-        tf.cast(width, tf.int64),
-        tf.cast(bits, tf.int32),
-        tf.cast(is_animated, tf.bool),
-        tf.cast(is_supported, tf.bool),
-        tf.cast(exif, tf.int64),
-        tf.cast(xmp, tf.int64),
-    )
+_FIELDS = _Fields(0, 0, 8, False, True, 0, (0, 0))
+_DTYPES = _Fields(tf.int64, tf.int64, tf.int32, tf.bool, tf.bool, tf.int64, tf.int64)
 
 
-def _big_endian(values: tf.Tensor) -> tf.Tensor:
-    count = values.shape[-1]
-    return tf.reduce_sum(values * tf.constant([256**i for i in reversed(range(count))], tf.int64), -1)
+def _fields(**found: tf.Tensor) -> _Fields:
+    return _Fields(*(tf.cast(value, dtype) for value, dtype in zip(_FIELDS._replace(**found), _DTYPES, strict=True)))
 
 
 def _little_endian(values: tf.Tensor) -> tf.Tensor:
-    count = values.shape[-1]
-    return tf.reduce_sum(values * tf.constant([256**i for i in range(count)], tf.int64), -1)
+    return tf.reduce_sum(values * tf.constant([256**i for i in range(values.shape[-1])], tf.int64), -1)
+
+
+def _big_endian(values: tf.Tensor) -> tf.Tensor:
+    return _little_endian(values[..., ::-1])
 
 
 def _match(values: tf.Tensor, pattern: Sequence[int] | Sequence[Sequence[int]]) -> tf.Tensor:
@@ -165,15 +145,9 @@ def _match(values: tf.Tensor, pattern: Sequence[int] | Sequence[Sequence[int]]) 
 
 
 def _walk(step: Callable[..., tuple[tf.Tensor, ...]], start: int, *found: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Goes from segment to segment.
+    """Goes from segment to segment, and returns the last position and what was found.
 
-    Args:
-        step: from a position and what was found so far to the next position, whether to go on, and what was found.
-        start: the first position.
-        *found: before the first step.
-
-    Returns:
-        The last position, and what was found.
+    A step takes a position and what was found so far; it gives the next, whether to go on, and what was found.
     """
     position, _, *last = tf.while_loop(
         lambda _, goes_on, *__: goes_on,
@@ -220,7 +194,8 @@ def _read_jpeg(data: tf.Tensor) -> _Fields:
     frame = bytes_at(data, end, 9)
     is_frame = (frame[0] == 0xFF) & tf.reduce_any(frame[1] == tf.constant(_JPEG_FRAMES, tf.int64))
     known = tf.cast(is_frame & (_big_endian(frame[2:4]) >= 2), tf.int64)
-    return _fields(known * _big_endian(frame[5:7]), known * _big_endian(frame[7:9]), exif=exif, xmp=xmp)
+    height, width = known * _big_endian(frame[5:7]), known * _big_endian(frame[7:9])
+    return _fields(height=height, width=width, exif=exif, xmp=xmp)
 
 
 def _exif_orientation(data: tf.Tensor, tiff: tf.Tensor) -> tf.Tensor:
@@ -283,7 +258,8 @@ def _read_png(data: tf.Tensor, head: tf.Tensor) -> _Fields:
 def _read_bmp(data: tf.Tensor) -> _Fields:
     head = bytes_at(data, 0, 70)
     header_size = _little_endian(head[14:18])
-    width, height = _signed(_little_endian(head[18:22])), _signed(_little_endian(head[22:26]))
+    edges = _little_endian(tf.reshape(head[18:26], [2, 4]))
+    width, height = tf.unstack(tf.where(edges >= 2**31, edges - 2**32, edges))  # signed
     bits, compression = _little_endian(head[28:30]), _little_endian(head[30:34])
     # TensorFlow's decoder takes any pixels for uncompressed B, G, R (A) or indices of 8 bits.
     is_plain = compression == 0
@@ -292,11 +268,7 @@ def _read_bmp(data: tf.Tensor) -> _Fields:
     is_supported = (
         (header_size >= 40) & ((bits == 8) | (bits == 24) | (bits == 32)) & (is_plain | is_plain_by_masks) & (width > 0)
     )
-    return _fields(tf.abs(height), width, is_supported=is_supported)
-
-
-def _signed(value: tf.Tensor) -> tf.Tensor:
-    return tf.where(value >= 2**31, value - 2**32, value)
+    return _fields(height=tf.abs(height), width=width, is_supported=is_supported)
 
 
 def _read_webp(data: tf.Tensor, head: tf.Tensor) -> _Fields:
@@ -317,7 +289,7 @@ def _read_webp(data: tf.Tensor, head: tf.Tensor) -> _Fields:
     exif, xmp = tf.cond(has_exif | has_xmp, lambda: _webp_exif_and_xmp(data), _nowhere)
     # Chunks that the first does not announce do not count.
     exif, xmp = exif * tf.cast(has_exif, tf.int64), xmp * tf.cast(has_xmp, tf.int64)
-    return _fields(height, width, is_animated=is_animated, exif=exif, xmp=xmp)
+    return _fields(height=height, width=width, is_animated=is_animated, exif=exif, xmp=xmp)
 
 
 def _webp_exif_and_xmp(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -8,14 +8,10 @@ from .scaling import luma
 
 
 def clean(probability: tf.Tensor, radii: Clean) -> tf.Tensor:
-    """Opens, then closes a probability map with discs.
+    """Opens, then closes a probability map, float32 [B, H, W, 1], with discs.
 
     Flat gray-scale morphology commutes with thresholding, so this cleans the mask of every threshold alike.
     What lies outside the picture is neutral. Source: Serra, Image Analysis and Mathematical Morphology (1982).
-
-    Args:
-        probability: float32 [B, H, W, 1].
-        radii: of the discs, in pixels; 0 leaves the step out.
     """
     if radii.open:
         probability = _dilate(_erode(probability, radii.open), radii.open)

@@ -16,26 +16,15 @@ from ..model.segmentation_model import SegmentationModel
 from ..spec import ExportSpec
 from . import masking, png
 from .decoding import Decoder, Picture, isolate
-from .geometry import AtImageSize, make_geometry
+from .geometry import make_geometry
+from .inputs import FILES_WANTED, THRESHOLDS_WANTED, checked_pixels, checked_vector, is_threshold
 from .scaling import ValueScaling
 
+_TEXT = tf.TensorSpec([], tf.string)
 _PARALLEL_PICTURES = 4
 """How many pictures of a request are decoded or encoded at once: bounds memory, whatever the batch."""
 _KEPT_PIXELS = 16_000_000
 """Decoded pixels of a request that are kept until they are needed again; beyond, they are decoded twice."""
-
-_IMAGES_WANTED = (
-    "image must be a list of pictures, shape [B, H, W, C], with 1 to 4 channels and at least one pixel: one picture is "
-    "a list of one, and gray pixels have an axis for their channel too"
-)
-_FILES_WANTED = (
-    "image_bytes must be a list of encoded pictures, shape [B]: one picture is a list of one, and in REST each of the "
-    "instances has one without a list"
-)
-_THRESHOLDS_WANTED = (
-    "threshold must have one value for each image, shape [B]: one is a list of one, and in REST each of the instances "
-    "has one without a list"
-)
 
 
 class MaskModule(tf.Module):
@@ -66,17 +55,15 @@ class MaskModule(tf.Module):
     ):
         super().__init__(name="maskport")
         self._state = model.trackable
-        self._model = model
-        self._spec = spec
+        self.spec = spec
+        self.channels = model.channels
         self._foreground = foreground
         self._adds_foreground = adds_foreground
         self._geometry = make_geometry(spec, model, min_edge)
         self._scaling = ValueScaling(spec, model)
         self.info = ""
         self._trace = functools.cache(self._trace_once)
-        max_pixels = spec.max_image_pixels
-        if isinstance(self._geometry, AtImageSize):
-            max_pixels = min(max_pixels, self._geometry.max_pixels)
+        max_pixels = min(spec.max_image_pixels, self._geometry.max_pixels or spec.max_image_pixels)
         self._decoder = Decoder(spec, model.channels, max_pixels)
         self.class_map_dtype = tf.uint8 if model.output_channels <= 256 else tf.uint16
         size = self._geometry.model_size or (None, None)
@@ -91,15 +78,18 @@ class MaskModule(tf.Module):
 
     def signatures(self, names: list[str]) -> dict[str, Any]:
         """Returns a concrete function for each of some signatures, by name."""
-        return {name: self.trace(contract.SIGNATURES[name]) for name in names}
+        signatures = {name: contract.SIGNATURES[name] for name in names}
+        # serving_default is mask itself.
+        return {name: self._trace(signature.product, signature.inputs) for name, signature in signatures.items()}
 
-    def trace(self, signature: contract.Signature) -> Any:
-        """Returns a signature's concrete function; the same one each time."""
-        return self._trace(signature.product, signature.inputs)  # serving_default is mask itself
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) that the model runs at; None where that is the image's."""
+        return self._geometry.model_size
 
     def _trace_once(self, product: str, inputs: tuple[str, ...]) -> Any:
         specs = {
-            contract.IMAGE: tf.TensorSpec([None, None, None, None], self._spec.image_dtype, name=contract.IMAGE),
+            contract.IMAGE: tf.TensorSpec([None, None, None, None], self.spec.image_dtype, name=contract.IMAGE),
             contract.IMAGE_BYTES: tf.TensorSpec([None], tf.string, name=contract.IMAGE_BYTES),
             contract.THRESHOLD: tf.TensorSpec([None], tf.float32, name=contract.THRESHOLD),
             contract.QUERY: tf.TensorSpec([None], tf.string, name=contract.QUERY),
@@ -115,7 +105,7 @@ class MaskModule(tf.Module):
         return tf.function(function, autograph=False).get_concrete_function(*(specs[name] for name in inputs))
 
     def _export_info(self, query: tf.Tensor) -> Mapping[str, tf.Tensor]:
-        query = _checked_vector(query, "query must be a list of strings, shape [B]")
+        query = checked_vector(query, "query must be a list of strings, shape [B]")
         return {contract.INFO: tf.fill(tf.shape(query), self.info)}
 
     def forward_alone(self) -> tf.Module:
@@ -127,7 +117,7 @@ class MaskModule(tf.Module):
     # From the model's answer to probabilities.
 
     def _activate(self, outputs: tf.Tensor) -> tf.Tensor:
-        activation = self._spec.activation
+        activation = self.spec.activation
         if activation == "softmax":
             return tf.nn.softmax(outputs)
         if activation == "sigmoid":
@@ -136,7 +126,7 @@ class MaskModule(tf.Module):
 
     def _foreground_probability(self, outputs: tf.Tensor) -> tf.Tensor:
         """Returns float32 [B, h', w', 1] of the model's [B, h', w', K]."""
-        if self._spec.activation == "softmax":
+        if self.spec.activation == "softmax":
             outputs = self._activate(outputs)
         chosen = [outputs[..., index : index + 1] for index in self._foreground]
         if self._adds_foreground:
@@ -144,33 +134,28 @@ class MaskModule(tf.Module):
             together = tf.minimum(tf.add_n(chosen), 1.0)
         else:
             together = tf.reduce_max(tf.concat(chosen, -1), -1, keepdims=True)
-        return together if self._spec.activation == "softmax" else self._activate(together)
+        return together if self.spec.activation == "softmax" else self._activate(together)
 
     def _probability_at(self, outputs: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         return self._geometry.to_image(self._foreground_probability(outputs), size)
 
     def probabilities(self, outputs: tf.Tensor, size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns what masks and class maps of pictures are decided by.
+        """Returns what masks and class maps of pictures of a size are decided by: values in [0, 1], or NaN.
 
         Args:
             outputs: float32 [B, h', w', K], of the model.
-            size: height and width of the pictures.
+            size: height and width.
 
         Returns:
-            What a mask compares with its threshold, float32 [B, H, W, 1], and the probability of each of the model's
-            channels, [B, H, W, K], both in [0, 1] or NaN.
+            What a mask compares with its threshold, float32 [B, H, W, 1], and each channel's probability, [B, H, W, K].
         """
-        foreground = masking.clean(self._probability_at(outputs, tf.constant(size)), self._spec.clean)
+        foreground = masking.clean(self._probability_at(outputs, tf.constant(size)), self.spec.clean)
         return foreground, self._geometry.to_image(self._activate(outputs), tf.constant(size))
 
     # Pixels in, pixels out.
 
     def _answer_pixels(self, product: str, images: tf.Tensor, threshold: tf.Tensor | None) -> Mapping[str, tf.Tensor]:
-        images = _checked_images(images)
-        if threshold is not None:
-            threshold = _checked_vector(threshold, _THRESHOLDS_WANTED)
-        with tf.control_dependencies(self._pixel_checks(images, threshold)):
-            images = tf.identity(images)
+        images, threshold = checked_pixels(images, threshold, self._geometry.max_pixels)
         size = tf.shape(images)[1:3]
         outputs = self._run_on_batch(self.input_of_pixels(images))
         if product == contract.CLASS_MAP:
@@ -180,17 +165,17 @@ class MaskModule(tf.Module):
         if product == contract.PROBABILITY:
             return {product: probability}
         if threshold is None:
-            threshold = tf.constant(self._spec.threshold)
-        cleaned = masking.clean(probability, self._spec.clean)
+            threshold = tf.constant(self.spec.threshold)
+        cleaned = masking.clean(probability, self.spec.clean)
         if product == contract.MASK:
-            return {product: create_binary_mask(cleaned, threshold, dtype=tf.as_dtype(self._spec.mask_dtype))}
+            return {product: create_binary_mask(cleaned, threshold, dtype=tf.as_dtype(self.spec.mask_dtype))}
         alpha = self._alpha(cleaned, threshold)
-        background = "black" if self._spec.background == "transparent" else self._spec.background
-        return {product: masking.compose(images, alpha, background, self._spec.full_scale)}
+        background = "black" if self.spec.background == "transparent" else self.spec.background
+        return {product: masking.compose(images, alpha, background, self.spec.full_scale)}
 
     def input_of_pixels(self, images: tf.Tensor) -> tf.Tensor:
         """Returns what the model is given for [B, H, W, C] pixels, float32 [B, h, w, its channels]."""
-        return self._scaling(self._geometry.to_model(images), self._spec.full_scale)
+        return self._scaling(self._geometry.to_model(images), self.spec.full_scale)
 
     def _run_on_batch(self, inputs: tf.Tensor) -> tf.Tensor:
         """Runs the model on [B, h, w, C]; on a black picture where B is 0, since its kernels may fail on none."""
@@ -200,44 +185,27 @@ class MaskModule(tf.Module):
         some.set_shape(inputs.shape)
         return self.forward(some)[:count]
 
-    def _pixel_checks(self, images: tf.Tensor, threshold: tf.Tensor | None) -> list[tf.Operation]:
-        shape = tf.shape(images)
-        is_image = (shape[3] <= 4) & tf.reduce_all(shape[1:] >= 1)
-        checks = [tf.debugging.Assert(is_image, [f"{_IMAGES_WANTED}; got shape", shape], summarize=4)]
-        if isinstance(self._geometry, AtImageSize):
-            limit = self._geometry.max_pixels
-            pixels = tf.reduce_prod(tf.cast(shape[1:3], tf.int64))
-            text = f"image must have at most {limit} pixels (max_model_pixels); got shape"
-            checks.append(tf.debugging.Assert(pixels <= limit, [text, shape], summarize=4))
-        if threshold is not None:
-            text = "threshold must have one value for each image; got shapes"
-            checks.append(tf.debugging.Assert(tf.shape(threshold)[0] == shape[0], [text, tf.shape(threshold), shape]))
-            text = "threshold must be in [0, 1]; got"
-            in_range = tf.reduce_all((threshold >= 0) & (threshold <= 1))  # False for NaN
-            checks.append(tf.debugging.Assert(in_range, [text, threshold]))
-        return checks
-
     def _alpha(self, probability: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
-        if self._spec.edge == "soft":
+        if self.spec.edge == "soft":
             return probability
         return create_binary_mask(probability, threshold, dtype=tf.bool)
 
     # Encoded pictures in, PNG out.
 
     def _answer_encoded(self, product: str, data: tf.Tensor, threshold: tf.Tensor | None) -> Mapping[str, tf.Tensor]:
-        data = _checked_vector(data, _FILES_WANTED)
+        data = checked_vector(data, FILES_WANTED)
         count = tf.size(data)
         if threshold is None:
-            threshold = tf.fill([count], self._spec.threshold)
+            threshold = tf.fill([count], self.spec.threshold)
         else:
-            threshold = _checked_vector(threshold, _THRESHOLDS_WANTED)
+            threshold = checked_vector(threshold, THRESHOLDS_WANTED)
             text = "threshold must have one value for each image; got lengths"
             fits = tf.size(threshold) == count
             with tf.control_dependencies([tf.debugging.Assert(fits, [text, tf.size(threshold), count])]):
                 threshold = tf.identity(threshold)
         answer = self._answer_in_one_pass if self._geometry.model_size is None else self._answer_in_two_passes
         encoded, errors = answer(product, data, threshold)
-        if self._spec.bad_image == "fail":
+        if self.spec.bad_image == "fail":
             text = "bad image in the request (this export fails on them):"
             is_good = tf.reduce_all(tf.equal(errors, ""))
             with tf.control_dependencies([tf.debugging.Assert(is_good, [text, errors], summarize=64)]):
@@ -250,34 +218,31 @@ class MaskModule(tf.Module):
         text = tf.strings.join(
             [f"{contract.ERROR_BAD_THRESHOLD}: ", tf.strings.as_string(threshold), " is not in [0, 1]"]
         )
-        is_good = (threshold >= 0) & (threshold <= 1)  # False for NaN
-        error = tf.where(tf.equal(picture.error, "") & ~is_good, text, picture.error)
+        error = tf.where(tf.equal(picture.error, "") & ~is_threshold(threshold), text, picture.error)
         return picture._replace(error=error)
 
-    def cleaned_probability(self, data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns what the mask of one encoded picture compares with its threshold.
+    def file_reader(self) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+        """Returns a graph of what the mask of one encoded picture (a string scalar) compares with its threshold.
 
-        Args:
-            data: string scalar.
-
-        Returns:
-            float32 [H, W] at the upright picture's size, empty where it is bad, and its error.
+        That is float32 [H, W] at the upright picture's size, empty where it is bad; and its error.
         """
-        picture = Picture(*self._decode(data))
 
-        def answer() -> tf.Tensor:
-            outputs = self.forward(self._model_input(picture))
-            probability = self._probability_at(outputs, tf.shape(picture.image)[:2])
-            return masking.clean(probability, self._spec.clean)[0, :, :, 0]
+        @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+        def read(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            picture = Picture(*self._decode(data))
 
-        nothing = tf.zeros(tf.constant([0, 0]))
-        return tf.cond(tf.equal(picture.error, ""), answer, lambda: nothing), picture.error
+            def answer() -> tf.Tensor:
+                outputs = self.forward(self._model_input(picture))
+                probability = self._probability_at(outputs, tf.shape(picture.image)[:2])
+                return masking.clean(probability, self.spec.clean)[0, :, :, 0]
+
+            nothing = tf.zeros(tf.constant([0, 0]))
+            return tf.cond(tf.equal(picture.error, ""), answer, lambda: nothing), picture.error
+
+        return read
 
     def input_of_file(self, data: tf.Tensor) -> tuple[tf.Tensor, tuple[int, int]]:
-        """Returns what the model is given for one good encoded picture, [1, h, w, C], and the picture's size.
-
-        Only eagerly.
-        """
+        """Returns, eagerly, what the model is given for a good encoded picture, [1, h, w, C], and that one's size."""
         picture = Picture(*self._decode(data))
         return self._model_input(picture), (picture.image.shape[0], picture.image.shape[1])
 
@@ -288,7 +253,7 @@ class MaskModule(tf.Module):
     def _answer_in_one_pass(self, product: str, data: tf.Tensor, threshold: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Runs a model that takes any size picture by picture, so that none is padded to a batch-mate's size."""
 
-        def step(index: tf.Tensor, encoded: tf.TensorArray, errors: tf.TensorArray) -> tuple[Any, ...]:
+        def step(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             picture = self._read(data[index], threshold[index])
             nothing = tf.constant(b"")
 
@@ -308,22 +273,16 @@ class MaskModule(tf.Module):
                 [f"{contract.ERROR_CANNOT_BE_DECODED}: the model fails on a picture of ", size[0], "x", size[1]]
             )
             is_failure = tf.equal(picture.error, "") & tf.equal(png_bytes, "")
-            error = tf.where(is_failure, text, picture.error)
-            return index + 1, encoded.write(index, png_bytes), errors.write(index, error)
+            return png_bytes, tf.where(is_failure, text, picture.error)
 
-        count = tf.size(data)
-        arrays = [tf.TensorArray(tf.string, count, element_shape=[]) for _ in range(2)]
-        _, encoded, errors = tf.while_loop(
-            lambda index, *_: index < count, step, (0, *arrays), parallel_iterations=_PARALLEL_PICTURES
-        )
-        return encoded.stack(), errors.stack()
+        return _for_each(step, tf.size(data), (_TEXT, _TEXT))
 
     def _answer_in_two_passes(self, product: str, data: tf.Tensor, threshold: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Runs a model of a fixed size once for all pictures: decode each, one forward pass, encode each."""
         count = tf.size(data)
         needs_image = product == contract.MASKED_IMAGE
         height, width = self._geometry.model_size or (0, 0)
-        input_shape = [height, width, self._model.channels]
+        input_shape = [height, width, self.channels]
 
         def read(index: tf.Tensor, inputs: Any, sizes: Any, errors: Any, scales: Any, *kept: Any) -> Any:
             picture = self._read(data[index], threshold[index])
@@ -369,25 +328,14 @@ class MaskModule(tf.Module):
             image = tf.cond(tf.shape(image)[0] > 0, lambda: image, lambda: Picture(*self._decode(data[index])).image)
             return Picture(image, scales[index], errors[index])
 
-        def write(index: tf.Tensor, encoded: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-            png_bytes = tf.cond(
-                tf.equal(errors[index], ""),
-                lambda: self._encode(
-                    product,
-                    outputs[index : index + 1],
-                    sizes[index],
-                    threshold[index],
-                    lambda: picture_again(index),
-                ),
-                lambda: tf.constant(b""),
-            )
-            return index + 1, encoded.write(index, png_bytes)
+        def write(index: tf.Tensor) -> tf.Tensor:
+            def encode() -> tf.Tensor:
+                one = outputs[index : index + 1]
+                return self._encode(product, one, sizes[index], threshold[index], lambda: picture_again(index))
 
-        encoded = tf.TensorArray(tf.string, count, element_shape=[])
-        _, encoded = tf.while_loop(
-            lambda index, _: index < count, write, (0, encoded), parallel_iterations=_PARALLEL_PICTURES
-        )
-        return encoded.stack(), errors
+            return tf.cond(tf.equal(errors[index], ""), encode, lambda: tf.constant(b""))
+
+        return _for_each(write, count, _TEXT), errors
 
     def _encode(
         self,
@@ -403,46 +351,16 @@ class MaskModule(tf.Module):
         probability = self._probability_at(outputs, size)
         if product == contract.PROBABILITY:
             return png.encode(png.probability_as_uint16(probability)[0])
-        cleaned = masking.clean(probability, self._spec.clean)
+        cleaned = masking.clean(probability, self.spec.clean)
         if product == contract.MASK:
-            return png.encode(png.mask_as_uint8(create_binary_mask(cleaned, threshold, dtype=tf.bool))[0])
+            return png.encode(create_binary_mask(cleaned, threshold, dtype=tf.uint8)[0] * 255)
         image, full_scale, _ = picture()
         alpha = self._alpha(cleaned, threshold)[0]
-        if self._spec.background == "transparent":
+        if self.spec.background == "transparent":
             return png.encode_like(masking.cut_out(image, alpha, full_scale), full_scale)
-        return png.encode_like(masking.compose(image, alpha, self._spec.background, full_scale), full_scale)
+        return png.encode_like(masking.compose(image, alpha, self.spec.background, full_scale), full_scale)
 
 
-def _checked_images(images: tf.Tensor) -> tf.Tensor:
-    """Returns pixels as [B, H, W, C], once their rank is known to be 4; an empty list is one of no pictures."""
-    images = _of_any_shape(images)
-    shape = tf.shape(images)
-    # JSON says of no pictures only that there are none.
-    is_bare_list = tf.equal(tf.size(shape), 1) & tf.equal(tf.size(images), 0)
-    shape = tf.concat([shape, tf.zeros([3 * tf.cast(is_bare_list, tf.int32)], tf.int32)], 0)
-    with tf.control_dependencies([_rank_check(shape, 4, _IMAGES_WANTED)]):
-        shape = tf.identity(shape)
-    # Of no pictures none lacks pixels.
-    least = tf.where(tf.equal(shape[:1], 0), [0, 1, 1, 1], [0, 0, 0, 0])
-    return tf.ensure_shape(tf.reshape(images, tf.maximum(shape, least)), [None] * 4)
-
-
-def _checked_vector(values: tf.Tensor, wanted: str) -> tf.Tensor:
-    """Returns an input as [B], once its rank is known to be 1."""
-    values = _of_any_shape(values)
-    with tf.control_dependencies([_rank_check(tf.shape(values), 1, wanted)]):
-        return tf.reshape(values, [-1])
-
-
-def _of_any_shape(value: tf.Tensor) -> tf.Tensor:
-    """Returns an input as of unknown shape.
-
-    Its static shape says what callers should send: servers do not check what they do send, and where TensorFlow
-    knows a rank, it makes a constant of the check. Its optimizer also concludes from what is done with a tensor
-    afterwards; so what is checked goes on through a reshape, behind which it looks no further.
-    """
-    return tf.raw_ops.PlaceholderWithDefault(input=value, shape=tf.TensorShape(None))
-
-
-def _rank_check(shape: tf.Tensor, rank: int, wanted: str) -> tf.Operation:
-    return tf.debugging.Assert(tf.equal(tf.size(shape), rank), [f"{wanted}; got shape", shape], summarize=16)
+def _for_each(step: Callable[[tf.Tensor], Any], count: tf.Tensor, answers: Any) -> Any:
+    """Runs a step for the index of each picture, several at once; returns its answers, stacked."""
+    return tf.map_fn(step, tf.range(count), fn_output_signature=answers, parallel_iterations=_PARALLEL_PICTURES)

@@ -37,12 +37,7 @@ _TOLERANCES = {BFLOAT16: 0.02}
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """One form of a model beside the plain one.
-
-    Attributes:
-        speedup: time of the plain model's mask, divided by that of this one; None where it was not measured.
-        iou: intersection over union of the masks of a few drawn pictures; None where both are empty.
-    """
+    """One form of a model beside the plain one: how many times as fast, and the IoU of masks; None is unknown."""
 
     speedup: float | None
     iou: float | None
@@ -55,13 +50,7 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True)
 class Optimized:
-    """A model in the form that is exported.
-
-    Attributes:
-        model: in that form.
-        choice: `none`, `freeze` or `bfloat16`.
-        comparisons: with the plain model, by form, of those that were tried.
-    """
+    """A model in the form that is exported: `choice`, and how those that were tried compare with the plain model."""
 
     model: SegmentationModel
     choice: str = NONE
@@ -83,12 +72,7 @@ class Optimized:
 def optimize(
     model: SegmentationModel, spec: ExportSpec, make_module: Callable[[SegmentationModel], MaskModule]
 ) -> Optimized:
-    """Returns a model in the form that the spec asks for.
-
-    Args:
-        model: as loaded.
-        spec: of the export.
-        make_module: wraps a model, to see its masks.
+    """Returns a model in the form that the spec asks for; `make_module` wraps one, to see its masks.
 
     Raises:
         SpecError: this model or this machine cannot have that form.
@@ -96,7 +80,7 @@ def optimize(
     if spec.optimize == NONE:
         return Optimized(model)
     forms = dict(_forms(model, spec.optimize))
-    makers = {name: _MaskOf(make_module(form), spec.threshold) for name, form in {NONE: model, **forms}.items()}
+    makers = {name: _mask_maker(make_module(form)) for name, form in {NONE: model, **forms}.items()}
     pictures = _pictures(model, spec)
     masks = {name: [mask_of(picture) for picture in pictures] for name, mask_of in makers.items()}
     ious = {name: _iou(masks[NONE], masks[name]) for name in forms}
@@ -118,11 +102,7 @@ def optimize(
 
 
 def choose(comparisons: Mapping[str, Comparison]) -> str:
-    """Returns the fastest form whose masks are the plain model's, the earlier one where it is close.
-
-    Args:
-        comparisons: with speedups, by form, the more careful ones first.
-    """
+    """Returns the fastest form whose masks are the plain model's, the earlier (more careful) one where it is close."""
     chosen, best = NONE, 1.0
     for name, found in comparisons.items():
         is_faithful = found.iou is not None and found.iou >= _MIN_IOU
@@ -154,17 +134,9 @@ def _pictures(model: SegmentationModel, spec: ExportSpec) -> list[tf.Tensor]:
     return [tf.constant(examples.encode(picture, spec.formats[0])) for picture in drawn]
 
 
-class _MaskOf:
-    def __init__(self, module: MaskModule, threshold: float):
-        self._module = module  # whose variables the function only borrows
-        self._threshold = threshold
-        self._probability = tf.function(
-            module.cleaned_probability, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
-        )
-
-    def __call__(self, picture: tf.Tensor) -> np.ndarray:
-        probability, _ = self._probability(picture)
-        return np.asarray(probability.numpy() > self._threshold)
+def _mask_maker(module: MaskModule) -> Callable[[tf.Tensor], np.ndarray]:
+    read, threshold = module.file_reader(), module.spec.threshold
+    return lambda picture: np.asarray(read(picture)[0].numpy() > threshold)
 
 
 def _iou(masks: list[np.ndarray], others: list[np.ndarray]) -> float | None:

@@ -19,20 +19,10 @@ def encode(image: tf.Tensor) -> tf.Tensor:
 
 
 def encode_like(image: tf.Tensor, full_scale: tf.Tensor) -> tf.Tensor:
-    """Returns the PNG of an image with as many bits as the file had that it came from.
-
-    Args:
-        image: uint8, or uint16 which holds 8-bit pictures too.
-        full_scale: float32 scalar, of the file.
-    """
+    """Returns the PNG of an image; of uint16 with 16 bits where the float32 scalar `full_scale` is above 255."""
     if image.dtype == tf.uint8:
         return encode(image)
     return tf.cond(full_scale > FULL_SCALE["uint8"], lambda: encode(image), lambda: encode(tf.cast(image, tf.uint8)))
-
-
-def mask_as_uint8(mask: tf.Tensor) -> tf.Tensor:
-    """Returns a bool mask as 0 and 255."""
-    return tf.cast(mask, tf.uint8) * tf.constant(255, tf.uint8)
 
 
 def probability_as_uint16(probability: tf.Tensor) -> tf.Tensor:

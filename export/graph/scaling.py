@@ -74,32 +74,25 @@ class ValueScaling:
             images: float32 [B, h, w, c], c of 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA).
             full_scale: the value of `images` that means full scale.
         """
-        images = self._to_model_channels(images, full_scale)
-        images = self._scale(images, full_scale)
-        if self._reverses:
-            images = tf.gather(images, [2, 1, 0, 3][: self._channels], axis=-1)
-        return images
+        scaled = self._scale(self._to_model_channels(images, full_scale), full_scale)
+        return tf.gather(scaled, [2, 1, 0, 3][: self._channels], axis=-1) if self._reverses else scaled
 
     def _to_model_channels(self, images: tf.Tensor, full_scale: tf.Tensor | float) -> tf.Tensor:
         found = tf.shape(images)[-1]
 
-        def first(count: int) -> tf.Tensor:
-            return images[..., :count]
-
-        def rgb() -> tf.Tensor:
-            return tf.cond(found >= 3, lambda: first(3), lambda: tf.gather(images, [0, 0, 0], axis=-1))
-
         def gray() -> tf.Tensor:
             return luma(images[..., 0:1], images[..., 1:2], images[..., 2:3])
 
+        def rgb() -> tf.Tensor:
+            return tf.cond(found >= 3, lambda: images[..., :3], lambda: tf.gather(images, [0, 0, 0], axis=-1))
+
         def rgba() -> tf.Tensor:
-            colour = rgb()
             opaque = tf.fill(tf.shape(images[..., :1]), tf.cast(full_scale, images.dtype))
             alpha = tf.cond(found % 2 == 0, lambda: images[..., found - 1 :], lambda: opaque)
-            return tf.concat([colour, alpha], -1)
+            return tf.concat([rgb(), alpha], -1)
 
         convert: dict[int, Callable[[], tf.Tensor]] = {
-            1: lambda: tf.cond(found >= 3, gray, lambda: first(1)),
+            1: lambda: tf.cond(found >= 3, gray, lambda: images[..., :1]),
             3: rgb,
             4: lambda: tf.cond(found == 4, lambda: images, rgba),
         }
@@ -111,10 +104,9 @@ class ValueScaling:
         if self._mean is not None or self._std is not None:
             return (images / full_scale - (self._mean or 0.0)) / (self._std or 1.0)
         if self._scaling == "none":
-            if isinstance(full_scale, float):
-                # As given, to the bit, where the picture's full scale is the model's.
-                return images if full_scale == self._input_max else images * (self._input_max / full_scale)
-            return images * (self._input_max / full_scale)
+            # As given, to the bit, where the picture's full scale is the model's.
+            is_same = isinstance(full_scale, float) and full_scale == self._input_max
+            return images if is_same else images * (self._input_max / full_scale)
         unit = images / full_scale
         if self._scaling == "signed":
             return 2.0 * unit - 1.0

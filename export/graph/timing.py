@@ -11,12 +11,7 @@ def median_seconds(
     """Returns the median time of each of some calls.
 
     They are made in turn (A B A B …), so that the machine's moods hit all alike, after a round that does not count,
-    as the first run of a graph is slower.
-
-    Args:
-        calls: by name.
-        rounds: how often each is timed, 1 or more.
-        budget_s: no further round begins after so many seconds.
+    as the first run of a graph is slower. After `budget_s` seconds no further round begins.
     """
     for call in calls.values():
         call()

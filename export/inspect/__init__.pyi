@@ -1,5 +1,5 @@
 from .calls import Target as Target
-from .errors import InspectError as InspectError
+from .version_directory import InspectError as InspectError
 from .inspection import (
     Inspection as Inspection,
 )

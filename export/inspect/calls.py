@@ -8,6 +8,7 @@ import dataclasses
 import json
 import shlex
 import urllib.parse
+from pathlib import Path
 from typing import Any
 
 from ...serving import contract
@@ -50,13 +51,7 @@ class Target:
 
 
 def example_calls(name: str, record: ExportRecord, target: Target) -> dict[str, str]:
-    """Returns a call of a signature for each of `WAYS`; a comment where there can be none.
-
-    Args:
-        name: of the signature, one of the contract's.
-        record: of the export.
-        target: where it is served.
-    """
+    """Returns a call of a signature for each of `WAYS`; a comment where there can be none."""
     signature = contract.SIGNATURES[name]
     if not target.picture:
         target = dataclasses.replace(target, picture=f"photo.{record.formats[0].replace('jpeg', 'jpg')}")
@@ -75,24 +70,19 @@ def _curl(signature: contract.Signature, record: ExportRecord, target: Target) -
         contract.QUERY: [""],
     }
     request = {"signature_name": signature.name, "inputs": {name: values[name] for name in signature.inputs}}
-    url = f"{target.rest_address}/v1/models/{urllib.parse.quote(target.model, safe='')}:predict"
-    post = f"curl -sS -d @- {shlex.quote(url)}"
+    url = shlex.quote(f"{target.rest_address}/v1/models/{urllib.parse.quote(target.model, safe='')}:predict")
+    answers_uint16 = signature.product == contract.CLASS_MAP and record.model.output_channels > 256
+    if contract.IMAGE in signature.inputs and (record.image_dtype == "uint16" or answers_uint16):
+        encoded = contract.signature_name(signature.product, encoded=True, at_threshold=signature.takes_threshold)
+        return f"# TensorFlow Serving's REST API has no uint16 numbers: use {encoded} (16-bit PNG), or gRPC"
+    maker = _maker(signature, request, "[[{pixel} for x in range({width})] for y in range({height})]", record, target)
+    if not maker:
+        return f"curl -sS -d {shlex.quote(json.dumps(request))} {url}"
     answer = f"{signature.name}.json"
-    if signature.is_encoded:
-        # The answer holds one picture, in base64.
-        picture = rf"""sed -n 's/.*"b64": *"\([^"]*\)".*/\1/p' {answer} | base64 --decode > {signature.name}.png"""
-        return f"{_with_picture(request, target.picture)} |\n  {post} -o {answer}\n{picture}"
-    if contract.IMAGE in signature.inputs:
-        if record.image_dtype == "uint16" or _answers_uint16(signature, record):
-            encoded = contract.signature_name(signature.product, encoded=True, at_threshold=signature.takes_threshold)
-            return f"# TensorFlow Serving's REST API has no uint16 numbers: use {encoded} (16-bit PNG), or gRPC"
-        rows = "[[{pixel} for x in range({width})] for y in range({height})]"
-        return f"{_with_pixels(request, rows, record)} |\n  {post} -o {answer}"
-    return f"{post.replace('@-', shlex.quote(json.dumps(request)))}"
-
-
-def _answers_uint16(signature: contract.Signature, record: ExportRecord) -> bool:
-    return signature.product == contract.CLASS_MAP and record.model.output_channels > 256
+    call = f"{maker} |\n  curl -sS -d @- {url} -o {answer}"
+    # The answer to an encoded picture holds one, in base64.
+    picture = rf"""sed -n 's/.*"b64": *"\([^"]*\)".*/\1/p' {answer} | base64 --decode > {signature.name}.png"""
+    return f"{call}\n{picture}" if signature.is_encoded else call
 
 
 def _grpcurl(signature: contract.Signature, record: ExportRecord, target: Target) -> str:
@@ -109,30 +99,30 @@ def _grpcurl(signature: contract.Signature, record: ExportRecord, target: Target
         "model_spec": {"name": target.model, "signature_name": signature.name},
         "inputs": {name: values[name] for name in signature.inputs},
     }
+    values_in_order = "[value for y in range({height}) for x in range({width}) for value in {pixel}]"
+    maker = _maker(signature, request, values_in_order, record, target)
     scheme, _, host = target.grpc_address.rpartition("://")
     plain = "" if scheme == "grpcs" else "-plaintext "
-    post = f"grpcurl {plain}-protoset {PROTOSET} -d @ {shlex.quote(host)} tensorflow.serving.PredictionService/Predict"
-    if signature.is_encoded:
-        return f"{_with_picture(request, target.picture)} |\n  {post}"
-    if contract.IMAGE in signature.inputs:
-        values_in_order = "[value for y in range({height}) for x in range({width}) for value in {pixel}]"
-        return f"{_with_pixels(request, values_in_order, record)} |\n  {post}"
-    return f"{post.replace('-d @', f'-d {shlex.quote(json.dumps(request))}')}"
+    data = "@" if maker else shlex.quote(json.dumps(request))
+    method = "tensorflow.serving.PredictionService/Predict"
+    post = f"grpcurl {plain}-protoset {PROTOSET} -d {data} {shlex.quote(host)} {method}"
+    return f"{maker} |\n  {post}" if maker else post
 
 
 def _tensor(data_type: str, shape: tuple[int, ...], field: str, values: Any) -> dict[str, Any]:
     return {"dtype": data_type, "tensor_shape": {"dim": [{"size": size} for size in shape]}, field: values}
 
 
-def _with_picture(request: Any, picture: str) -> str:
-    """Returns a shell command that prints a request with a file's base64 in it, whatever the file's size."""
-    before, after = json.dumps(request).split(_IMAGE)
-    encode = f"base64 < {shlex.quote(picture)} | tr -d '\\n'"
-    return f"{{ printf %s {shlex.quote(before)}; {encode}; printf %s {shlex.quote(after)}; }}"
-
-
-def _with_pixels(request: Any, pattern: str, record: ExportRecord) -> str:
-    """Returns a shell command that prints a request with a slope of gray or colour in it."""
+def _maker(signature: contract.Signature, request: Any, pattern: str, record: ExportRecord, target: Target) -> str:
+    """Returns a shell command that prints a request with an image in it; nothing where the request takes none."""
+    if signature.is_encoded:
+        # A file's base64, whatever the file's size.
+        before, after = (shlex.quote(part) for part in json.dumps(request).split(_IMAGE))
+        encode = f"base64 < {shlex.quote(target.picture)} | tr -d '\\n'"
+        return f"{{ printf %s {before}; {encode}; printf %s {after}; }}"
+    if contract.IMAGE not in signature.inputs:
+        return ""
+    # A slope of gray or colour.
     height, width = _PIXELS_SIZE
     channels = {1: ("x + y",), 3: ("x", "y", "128"), 4: ("x", "y", "128", "255")}[record.model.channels]
     pixel = f"[{', '.join(_scaled(value, record) for value in channels)}]"
@@ -151,25 +141,25 @@ def _scaled(value: str, record: ExportRecord) -> str:
 
 
 def _python(signature: contract.Signature, record: ExportRecord, target: Target) -> str:
+    client = "from maskport.serving.client import MaskClient"
     connect = f"with MaskClient({target.grpc_address!r}, model={target.model!r}) as client:"
     if signature.product == contract.INFO:
-        return f"from maskport.serving.client import MaskClient\n\n{connect}\n    print(client.info()['spec'])"
+        return f"{client}\n\n{connect}\n    print(client.info()['spec'])"
     if signature.is_encoded:
         threshold = f", threshold={record.threshold!r}" if signature.takes_threshold else ""
         outputs = "" if signature.product == contract.MASK else f", outputs=({signature.product!r},)"
         return (
-            f"from maskport.serving.client import MaskClient\n\n{connect}\n"
+            f"{client}\n\n{connect}\n"
             f"    result = client.segment({target.picture!r}{threshold}{outputs})\n"
             f"    print({_RESULTS[signature.product]})\n"
             f"    result.save('{signature.name}.png', product={signature.product!r})"
         )
-    inputs = f"{{'{contract.IMAGE}': image[np.newaxis]"
-    if signature.takes_threshold:
-        inputs += f", '{contract.THRESHOLD}': [{record.threshold!r}]"
+    threshold = f", '{contract.THRESHOLD}': [{record.threshold!r}]" if signature.takes_threshold else ""
+    inputs = f"{{'{contract.IMAGE}': image[np.newaxis]{threshold}}}"
     return (
-        "import numpy as np\nfrom maskport.serving.client import MaskClient\nfrom PIL import Image\n\n"
+        f"import numpy as np\n{client}\nfrom PIL import Image\n\n"
         f"image = {_array(record, target.picture)}\n{connect}\n"
-        f"    answer = client.predict({signature.name!r}, {inputs}}})\n"
+        f"    answer = client.predict({signature.name!r}, {inputs})\n"
         f"    print(answer[{signature.product!r}].shape)"
     )
 
@@ -185,3 +175,24 @@ def _array(record: ExportRecord, picture: str) -> str:
     if record.full_scale != 255 or record.image_dtype != "uint8":
         return f"np.round({array} * {record.full_scale / 255!r}).astype(np.{record.image_dtype})"
     return array
+
+
+def write_protoset(path: Path) -> None:
+    """Writes PredictionService and all that it needs, for grpcurl and its like: a serialised FileDescriptorSet."""
+    from google.protobuf import descriptor_pb2
+    from tensorflow_serving.apis import prediction_service_pb2
+
+    found: dict[str, Any] = {}
+
+    def collect(file: Any) -> None:
+        """Adds a file after all that it imports."""
+        for imported in file.dependencies:
+            if imported.name not in found:
+                collect(imported)
+        found[file.name] = file
+
+    collect(prediction_service_pb2.DESCRIPTOR)
+    files = descriptor_pb2.FileDescriptorSet()
+    for file in found.values():
+        file.CopyToProto(files.file.add())
+    path.write_bytes(files.SerializeToString(deterministic=True))

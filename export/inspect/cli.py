@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     with console.status("Inspecting …"):
         command_line.import_quietly("tensorflow")
         if _PROTOSET.value is not None:
-            from .protoset import write_protoset
+            from .calls import write_protoset
 
             write_protoset(Path(_PROTOSET.value))
         inspection = _inspect(directory) if directory else None

@@ -7,9 +7,9 @@ from typing import Any
 import tensorflow as tf
 
 from ...serving import contract
+from ..errors import InspectError
 from ..model.causes import cause_of
 from .calls import Target, example_calls
-from .errors import InspectError
 from .pictures import PictureReport, report_picture
 from .record import ExportRecord, read_record
 from .signature_table import SignatureForm, count_weights, read_signatures
@@ -123,17 +123,14 @@ def inspect_version(
 
 
 def _in_order(signatures: dict[str, SignatureForm]) -> dict[str, SignatureForm]:
-    known = [name for name in contract.SIGNATURES if name in signatures]
-    others = [name for name in signatures if name not in known]
-    return {name: _with_product_first(name, signatures[name]) for name in [*known, *others]}
-
-
-def _with_product_first(name: str, form: SignatureForm) -> SignatureForm:
-    if name not in contract.SIGNATURES:
-        return form
-    order = contract.SIGNATURES[name].outputs
-    outputs = sorted(form.outputs, key=lambda output: order.index(output) if output in order else len(order))
-    return SignatureForm(form.inputs, {output: form.outputs[output] for output in outputs})
+    """Returns the contract's signatures in its order, with its outputs so too; then others."""
+    ordered = {}
+    for name, signature in contract.SIGNATURES.items():
+        if name in signatures:
+            form = signatures[name]
+            outputs = {output: form.outputs[output] for output in signature.outputs if output in form.outputs}
+            ordered[name] = SignatureForm(form.inputs, outputs | dict(form.outputs))
+    return ordered | {name: form for name, form in signatures.items() if name not in ordered}
 
 
 def _load(directory: VersionDirectory) -> Any:

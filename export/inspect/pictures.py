@@ -12,13 +12,13 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from ...serving import contract
+from ..errors import InspectError
 from ..graph import masking
 from ..model import examples
 from ..model.causes import cause_of
 from ..pages import Shown
 from ..publish import golden
 from ..spec import FULL_SCALE, Clean
-from .errors import InspectError
 from .record import ExportRecord
 
 Pixels = npt.NDArray[Any]
@@ -49,16 +49,7 @@ class PictureReport:
 
 
 def report_picture(signatures: Mapping[str, Any], record: ExportRecord, path: Path | None) -> PictureReport:
-    """Sends a picture through a loaded export.
-
-    Args:
-        signatures: of the export, by name.
-        record: of the export.
-        path: of the picture; None draws one.
-
-    Raises:
-        InspectError: it cannot be read, or the export refuses it.
-    """
+    """Sends a picture through a loaded export (None draws one); InspectError where it is broken, or refused."""
     name, data = _read(path, record)
     upright = _upright(name, data, record)
     asked = _Asked(signatures, record, name, data, upright)

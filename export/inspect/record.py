@@ -7,8 +7,8 @@ import pydantic
 from pydantic import ConfigDict
 
 from ...serving import contract
+from ..errors import InspectError
 from ..publish import manifest
-from .errors import InspectError
 
 
 class _Part(pydantic.BaseModel):
@@ -100,11 +100,7 @@ class ExportRecord(_Part):
 
 
 def read_record(version_dir: Path) -> ExportRecord | None:
-    """Returns an export's record; None where maskport did not export the directory.
-
-    Raises:
-        InspectError: there is one that cannot be read.
-    """
+    """Returns an export's record, None where maskport made none; InspectError where it cannot be read."""
     path = version_dir / contract.ASSETS_DIR / contract.MANIFEST_FILE
     try:
         text = path.read_text(encoding="utf-8")

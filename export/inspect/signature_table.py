@@ -8,21 +8,17 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.saved_model.loader_impl import parse_saved_model
 
+from ..errors import InspectError
 from ..model.causes import cause_of
 from ..model.model_graph import count_constants
-from .errors import InspectError
 
 _INIT_SIGNATURE = "__saved_model_init_op"
+_BOOKKEEPING = ("_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter")
 
 
 @dataclasses.dataclass(frozen=True)
 class TensorForm:
-    """Form of an input or output.
-
-    Attributes:
-        dtype: TensorFlow's name, such as `uint8`.
-        shape: sizes, None for any; None as a whole where not even the rank is known.
-    """
+    """Form of an input or output: TensorFlow's name of its dtype, and sizes, None for any (or all of them)."""
 
     dtype: str
     shape: tuple[int | None, ...] | None
@@ -41,11 +37,7 @@ class SignatureForm:
 
 
 def read_signatures(version_dir: Path) -> dict[str, SignatureForm]:
-    """Returns the signatures of a SavedModel in the order of their names.
-
-    Raises:
-        InspectError: its file is broken.
-    """
+    """Returns the signatures of a SavedModel in the order of their names; InspectError where its file is broken."""
     try:
         meta_graphs = parse_saved_model(str(version_dir)).meta_graphs
     except (OSError, ValueError, tf.errors.OpError) as error:
@@ -67,21 +59,14 @@ def count_weights(version_dir: Path) -> int:
     count = 0
     if prefix.with_suffix(".index").is_file():
         shapes = tf.train.load_checkpoint(str(prefix)).get_variable_to_shape_map()
-        weights = (shape for name, shape in shapes.items() if not _is_bookkeeping(name))
+        weights = [shape for name, shape in shapes.items() if name.partition("/")[0] not in _BOOKKEEPING]
         count = sum(tf.TensorShape(shape).num_elements() or 0 for shape in weights)
     return count or count_constants(parse_saved_model(str(version_dir)).meta_graphs[0].graph_def)
 
 
-def _is_bookkeeping(name: str) -> bool:
-    return name == "_CHECKPOINTABLE_OBJECT_GRAPH" or name.partition("/")[0] == "save_counter"
-
-
 def _forms(tensors: Mapping[str, Any]) -> dict[str, TensorForm]:
-    return {name: _form(tensors[name]) for name in sorted(tensors)}
-
-
-def _form(info: Any) -> TensorForm:
-    dtype = tf.as_dtype(info.dtype).name
-    if info.tensor_shape.unknown_rank:
-        return TensorForm(dtype, None)
-    return TensorForm(dtype, tuple(None if axis.size < 0 else axis.size for axis in info.tensor_shape.dim))
+    forms = {}
+    for name, info in sorted(tensors.items()):
+        sizes = tuple(None if axis.size < 0 else axis.size for axis in info.tensor_shape.dim)
+        forms[name] = TensorForm(tf.as_dtype(info.dtype).name, None if info.tensor_shape.unknown_rank else sizes)
+    return forms

@@ -95,8 +95,9 @@ def _map(record: ExportRecord) -> dict[str, str]:
     found = record.probe.map
     if found is None:
         return {}
-    borders = [f"{axis.before:g} and {axis.after:g}" for axis in (found.rows, found.columns)]
-    runs = found.rows.runs * found.columns.runs
+    axes = (found.rows, found.columns)
+    borders = [f"{axis.before:g} and {axis.after:g}" for axis in axes]
+    runs = axes[0].runs * axes[1].runs
     again = f", in {runs} runs of the model" if runs > 1 else ""
     return {
         "map": f"lacks a border (rows {borders[0]}, columns {borders[1]} pixels): pictures are continued by "

@@ -12,29 +12,24 @@ from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 
 from ...serving import contract
+from ..errors import InspectError
 from ..graph.timing import median_seconds
 from ..model.causes import cause_of
 from ..publish import golden
-from .errors import InspectError
 
 _TIME_LIMIT_S = 5.0
 """For one signature; a slow model is called less often."""
 
 
 class RecordedRequests(NamedTuple):
-    """Requests that were written with an export.
-
-    Attributes:
-        inputs: by signature.
-        description: what they ask for, such as `1 picture of 384×512`.
-    """
+    """Requests by signature that were written with an export, and what they ask for: `1 picture of 384×512`."""
 
     inputs: Mapping[str, golden.Tensors]
     description: str
 
 
 def recorded_requests(version_dir: Path) -> RecordedRequests:
-    """Returns a request for each signature: the warm-up's, of a real picture's size, or else a golden one.
+    """Returns the warm-up's request for each signature, of a real picture's size, or else a golden one.
 
     Raises:
         InspectError: they cannot be read.
@@ -64,13 +59,7 @@ def _read_warmup(path: Path) -> Iterator[Any]:
 def time_signatures(
     signatures: Mapping[str, Any], requests: Mapping[str, golden.Tensors], runs: int
 ) -> dict[str, float]:
-    """Returns the median time of a call in seconds, by signature.
-
-    Args:
-        signatures: of a loaded export, by name.
-        requests: by signature.
-        runs: how often each is called, after a first call that is not counted.
-    """
+    """Returns the median time of a call in seconds, by signature, of `runs` after a first that is not counted."""
     times: dict[str, float] = {}
     for name, function in signatures.items():
         signature = contract.SIGNATURES.get(name)

@@ -4,8 +4,8 @@ import dataclasses
 import os
 from pathlib import Path
 
+from ..errors import InspectError
 from ..publish.versions import list_versions, version_number
-from .errors import InspectError
 
 _SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
 
@@ -31,11 +31,7 @@ class VersionDirectory:
 
 
 def find_version_directory(path: Path) -> VersionDirectory:
-    """Returns a version directory, or the one of the highest version in a base path.
-
-    Raises:
-        InspectError: it is neither. Says what it is.
-    """
+    """Returns a version directory, or the highest version in a base path; InspectError where it is neither."""
     absolute = Path(os.path.abspath(path))
     if not absolute.is_dir():
         if absolute.name in _SAVED_MODEL_FILES:

@@ -154,15 +154,7 @@ class _Reduction(keras.losses.Loss):
 
 
 class _PerPixelLoss:
-    """A Keras loss before reduction.
-
-    Attributes:
-        call: from float32 y_true and y_pred to float32 losses.
-        name: for errors.
-        is_elementwise: it is known to treat channels alone.
-        is_class_coupled: it is known to need all channels of a pixel at once.
-        takes_class_indices: y_true has no channels.
-    """
+    """A Keras loss before reduction, from float32 y_true and y_pred to float32 losses, and what is known of it."""
 
     def __init__(self, call: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], function: Any) -> None:
         self.call = call

@@ -27,13 +27,9 @@ _NOISE = [
 
 
 def cause_of(error: BaseException, length: int = 300) -> str:
-    """Returns an error's text on one line, without frames, arguments and terminal codes.
+    """Returns an error's text on one line of about `length` letters, without frames, arguments and terminal codes.
 
     A text that is too long loses its middle: its beginning says what failed, its end why.
-
-    Args:
-        error: of any library.
-        length: about how many letters to keep.
     """
     message = getattr(error, "message", None)  # a TensorFlow error's own words
     text = message = message if isinstance(message, str) and message else str(error)

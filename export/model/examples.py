@@ -30,14 +30,7 @@ def draw_picture(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8
 
 
 def as_pixels(picture: npt.NDArray[np.uint8], channels: int, dtype: str, full_scale: float) -> npt.NDArray[np.generic]:
-    """Returns a drawn picture as the pixel signatures take it.
-
-    Args:
-        picture: uint8 [H, W, 3].
-        channels: 1 (luma), 3 or 4 (opaque).
-        dtype: of the result.
-        full_scale: the value that 255 becomes.
-    """
+    """Returns a drawn picture, uint8 [H, W, 3], as the pixel signatures take it: 255 becomes `full_scale`."""
     mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
     values = np.asarray(Image.fromarray(picture).convert(mode), np.float64).reshape(*picture.shape[:2], channels)
     scaled = values * (full_scale / 255)

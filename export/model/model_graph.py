@@ -57,12 +57,7 @@ def ends_in(model: SegmentationModel, op: str) -> bool:
 def after_own_scaling(model: SegmentationModel, images: tf.Tensor) -> list[npt.NDArray[np.float32]]:
     """Returns what becomes of images in the additions and multiplications by constants that a model begins with.
 
-    Args:
-        model: of any source.
-        images: what the model takes.
-
-    Returns:
-        For each place where these end the values there; nothing where the model does not begin so.
+    The values at each place where these end; nothing where the model does not begin so.
     """
     frozen = _freeze(model)
     if frozen is None:

@@ -47,11 +47,7 @@ _LOADER_OPS = frozenset(
 
 
 def check_servable(graph: graph_pb2.GraphDef, allowed: list[str]) -> None:
-    """Makes sure that a stock server can run a graph, and that the graph leaves the server's host alone.
-
-    Args:
-        graph: with its library of functions.
-        allowed: op names that are let through.
+    """Makes sure that a stock server can run a graph, and that it leaves the host alone, but for `allowed` ops.
 
     Raises:
         UnservableError: names each offending op and where it comes from.

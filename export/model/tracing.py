@@ -1,6 +1,7 @@
-"""Tracing a model without running it."""
+"""Tracing a model without running it, and running it as it was traced."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -11,11 +12,7 @@ from .segmentation_model import CHANNELS_FIRST, CHANNELS_LAST, IMAGE_CHANNELS
 
 
 def trace(function: Callable[[tf.Tensor], Any], images: tf.TensorSpec, where: str) -> Any:
-    """Returns the concrete function of a model for a form of its input.
-
-    Raises:
-        SourceError: it cannot be traced; where it may be for the free size, says how to fix one.
-    """
+    """Returns the concrete function of a model for a form of its input; SourceError with advice where that fails."""
     try:
         return tf.function(function, autograph=False).get_concrete_function(images)
     except Exception as error:
@@ -35,12 +32,19 @@ def with_size(images: tf.TensorSpec, data_format: str, size: tuple[int, int] | N
 
 
 def find_data_format(shape: tf.TensorShape, where: str) -> str:
-    """Returns the data format that the shape of an image batch shows.
-
-    Raises:
-        SourceError: it can be read both ways.
-    """
+    """Returns the data format that the shape of an image batch shows; SourceError where it can be read both ways."""
     first, last = shape[1] in IMAGE_CHANNELS, shape[3] in IMAGE_CHANNELS
     if first and last:
         raise SourceError(f"{where}: input {shape} can be read both ways; give --data_format")
     return CHANNELS_FIRST if first else CHANNELS_LAST
+
+
+@contextlib.contextmanager
+def without_graph_optimization() -> Iterator[None]:
+    """Runs functions op by op while it is entered: for graphs that run but once, optimizing takes longer."""
+    before = tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False)
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": before})

@@ -67,14 +67,7 @@ class AxisAlignment:
         return self.size + most(0, -(-missing // self.period)) * self.period
 
     def pieces(self, count: Any) -> tf.Tensor:
-        """Returns which of a picture's pixels the model is given.
-
-        Args:
-            count: how many the picture has: an int, or an int32 scalar where the model's size is not fixed.
-
-        Returns:
-            int32 [runs, input size], each from 0 to `count` - 1.
-        """
+        """Returns which of a picture's `count` pixels the model is given: int32 [runs, input size]."""
         size = self.input_size(count)
         starts = tf.range(self.runs(count)) * self._stride
         return _reflect(starts[:, tf.newaxis] + tf.range(size) - self.before, count)
@@ -99,11 +92,7 @@ class Alignment:
         return self.rows.runs(height) * self.columns.runs(width)
 
     def describe(self, size: tuple[int, int] | None) -> str:
-        """Returns it for people.
-
-        Args:
-            size: (height, width) of the picture that the model is run for; None where it is the image's.
-        """
+        """Returns it for people, for pictures of (height, width); None is the image's own."""
         borders = [f"{axis.start:g} and {axis.end:g}" for axis in (self.rows, self.columns)]
         runs = self.runs(size)
         again = f", and the model is run on {runs} overlapping pieces of each" if runs > 1 else ""
@@ -123,12 +112,7 @@ class Alignment:
 
 
 def align(model: SegmentationModel, alignment: Alignment | None) -> SegmentationModel:
-    """Returns a model whose map shows the whole of its input, and nothing else.
-
-    Args:
-        model: of a size, or of none.
-        alignment: of its map; None where that shows the whole input already.
-    """
+    """Returns a model whose map shows the whole of its input, and nothing else; None: it does so already."""
     if alignment is None:
         return model
     rows, columns = alignment.rows, alignment.columns

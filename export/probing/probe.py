@@ -11,14 +11,12 @@ from ..graph.geometry import make_geometry
 from ..graph.scaling import ValueScaling
 from ..model import examples
 from ..model.causes import cause_of
-from ..model.graph_optimization import without_graph_optimization
-from ..model.model_graph import random_ops
+from ..model.model_graph import after_own_scaling, ends_in, random_ops
 from ..model.segmentation_model import SegmentationModel
+from ..model.tracing import without_graph_optimization
 from ..spec import ExportSpec
-from .activation_advice import advise, is_never_negative
 from .alignment import Alignment, align
 from .alignment_probe import find_alignment
-from .scaling_check import warn_of_double_scaling
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +27,13 @@ _DISTORTION = 1.5
 """By how much more a map may be scaled along one axis than along the other; small maps are rounded to whole pixels."""
 _ROUNDING = 1e-3
 """By how much a probability may be outside [0, 1], or a sum of them from 1."""
+_LARGE = 20
+"""Outputs that are never negative and reach this are no unit of their own: percents, or 0 to 255."""
+_EDGE = 32
+_LEAST_CONTRAST = 0.05
+"""Between black and white, of what a network is made for: it is 1, 2, some 4.5 or 255."""
+_GREATEST_OFFSET = 20
+"""How far from 0 such values lie at most, in units of that contrast."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,12 +88,12 @@ def probe(model: SegmentationModel, spec: ExportSpec) -> ProbeResult:
     if spec.activation == "none" and not result.looks_like_probabilities:
         raise SpecError(
             f"activation: 'none', but the model's outputs reach from {result.minimum:.3g} to {result.maximum:.3g}, "
-            f"so they are no probabilities; {advise(model, result.minimum, result.maximum)}"
+            f"so they are no probabilities; {_advise(model, result.minimum, result.maximum)}"
         )
-    if spec.activation == "sigmoid" and is_never_negative(result.minimum, result.maximum):
+    if spec.activation == "sigmoid" and _is_never_negative(result.minimum, result.maximum):
         logger.warning(
             "activation: 'sigmoid' calls everything foreground, since the model's outputs are never negative (%.3g to "
-            "%.3g); %s", result.minimum, result.maximum, advise(model, result.minimum, result.maximum),
+            "%.3g); %s", result.minimum, result.maximum, _advise(model, result.minimum, result.maximum),
         )  # fmt: skip
     if spec.activation != "none" and result.looks_like_probabilities:
         logger.warning(
@@ -154,3 +159,50 @@ def _answer(model: SegmentationModel, spec: ExportSpec, height: int, width: int)
             f"source {spec.source}: fails on a {height}x{width} picture: {cause_of(error)}{advice}"
         ) from error
     return np.asarray(outputs)
+
+
+def _advise(model: SegmentationModel, minimum: float, maximum: float) -> str:
+    """Returns what makes probabilities of a model's outputs, from `minimum` to `maximum`, that are none."""
+    activation = f"give {'sigmoid' if model.output_channels == 1 else 'softmax or sigmoid'}"
+    if minimum >= 0:
+        divisor = 255 if 100.5 < maximum <= 255.5 else 100 if _LARGE < maximum <= 100.5 else None
+        formula = f"model.output / {divisor or 'LARGEST'}"
+        means = f"as if they meant 0 to {divisor}" if divisor else "which logits seldom are"
+        return (
+            f"they are never negative, {means}, and a sigmoid would call everything foreground; divide them in the "
+            f"model: {_builder(formula)}; or, if they are logits, {activation}"
+        )
+    if minimum >= -1.001 and maximum <= 1.001 and ends_in(model, "Tanh"):
+        return (
+            f"the model ends in a tanh, of which (x + 1) / 2 makes probabilities: {_builder('(model.output + 1) / 2')}"
+        )
+    return activation
+
+
+def _is_never_negative(minimum: float, maximum: float) -> bool:
+    """Whether outputs are no logits: all of them at least 0, some far above 1."""
+    return minimum >= 0 and maximum > _LARGE
+
+
+def _builder(formula: str) -> str:
+    return f"source: module:function, which returns keras.Model(model.input, {formula})"
+
+
+def warn_of_double_scaling(model: SegmentationModel, spec: ExportSpec) -> None:
+    """Warns where, by what a model's graph begins with, black and white become nearly the same to the network."""
+    if spec.scaling == "none" and spec.mean is None and spec.std is None:
+        return
+    size = model.size or (_EDGE, _EDGE)
+    black_and_white = tf.stack([tf.zeros([*size, 3]), tf.fill([*size, 3], spec.full_scale)])
+    scaled = ValueScaling(spec, model)(black_and_white, spec.full_scale)
+    for values in after_own_scaling(model, scaled):
+        black, white = values[: len(values) // 2], values[len(values) // 2 :]
+        contrast = float(np.abs(white - black).max())
+        if contrast < _LEAST_CONTRAST or float(np.median(np.abs(values))) > _GREATEST_OFFSET * contrast:
+            said = f"scaling: {spec.scaling!r}" if spec.scaling != "none" else "mean, std: given"
+            logger.warning(
+                "%s, but the model scales its pictures itself: what it makes of black and white then differs by %.2g "
+                "only (%.4g to %.4g); is it 'none'?",
+                said, contrast, float(values.min()), float(values.max()),
+            )  # fmt: skip
+            return

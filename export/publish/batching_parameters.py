@@ -7,7 +7,7 @@ how many threads there are is the serving machine's affair, so their number is t
 import functools
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,41 +26,25 @@ _QUEUED_BATCHES = 64
 
 
 def measure_batching(signatures: Mapping[str, Any], requests: Mapping[str, Mapping[str, Any]]) -> str:
-    """Returns the text of `batching_params.pbtxt`.
-
-    Args:
-        signatures: of a loaded export, by name.
-        requests: for each signature the inputs of one request, as NumPy arrays with one image first.
-    """
-    name = _typical_signature(signatures)
-    per_image = {}
-    if name is not None:
-        inputs = {key: np.asarray(value)[:1] for key, value in requests[name].items()}
-        per_image = _time_per_image(lambda count: _call(signatures[name], inputs, count))
-    return format_parameters(per_image)
-
-
-def _typical_signature(signatures: Mapping[str, Any]) -> str | None:
+    """Returns the text of `batching_params.pbtxt` of loaded signatures, by one request for each, of an image first."""
     encoded = contract.signature_name(contract.MASK, encoded=True)
     names = [encoded, *(name for name in signatures if name != contract.EXPORT_INFO)]
-    return next((name for name in names if name in signatures), None)
+    typical = next((name for name in names if name in signatures), None)
+    if typical is None:
+        return format_parameters({})
+    inputs = {key: np.asarray(value)[:1] for key, value in requests[typical].items()}
 
+    def call(count: int) -> None:
+        answers = signatures[typical](**{name: tf.constant(np.repeat(one, count, 0)) for name, one in inputs.items()})
+        next(iter(answers.values())).numpy()
 
-def _call(signature: Any, inputs: Mapping[str, np.ndarray], count: int) -> None:
-    answers = signature(**{name: tf.constant(np.repeat(value, count, 0)) for name, value in inputs.items()})
-    next(iter(answers.values())).numpy()
-
-
-def _time_per_image(call: Callable[[int], None]) -> dict[int, float]:
-    """Returns seconds per image by batch size; larger batches are left out once time is up."""
     per_image: dict[int, float] = {}
     started = time.perf_counter()
-    for size in BATCH_SIZES:
-        seconds = median_seconds({"call": functools.partial(call, size)}, _RUNS)
-        per_image[size] = seconds["call"] / size
+    for size in BATCH_SIZES:  # the larger ones are left out once time is up
+        per_image[size] = median_seconds({"call": functools.partial(call, size)}, _RUNS)["call"] / size
         if time.perf_counter() - started > _TIME_LIMIT_S:
             break
-    return per_image
+    return format_parameters(per_image)
 
 
 def format_parameters(per_image: Mapping[int, float]) -> str:

@@ -2,9 +2,9 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +29,7 @@ _WARMUP_SIZE = (384, 512)
 _SCHEMA_VERSION = 2
 
 
-@dataclasses.dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """Pictures of the golden requests, as the model gets them.
 
     Attributes:
@@ -44,8 +43,7 @@ class Sample:
     is_encoded: bool
 
 
-@dataclasses.dataclass(frozen=True)
-class Undecided:
+class Undecided(NamedTuple):
     """Where an answer may be another one on another processor: bool, one for each pixel of the golden pictures.
 
     Attributes:
@@ -67,30 +65,22 @@ class Golden:
     tolerances: dict[str, Tolerance]
 
 
-def make_samples(module: "MaskModule", spec: ExportSpec, channels: int) -> list[Sample]:
-    """Returns the pictures of the golden requests.
-
-    Args:
-        module: of the export.
-        spec: of the export.
-        channels: that the model takes.
-    """
-    pictures, _ = _golden_pictures(spec, is_encoded=False)
-    _, files = _golden_pictures(spec, is_encoded=True)
-    pixels = module.input_of_pixels(tf.constant(_pixels(pictures, spec, channels)))
-    encoded = [module.input_of_file(tf.constant(file)) for file in files if file]
+def make_samples(module: "MaskModule") -> list[Sample]:
+    """Returns the pictures of the golden requests to a module."""
+    names = [contract.signature_name(contract.MASK, encoded=is_encoded) for is_encoded in (False, True)]
+    of_pixels, of_files = (_golden_inputs(contract.SIGNATURES[name], module) for name in names)
+    pixels, files = of_pixels[contract.IMAGE], of_files[contract.IMAGE_BYTES]
     return [
-        Sample(pixels.numpy(), _GOLDEN_SIZES[0], is_encoded=False),
-        *(Sample(model_input.numpy(), size, is_encoded=True) for model_input, size in encoded),
+        Sample(module.input_of_pixels(tf.constant(pixels)).numpy(), _GOLDEN_SIZES[0], is_encoded=False),
+        *(
+            Sample(model_input.numpy(), size, is_encoded=True)
+            for model_input, size in (module.input_of_file(tf.constant(file)) for file in files if file)
+        ),
     ]
 
 
 def find_undecided(
-    module: "MaskModule",
-    samples: Sequence[Sample],
-    outputs: Sequence[npt.NDArray[np.float32]],
-    threshold: float,
-    tolerance: float,
+    module: "MaskModule", samples: Sequence[Sample], outputs: Sequence[npt.NDArray[np.float32]], tolerance: float
 ) -> dict[bool, Undecided]:
     """Finds the pixels that a probability's tolerance may move to the other side.
 
@@ -98,7 +88,6 @@ def find_undecided(
         module: of the export.
         samples: the pictures of the golden requests.
         outputs: of the model for each of them, [B, h', w', K].
-        threshold: of the masks.
         tolerance: how far a probability may be from that of these outputs.
 
     Returns:
@@ -110,52 +99,34 @@ def find_undecided(
         for sample, output in zip(samples, outputs, strict=True):
             if sample.is_encoded == is_encoded:
                 foreground, classes = (np.asarray(one, np.float64) for one in module.probabilities(output, sample.size))
-                near.append(np.ravel(np.abs(foreground - threshold) <= tolerance))
+                near.append(np.ravel(np.abs(foreground - module.spec.threshold) <= tolerance))
                 margins = np.diff(np.sort(classes, axis=-1)[..., -2:], axis=-1)  # none where there is one class
                 close.append(np.ravel(margins <= 2 * tolerance))
         found[is_encoded] = Undecided(np.concatenate(near), np.concatenate(close))
     return found
 
 
-def answer(functions: Mapping[str, SignatureFunction], spec: ExportSpec, channels: int) -> dict[str, Answered]:
-    """Runs a small request through each signature.
-
-    Args:
-        functions: the signatures, by name.
-        spec: of the export.
-        channels: that the model takes.
-
-    Returns:
-        Inputs and outputs, by the signature's name.
-    """
+def answer(functions: Mapping[str, SignatureFunction], module: "MaskModule") -> dict[str, Answered]:
+    """Runs a small request through each of a module's signatures; returns inputs and outputs, by their names."""
     answers = {}
     for name, function in functions.items():
-        signature = contract.SIGNATURES[name]
-        pictures, files = _golden_pictures(spec, is_encoded=signature.is_encoded)
-        inputs = _inputs(signature, pictures, files, spec, channels)
-        answers[name] = inputs, run(function, signature, inputs)
+        inputs = _golden_inputs(contract.SIGNATURES[name], module)
+        answers[name] = inputs, run(function, contract.SIGNATURES[name], inputs)
     return answers
 
 
 def make_goldens(
     answers: Mapping[str, Answered], spec: ExportSpec, undecided: Mapping[bool, Undecided], tolerance: float
 ) -> list[Golden]:
-    """Makes records of requests and answers.
-
-    Args:
-        answers: of `answer`.
-        spec: of the export.
-        undecided: of `find_undecided`.
-        tolerance: of a probability.
-    """
+    """Makes records of what `answer` returned, with what `find_undecided` did; `tolerance` is of a probability."""
     goldens = []
     for name, (inputs, outputs) in answers.items():
         signature = contract.SIGNATURES[name]
         tolerances = {
             output: Tolerance()
             if output in (contract.ERROR, contract.INFO)
-            else _tolerance(signature, outputs[output], undecided[signature.is_encoded], spec, tolerance)
-            for output in outputs
+            else _tolerance(signature, value, undecided[signature.is_encoded], spec, tolerance)
+            for output, value in outputs.items()
         }
         goldens.append(Golden(signature, _request(signature, inputs), _response(signature, outputs), tolerances))
     return goldens
@@ -172,7 +143,7 @@ def run(function: SignatureFunction, signature: contract.Signature, inputs: Tens
     return {name: np.asarray(answers[name].numpy()) for name in signature.outputs}
 
 
-def write_goldens(goldens: list[Golden], directory: Path) -> None:
+def write_goldens(goldens: Iterable[Golden], directory: Path) -> None:
     """Writes `NAME.pb` for each record and the index into a directory, over what is there."""
     directory.mkdir(exist_ok=True)
     records = []
@@ -204,51 +175,38 @@ def tensors_of(message: predict_pb2.PredictRequest | predict_pb2.PredictResponse
     return {name: tf.make_ndarray(tensor) for name, tensor in named.items()}
 
 
-def write_warmup(signatures: list[str], spec: ExportSpec, channels: int, size: Any, path: Path) -> None:
-    """Writes one request for each signature, of a real picture's size, as TensorFlow Serving replays them.
-
-    Args:
-        signatures: names.
-        spec: of the export.
-        channels: that the model takes.
-        size: (height, width) that the model runs at, or None.
-        path: of the TFRecord file.
-    """
-    height, width = size or _WARMUP_SIZE
-    picture = examples.draw_picture(height, width)
+def write_warmup(signatures: Iterable[str], module: "MaskModule", path: Path) -> None:
+    """Writes a TFRecord file of one request for each signature, of a real picture's size, which servers replay."""
+    picture = examples.draw_picture(*(module.size or _WARMUP_SIZE))
+    file = examples.encode(picture, module.spec.formats[0])
     with tf.io.TFRecordWriter(str(path)) as writer:
         for name in signatures:
             signature = contract.SIGNATURES[name]
-            inputs = _inputs(signature, [picture], [examples.encode(picture, spec.formats[0])], spec, channels)
-            log = prediction_log_pb2.PredictionLog(
-                predict_log=prediction_log_pb2.PredictLog(request=_request(signature, inputs))
+            log = prediction_log_pb2.PredictLog(
+                request=_request(signature, _inputs(signature, [picture], [file], module))
             )
-            writer.write(log.SerializeToString())
+            writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
 
 
-def _golden_pictures(spec: ExportSpec, *, is_encoded: bool) -> tuple[list[npt.NDArray[np.uint8]], list[bytes]]:
+def _golden_inputs(signature: contract.Signature, module: "MaskModule") -> Tensors:
+    spec = module.spec
     # One batch of pixels has one size.
-    sizes = _GOLDEN_SIZES if is_encoded else (_GOLDEN_SIZES[0], _GOLDEN_SIZES[0])
+    sizes = _GOLDEN_SIZES if signature.is_encoded else (_GOLDEN_SIZES[0], _GOLDEN_SIZES[0])
     pictures = [examples.draw_picture(*size, seed=seed) for seed, size in enumerate(sizes)]
-    files = [
-        examples.encode(picture, spec.formats[position % len(spec.formats)])
-        for position, picture in enumerate(pictures)
-    ]
+    files = [examples.encode(picture, spec.formats[at % len(spec.formats)]) for at, picture in enumerate(pictures)]
     if spec.bad_image == "report":
         files.append(b"")  # a bad one, to see that it is reported in its own place
-    return pictures, files
+    return _inputs(signature, pictures, files, module)
 
 
 def _inputs(
-    signature: contract.Signature,
-    pictures: list[npt.NDArray[np.uint8]],
-    files: list[bytes],
-    spec: ExportSpec,
-    channels: int,
+    signature: contract.Signature, pictures: list[npt.NDArray[np.uint8]], files: list[bytes], module: "MaskModule"
 ) -> Tensors:
-    count = len(files) if signature.is_encoded else len(pictures)
+    spec, count = module.spec, len(files) if signature.is_encoded else len(pictures)
     makers: dict[str, Callable[[], npt.NDArray[Any]]] = {
-        contract.IMAGE: lambda: _pixels(pictures, spec, channels),
+        contract.IMAGE: lambda: np.stack(
+            [examples.as_pixels(one, module.channels, spec.image_dtype, spec.full_scale) for one in pictures]
+        ),
         contract.IMAGE_BYTES: lambda: np.array(files, object),
         contract.THRESHOLD: lambda: np.full(count, spec.threshold, np.float32),
         contract.QUERY: lambda: np.array([b""], object),
@@ -256,32 +214,18 @@ def _inputs(
     return {name: makers[name]() for name in signature.inputs}
 
 
-def _pixels(pictures: list[npt.NDArray[np.uint8]], spec: ExportSpec, channels: int) -> npt.NDArray[Any]:
-    return np.stack([examples.as_pixels(picture, channels, spec.image_dtype, spec.full_scale) for picture in pictures])
-
-
 def _request(signature: contract.Signature, inputs: Tensors) -> predict_pb2.PredictRequest:
-    request = predict_pb2.PredictRequest()
-    request.model_spec.signature_name = signature.name
-    for name, value in inputs.items():
-        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
-    return request
+    tensors = {name: tf.make_tensor_proto(value) for name, value in inputs.items()}
+    return predict_pb2.PredictRequest(model_spec={"signature_name": signature.name}, inputs=tensors)
 
 
 def _response(signature: contract.Signature, outputs: Tensors) -> predict_pb2.PredictResponse:
-    response = predict_pb2.PredictResponse()
-    response.model_spec.signature_name = signature.name
-    for name, value in outputs.items():
-        response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
-    return response
+    tensors = {name: tf.make_tensor_proto(value) for name, value in outputs.items()}
+    return predict_pb2.PredictResponse(model_spec={"signature_name": signature.name}, outputs=tensors)
 
 
 def _tolerance(
-    signature: contract.Signature,
-    answer: npt.NDArray[Any],
-    undecided: Undecided,
-    spec: ExportSpec,
-    tolerance: float,
+    signature: contract.Signature, answer: npt.NDArray[Any], undecided: Undecided, spec: ExportSpec, tolerance: float
 ) -> Tolerance:
     is_png = signature.is_encoded
     if signature.product == contract.CLASS_MAP:

@@ -48,11 +48,7 @@ class Movement:
         return max(self.plain, self.other_onednn or 0.0)
 
     def tolerance(self, least: float = NEAR_THRESHOLD) -> float:
-        """Returns how far a probability may be from the recorded one: above the movement by what rounding adds.
-
-        Args:
-            least: the smallest tolerance.
-        """
+        """Returns how far a probability may be from the recorded one: above the movement by what rounding adds."""
         return max(least, round(self.largest + NEAR_THRESHOLD, 6))
 
     def __str__(self) -> str:
@@ -65,13 +61,7 @@ class Movement:
 def measuring(
     module: MaskModule, samples: Sequence[Sample], as_served: FreshProcess | None, other_onednn: FreshProcess | None
 ) -> Iterator[Callable[[Outputs], tuple[Movement, Outputs]]]:
-    """Has a module's model run in fresh processes, without waiting for them.
-
-    Args:
-        module: whose model is run.
-        samples: that it is run on.
-        as_served: a process that runs it as a server does; None to measure nothing.
-        other_onednn: one that has oneDNN's operations switched over; None to leave that out.
+    """Has a module's model run on samples in fresh processes, as a server does, and with oneDNN switched over.
 
     Yields:
         What waits for the processes. It takes the plain graph's outputs for each sample, [B, h', w', K] before any
@@ -115,12 +105,10 @@ def _probabilities(module: MaskModule, samples: Sequence[Sample], outputs: Outpu
 
 def _largest_difference(one: list[npt.NDArray[np.float64]], other: list[npt.NDArray[np.float64]]) -> float:
     """Returns how far the probabilities of two forms are apart; 1.0 for NaN in one of them."""
-    largest = 0.0
-    for a, b in zip(one, other, strict=True):
-        difference = np.abs(a - b)
-        difference[np.isnan(a) & np.isnan(b)] = 0.0
-        largest = max(largest, float(np.nan_to_num(difference, nan=1.0).max(initial=0.0)))
-    return _rounded_up(largest)
+    pairs = list(zip(one, other, strict=True))
+    if any((np.isnan(a) != np.isnan(b)).any() for a, b in pairs):
+        return 1.0
+    return _rounded_up(max((float(np.nan_to_num(np.abs(a - b)).max(initial=0.0)) for a, b in pairs), default=0.0))
 
 
 def _rounded_up(value: float) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from ..errors import PublishError
-from .versions import check_free, next_version, version_number
+from .versions import choose_version, oldest, version_number
 
 _LAST = "saved_model.pb"
 
@@ -26,11 +26,7 @@ class RemoteVersionWriter:
     def __init__(self, base_path: str):
         self._base_path = base_path.rstrip("/")
         self._folder = tempfile.TemporaryDirectory(prefix="maskport-")
-
-    @property
-    def staging(self) -> Path:
-        """The local directory to write into."""
-        return Path(self._folder.name)
+        self.staging = Path(self._folder.name)
 
     def __enter__(self) -> "RemoteVersionWriter":
         try:
@@ -47,13 +43,9 @@ class RemoteVersionWriter:
         names = [name.rstrip("/") for name in tf.io.gfile.listdir(self._base_path)]
         return {number: name for name in names if (number := version_number(name)) is not None}
 
-    def check_free(self, version: int) -> None:
-        """Makes sure that a version can be published.
-
-        Raises:
-            PublishError: it is there already.
-        """
-        check_free(version, self._versions(), self._base_path)
+    def check_free(self, version: int | None) -> int:
+        """Returns the version that would be published now; see `VersionWriter.check_free`."""
+        return choose_version(version, self._versions(), self._base_path)
 
     def publish(self, version: int | None, keep: int | None) -> str:
         """Copies the staging directory to a version, then removes the oldest beyond `keep`.
@@ -64,9 +56,7 @@ class RemoteVersionWriter:
         Raises:
             PublishError: the version exists already, or cannot be written; what was copied is removed.
         """
-        if version is None:
-            version = next_version(self._versions())
-        self.check_free(version)
+        version = self.check_free(version)
         target = f"{self._base_path}/{version}"
         try:
             self._copy(target)
@@ -75,10 +65,9 @@ class RemoteVersionWriter:
             if isinstance(error, tf.errors.OpError):
                 raise PublishError(f"output_dir {self._base_path}: {error.message}") from error
             raise
-        if keep is not None:
-            others = sorted(number for number in self._versions() if number != version)
-            for number in others[: max(0, len(others) - (keep - 1))]:
-                self._remove(f"{self._base_path}/{self._versions()[number]}")
+        versions = self._versions()
+        for number in oldest(versions, version, keep):
+            self._remove(f"{self._base_path}/{versions[number]}")
         return target
 
     def _copy(self, target: str) -> None:

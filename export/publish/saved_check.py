@@ -75,35 +75,31 @@ class FreshProcess:
         Raises:
             VerificationError: it does not load, or answers differently.
         """
-        problems = self._start("examine", version_dir)()
+        self._start("examine", version_dir)
+        problems = self._answer()
         if problems:
             raise VerificationError(f"what was written does not answer as the model does: {'; '.join(problems[:4])}")
 
     def start_forward(self, folder: Path, outputs_file: str) -> Callable[[], list[npt.NDArray[Any]]]:
-        """Has a folder's saved forward pass run on each of the inputs beside it.
-
-        Args:
-            folder: that holds FORWARD_DIR and INPUTS_FILE.
-            outputs_file: name of a file for the answers.
+        """Has a folder's FORWARD_DIR run on each of its INPUTS_FILE, and the answers written into another file there.
 
         Returns:
             What waits for it and returns the answers. It raises VerificationError where that fails.
         """
-        wait = self._start("run_forward", folder, outputs_file)
+        self._start("run_forward", folder, outputs_file)
 
         def finish() -> list[npt.NDArray[Any]]:
-            problem = wait()
+            problem = self._answer()
             if problem:
                 raise VerificationError(f"the model fails in a fresh process: {problem}")
             return _read_arrays(folder / outputs_file)
 
         return finish
 
-    def _start(self, task: str, *arguments: Any) -> Callable[[], Any]:
-        """Has one of this module's functions run there; returns what waits for its result."""
+    def _start(self, task: str, *arguments: Any) -> None:
+        """Has one of this module's functions run there, whose result is the next answer."""
         with contextlib.suppress(OSError):  # it has ended, which the answer will tell
             print(json.dumps([task, *map(str, arguments)]), file=self._process.stdin, flush=True)
-        return self._answer
 
     def _answer(self) -> Any:
         started = time.monotonic()
@@ -136,11 +132,7 @@ def _read_arrays(path: Path) -> list[npt.NDArray[Any]]:
 
 
 def run_forward(folder: str, outputs_file: str) -> str:
-    """Runs a saved forward pass on each of some inputs; see `FreshProcess.start_forward`.
-
-    Returns:
-        What went wrong, for people; empty if nothing.
-    """
+    """Does what `FreshProcess.start_forward` asks for; returns what went wrong, for people, or nothing."""
     import tensorflow as tf
 
     try:

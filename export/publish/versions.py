@@ -32,30 +32,32 @@ def version_number(name: str) -> int | None:
 
 def list_versions(base_path: Path) -> dict[int, Path]:
     """Returns the versions in a base path, by number."""
-    found = {}
-    for entry in base_path.iterdir():
-        number = version_number(entry.name)
-        if number is not None:
-            found[number] = entry
-    return found
+    return {number: entry for entry in base_path.iterdir() if (number := version_number(entry.name)) is not None}
 
 
-def next_version(taken: Collection[int]) -> int:
-    """Returns the highest version plus 1; the first is 1."""
-    return max(0, *taken, 0) + 1
+def choose_version(wanted: int | None, taken: Mapping[int, str], base_path: object) -> int:
+    """Returns the wanted version, or else the highest plus 1; the first is 1.
 
-
-def check_free(version: int, taken: Mapping[int, str], base_path: object) -> None:
-    """Makes sure that a version is not among those taken, which are given with the names they go by.
+    Args:
+        wanted: its number, or None.
+        taken: the names that versions go by in the base path.
+        base_path: for the error.
 
     Raises:
-        PublishError: it is.
+        PublishError: it is taken.
     """
-    if version in taken:
+    following = max(0, *taken, 0) + 1
+    if wanted is not None and wanted in taken:
         raise PublishError(
-            f"version {version} exists already in {base_path} (as {taken[version]}); "
-            f"the next free one is {next_version(taken)}"
+            f"version {wanted} exists already in {base_path} (as {taken[wanted]}); the next free one is {following}"
         )
+    return following if wanted is None else wanted
+
+
+def oldest(versions: Collection[int], published: int, keep: int | None) -> list[int]:
+    """Returns the versions that are to go, so that `keep` are left: never the one that was just published."""
+    others = sorted(set(versions) - {published})
+    return [] if keep is None else others[: max(0, len(others) - (keep - 1))]
 
 
 class VersionWriter:
@@ -74,13 +76,8 @@ class VersionWriter:
     def __init__(self, base_path: Path):
         self._base_path = base_path
         self._made: list[Path] = []  # the base path and those above it, from below
-        self._staging = base_path / f"{_STAGING_PREFIX}{uuid.uuid4().hex}"
+        self.staging = base_path / f"{_STAGING_PREFIX}{uuid.uuid4().hex}"
         self._staging_lock: int | None = None
-
-    @property
-    def staging(self) -> Path:
-        """The directory to write into."""
-        return self._staging
 
     def __enter__(self) -> "VersionWriter":
         with _as_publish_error(self._base_path):
@@ -90,34 +87,26 @@ class VersionWriter:
                 self._made = missing
             with self._lock():
                 self._sweep()
-                self._staging.mkdir()
-                self._staging_lock = os.open(self._staging, os.O_RDONLY)
+                self.staging.mkdir()
+                self._staging_lock = os.open(self.staging, os.O_RDONLY)
                 fcntl.flock(self._staging_lock, fcntl.LOCK_EX)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._staging_lock is not None:
-            shutil.rmtree(self._staging, ignore_errors=True)
+            shutil.rmtree(self.staging, ignore_errors=True)
             os.close(self._staging_lock)
             self._staging_lock = None
-        if self._made:
-            self._remove_unused_base_path()
-
-    def _remove_unused_base_path(self) -> None:
         with contextlib.suppress(OSError):
-            if {entry.name for entry in self._base_path.iterdir()} <= {_LOCK_NAME}:
+            if self._made and {entry.name for entry in self._base_path.iterdir()} <= {_LOCK_NAME}:
                 (self._base_path / _LOCK_NAME).unlink(missing_ok=True)
                 for path in self._made:
                     path.rmdir()
 
-    def check_free(self, version: int) -> None:
-        """Makes sure that a version can be published.
-
-        Raises:
-            PublishError: it is there already.
-        """
+    def check_free(self, version: int | None) -> int:
+        """Returns the version that would be published, the highest plus 1 for None; PublishError where it is taken."""
         taken = {number: path.name for number, path in list_versions(self._base_path).items()}
-        check_free(version, taken, self._base_path)
+        return choose_version(version, taken, self._base_path)
 
     def publish(self, version: int | None, keep: int | None) -> Path:
         """Makes the staging directory a version, then removes the oldest beyond `keep`.
@@ -133,31 +122,22 @@ class VersionWriter:
             PublishError: the version exists already, or the directory cannot be written.
         """
         with _as_publish_error(self._base_path):
-            _sync_tree(self._staging)
+            _sync_tree(self.staging)
             with self._lock():
-                if version is None:
-                    version = next_version(list_versions(self._base_path))
-                self.check_free(version)
+                version = self.check_free(version)
                 # rename() would replace an empty directory of that name: under the lock there is none.
                 target = self._base_path / str(version)
-                self._staging.rename(target)
+                self.staging.rename(target)
                 _sync(self._base_path)
                 if self._staging_lock is not None:
                     os.close(self._staging_lock)
                     self._staging_lock = None
-                if keep is not None:
-                    self._remove_oldest(keep, version)
+                versions = list_versions(self._base_path)
+                for number in oldest(versions, version, keep):
+                    # Renamed first: a server never sees a version that is half deleted.
+                    _remove(versions[number].rename(self._base_path / f"{_REMOVED_PREFIX}{uuid.uuid4().hex}"))
         self._made = []
         return target
-
-    def _remove_oldest(self, keep: int, published: int) -> None:
-        others = sorted(number for number in list_versions(self._base_path) if number != published)
-        for number in others[: max(0, len(others) - (keep - 1))]:
-            path = list_versions(self._base_path)[number]
-            # Renamed first: a server never sees a version that is half deleted.
-            removed = self._base_path / f"{_REMOVED_PREFIX}{uuid.uuid4().hex}"
-            path.rename(removed)
-            _remove(removed)
 
     def _sweep(self) -> None:
         """Removes what exports left behind that were killed."""

@@ -16,18 +16,14 @@ from .user_code import import_user_module
 
 
 def build_model(spec: ExportSpec) -> RawModel:
-    """Calls the builder and restores every one of its variables.
-
-    Raises:
-        SourceError: no such function, it gives no model, or the weights are not wholly those of the model.
-    """
+    """Calls the builder and restores its variables; SourceError where it fails, or not all of them are restored."""
     import keras
 
+    where = f"source {spec.source}"
     module_name, _, function_name = spec.source.partition(":")
     builder = getattr(import_user_module(module_name, "source"), function_name, None)
     if not callable(builder):
-        raise SourceError(f"source {spec.source}: module {module_name!r} has no function {function_name!r}")
-    where = f"source {spec.source}"
+        raise SourceError(f"{where}: module {module_name!r} has no function {function_name!r}")
     try:
         model = builder()
     except Exception as error:

@@ -22,7 +22,7 @@ def choose(kind: str, key: str, wanted: str | None, choices: Mapping[str, Any], 
     Raises:
         SourceError: there is no such name, or it is ambiguous. Lists the choices.
     """
-    listed = ", ".join(f"{name!r}{_shape_text(choice)}" for name, choice in choices.items())
+    listed = _list(choices)
     if wanted is not None:
         if wanted not in choices:
             raise SourceError(f"{key}: {where} has no {kind} {wanted!r}; it has: {listed or 'none'}")
@@ -35,30 +35,20 @@ def choose(kind: str, key: str, wanted: str | None, choices: Mapping[str, Any], 
 
 
 def choose_image(wanted: str | None, inputs: Mapping[str, tf.TensorSpec], where: str) -> str:
-    """Returns the name of the input that takes the image: there must be no other.
-
-    Raises:
-        SourceError: there are several inputs, or the wanted name is not there.
-    """
+    """Returns the name of the input that takes the image; SourceError where there are others, or it is not there."""
     if len(inputs) > 1:
-        listed = ", ".join(f"{name!r}{_shape_text(choice)}" for name, choice in inputs.items())
         raise SourceError(
-            f"{where} takes {len(inputs)} inputs; an export has one, the image: {listed}; "
+            f"{where} takes {len(inputs)} inputs; an export has one, the image: {_list(inputs)}; "
             "wrap it in a builder function that sets the others"
         )
     return choose("input", "source_input", wanted, inputs, where)
 
 
 def choose_output(wanted: str | None, outputs: Mapping[str, Any], where: str) -> str:
-    """Returns the name of the output that is the segmentation: the only one that can be, or the wanted one.
-
-    Raises:
-        SourceError: as `choose`, or the output cannot hold probabilities.
-    """
+    """Returns the wanted output, or the only one that can be a segmentation; SourceError where there is none."""
     maps = {name: output for name, output in outputs.items() if _can_be_segmentation(output)}
     if wanted is None and not maps:
-        listed = ", ".join(f"{name!r}{_shape_text(output)}" for name, output in outputs.items())
-        raise SourceError(f"{where} gives no floating point map [B, H, W, classes]; its outputs: {listed}")
+        raise SourceError(f"{where} gives no floating point map [B, H, W, classes]; its outputs: {_list(outputs)}")
     name = choose("output", "source_output", wanted, outputs if wanted is not None else maps, where)
     if not outputs[name].dtype.is_floating:
         raise SourceError(
@@ -76,14 +66,14 @@ def _can_be_segmentation(output: Any) -> bool:
     return output.dtype.is_floating and output.shape.rank in (None, 3, 4)
 
 
-def _shape_text(choice: Any) -> str:
-    shape = getattr(choice, "shape", None)
-    if shape is None:
-        return ""
-    shape = tf.TensorShape(shape)
-    if shape.rank is None:
-        return f" {choice.dtype.name}"
-    return f" {choice.dtype.name}{[dimension if dimension is not None else -1 for dimension in shape]}"
+def _list(choices: Mapping[str, Any]) -> str:
+    """Returns names with the dtype and shape of what they stand for, where that is a tensor."""
+    texts = []
+    for name, choice in choices.items():
+        shape = tf.TensorShape(getattr(choice, "shape", None))
+        sizes = "" if shape.rank is None else [-1 if edge is None else edge for edge in shape]
+        texts.append(f"{name!r} {choice.dtype.name}{sizes}" if hasattr(choice, "shape") else repr(name))
+    return ", ".join(texts)
 
 
 def flatten_named(outputs: Any) -> dict[str, Any]:
@@ -110,9 +100,7 @@ def flatten_named(outputs: Any) -> dict[str, Any]:
 
 def in_natural_order(named: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what a SavedModel holds in no order by name, and numbers in names by value: output_2, output_10."""
-
-    def key(name: str) -> list[str | int]:
-        # Texts and numbers take turns, so that no two of one kind meet another.
-        return [int(part) if position % 2 else part for position, part in enumerate(re.split(r"(\d+)", name))]
-
-    return {name: named[name] for name in sorted(named, key=key)}
+    # Texts and numbers take turns, so that no two of one kind meet another.
+    parts = {name: re.split(r"(\d+)", name) for name in named}
+    keys = {name: [int(part) if at % 2 else part for at, part in enumerate(split)] for name, split in parts.items()}
+    return {name: named[name] for name in sorted(named, key=keys.__getitem__)}

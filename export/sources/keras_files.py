@@ -23,11 +23,7 @@ _NESTED_MODELS = ("Functional", "Model", "Sequential")
 
 
 def check_keras_file(path: str) -> None:
-    """Makes sure that a file can be a whole model of Keras.
-
-    Raises:
-        SourceError: it is empty, of the other kind, broken, or holds weights only.
-    """
+    """SourceError where a file cannot be a whole model of Keras: empty, of the other kind, broken, or weights only."""
     import h5py
 
     where = f"source {path}"

@@ -27,11 +27,7 @@ _ONLY_IN_KERAS_2 = ("Functional", "Model", "TFOpLambda", "SlicingOpLambda", "Ten
 
 
 def load_keras_file(spec: ExportSpec, own: Mapping[str, Any]) -> RawModel:
-    """Loads a .keras or .h5 file, in safe mode unless `unsafe_load`.
-
-    Args:
-        spec: of the export.
-        own: the user's classes and functions, by name.
+    """Loads a .keras or .h5 file, in safe mode unless `unsafe_load`; `own` are the user's classes and functions.
 
     Raises:
         SourceError: it is no whole model, or needs objects or trust that the spec does not give.
@@ -79,11 +75,7 @@ def _loading_advice(spec: ExportSpec, own: Mapping[str, Any], error: Exception) 
 
 
 def wrap_keras_model(model: Any, spec: ExportSpec, where: str) -> RawModel:
-    """Returns a Keras model as a `RawModel`.
-
-    Raises:
-        SourceError: it is not built, or its inputs or outputs leave a choice open.
-    """
+    """Returns a Keras model as a `RawModel`; SourceError where it is not built, or input or output is unclear."""
     import keras
 
     structure = _input_structure(model, where)

@@ -6,26 +6,24 @@ from typing import Any
 import tensorflow as tf
 
 from ..errors import SourceError
-from ..model.segmentation_model import CHANNELS_FIRST, IMAGE_CHANNELS, RawModel, SegmentationModel
+from ..model.segmentation_model import CHANNELS_FIRST, CHANNELS_LAST, IMAGE_CHANNELS, RawModel, SegmentationModel
 from ..model.servable_ops import check_servable
 from ..model.tracing import find_data_format, trace
 from ..spec import ExportSpec
 from .builders import build_model
 from .keras_models import load_keras_file, wrap_keras_model
-from .preflight import LocalFiles, is_saved_model
+from .preflight import LOCAL_FILES, is_saved_model
 from .saved_models import load_saved_model
 from .user_code import import_user_module, own_objects
 
+_AXES = {CHANNELS_LAST: (0, 1, 2, 3), CHANNELS_FIRST: (0, 2, 3, 1)}
+"""Where batch, height, width and channels are."""
 _TRIAL_EDGE = 64
 """Height and width, in pixels, of a trial run of a model that takes any size."""
 
 
 def load_source(spec: ExportSpec) -> SegmentationModel:
-    """Loads the spec's source.
-
-    Raises:
-        SourceError: it cannot be loaded, or is ambiguous, or is no segmentation model. Says what to give.
-    """
+    """Loads the spec's source; SourceError where it cannot be loaded, is ambiguous, or is no segmentation model."""
     own: dict[str, Any] = {}
     if spec.custom_objects:
         own = own_objects(import_user_module(spec.custom_objects, "custom_objects"))
@@ -33,28 +31,19 @@ def load_source(spec: ExportSpec) -> SegmentationModel:
 
 
 def adapt_keras_model(model: Any, spec: ExportSpec) -> SegmentationModel:
-    """Returns a `keras.Model` in memory in the form of all sources.
-
-    Raises:
-        SourceError: as `load_source`.
-    """
+    """Returns a `keras.Model` in memory in the form of all sources; errors as of `load_source`."""
     return adapt(wrap_keras_model(model, spec, where=f"source {spec.source}"), spec)
 
 
 def _load_raw(spec: ExportSpec, own: Mapping[str, Any]) -> RawModel:
     if spec.is_builder:
         return build_model(spec)
-    files = tf.io.gfile if "://" in spec.source else LocalFiles()
+    files = tf.io.gfile if "://" in spec.source else LOCAL_FILES
     return load_saved_model(spec) if is_saved_model(spec.source, files) else load_keras_file(spec, own)
 
 
 def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:
-    """Hides a model's own layout, dtype and batch size.
-
-    Raises:
-        SourceError: its input is no image, or its output no map of classes.
-        UnservableError: it holds ops that a stock server cannot or must not run.
-    """
+    """Hides a model's own layout, dtype and batch size; ExportError where it cannot be exported, or not be served."""
     where = f"source {spec.source}"
     shape = raw.input.shape if raw.input.shape.rank is not None else tf.TensorShape([None] * 4)
     if shape.rank != 4:
@@ -62,7 +51,7 @@ def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:
             f"{where}: the model's input has shape {shape}; an image batch is [B, H, W, C] or [B, C, H, W]"
         )
     data_format = spec.data_format or find_data_format(shape, where)
-    batch, height, width, channels = _channels_last_dimensions(shape, data_format)
+    batch, height, width, channels = (shape[axis] for axis in _AXES[data_format])
     if channels is None:
         channels = _find_channels(raw, data_format, (height, width), where)
     if channels not in IMAGE_CHANNELS:
@@ -72,7 +61,8 @@ def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:
         )
     size = _model_size(height, width, spec, where)
     forward = _channels_last(raw, data_format)
-    output_channels = _trial_output_channels(raw, data_format, batch, size, channels, spec.allow_ops, where)
+    images = tf.TensorSpec([batch, *(size or (None, None)), channels], tf.float32)
+    output_channels = _trial_output_channels(forward, images, spec.allow_ops, where)
     if batch is not None:
         forward = _in_chunks(forward, batch)
     return SegmentationModel(
@@ -89,44 +79,27 @@ def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:
     )
 
 
-def _channels_last_dimensions(shape: tf.TensorShape, data_format: str) -> tuple[int | None, ...]:
-    batch, *rest = shape.as_list()
-    if data_format == CHANNELS_FIRST:
-        rest = [rest[1], rest[2], rest[0]]
-    return (batch, *rest)
-
-
 def _model_size(height: int | None, width: int | None, spec: ExportSpec, where: str) -> tuple[int, int] | None:
     wanted = spec.model_size
-    for fixed, position in ((height, 0), (width, 1)):
-        if fixed is not None and wanted is not None and wanted[position] != fixed:
-            raise SourceError(
-                f"model_size: {wanted[0]},{wanted[1]} does not fit {where}, which takes "
-                f"{height or 'any'} by {width or 'any'} pixels (height by width)"
-            )
+    takes = f"takes {height or 'any'} by {width or 'any'}"
     if wanted is not None:
+        if (height or wanted[0], width or wanted[1]) != wanted:
+            raise SourceError(
+                f"model_size: {wanted[0]},{wanted[1]} does not fit {where}, which {takes} pixels (height by width)"
+            )
         return wanted
     if height is None and width is None:
         return None
     if height is None or width is None:
-        raise SourceError(
-            f"model_size: {where} takes {height or 'any'} by {width or 'any'} pixels; choose the free one"
-        )
+        raise SourceError(f"model_size: {where} {takes} pixels; choose the free one")
     if spec.pad_to_multiple > 1:
-        raise SourceError(
-            f"pad_to_multiple: is for models that run at the image's size; {where} takes {height} by {width}"
-        )
+        raise SourceError(f"pad_to_multiple: is for models that run at the image's size; {where} {takes}")
     return height, width
 
 
-def _cast_to_input(images: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    if dtype.is_floating:
-        return tf.cast(images, dtype)
-    return tf.saturate_cast(tf.round(images), dtype)
-
-
 def _as_model_input(images: tf.Tensor, raw: RawModel, data_format: str) -> tf.Tensor:
-    images = _cast_to_input(images, raw.input.dtype)
+    dtype = raw.input.dtype
+    images = tf.cast(images, dtype) if dtype.is_floating else tf.saturate_cast(tf.round(images), dtype)
     return tf.transpose(images, [0, 3, 1, 2]) if data_format == CHANNELS_FIRST else images
 
 
@@ -173,29 +146,16 @@ def _find_channels(raw: RawModel, data_format: str, size: tuple[int | None, int 
 
 
 def _trial_output_channels(
-    raw: RawModel,
-    data_format: str,
-    batch: int | None,
-    size: tuple[int, int] | None,
-    channels: int,
-    allowed_ops: list[str],
-    where: str,
+    forward: Callable[[tf.Tensor], tf.Tensor], images: tf.TensorSpec, allowed_ops: list[str], where: str
 ) -> int:
     """Traces the model as it will be exported, checks its ops, and returns its number of output channels."""
-    forward = _channels_last(raw, data_format)
-    height, width = size or (None, None)
-    spec = tf.TensorSpec([batch, height, width, channels], tf.float32)
-    traced = trace(forward, spec, where)
+    traced = trace(forward, images, where)
     # Before anything is run: Python's ops of a SavedModel fail without saying which they are.
     check_servable(traced.graph.as_graph_def(), allowed_ops)
     shape = traced.structured_outputs.shape
     if shape.rank is None or shape[-1] is None:
-        shape = traced(_trial_images(spec, size)).shape
+        batch, height, width, channels = images.shape
+        shape = traced(tf.zeros([batch or 1, height or _TRIAL_EDGE, width or _TRIAL_EDGE, channels])).shape
     if shape.rank != 4:
         raise SourceError(f"{where}: the model's output has shape {shape}; wanted [B, H, W, classes]")
     return int(shape[-1])
-
-
-def _trial_images(spec: tf.TensorSpec, size: tuple[int, int] | None) -> Any:
-    height, width = size or (_TRIAL_EDGE, _TRIAL_EDGE)
-    return tf.zeros([spec.shape[0] or 1, height, width, spec.shape[-1]])

@@ -4,7 +4,8 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, Protocol
+from types import SimpleNamespace
+from typing import Any
 
 from ..errors import ExportError, SourceError
 from ..spec import ExportSpec
@@ -15,44 +16,24 @@ SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 KERAS_WEIGHTS = (".weights.h5", *KERAS_FILES)
 
 
-class Files(Protocol):
-    """Whatever finds files: this machine's, or tf.io.gfile."""
-
-    def exists(self, path: str) -> Any: ...  # noqa: D102
-    def isdir(self, path: str) -> Any: ...  # noqa: D102
-    def listdir(self, path: str) -> Any: ...  # noqa: D102
-
-
-class LocalFiles:
-    """Files of this machine."""
-
-    exists = staticmethod(os.path.exists)
-    isdir = staticmethod(os.path.isdir)
-    listdir = staticmethod(os.listdir)
+LOCAL_FILES = SimpleNamespace(exists=os.path.exists, isdir=os.path.isdir, listdir=os.listdir)
+"""This machine's, to be used as tf.io.gfile."""
 
 
 def check_source(spec: ExportSpec) -> None:
-    """Makes sure that a source, its weights and its modules are there, as far as that is seen without TensorFlow.
-
-    Raises:
-        ExportError: they are not, or Keras would run without TensorFlow.
-    """
+    """Makes sure, without TensorFlow, that a source, its weights and modules are there; ExportError where not."""
     check_keras_backend()
     if spec.custom_objects:
         find_user_module(spec.custom_objects, "custom_objects")
     if spec.is_builder:
         find_user_module(spec.source.partition(":")[0], "source")
         check_weights(str(spec.weights))
-    elif "://" not in spec.source and not is_saved_model(spec.source, LocalFiles()):
+    elif "://" not in spec.source and not is_saved_model(spec.source, LOCAL_FILES):
         check_keras_file(spec.source)
 
 
-def is_saved_model(path: str, files: Files) -> bool:
-    """Tells a SavedModel directory from a Keras file.
-
-    Raises:
-        SourceError: it is neither, or not there.
-    """
+def is_saved_model(path: str, files: Any) -> bool:
+    """Tells a SavedModel directory from a Keras file; SourceError where it is neither, or not there."""
     where = f"source {path}"
     if files.isdir(path):
         if any(files.exists(os.path.join(path, name)) for name in SAVED_MODEL_FILES):
@@ -73,11 +54,7 @@ def is_saved_model(path: str, files: Files) -> bool:
 
 
 def check_weights(weights: str) -> None:
-    """Makes sure that the weights for a builder are there.
-
-    Raises:
-        SourceError: there is no such file, or it is no weights file and no checkpoint.
-    """
+    """Makes sure that the weights for a builder are there; SourceError where not, or where they are something else."""
     if weights.endswith(KERAS_WEIGHTS):
         if not Path(weights).is_file():
             raise SourceError(f"weights {weights}: no such file")
@@ -90,11 +67,7 @@ def check_weights(weights: str) -> None:
 
 
 def check_keras_backend() -> None:
-    """Makes sure that Keras runs, or will run, on TensorFlow.
-
-    Raises:
-        ExportError: something else is set. Says where.
-    """
+    """Makes sure that Keras runs, or will run, on TensorFlow; ExportError says where something else is set."""
     if "keras" in sys.modules:
         backend = sys.modules["keras"].config.backend()
     else:

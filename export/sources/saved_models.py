@@ -19,14 +19,10 @@ _INIT_SIGNATURE = "__saved_model_init_op"
 
 
 def load_saved_model(spec: ExportSpec) -> RawModel:
-    """Loads a SavedModel directory and finds the function to export.
-
-    Raises:
-        SourceError: it cannot be loaded, or which signature, input or output is meant is unclear.
-    """
+    """Loads a SavedModel directory and finds the function to export; SourceError where that fails, or is unclear."""
     where = f"source {spec.source}"
     try:
-        if _is_from_tensorflow_1(spec.source):
+        if not parse_saved_model(spec.source).meta_graphs[0].HasField("object_graph_def"):
             return _load_frozen(spec, where)
         loaded = tf.saved_model.load(spec.source)
     except SourceError:
@@ -53,11 +49,6 @@ def load_saved_model(spec: ExportSpec) -> RawModel:
         description=f"SavedModel, {parameter_count:,} parameters",
         parameter_count=parameter_count,
     )
-
-
-def _is_from_tensorflow_1(path: str) -> bool:
-    (meta_graph, *_) = parse_saved_model(path).meta_graphs
-    return not meta_graph.HasField("object_graph_def")
 
 
 def _load_frozen(spec: ExportSpec, where: str) -> RawModel:
@@ -115,30 +106,19 @@ def _find_function(loaded: Any, spec: ExportSpec, where: str) -> Any:
     traces = getattr(getattr(loaded, "__call__", None), "concrete_functions", None) or []  # noqa: B004
     if not traces:
         raise SourceError(f"{where} has neither a signature nor a traced __call__; save it with signatures=…")
-    return max(traces, key=lambda trace: (not _is_for_training(trace), _freedom(trace)))
 
+    def rank(trace: Any) -> tuple[bool, int]:
+        """Not for training (made with a Python argument of True); then the most free dimensions serve most images."""
+        is_for_training = any(value is True for value in tf.nest.flatten(trace.structured_input_signature))
+        shapes = [tensor.shape for tensor in trace.inputs if tensor.dtype != tf.resource]
+        return not is_for_training, sum(1 if shape.rank is None else list(shape).count(None) for shape in shapes)
 
-def _is_for_training(function: Any) -> bool:
-    """Whether a trace was made with a Python argument of True, such as training=True."""
-    return any(value is True for value in tf.nest.flatten(function.structured_input_signature))
-
-
-def _freedom(function: Any) -> int:
-    """Of several traces, the one with the most free dimensions serves the most images."""
-    return sum(
-        tensor.shape.rank is None or sum(dimension is None for dimension in tensor.shape)
-        for tensor in function.inputs
-        if tensor.dtype != tf.resource
-    )
+    return max(traces, key=rank)
 
 
 def _find_image_input(function: Any, spec: ExportSpec, where: str) -> tuple[str, tf.TensorSpec]:
     positional, keywords = function.structured_input_signature
-    inputs = {spec_.name or str(i): spec_ for i, spec_ in enumerate(positional) if _is_tensor(spec_)}
-    inputs |= {name: spec_ for name, spec_ in keywords.items() if _is_tensor(spec_)}
-    name = choose_image(spec.source_input, inputs, where)
-    return name, inputs[name]
-
-
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, tf.TensorSpec)
+    named = {form.name or str(at): form for at, form in enumerate(positional) if isinstance(form, tf.TensorSpec)}
+    named |= {name: form for name, form in keywords.items() if isinstance(form, tf.TensorSpec)}
+    name = choose_image(spec.source_input, named, where)
+    return name, named[name]

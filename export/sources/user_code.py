@@ -17,15 +17,7 @@ _LIBRARIES = {"keras", "tensorflow", "tf_keras", "numpy", *sys.stdlib_module_nam
 
 
 def find_user_module(name: str, key: str) -> None:
-    """Makes sure that a module of the user's is there; the working directory is looked in last.
-
-    Args:
-        name: dotted.
-        key: the spec's field that names it, for the error.
-
-    Raises:
-        SourceError: there is no such module.
-    """
+    """Makes sure that the module that the field `key` names is there; the working directory is looked in last."""
     here = str(Path.cwd())
     if here not in sys.path:
         # Last: a file of the user's must not take the place of a library.
@@ -35,11 +27,7 @@ def find_user_module(name: str, key: str) -> None:
 
 
 def import_user_module(name: str, key: str) -> ModuleType:
-    """Imports a module of the user's.
-
-    Raises:
-        SourceError: there is no such module, or its import fails.
-    """
+    """Imports a module of the user's; SourceError where there is no such module, or its import fails."""
     find_user_module(name, key)
     try:
         return importlib.import_module(name)

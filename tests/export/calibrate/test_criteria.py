@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from maskport.export.calibrate.criteria import CRITERIA, recommend
-from maskport.export.calibrate.errors import CalibrationError
 from maskport.export.calibrate.tally import STEPS, Curves, Tally
+from maskport.export.errors import CalibrationError
 
 T = np.arange(STEPS + 1) / STEPS
 EVERYWHERE = np.ones(STEPS + 1, bool)

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from maskport.export.calibrate.errors import CalibrationError
 from maskport.export.calibrate.labels import COLOUR, LabelCounts, LabelMeaning, parse_values
+from maskport.export.errors import CalibrationError
 from PIL import Image, ImageFilter
 
 DISC = np.hypot(*(np.mgrid[:64, :64] - 30.5)) < 20

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from maskport.export.calibrate.errors import CalibrationError
 from maskport.export.calibrate.labels import COLOUR
 from maskport.export.calibrate.pairs import find_pairs, read_values
+from maskport.export.errors import CalibrationError
 from PIL import Image
 
 

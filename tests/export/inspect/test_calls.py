@@ -14,8 +14,7 @@ import pytest
 from google.protobuf import descriptor_pool, json_format
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from maskport.export.inspect import Target, inspect_version
-from maskport.export.inspect.calls import example_calls
-from maskport.export.inspect.protoset import write_protoset
+from maskport.export.inspect.calls import example_calls, write_protoset
 from maskport.export.inspect.record import read_record
 from maskport.serving import contract
 from maskport.serving.client import MaskClient, Observer

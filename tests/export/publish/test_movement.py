@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 import toy_models
 from maskport.export import export_model
-from maskport.export.model.graph_optimization import without_graph_optimization
+from maskport.export.model.tracing import without_graph_optimization
 from maskport.export.publish.golden import read_goldens, tensors_of
 from maskport.export.publish.movement import Movement, _rounded_up
 

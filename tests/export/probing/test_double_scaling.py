@@ -5,7 +5,7 @@ import logging
 import keras
 import pytest
 import tensorflow as tf
-from maskport.export.probing.scaling_check import warn_of_double_scaling
+from maskport.export.probing.probe import warn_of_double_scaling
 from maskport.export.sources import adapt_keras_model, load_source
 from maskport.export.spec import make_spec
 
