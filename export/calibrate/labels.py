@@ -81,12 +81,7 @@ def format_value(value: int) -> str:
 
 
 class LabelCounts:
-    """How many pixels of all masks have each value.
-
-    Attributes:
-        pixels: by value.
-        mixed: values other than 0 that share a mask with another one, ignored ones left out.
-    """
+    """How many pixels of all masks have each value, and which but 0 share a mask with another that counts (`mixed`)."""
 
     def __init__(self, meaning: LabelMeaning) -> None:
         self.meaning = meaning

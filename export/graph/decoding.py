@@ -22,8 +22,8 @@ class Picture(NamedTuple):
     """A decoded picture; where `error` is not empty it has no pixels.
 
     Attributes:
-        image: uint8 (uint16 where the export keeps 16 bits) [H, W, C], upright. C is 3 or 4 for models that
-            take as many; 1 or 3, as in the file, for gray models.
+        image: uint8 (uint16 where the export keeps 16 bits) [H, W, C], upright. C is 3 or 4 for models that take as
+            many; 1 or 3, as in the file, for gray models.
         full_scale: float32 scalar, the value of `image` that means full scale.
         error: string scalar, empty or beginning with one of `contract.IMAGE_ERRORS`.
     """

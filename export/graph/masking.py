@@ -73,9 +73,7 @@ def _to_dtype(values: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
 
 
 def cut_out(image: tf.Tensor, alpha: tf.Tensor, full_scale: tf.Tensor) -> tf.Tensor:
-    """Returns an image as RGBA with the mask as its alpha.
-
-    Where alpha is 0, the colours are 0 too: nothing of the background is given away.
+    """Returns an image as RGBA with the mask as its alpha, and colours of 0 where that is 0: nothing is given away.
 
     Args:
         image: uint8 or uint16 [H, W, 1, 3 or 4]; an alpha of its own is replaced.

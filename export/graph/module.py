@@ -28,21 +28,13 @@ _KEPT_PIXELS = 16_000_000
 
 
 class MaskModule(tf.Module):
-    """A segmentation model with the signatures of `serving.contract`.
+    """A segmentation model with the signatures of `serving.contract`; SpecError where the spec does not fit it.
 
-    Args:
-        model: to export.
-        spec: how.
-        foreground: indices of the model's output channels that the mask is of.
-        adds_foreground: whether several of them are added (probabilities that exclude each other) rather than
-            the largest taken.
-        min_edge: smallest height and width that a model without a fixed size takes.
+    Of several channels of the foreground probabilities are added, if they exclude each other, or the largest is taken.
+    A model without a fixed size takes `min_edge` pixels in height and width at least.
 
     Attributes:
         info: the text that `export_info` answers; to be set before that is traced.
-
-    Raises:
-        SpecError: the spec does not fit the model.
     """
 
     def __init__(
@@ -117,12 +109,9 @@ class MaskModule(tf.Module):
     # From the model's answer to probabilities.
 
     def _activate(self, outputs: tf.Tensor) -> tf.Tensor:
-        activation = self.spec.activation
-        if activation == "softmax":
-            return tf.nn.softmax(outputs)
-        if activation == "sigmoid":
-            return tf.sigmoid(outputs)
-        return tf.clip_by_value(outputs, 0.0, 1.0)
+        if self.spec.activation == "none":
+            return tf.clip_by_value(outputs, 0.0, 1.0)
+        return {"softmax": tf.nn.softmax, "sigmoid": tf.sigmoid}[self.spec.activation](outputs)
 
     def _foreground_probability(self, outputs: tf.Tensor) -> tf.Tensor:
         """Returns float32 [B, h', w', 1] of the model's [B, h', w', K]."""
@@ -338,12 +327,7 @@ class MaskModule(tf.Module):
         return _for_each(write, count, _TEXT), errors
 
     def _encode(
-        self,
-        product: str,
-        outputs: tf.Tensor,
-        size: tf.Tensor,
-        threshold: tf.Tensor,
-        picture: Callable[[], Picture],
+        self, product: str, outputs: tf.Tensor, size: tf.Tensor, threshold: tf.Tensor, picture: Callable[[], Picture]
     ) -> tf.Tensor:
         """Returns one picture's product as PNG, from the model's outputs [1, h', w', K]."""
         if product == contract.CLASS_MAP:

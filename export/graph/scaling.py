@@ -21,15 +21,7 @@ _BYTE_SCALE = FULL_SCALE["uint8"]
 
 
 class ValueScaling:
-    """Brings images to the channels and values that the model wants.
-
-    Args:
-        spec: gives scaling, mean, std, channel order and input_max.
-        model: gives the number of channels.
-
-    Raises:
-        SpecError: the scaling does not fit the model's channels.
-    """
+    """Brings images to the channels and values that a model wants; SpecError where the spec does not fit them."""
 
     def __init__(self, spec: ExportSpec, model: SegmentationModel):
         self._channels = model.channels

@@ -12,13 +12,7 @@ _SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
 
 @dataclasses.dataclass(frozen=True)
 class VersionDirectory:
-    """A directory with a SavedModel.
-
-    Attributes:
-        path: absolute.
-        model_name: as TensorFlow Serving would be told it: the base path's last part.
-        version: its number; None where the directory's name is none.
-    """
+    """A directory with a SavedModel: its absolute path, the base path's name, and its number, if it is named by one."""
 
     path: Path
     model_name: str

@@ -36,12 +36,7 @@ def list_versions(base_path: Path) -> dict[int, Path]:
 
 
 def choose_version(wanted: int | None, taken: Mapping[int, str], base_path: object) -> int:
-    """Returns the wanted version, or else the highest plus 1; the first is 1.
-
-    Args:
-        wanted: its number, or None.
-        taken: the names that versions go by in the base path.
-        base_path: for the error.
+    """Returns the wanted version, or else the highest plus 1; the first is 1. `taken` are the names they go by.
 
     Raises:
         PublishError: it is taken.
