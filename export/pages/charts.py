@@ -87,10 +87,10 @@ def draw_line_chart(title: str, y_title: str, lines: Sequence[Line], marks: Sequ
         lines: up to four.
         marks: vertical lines.
     """
-    import matplotlib as mpl
+    from matplotlib import style
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(_SETTINGS):
+    with style.context(["default", _SETTINGS]):  # whatever the user's own matplotlibrc says
         figure = Figure(figsize=(_SIZE[0] / 72, _SIZE[1] / 72), layout="constrained", facecolor=_PAPER)
         axes = figure.add_subplot(xlabel="threshold", ylabel=y_title, xlim=(0, 1), ylim=(0, 1))
         axes.tick_params(length=0, pad=6)
