@@ -14,7 +14,8 @@ def check_export(spec: ExportSpec) -> None:
     """Makes sure, without TensorFlow, that a spec's source is there and its `output_dir` writable; else ExportError."""
     if "://" not in spec.output_dir:
         with VersionWriter(Path(spec.output_dir)) as writer:
-            writer.check_free(spec.version)
+            if spec.version is not None:
+                writer.check_free(spec.version)
     check_source(spec)
 
 

@@ -64,7 +64,8 @@ def publishing(spec: ExportSpec, on_step: OnStep = lambda _: None) -> Iterator[C
         FreshProcess() as fresh,
         FreshProcess(switches_onednn=True) as other,
     ):
-        writer.check_free(spec.version)
+        if spec.version is not None:
+            writer.check_free(spec.version)
 
         def publish(plan: "Plan") -> Path | str:
             if plan.optimized.description:
@@ -96,6 +97,7 @@ class Plan:
         alignment: of the model's map; None where that shows the whole of its input.
         module: that is saved.
         signatures: names.
+        functions: the signatures but for `export_info`, by name.
         make_manifest: gives the text of `maskport.json`, for how far the model's own answers move.
     """
 
@@ -104,17 +106,13 @@ class Plan:
     alignment: Alignment | None
     module: MaskModule
     signatures: list[str]
+    functions: Mapping[str, Any]
     make_manifest: Callable[[Mapping[str, float | None]], str]
 
     @property
     def model(self) -> SegmentationModel:
         """The model in the form that is exported."""
         return self.optimized.model
-
-    @functools.cached_property
-    def functions(self) -> dict[str, Any]:
-        """The signatures but for `export_info`, by name."""
-        return self.module.signatures([name for name in self.signatures if name != contract.EXPORT_INFO])
 
     @classmethod
     def make(cls, spec: ExportSpec) -> "Plan":
@@ -141,9 +139,9 @@ class Plan:
         make_manifest = functools.partial(
             manifest.make_manifest, spec, model, optimized.choice, names, foreground, adds, probed, source_sha256
         )
-        plan = cls(spec, optimized, probed.alignment, make_module(optimized.model), names, make_manifest)
-        plan.functions  # noqa: B018  (traces them, which may fail)
-        return plan
+        module = make_module(optimized.model)
+        functions = module.signatures([name for name in names if name != contract.EXPORT_INFO])
+        return cls(spec, optimized, probed.alignment, module, names, functions, make_manifest)
 
     def describe(self) -> str:
         """Returns the resolved spec and the signatures, for people."""

@@ -21,7 +21,7 @@ def checked_pixels(
 ) -> tuple[tf.Tensor, tf.Tensor | None]:
     """Returns pictures as [B, H, W, C] and thresholds as [B], once they are known to be what a signature takes.
 
-    Of an empty list, which has no other axes in JSON, it is one of no pictures. `max_pixels` is of one of them.
+    An empty list, which has no other axes in JSON, is one of no pictures. Each may have `max_pixels`; None is any.
     """
     images = _of_any_shape(images)
     shape = tf.shape(images)
