@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import CalibrationError
+from ..errors import CalibrationError as CalibrationError  # noqa: PLC0414  (a stub names only its own package)
 
 Values = npt.NDArray[np.int64]
 """Levels, a palette's indices, or colours: `COLOUR` + 0xRRGGBB. A gray is its level, so black is 0 everywhere."""

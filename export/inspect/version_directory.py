@@ -4,7 +4,7 @@ import dataclasses
 import os
 from pathlib import Path
 
-from ..errors import InspectError
+from ..errors import InspectError as InspectError  # noqa: PLC0414  (a stub names only its own package)
 from ..publish.versions import list_versions, version_number
 
 _SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")

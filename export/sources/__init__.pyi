@@ -1,6 +1,4 @@
 from .loading import (
     adapt_keras_model as adapt_keras_model,
-)
-from .loading import (
     load_source as load_source,
 )

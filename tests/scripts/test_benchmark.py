@@ -11,8 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from benchmarks import __main__ as command
-from benchmarks import callers, servers
+from benchmarks import __main__ as command, callers, servers
 from processes import is_running, running
 from waiting import wait_until
 

@@ -9,8 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from maskport.export.masks import MaskedLoss, masked_loss
 
 quick = settings(max_examples=100, deadline=None, derandomize=True)

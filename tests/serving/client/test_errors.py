@@ -27,8 +27,8 @@ from maskport.serving.client import (
     SignatureNotFoundError,
     StatusCode,
     UnsupportedCallError,
+    errors as module,
 )
-from maskport.serving.client import errors as module
 from maskport.serving.client.errors import CallContext
 from maskport.serving.client.transport.refusals import ERRORS, error_of_code
 

@@ -7,8 +7,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 from maskport.serving.client import InvalidImageError, InvalidResponseError
 from maskport.serving.client.pictures.channels import Choice, ModelInput

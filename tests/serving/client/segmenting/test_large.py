@@ -15,8 +15,7 @@ import rasterio.transform
 import tifffile
 from any_client import make_client
 from fake_serving import FLOAT, STRING, UINT8, FakeModel, FakeServing, refuse
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from maskport.serving.client import (
     InvalidImageError,
     InvalidRequestError,

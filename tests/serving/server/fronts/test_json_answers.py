@@ -4,8 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as arrays
 from maskport.serving.server.errors import RequestError, invalid_argument
 from maskport.serving.server.fronts.json_answers import write_error, write_outputs

@@ -6,8 +6,7 @@ import math
 
 import orjson
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from maskport.serving.server.errors import RequestError
 from maskport.serving.server.fronts.json_documents import describe, parse_object
 

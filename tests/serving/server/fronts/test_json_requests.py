@@ -5,8 +5,7 @@ import base64
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as arrays
 from maskport.serving.server.errors import RequestError
 from maskport.serving.server.fronts.json_requests import Layout, read_examples, read_predict

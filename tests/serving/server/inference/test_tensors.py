@@ -5,8 +5,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as arrays
 from maskport.serving.server.inference.tensors import TensorError, dtype_name, read_tensor, write_tensor
 from tensorflow.core.framework import tensor_pb2, types_pb2
