@@ -1,6 +1,7 @@
 """The distribution: import names, what the wheel holds, and a working directory that shadows nothing."""
 
 import importlib
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -24,6 +25,7 @@ def test_every_folder_of_the_house_is_in_the_distribution():
 
 
 def test_the_wheel_holds_the_very_files_under_maskport(tmp_path):
+    shutil.rmtree(ROOT / "build", ignore_errors=True)  # what an earlier build left would go into this one
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", tmp_path, ROOT],
         check=True, capture_output=True,
