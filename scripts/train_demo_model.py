@@ -7,11 +7,12 @@ The pictures come from `coin_scenes`, the figures in the model card from `evalua
 """
 
 import argparse
-import concurrent.futures
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import json
+import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -64,11 +65,8 @@ def draw_training_scenes(recipe: Recipe, advance: Advance) -> list[Scene]:
     """Draws the pictures, on all cores. Each depends on the seed and its number alone."""
     drawn: list[Scene] = []
     # Their end of the queue is open in themselves, so that they would wait for ever for a parent that was killed.
-    with concurrent.futures.ProcessPoolExecutor(
-        os.cpu_count(), initializer=end_with_parent, initargs=(os.getpid(),)
-    ) as pool:
-        numbers = range(recipe.scenes)
-        for scene in pool.map(_draw, [recipe] * recipe.scenes, numbers, chunksize=16):
+    with multiprocessing.Pool(initializer=end_with_parent, initargs=(os.getpid(),)) as pool:
+        for scene in pool.imap(functools.partial(_draw, recipe), range(recipe.scenes), chunksize=16):
             drawn.append(scene)
             advance("")
     return drawn

@@ -16,7 +16,7 @@ STARTS = {
     "bound": "subprocess.Popen(bound(['sleep', '3600']))",
     "benchmark": "stack.enter_context(servers.serve(['sleep', '3600', '-s'], {}))",
     "show_rollback": "stack.enter_context(show_rollback.serve(Path('/nowhere/models.config')))",
-    "train_demo_model": "train_demo_model._draw = time.sleep\n"
+    "train_demo_model": "train_demo_model._draw = wait\n"
     "    train_demo_model.draw_training_scenes(types.SimpleNamespace(scenes=2), print)",
 }
 PROGRAM = """
@@ -25,6 +25,8 @@ from pathlib import Path
 from children import bound, interrupt_on_sigterm
 {imports}
 interrupt_on_sigterm()
+def wait(*_):
+    time.sleep(3600)
 with contextlib.ExitStack() as stack:
     {start}
     time.sleep(3600)
