@@ -26,10 +26,11 @@ from children import bound, interrupt_on_sigterm
 {imports}
 interrupt_on_sigterm()
 def wait(*_):
+    print("started", flush=True)
     time.sleep(3600)
 with contextlib.ExitStack() as stack:
     {start}
-    time.sleep(3600)
+    wait()
 """
 
 
@@ -44,7 +45,9 @@ def test_what_a_script_starts_ends_with_it(start, ended_by):
     imports = {"benchmark": "from benchmarks import servers", "bound": ""}.get(start, f"import {start}")
     program = PROGRAM.format(imports=imports, start=STARTS[start])
     environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
-    with running([sys.executable, "-c", program], env=environment, stderr=subprocess.DEVNULL) as script:
+    command = [sys.executable, "-c", program]
+    with running(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as script:
+        assert script.stdout.readline() == b"started\n"
         (child, *_) = wait_until(lambda: children_of(script), f"the child of {start}")
         script.send_signal(ended_by)
         script.wait()
