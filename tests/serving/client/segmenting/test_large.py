@@ -483,7 +483,7 @@ address, folder, form = sys.argv[1:]
 out = f"{folder}/out.{'tif' if form == 'tif' else 'npy'}"
 source = np.load(f"{folder}/wide.npy", mmap_mode="r") if form == "array" else f"{folder}/wide.{form}"
 with MaskClient(address, "model") as client:
-    result = client.segment_large(source, out, timeout=PATIENCE_S)
+    result = client.segment_large(source, out, timeout=300)
 # Not ru_maxrss, which remembers the parent's memory from before exec.
 with open("/proc/self/status") as status:
     print(int(status.read().partition("VmHWM:")[2].split()[0]) / 1024)

@@ -41,6 +41,7 @@ def handler():
 @pytest.fixture
 def serve(handler):
     servers = []
+    others = set(threading.enumerate())
 
     def start(**limits):
         server = HttpServer(handler, threads=4, limits=Limits(**limits))
@@ -56,7 +57,7 @@ def serve(handler):
     handler.gate.set()
     for server in servers:
         server.stop(0)
-    assert not [thread.name for thread in threading.enumerate() if thread.name == "http"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "http" and thread not in others]
 
 
 def connect(server):
