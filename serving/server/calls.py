@@ -12,23 +12,15 @@ _MAX_TIMEOUT_S = threading.TIMEOUT_MAX / 2
 
 
 class Call:
-    """One request on its way through the core.
-
-    Attributes:
-        run_s: seconds that the graph took, waiting for a batch included; set by whoever ran it.
-    """
+    """One request on its way through the core."""
 
     def __init__(self, timeout_s: float | None = None) -> None:
-        """Begins a call.
-
-        Args:
-            timeout_s: seconds until its caller gives up; None is no limit.
-        """
+        """Begins a call whose caller gives up after a time; None is no limit."""
         self._deadline = None if timeout_s is None else time.monotonic() + min(timeout_s, _MAX_TIMEOUT_S)
         self._lock = threading.Lock()
         self._is_cancelled = False
         self._on_cancel: Callable[[], None] | None = None
-        self.run_s = 0.0
+        self.run_s = 0.0  # that the graph took, waiting for a batch included; set by whoever ran it
 
     @property
     def left_s(self) -> float | None:

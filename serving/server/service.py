@@ -39,13 +39,7 @@ class PredictionService:
         metrics: Metrics,
         check_reload: Callable[[Sequence[ModelSettings]], None],
     ) -> None:
-        """Serves a repository.
-
-        Args:
-            repository: where the models are.
-            metrics: hears how long the graphs run.
-            check_reload: raises RequestError for models that a caller may not load.
-        """
+        """Serves a repository; `check_reload` raises RequestError for models that a caller may not load."""
         self._repository = repository
         self._metrics = metrics
         self._check_reload = check_reload

@@ -39,23 +39,15 @@ _MEASURED_METHODS = ("Predict", "Classify", "Regress")
 
 @dataclasses.dataclass(frozen=True)
 class GrpcSettings:
-    """How the gRPC side behaves.
+    """How the gRPC side behaves."""
 
-    Attributes:
-        threads: requests answered at a time; others wait for their turn.
-        refuses: whether they are refused at once instead, as TensorFlow Serving does. One of the threads then counts
-            as the one that listens, as in gRPC's C++ server: a request less is answered at a time, but one at least.
-        answers_as_content: whether tensors are answered in `tensor_content`.
-        channel_arguments: for gRPC itself.
-        has_health_service: whether gRPC's own health service is there. As in TensorFlow Serving it says that
-            the server runs, and nothing of models.
-    """
-
-    threads: int
+    threads: int  # requests answered at a time; others wait for their turn
+    # Whether these are refused at once instead, as TensorFlow Serving does. One of the threads then counts as the one
+    # that listens, as in gRPC's C++ server: a request less is answered at a time, but one at least.
     refuses: bool = False
-    answers_as_content: bool = False
+    answers_as_content: bool = False  # whether tensors are answered in `tensor_content`
     channel_arguments: Sequence[tuple[str, int | str]] = ()
-    has_health_service: bool = False
+    has_health_service: bool = False  # it says that the server runs, and nothing of models, as in TensorFlow Serving
 
 
 def create_server(service: PredictionService, settings: GrpcSettings, metrics: Metrics) -> grpc.Server:

@@ -38,33 +38,20 @@ if logging.getLogger("uvicorn.error").level == logging.NOTSET:
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What a client may ask of the server.
-
-    Attributes:
-        body_bytes: the largest body.
-        receive_s: seconds that a request's head, and then its body, may take to arrive.
-        idle_s: seconds that a connection may stay open between requests, and that an answer may stay unread.
-    """
+    """What a client may ask of the server."""
 
     body_bytes: int = 256 * 1024 * 1024
-    receive_s: float = 60
-    idle_s: float = 300
+    receive_s: float = 60  # that a request's head, and then its body, may take to arrive
+    idle_s: float = 300  # that a connection may stay open between requests, and an answer unread
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """A request.
+    """A request, received whole."""
 
-    Attributes:
-        method: as it was sent.
-        target: as it stands in the request line.
-        headers: values by lower-case name; of several the first, as libevent has it.
-        body: all of it.
-    """
-
-    method: str
-    target: str
-    headers: Mapping[str, str]
+    method: str  # as it was sent
+    target: str  # as it stands in the request line
+    headers: Mapping[str, str]  # by lower-case name; of several the first, as libevent has it
     body: bytes
 
 
@@ -89,13 +76,7 @@ class HttpServer:
     """Serves HTTP on one socket, from a thread of its own."""
 
     def __init__(self, handler: Handler, *, threads: int, limits: Limits) -> None:
-        """Prepares a server.
-
-        Args:
-            handler: answers a request; called in a worker thread.
-            threads: requests answered at a time.
-            limits: what clients may ask for.
-        """
+        """Prepares a server that answers so many requests at a time, each by the handler, in a thread."""
         self._handler = handler
         self._limits = limits
         self._workers = futures.ThreadPoolExecutor(threads, thread_name_prefix="rest")

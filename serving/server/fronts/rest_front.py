@@ -76,19 +76,12 @@ _LOCAL_HOSTS = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]*)?", re.
 
 @dataclasses.dataclass(frozen=True)
 class RestSettings:
-    """How the REST side behaves.
+    """How the REST side behaves."""
 
-    Attributes:
-        timeout_s: seconds that a model may take; None is no limit.
-        has_cors: whether pages of other origins may read the answers.
-        checks_host: whether a Host header must name this machine.
-        metrics_path: where the metrics are; None is nowhere.
-    """
-
-    timeout_s: float | None = 30
-    has_cors: bool = False
-    checks_host: bool = False
-    metrics_path: str | None = None
+    timeout_s: float | None = 30  # that a model may take; None is no limit
+    has_cors: bool = False  # whether pages of other origins may read the answers
+    checks_host: bool = False  # whether a Host header must name this machine
+    metrics_path: str | None = None  # None is nowhere
 
 
 class RestFront:

@@ -28,15 +28,9 @@ class BatchingRunner:
         settings: BatchingSettings,
         metrics: Metrics,
     ) -> None:
-        """Puts batches before a runner.
+        """Puts batches before a runner, which is closed with this one.
 
-        Args:
-            runner: runs the merged requests; closed with this one.
-            dtypes: data type of each tensor that can be fed. A request with another one is refused alone,
-                before it can fail the batch.
-            scheduler: has the threads.
-            settings: how to merge; checked already.
-            metrics: hears of waiting times and sizes.
+        A request that feeds a tensor with another type than `dtypes` has is refused alone, before it fails a batch.
         """
         self._runner = runner
         self._dtypes = dtypes

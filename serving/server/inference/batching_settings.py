@@ -8,36 +8,22 @@ from ..errors import invalid_argument
 
 @dataclasses.dataclass(frozen=True)
 class PoolSettings:
-    """The threads that run batches, shared by all models.
+    """The threads that run batches, shared by all models."""
 
-    Attributes:
-        threads: batches run at a time.
-        name: under which waiting times are recorded.
-    """
-
-    threads: int = os.cpu_count() or 1
-    name: str = ""
+    threads: int = os.cpu_count() or 1  # batches run at a time
+    name: str = ""  # under which waiting times are recorded
 
 
 @dataclasses.dataclass(frozen=True)
 class BatchingSettings:
-    """How the requests of a model are merged.
+    """How the requests of a model are merged."""
 
-    Attributes:
-        max_batch_size: most rows of a request, and of a batch where requests are not split.
-        timeout_s: how long a batch waits for more requests.
-        max_enqueued_batches: how many batches of a queue may wait; further requests are refused.
-        allowed_sizes: a batch is padded to the next of these, ascending; none where it is empty.
-        pads_lengths: whether requests of different shapes are padded to a common one.
-        split_size: rows in a batch where large requests are split over several; 0 is never.
-    """
-
-    max_batch_size: int = 1000
-    timeout_s: float = 0
-    max_enqueued_batches: int = 10
-    allowed_sizes: tuple[int, ...] = ()
-    pads_lengths: bool = False
-    split_size: int = 0
+    max_batch_size: int = 1000  # rows of a request, and of a batch where requests are not split
+    timeout_s: float = 0  # how long a batch waits for more requests
+    max_enqueued_batches: int = 10  # that may wait in a queue; further requests are refused
+    allowed_sizes: tuple[int, ...] = ()  # ascending; a batch is padded to the next of these
+    pads_lengths: bool = False  # whether requests of different shapes are padded to a common one
+    split_size: int = 0  # rows in a batch where large requests are split over several; 0 is never
 
     @property
     def full_size(self) -> int:

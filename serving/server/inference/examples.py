@@ -38,14 +38,7 @@ class _Task:
 def infer(
     model: Model, method: str, signature_name: str, examples: input_pb2.Input, call: Call
 ) -> inference_pb2.InferenceResult:
-    """Runs a signature on tf.Examples and returns classes with scores, or a number, for each.
-
-    Args:
-        model: the model.
-        method: `CLASSIFY_METHOD` or `REGRESS_METHOD`.
-        signature_name: empty for the default one.
-        examples: of the request.
-        call: whom it is for.
+    """Runs a signature (empty: the default one) on tf.Examples; returns classes with scores, or a number, for each.
 
     Raises:
         RequestError: in TensorFlow Serving's words.
@@ -63,10 +56,7 @@ def multi_inference(
     examples: input_pb2.Input,
     call: Call,
 ) -> list[inference_pb2.InferenceResult]:
-    """Runs several classifications and regressions on the same tf.Examples in one go.
-
-    Returns:
-        One result for each task, without its model spec.
+    """Runs several tasks on the same tf.Examples in one go; returns a result, without its model spec, for each.
 
     Raises:
         RequestError: in TensorFlow Serving's words.

@@ -32,12 +32,7 @@ class Interrupter:
     """The guard nodes of one graph, and which slots are free."""
 
     def __init__(self, graph: tf.Graph, slots: int) -> None:
-        """Adds the nodes; the graph must not be in a session yet.
-
-        Args:
-            graph: the model's.
-            slots: runs that can be interrupted at a time; further ones go on to their end.
-        """
+        """Adds the nodes to a graph that is in no session yet; of its runs, `slots` at a time can be interrupted."""
         self._graph = graph
         self._session: Any = None
         self._free = list(range(slots))

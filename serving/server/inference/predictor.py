@@ -28,17 +28,11 @@ Inputs = Mapping[str, Array | tensor_pb2.TensorProto]
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A loaded model, as requests see it.
-
-    Attributes:
-        runner: runs the graph.
-        signatures: the SignatureDef of each signature, by name.
-        checks_method_names: whether classify and regress want signatures made for them.
-    """
+    """A loaded model, as requests see it."""
 
     runner: Runner
     signatures: Mapping[str, meta_graph_pb2.SignatureDef]
-    checks_method_names: bool = False
+    checks_method_names: bool = False  # whether classify and regress want signatures made for them
 
 
 def predict(
@@ -48,17 +42,14 @@ def predict(
     output_filter: Sequence[str],
     call: Call,
 ) -> dict[str, Array]:
-    """Runs one signature.
+    """Runs one signature, and returns arrays by its names for the outputs.
 
     Args:
-        model: the model.
+        model: has the signature.
         signature_name: empty for the default one.
         inputs: by the signature's names for them; what is left out takes the signature's default.
         output_filter: the outputs to return; all where it is empty.
         call: whom it is for.
-
-    Returns:
-        Arrays by the signature's names for its outputs.
 
     Raises:
         RequestError: in TensorFlow Serving's words.

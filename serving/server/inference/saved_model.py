@@ -30,19 +30,12 @@ _ASSETS_COLLECTION = "saved_model_assets"
 
 @dataclasses.dataclass(frozen=True)
 class SessionSettings:
-    """How sessions are made.
+    """How sessions are made."""
 
-    Attributes:
-        tags: which of a SavedModel's graphs is loaded.
-        intra_op_threads: threads for one operation; 0 lets TensorFlow choose.
-        inter_op_threads: operations at a time; 0 lets TensorFlow choose.
-        interruptible_runs: how many runs of a model at a time end as soon as their caller has gone.
-    """
-
-    tags: frozenset[str] = frozenset({"serve"})
-    intra_op_threads: int = 0
-    inter_op_threads: int = 0
-    interruptible_runs: int = 16
+    tags: frozenset[str] = frozenset({"serve"})  # which of a SavedModel's graphs is loaded
+    intra_op_threads: int = 0  # for one operation; 0 lets TensorFlow choose
+    inter_op_threads: int = 0  # operations at a time; 0 lets TensorFlow choose
+    interruptible_runs: int = 16  # so many runs of a model at a time end as soon as their caller has gone
 
 
 class Runner(Protocol):
@@ -68,18 +61,10 @@ class Runner(Protocol):
 
 
 class SavedModel:
-    """A loaded SavedModel.
-
-    Attributes:
-        signatures: the SignatureDef of each signature, by name.
-    """
+    """A loaded SavedModel, with the SignatureDefs of its `signatures`."""
 
     def __init__(self, path: str, settings: SessionSettings) -> None:
-        """Loads the model: reads the graph, restores the variables, runs the initialiser.
-
-        Args:
-            path: the version directory.
-            settings: which graph, and how to run it.
+        """Loads a version directory: reads the graph, restores the variables, runs the initialiser.
 
         Raises:
             RequestError: there is no such model, or it does not load; in TensorFlow Serving's words.

@@ -32,19 +32,12 @@ class TensorError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class _Kind:
-    """How one data type travels in a TensorProto.
+    """How one data type travels in a TensorProto."""
 
-    Attributes:
-        dtype: of the array.
-        field: the typed field that holds its values.
-        stored: dtype of the field's elements on the wire; None where they are varints.
-        carrier: the dtype as whose bits the values stand in the field: uint16 for the 16-bit floats,
-            float32 for the parts of a complex64; otherwise `dtype` itself.
-    """
-
-    dtype: np.dtype[Any]
-    field: str
-    stored: np.dtype[Any] | None
+    dtype: np.dtype[Any]  # of the array
+    field: str  # the typed field that holds its values
+    stored: np.dtype[Any] | None  # of the field's elements on the wire; None where they are varints
+    # As whose bits the values stand in the field: uint16 for the 16-bit floats, float32 for the parts of a complex64.
     carrier: np.dtype[Any]
 
 

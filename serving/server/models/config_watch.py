@@ -17,12 +17,7 @@ class ConfigWatch:
     """Compares a configuration file with what was last applied of it."""
 
     def __init__(self, repository: ModelRepository, path: str) -> None:
-        """Begins with a file whose present content counts as applied.
-
-        Args:
-            repository: gets the models.
-            path: the file, a ModelServerConfig in text form.
-        """
+        """Begins with a file (a ModelServerConfig in text form) whose present content counts as applied."""
         self._repository = repository
         self._path = path
         self._applied: model_server_config_pb2.ModelServerConfig | None = None

@@ -32,33 +32,20 @@ class VersionStatus:
     error: RequestError | None
 
 
+@dataclasses.dataclass(eq=False)
 class Version:
-    """One version of a model.
+    """One version of a model."""
 
-    Attributes:
-        name: the model's.
-        number: the version's.
-        path: where it is on disk.
-        state: where it is in its life.
-        is_wanted: whether the configuration and the disk still ask for it.
-        attempts: at loading it.
-        error: of the last of them.
-        retry_at: when the next one is due (`time.monotonic`); None where none is.
-        model: while it is loaded.
-        in_use: requests that have it now.
-    """
-
-    def __init__(self, name: str, number: int, path: str) -> None:
-        self.name = name
-        self.number = number
-        self.path = path
-        self.state = State.START
-        self.is_wanted = True
-        self.attempts = 0
-        self.error: RequestError | None = None
-        self.retry_at: float | None = None
-        self.model: Model | None = None
-        self.in_use = 0
+    name: str  # the model's
+    number: int
+    path: str
+    state: State = State.START
+    is_wanted: bool = True  # whether the configuration and the disk still ask for it
+    attempts: int = 0  # at loading it
+    error: RequestError | None = None  # of the last attempt
+    retry_at: float | None = None  # when the next attempt is due (`time.monotonic`)
+    model: Model | None = None  # while it is loaded
+    in_use: int = 0  # requests that have it now
 
     def __str__(self) -> str:
         return f"{{name: {self.name} version: {self.number}}}"
@@ -80,23 +67,15 @@ class Version:
         return self.state >= State.AVAILABLE or self.error is not None
 
 
+@dataclasses.dataclass(eq=False)
 class ServedModel:
-    """All versions of one model that there have been.
+    """All versions of one model that there have been."""
 
-    Attributes:
-        name: as requests give it.
-        settings: what the configuration says of it; None where it is no longer there.
-        wanted: paths of the versions to serve, by number.
-        versions: by number.
-        complaint: what was last wrong with its base path, or empty.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.settings: ModelSettings | None = None
-        self.wanted: dict[int, str] = {}
-        self.versions: dict[int, Version] = {}
-        self.complaint = ""
+    name: str
+    settings: ModelSettings | None = None  # what the configuration says of it; None where it is no longer there
+    wanted: dict[int, str] = dataclasses.field(default_factory=dict)  # paths of the versions to serve, by number
+    versions: dict[int, Version] = dataclasses.field(default_factory=dict)  # by number
+    complaint: str = ""  # what was last wrong with its base path
 
     def live(self) -> list[Version]:
         """Returns the versions that are not gone."""

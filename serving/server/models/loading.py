@@ -22,26 +22,16 @@ _BATCHING_FILE = "batching_params.pbtxt"
 
 @dataclasses.dataclass(frozen=True)
 class LoadSettings:
-    """What every model is loaded with.
-
-    Attributes:
-        session: how its graph runs.
-        checks_method_names: whether classify and regress want signatures made for them.
-        batching: how requests are merged; None: they are not.
-        batching_pool: the threads that run batches.
-        reads_batching_files: whether a version's own batching file counts in place of `batching`; a version
-            without one is served without batching then.
-        warms_up: whether warm-up requests are replayed.
-        warmup_iterations: how often each is.
-    """
+    """What every model is loaded with."""
 
     session: SessionSettings = dataclasses.field(default_factory=SessionSettings)
-    checks_method_names: bool = False
-    batching: BatchingSettings | None = None
+    checks_method_names: bool = False  # whether classify and regress want signatures made for them
+    batching: BatchingSettings | None = None  # None: requests are not merged
     batching_pool: PoolSettings = dataclasses.field(default_factory=PoolSettings)
+    # Whether a version's own file counts in place of `batching`; a version without one is not batched then.
     reads_batching_files: bool = False
     warms_up: bool = True
-    warmup_iterations: int = 1
+    warmup_iterations: int = 1  # how often each warm-up request is made
 
 
 class ModelLoader:
@@ -53,12 +43,7 @@ class ModelLoader:
         self._scheduler = BatchScheduler(settings.batching_pool) if settings.batching else None
 
     def __call__(self, name: str, version: int, path: str) -> Model:
-        """Loads a version.
-
-        Args:
-            name: the model's.
-            version: its number.
-            path: its directory.
+        """Loads the version of a model that is in a directory.
 
         Raises:
             RequestError: it does not load; in TensorFlow Serving's words.

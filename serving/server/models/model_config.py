@@ -18,11 +18,7 @@ M = TypeVar("M", bound=message.Message)
 
 
 def read_text_proto(path: str, kind: type[M]) -> M:
-    """Reads a message from a file in protobuf's text form.
-
-    Args:
-        path: the file.
-        kind: the message's class.
+    """Reads a message of a class from a file in protobuf's text form.
 
     Raises:
         ConfigError: the file is not there, is empty, or holds something else; says where.

@@ -28,21 +28,13 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class RepositorySettings:
-    """How versions are looked for and loaded.
+    """How versions are looked for and loaded."""
 
-    Attributes:
-        poll_wait_s: seconds between two looks at the base paths; 0 looks once, below 0 never.
-        load_threads: versions loaded at a time once the server runs; 0 counts as 1.
-        max_load_retries: attempts after a first one that failed.
-        retry_interval_s: seconds between two attempts.
-        allows_labels_for_unavailable: whether a new label may name a version that is not there.
-    """
-
-    poll_wait_s: float = 1
-    load_threads: int = 0
-    max_load_retries: int = 5
+    poll_wait_s: float = 1  # between two looks at the base paths; 0 looks once, below 0 never
+    load_threads: int = 0  # versions loaded at a time once the server runs; 0 counts as 1
+    max_load_retries: int = 5  # attempts after a first one that failed
     retry_interval_s: float = 60
-    allows_labels_for_unavailable: bool = False
+    allows_labels_for_unavailable: bool = False  # whether a new label may name a version that is not there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,10 +51,7 @@ Loader = Callable[[str, int, str], Model]
 
 
 class ModelRepository:
-    """Keeps the configured models loaded, and lends them to requests.
-
-    Not to be used after `stop`.
-    """
+    """Keeps the configured models loaded, and lends them to requests; until `stop`."""
 
     def __init__(self, loader: Loader, settings: RepositorySettings) -> None:
         self._loader = loader
@@ -76,8 +65,6 @@ class ModelRepository:
         self._load_slots = max(os.cpu_count() or 1, settings.load_threads)
         self._workers = futures.ThreadPoolExecutor(self._load_slots, thread_name_prefix="model-loader")
         self._polling = Repeating(self._look_at_disk, settings.poll_wait_s, "model-poller")
-
-    # ------------------------------------------------------------------ for requests
 
     @contextlib.contextmanager
     def acquire(self, name: str, version: int | None = None, label: str | None = None) -> Iterator[Loaded]:
@@ -135,8 +122,6 @@ class ModelRepository:
         """Returns the names of the models that the configuration has."""
         with self._changed:
             return {name for name, model in self._models.items() if model.settings}
-
-    # ------------------------------------------------------------------ the configuration
 
     def start(self, models: Sequence[ModelSettings]) -> None:
         """Begins to load a first configuration, and to look for new versions.
@@ -254,8 +239,6 @@ class ModelRepository:
                 StatusCode.UNKNOWN, f"{len(failed)} model(s) did not become available: {{{''.join(failed)}}}"
             )
 
-    # ------------------------------------------------------------------ the disk
-
     def _look_at_disk(self) -> None:
         with self._changed:
             configured = [(model, model.settings) for model in self._models.values() if model.settings]
@@ -271,8 +254,6 @@ class ModelRepository:
                     model.wanted = wanted
                     model.adopt_wanted()
                     self._advance()
-
-    # ------------------------------------------------------------------ loading and unloading
 
     def _advance(self) -> None:
         """Starts all that the rule asks for and that there is room for. Called with the lock held."""

@@ -13,17 +13,10 @@ _SMALLEST, _LARGEST = -(2**63), 2**63 - 1
 
 @dataclasses.dataclass(frozen=True)
 class VersionPolicy:
-    """Which of the versions on disk are served.
+    """Which of the versions on disk are served; all where neither rule is given."""
 
-    Attributes:
-        latest: so many of the greatest; None where another rule holds.
-        specific: these, as far as they exist; None where another rule holds.
-
-    With neither, all versions are served.
-    """
-
-    latest: int | None = 1
-    specific: tuple[int, ...] | None = None
+    latest: int | None = 1  # so many of the greatest
+    specific: tuple[int, ...] | None = None  # these, as far as they exist
 
     def choose(self, versions: Sequence[int]) -> list[int]:
         """Returns the versions to serve, greatest first."""
@@ -51,61 +44,34 @@ def parse_version(name: str) -> int | None:
 
 
 def find_versions(base_path: str) -> dict[int, str]:
-    """Returns the versions under a base path and where they are.
+    """Returns the versions under a base path and their full paths; OSError where it cannot be read.
 
-    Args:
-        base_path: a directory.
-
-    Returns:
-        The full path of each version. Of two names for one version (`7` and `007`) the later in the
-        alphabet counts.
-
-    Raises:
-        OSError: the directory cannot be read.
+    Of two names for one version (`7` and `007`) the later in the alphabet counts.
     """
-    found = {}
-    for name in sorted(os.listdir(base_path)):
-        version = parse_version(name)
-        if version is not None:
-            found[version] = os.path.join(base_path, name)
-    return found
+    names = sorted(os.listdir(base_path))
+    versions = ((parse_version(name), os.path.join(base_path, name)) for name in names)
+    return {version: path for version, path in versions if version is not None}
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelSettings:
-    """What a configuration says of one model.
-
-    Attributes:
-        name: as requests give it.
-        base_path: absolute path of the directory that holds the versions.
-        policy: which versions are served.
-        labels: version of each label.
-        only_version: for a base path that is itself a version directory: its number. None otherwise.
-    """
+    """What a configuration says of one model."""
 
     name: str
-    base_path: str
+    base_path: str  # absolute path of the directory that holds the versions
     policy: VersionPolicy = dataclasses.field(default_factory=VersionPolicy)
-    labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    only_version: int | None = None
+    labels: Mapping[str, int] = dataclasses.field(default_factory=dict)  # version of each label
+    only_version: int | None = None  # its number where the base path is itself a version directory
 
     def find_wanted(self) -> dict[int, str]:
-        """Looks at the disk and returns the versions to serve, with their paths.
-
-        Raises:
-            OSError: the base path cannot be read.
-        """
+        """Looks at the disk and returns the versions to serve, with their paths; see `find_versions`."""
         if self.only_version is not None:
             return {self.only_version: self.base_path} if os.path.exists(self.base_path) else {}
         found = find_versions(self.base_path)
         return {version: found[version] for version in self.policy.choose(list(found))}
 
     def look(self) -> tuple[dict[int, str] | None, str]:
-        """Looks at the disk, as `find_wanted`, and says what is wrong where there is nothing to serve.
-
-        Returns:
-            The versions with their paths, None where the base path cannot be read; and a complaint, or nothing.
-        """
+        """Returns `find_wanted`, None where the base path cannot be read; and a complaint if there is nothing."""
         try:
             wanted = self.find_wanted()
         except OSError as error:

@@ -22,15 +22,7 @@ _METHODS = {"classify_log": predictor.CLASSIFY_METHOD, "regress_log": predictor.
 
 
 def warm_up(model: Model, path: str, iterations: int) -> int:
-    """Replays the warm-up requests of a version, if it has any.
-
-    Args:
-        model: the loaded version.
-        path: its directory.
-        iterations: how often each request is made.
-
-    Returns:
-        How many records there were.
+    """Replays the warm-up requests in a version's directory, and returns how many there were.
 
     Raises:
         RequestError: the file is broken, or the model refuses a request.
