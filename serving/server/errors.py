@@ -16,12 +16,7 @@ class ServerError(Exception):
 
 
 class RequestError(ServerError):
-    """A request that is answered with an error.
-
-    Attributes:
-        code: the canonical status code.
-        message: what the caller is told, in TensorFlow Serving's words where it has any.
-    """
+    """A request that is answered with an error: a status code, and TensorFlow Serving's words where it has any."""
 
     def __init__(self, code: StatusCode, message: str) -> None:
         super().__init__(code, message)

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import Metric
-from prometheus_client.samples import Sample
 
 from ..status_codes import StatusCode
 
@@ -55,7 +54,7 @@ class Metrics:
         self._batch_sizes = self._histogram(batching + "processed_batch_size", _BATCH_BUCKETS)
         self._loads = self._counter(":tensorflow:cc:saved_model:load_attempt_count", "model_path", "status")
         self._load_latency = self._counter(":tensorflow:cc:saved_model:load_latency", "model_path")
-        self._graph_runs = self._counter(":tensorflow:core:graph_runs")
+        self._counter(":tensorflow:core:graph_runs")
 
     # A metric's help text, which the page leaves out, keeps its name: the library takes _total off a counter's.
 
@@ -102,16 +101,8 @@ class Metrics:
         self._batches.inc()
         self._batch_sizes.observe(size)
 
-    def count_graph_run(self) -> None:
-        """Counts one run of a graph."""
-        self._graph_runs.inc()
-
     def value(self, name: str) -> int:
-        """Returns a counter's first value; 0 where there is none.
-
-        Args:
-            name: as TensorFlow has it: `/tensorflow/serving/request_count`.
-        """
+        """Returns the first value of a counter such as `/tensorflow/serving/request_count`; 0 where there is none."""
         wanted = name.replace("/", ":")
         for metric in self._registry.collect():
             if metric.documentation == wanted and metric.type == "counter" and metric.samples:
@@ -130,23 +121,16 @@ def _lines(metric: Metric) -> Iterator[str]:
         if sample.name.endswith("_created"):
             continue
         name = metric.documentation if metric.type == "counter" else sample.name
-        labels = ",".join(f'{label}="{_escaped(_label(sample, label))}"' for label in sample.labels)
-        yield f"{name}{{{labels}}} {_number(sample)}"
+        labels = ",".join(_label(*label) for label in sample.labels.items())
+        value = f"{sample.value:g}" if sample.name.endswith("_sum") else str(int(sample.value))
+        yield f"{name}{{{labels}}} {value}"
 
 
-def _label(sample: Sample, label: str) -> str:
-    value = sample.labels[label]
-    if label != "le" or value == "+Inf":
-        return value
-    return f"{float(value):g}"
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _number(sample: Sample) -> str:
-    return f"{sample.value:g}" if sample.name.endswith("_sum") else str(int(sample.value))
+def _label(name: str, value: str) -> str:
+    if name == "le" and value != "+Inf":
+        value = f"{float(value):g}"
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'{name}="{escaped}"'
 
 
 class Stopwatch:

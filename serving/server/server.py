@@ -71,42 +71,25 @@ class ServerSettings:
 
 
 class ModelServer:
-    """A server of models. Starts once, and ends by `stop`.
-
-    Attributes:
-        metrics: what has been counted and measured.
-        grpc_port: where gRPC is served; 0 where it is not.
-        rest_port: where REST is served; 0 where it is not.
-    """
+    """A server of models. Starts once, and ends by `stop`."""
 
     def __init__(self, models: Sequence[ModelSettings], settings: ServerSettings) -> None:
         self._models = tuple(models)
         self._settings = settings
-        self._roots = tuple(_with_parent(model.base_path) for model in models)
+        self._roots = tuple(os.path.realpath(model.base_path) for model in models)
         self.metrics = Metrics()
         self._loader = ModelLoader(settings.load, self.metrics)
-        self._repository = ModelRepository(self._loader, settings.repository)
-        self._service = PredictionService(self._repository, self.metrics, self._check_reload)
+        self.repository = ModelRepository(self._loader, settings.repository)
+        self._service = PredictionService(self.repository, self.metrics, self._check_reload)
         self._watching: Repeating | None = None
         self._http: http_server.HttpServer | None = None
         self._is_stopped = False
         self._grpc: Server | None = None
-        self.grpc_port = 0
+        self.grpc_port = 0  # where gRPC is served; 0 where it is not
         self.rest_port = 0
 
-    @property
-    def repository(self) -> ModelRepository:
-        """The models."""
-        return self._repository
-
     def start(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
-        """Loads the models, then opens the ports.
-
-        Args:
-            should_stop: asked now and then while models are waited for.
-
-        Returns:
-            False where `should_stop` ended the waiting; the ports are closed then.
+        """Loads the models, then opens the ports; returns False, the ports closed, where `should_stop` is true before.
 
         Raises:
             StartError: a port cannot be had, or the first configuration makes no sense.
@@ -118,15 +101,15 @@ class ModelServer:
         if settings.grpc_socket_path:
             _check_socket_path(settings.grpc_socket_path)
         try:
-            self._repository.start(self._models)
+            self.repository.start(self._models)
         except RequestError as error:
             raise ConfigError(error.message) from error
-        if not self._repository.wait_until_settled(should_stop):
+        if not self.repository.wait_until_settled(should_stop):
             return False
         self._start_grpc()
         self._start_rest()
         if settings.config_file and settings.config_poll_wait_s > 0:
-            watch = ConfigWatch(self._repository, settings.config_file)
+            watch = ConfigWatch(self.repository, settings.config_file)
             self._watching = Repeating(watch.look, settings.config_poll_wait_s, "config-watch")
             self._watching.start()
         return True
@@ -160,19 +143,14 @@ class ModelServer:
         listening = _bound_socket(settings.host, max(settings.rest_port, 0))
         listening.listen(128)
         self.rest_port = listening.getsockname()[1]
-        checks_host = settings.host in _LOOPBACK_HOSTS
-        rest = dataclasses.replace(settings.rest, checks_host=checks_host)
+        rest = dataclasses.replace(settings.rest, checks_host=settings.host in _LOOPBACK_HOSTS)
         front = RestFront(self._service, rest, self.metrics)
         self._http = http_server.HttpServer(front, threads=settings.rest_threads, limits=settings.limits)
         self._http.start(listening)
         logger.info("Exporting HTTP/REST API at:%s:%d ...", settings.host, self.rest_port)
 
     def stop(self, drain_timeout_s: float | None = None) -> None:
-        """Takes no new requests, waits for those under way, and gives everything back.
-
-        Args:
-            drain_timeout_s: how long to wait at most; the settings' value where it is None.
-        """
+        """Takes no new requests, waits for those under way (None: as the settings say), and gives everything back."""
         if self._is_stopped:
             return
         self._is_stopped = True
@@ -184,18 +162,17 @@ class ModelServer:
             self._http.stop(timeout_s)
         if ended is not None:
             ended.wait(timeout_s + 1)
-        self._repository.stop()
+        self.repository.stop()
         self._loader.stop()
 
     def _check_reload(self, models: Sequence[ModelSettings]) -> None:
         if self._settings.allows_reload_outside_roots:
             return
+        parents = {os.path.dirname(root) for root in self._roots}
         for model in models:
-            path = os.path.normpath(os.path.realpath(model.base_path))
-            for root, parent in self._roots:
-                if path == root or path.startswith(root + os.sep) or os.path.dirname(path) == parent:
-                    break
-            else:
+            path = os.path.realpath(model.base_path)
+            lies_under = any(path == root or path.startswith(root + os.sep) for root in self._roots)
+            if not lies_under and os.path.dirname(path) not in parents:
                 raise RequestError(
                     StatusCode.PERMISSION_DENIED,
                     f"Base path {model.base_path} of model {model.name} neither is one of those the server "
@@ -203,21 +180,12 @@ class ModelServer:
                 )
 
 
-def _with_parent(base_path: str) -> tuple[str, str]:
-    path = os.path.normpath(os.path.realpath(base_path))
-    return path, os.path.dirname(path)
-
-
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
 def _check_socket_path(path: str) -> None:
-    """Makes sure that a Unix socket can be made; gRPC itself would take a living server's path away.
-
-    Raises:
-        StartError: its folder is missing, or a server listens there.
-    """
+    """Raises StartError where a Unix socket cannot be made; gRPC itself would take a living server's path away."""
     if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
         raise StartError(f"cannot listen on {path}: its folder is missing")
     with socket.socket(socket.AF_UNIX) as trial, contextlib.suppress(OSError):

@@ -26,13 +26,8 @@ _VALUES = (
 )
 UNSUPPORTED = frozenset(_SWITCHES + _VALUES)
 
-for _name in _SWITCHES:
-    flags.DEFINE_boolean(_name, None, "Not supported.")
-for _name in _VALUES:
-    flags.DEFINE_string(_name, None, "Not supported.")
 for _name in UNSUPPORTED:
+    (flags.DEFINE_boolean if _name in _SWITCHES else flags.DEFINE_string)(_name, None, "Not supported.")
     flags.register_validator(
-        _name,
-        lambda value: value is None,
-        message="not supported by the embedded server; use TensorFlow Serving",
+        _name, lambda value: value is None, message="not supported by the embedded server; use TensorFlow Serving"
     )

@@ -10,11 +10,7 @@ from typing import Any
 import grpc
 from google.protobuf import descriptor, message, message_factory
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from tensorflow_serving.apis import (
-    model_service_pb2,
-    predict_pb2,
-    prediction_service_pb2,
-)
+from tensorflow_serving.apis import model_service_pb2, predict_pb2, prediction_service_pb2
 
 from ...status_codes import StatusCode
 from ..calls import Call
@@ -59,7 +55,7 @@ def create_server(service: PredictionService, settings: GrpcSettings, metrics: M
         "grpc.so_reuseport": 0,
         **dict(settings.channel_arguments),
     }
-    front = _GrpcFront(service, answers_as_content=settings.answers_as_content)
+    methods = _methods(service, answers_as_content=settings.answers_as_content)
     # Where requests wait, they wait for a thread, and never find the slots taken.
     slots = max(settings.threads - 1, 1) if settings.refuses else settings.threads
     free = threading.Semaphore(slots)
@@ -67,46 +63,35 @@ def create_server(service: PredictionService, settings: GrpcSettings, metrics: M
         slots + _REFUSING_THREADS if settings.refuses else slots, thread_name_prefix="grpc"
     )
     server = grpc.server(workers, options=list(options.items()))
-    for file, name, methods in (
-        (prediction_service_pb2, "PredictionService", front.prediction_methods()),
-        (model_service_pb2, "ModelService", front.model_methods()),
-    ):
-        server.add_generic_rpc_handlers((_handlers(file.DESCRIPTOR.services_by_name[name], methods, metrics, free),))
+    for file in (prediction_service_pb2, model_service_pb2):
+        for described in file.DESCRIPTOR.services_by_name.values():
+            server.add_generic_rpc_handlers((_handlers(described, methods, metrics, free),))
     if settings.has_health_service:
-        health_pb2_grpc.add_HealthServicer_to_server(_health(), server)
+        health_pb2_grpc.add_HealthServicer_to_server(_Health(), server)
     server.add_generic_rpc_handlers((_UnknownMethods(),))
     return server
 
 
-class _GrpcFront:
-    """The methods of both services, by name."""
+def _methods(service: PredictionService, *, answers_as_content: bool) -> dict[str, Method]:
+    """Returns the methods of both services by name."""
 
-    def __init__(self, service: PredictionService, *, answers_as_content: bool) -> None:
-        self._service = service
-        self._answers_as_content = answers_as_content
-
-    def prediction_methods(self) -> dict[str, Method]:
-        return {
-            "Predict": self._predict,
-            "Classify": self._service.classify,
-            "Regress": self._service.regress,
-            "MultiInference": self._service.multi_inference,
-            "GetModelMetadata": lambda request, _: self._service.metadata(request),
-        }
-
-    def model_methods(self) -> dict[str, Method]:
-        return {
-            "GetModelStatus": lambda request, _: self._service.status(request),
-            "HandleReloadConfigRequest": self._service.reload,
-        }
-
-    def _predict(self, request: predict_pb2.PredictRequest, call: Call) -> predict_pb2.PredictResponse:
+    def predict(request: predict_pb2.PredictRequest, call: Call) -> predict_pb2.PredictResponse:
         check_has_spec(request)
-        model_spec, outputs = self._service.predict(request.model_spec, request.inputs, request.output_filter, call)
+        model_spec, outputs = service.predict(request.model_spec, request.inputs, request.output_filter, call)
         response = predict_pb2.PredictResponse(model_spec=model_spec)
         for name, array in outputs.items():
-            write_tensor(array, response.outputs[name], as_content=self._answers_as_content)
+            write_tensor(array, response.outputs[name], as_content=answers_as_content)
         return response
+
+    return {
+        "Predict": predict,
+        "Classify": service.classify,
+        "Regress": service.regress,
+        "MultiInference": service.multi_inference,
+        "GetModelMetadata": lambda request, _: service.metadata(request),
+        "GetModelStatus": lambda request, _: service.status(request),
+        "HandleReloadConfigRequest": service.reload,
+    }
 
 
 def _handlers(
@@ -161,20 +146,16 @@ def _behaviour(method: Method, free: threading.Semaphore) -> Callable[[Any, grpc
         if not free.acquire(blocking=False):
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, _NO_THREAD)
         try:
-            return answer_now(request, context)
-        finally:
-            free.release()
-
-    def answer_now(request: Any, context: grpc.ServicerContext) -> Any:
-        left_s = context.time_remaining()
-        call = Call(left_s if left_s is not None and left_s < _NO_DEADLINE_S else None)
-        # Also called when the answer is out; there is nothing left to stop then.
-        if not context.add_callback(call.cancel):
-            call.cancel()
-        try:
+            left_s = context.time_remaining()
+            call = Call(left_s if left_s is not None and left_s < _NO_DEADLINE_S else None)
+            # Also called when the answer is out; there is nothing left to stop then.
+            if not context.add_callback(call.cancel):
+                call.cancel()
             return method(request, call)
         except RequestError as error:
             context.abort(_STATUS_CODES[error.code], _shortened(error.message))
+        finally:
+            free.release()
 
     return answer
 
@@ -201,6 +182,11 @@ class _UnknownMethods(grpc.GenericRpcHandler):
 class _Health(health.HealthServicer):
     """gRPC's health service, with the C++ server's word for services it does not know."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        for service in ("", "ModelService", "PredictionService"):
+            self.set(service, health_pb2.HealthCheckResponse.SERVING)
+
     def Check(  # noqa: N802
         self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
     ) -> health_pb2.HealthCheckResponse:
@@ -208,10 +194,3 @@ class _Health(health.HealthServicer):
         if response.status == health_pb2.HealthCheckResponse.UNKNOWN:
             context.abort(grpc.StatusCode.NOT_FOUND, "service name unknown")
         return response
-
-
-def _health() -> _Health:
-    servicer = _Health()
-    for service in ("", "ModelService", "PredictionService"):
-        servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
-    return servicer

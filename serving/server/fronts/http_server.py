@@ -18,6 +18,7 @@ from typing import Any
 
 import h11
 import uvicorn
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -62,14 +63,6 @@ def error_page(status: int) -> Response:
     """Returns the answer to a request that no handler sees; the connection ends with it."""
     page = _ERROR_PAGE.format(status, http.HTTPStatus(status).phrase)
     return Response(page, status, {"Content-Type": "text/html", "Connection": "close"})
-
-
-class _RefusedError(Exception):
-    """What else is sent of a request is of no interest."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status
 
 
 class HttpServer:
@@ -122,8 +115,8 @@ class HttpServer:
             return
         except TimeoutError:
             response = error_page(http.HTTPStatus.REQUEST_TIMEOUT)
-        except _RefusedError as refusal:
-            response = error_page(refusal.status)
+        except HTTPException as refusal:
+            response = error_page(refusal.status_code)
             lingers = True
         except asyncio.CancelledError:
             # The time for draining is over.
@@ -141,13 +134,13 @@ class HttpServer:
             await send({"type": "http.response.body"})
 
     async def _receive(self, method: str, headers: Mapping[str, str], receive: Receive) -> bytes:
-        """Returns a request's body; ConnectionError where the client has gone."""
+        """Returns a request's body; HTTPException where it is refused, ConnectionError where the client has gone."""
         if method not in METHODS:
-            raise _RefusedError(http.HTTPStatus.NOT_IMPLEMENTED)
+            raise HTTPException(http.HTTPStatus.NOT_IMPLEMENTED)
         left = self._limits.body_bytes
         # h11 has found it to be a number.
         if float(headers.get("content-length", 0)) > left:
-            raise _RefusedError(http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            raise HTTPException(http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         parts = []
         goes_on = True
         while goes_on:
@@ -158,7 +151,7 @@ class HttpServer:
             goes_on = message["more_body"]
             left -= len(message["body"])
             if left < 0:
-                raise _RefusedError(http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+                raise HTTPException(http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         return b"".join(parts)
 
     def _handle(self, request: Request) -> Response:

@@ -107,16 +107,13 @@ class RestFront:
             return error_page(http.HTTPStatus.BAD_REQUEST)
         path, rest = target["path"] or "/", target["rest"]
         if path == self._settings.metrics_path:
-            return self._answer_metrics(path, rest)
+            text = {"Content-Type": "text/plain"}
+            if rest:
+                return Response(f"Unexpected path: {path}{rest}. Should be {path}", 400, text)
+            return Response(self._metrics.page(), 200, text)
         if not _API.fullmatch(path + rest):
             return error_page(http.HTTPStatus.NOT_FOUND)
         return self._answer_api(request, path + rest)
-
-    def _answer_metrics(self, path: str, rest: str) -> Response:
-        text = {"Content-Type": "text/plain"}
-        if rest:
-            return Response(f"Unexpected path: {path}{rest}. Should be {path}", 400, text)
-        return Response(self._metrics.page(), 200, text)
 
     def _answer_api(self, request: Request, path: str) -> Response:
         answering = Stopwatch()
@@ -126,7 +123,7 @@ class RestFront:
         try:
             if request.method == "OPTIONS":
                 if not re.search("https?://", request.headers.get("origin", "")):
-                    raise _SilentError(StatusCode.FAILED_PRECONDITION)
+                    raise _SilentError(StatusCode.FAILED_PRECONDITION, "")
             else:
                 headers = {**_JSON, **headers}
                 body = self._answer_model(request, path, asked)
@@ -140,7 +137,8 @@ class RestFront:
         return Response(body, _HTTP_STATUS[code], headers)
 
     def _answer_model(self, request: Request, path: str, asked: "_Asked") -> bytes:
-        match = _PATHS[request.method].fullmatch(path) if request.method in _PATHS else None
+        paths = {"POST": _VERB, "GET": _STATUS}.get(request.method)
+        match = paths.fullmatch(path) if paths else None
         if match is None:
             raise _malformed(request, path)
         asked.model = _unescaped(match["name"] or "")
@@ -148,7 +146,11 @@ class RestFront:
         if request.method == "GET":
             if not spec.name:
                 raise invalid_argument("Missing model name in request.")
-            return self._metadata(spec) if match["metadata"] == "metadata" else self._status(spec)
+            if match["metadata"] != "metadata":
+                status = self._service.status(get_model_status_pb2.GetModelStatusRequest(model_spec=spec))
+                return json_answers.write_status(status)
+            wanted = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=[SIGNATURE_DEF])
+            return json_answers.write_metadata(self._service.metadata(wanted))
         asked.verb = match["verb"]
         verbs = {"predict": self._predict, "classify": self._classify, "regress": self._regress}
         # The path is matched in any case, but a verb is in lower case.
@@ -175,17 +177,6 @@ class RestFront:
     def _call(self) -> Call:
         return Call(self._settings.timeout_s)
 
-    def _status(self, spec: model_pb2.ModelSpec) -> bytes:
-        request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
-        return json_answers.write_status(self._service.status(request))
-
-    def _metadata(self, spec: model_pb2.ModelSpec) -> bytes:
-        request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=[SIGNATURE_DEF])
-        return json_answers.write_metadata(self._service.metadata(request))
-
-
-_PATHS = {"POST": _VERB, "GET": _STATUS}
-
 
 @dataclasses.dataclass
 class _Asked:
@@ -195,12 +186,8 @@ class _Asked:
     verb: str = ""
 
 
-class _SilentError(Exception):
+class _SilentError(RequestError):
     """An error that TensorFlow Serving answers with an empty body."""
-
-    def __init__(self, code: StatusCode) -> None:
-        super().__init__(code)
-        self.code = code
 
 
 def _malformed(request: Request, path: str) -> RequestError:
@@ -214,7 +201,7 @@ def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
         # Python refuses to read thousands of digits.
         version = int(parts["version"].lstrip("0")[:_MAX_DIGITS] or 0)
         if version > _MAX_VERSION:
-            raise _SilentError(StatusCode.INVALID_ARGUMENT)
+            raise _SilentError(StatusCode.INVALID_ARGUMENT, "")
         spec.version.value = version
     if parts["label"]:
         spec.version_label = _unescaped(parts["label"])

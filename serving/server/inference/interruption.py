@@ -34,7 +34,7 @@ class Interrupter:
     def __init__(self, graph: tf.Graph, slots: int) -> None:
         """Adds the nodes to a graph that is in no session yet; of its runs, `slots` at a time can be interrupted."""
         self._graph = graph
-        self._session: Any = None
+        self.session: Any = None  # set once there is one that runs the graph
         self._free = list(range(slots))
         self._lock = threading.Lock()
         self._endings: dict[tuple[str, ...], Any] = {}
@@ -52,10 +52,6 @@ class Interrupter:
             self._destroy = tf.raw_ops.DestroyResourceOp(resource=self._queue)
         self.feed = self._slot._as_tf_output()
 
-    def attach(self, session: Any) -> None:
-        """Names the session that runs the graph."""
-        self._session = session
-
     def targets(self, fetches: Sequence[str]) -> list[Any] | None:
         """Returns the operations to run beside some fetches; None where there are too many kinds already."""
         key = tuple(fetches)
@@ -72,8 +68,7 @@ class Interrupter:
             ending = tf.raw_ops.QueueEnqueueV2(handle=self._queue, components=[tf.constant(True)])
         # tf.control_dependencies would mark the model's nodes, which a session has taken over already.
         ending._add_control_inputs(last)
-        if self._session is not None:
-            self._session._extend_graph()
+        self.session._extend_graph()
         return ending
 
     def take_slot(self) -> int | None:
@@ -100,7 +95,7 @@ class Interrupter:
     def _run_here(self, operation: Any, slot: int) -> None:
         """Runs an operation in this thread."""
         options = tf.compat.v1.RunOptions(inter_op_thread_pool=_THIS_THREAD)
-        self._session.run(operation, {self._slot: slot}, options)
+        self.session.run(operation, {self._slot: slot}, options)
 
 
 class Watch:

@@ -25,7 +25,6 @@ from .tensors import Array
 
 _INIT_OP = "__saved_model_init_op"
 _INIT_OP_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
-_ASSETS_COLLECTION = "saved_model_assets"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +81,7 @@ class SavedModel:
                 inter_op_parallelism_threads=settings.inter_op_threads,
             )
             self._session = tf.compat.v1.Session(graph=self._graph, config=config)
-            self._interrupter.attach(self._session)
+            self._interrupter.session = self._session
             try:
                 _initialise(self._session, meta_graph, path)
             except BaseException:
@@ -209,7 +208,7 @@ def _read_saved_model(path: str) -> saved_model_pb2.SavedModel:
 
 def _initialise(session: Any, meta_graph: meta_graph_pb2.MetaGraphDef, path: str) -> None:
     """Restores the variables and runs the initialiser, as the C++ loader does."""
-    assets = _asset_feeds(meta_graph, path)
+    assets = loader_impl.get_asset_tensors(path, meta_graph)
     variables = os.path.join(path, "variables", "variables")
     saver = meta_graph.saver_def
     if os.path.exists(f"{variables}.index") and saver.restore_op_name:
@@ -219,23 +218,9 @@ def _initialise(session: Any, meta_graph: meta_graph_pb2.MetaGraphDef, path: str
         session.run(initialiser, assets)
 
 
-def _asset_feeds(meta_graph: meta_graph_pb2.MetaGraphDef, path: str) -> dict[str, str]:
-    assets = list(meta_graph.asset_file_def)
-    if not assets:
-        for packed in meta_graph.collection_def[_ASSETS_COLLECTION].any_list.value:
-            asset = meta_graph_pb2.AssetFileDef()
-            packed.Unpack(asset)
-            assets.append(asset)
-    return {asset.tensor_info.name: os.path.join(path, "assets", asset.filename) for asset in assets}
-
-
 def _initialiser_name(meta_graph: meta_graph_pb2.MetaGraphDef) -> str | None:
-    signature = meta_graph.signature_def.get(_INIT_OP)
-    if signature is not None:
-        return str(signature.outputs[_INIT_OP].name)
-    for collection in _INIT_OP_COLLECTIONS:
-        if collection in meta_graph.collection_def:
-            names = meta_graph.collection_def[collection].node_list.value
-            if names:
-                return str(names[0])
-    return None
+    if _INIT_OP in meta_graph.signature_def:
+        return str(meta_graph.signature_def[_INIT_OP].outputs[_INIT_OP].name)
+    # A collection that is not there is empty.
+    names = [name for key in _INIT_OP_COLLECTIONS for name in meta_graph.collection_def[key].node_list.value]
+    return str(names[0]) if names else None

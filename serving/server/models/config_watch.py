@@ -28,23 +28,20 @@ class ConfigWatch:
     def look(self) -> None:
         """Applies the file if it has changed."""
         try:
-            self._apply()
+            config = self._read()
+            if config != self._applied:
+                models = read_models(config.model_config_list, self._repository.names())
+                self._repository.reload(
+                    models, Call(), waits_for_paths=True, check=lambda: check_platforms(config.model_config_list)
+                )
+                self._applied = config
+                logger.info("Applied models config %s", self._path)
             self._complaint = ""
         except (ConfigError, RequestError) as error:
             # What is served stays. A label may be given later, once its version is there.
             if str(error) != self._complaint:
                 logger.error("Models config not applied: %s", error)
             self._complaint = str(error)
-
-    def _apply(self) -> None:
-        config = self._read()
-        if config != self._applied:
-            models = read_models(config.model_config_list, self._repository.names())
-            self._repository.reload(
-                models, Call(), waits_for_paths=True, check=lambda: check_platforms(config.model_config_list)
-            )
-            self._applied = config
-            logger.info("Applied models config %s", self._path)
 
     def _read(self) -> model_server_config_pb2.ModelServerConfig:
         return read_text_proto(self._path, model_server_config_pb2.ModelServerConfig)

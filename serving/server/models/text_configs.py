@@ -2,6 +2,8 @@
 
 They are only ever read from text, where a field's number does not matter: so their classes are made here from
 a list of fields, in a pool of their own, and cannot meet the real ones.
+
+Whatever reads a file raises ConfigError where it is not there, or makes no sense.
 """
 
 import re
@@ -73,11 +75,7 @@ _CLASSES = _message_classes()
 
 
 def read_batching(path: str) -> tuple[BatchingSettings, PoolSettings]:
-    """Reads a BatchingParameters file.
-
-    Raises:
-        ConfigError: the file is not there, or makes no sense.
-    """
+    """Reads a BatchingParameters file."""
     parameters = read_text_proto(path, _CLASSES["BatchingParameters"])
     defaults, pool = BatchingSettings(), PoolSettings()
 
@@ -112,11 +110,7 @@ def read_batching(path: str) -> tuple[BatchingSettings, PoolSettings]:
 
 
 def read_channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
-    """Reads the arguments for gRPC's channels: NAME=VALUE, separated by commas.
-
-    Raises:
-        ConfigError: one is not of that form, or a number too large.
-    """
+    """Reads the arguments for gRPC's channels: NAME=VALUE, separated by commas; ConfigError for other text."""
     arguments: list[tuple[str, int | str]] = []
     for part in filter(None, text.split(",")):
         name, separator, value = part.partition("=")
@@ -132,11 +126,7 @@ def read_channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
 
 
 def read_metrics_path(path: str) -> str | None:
-    """Reads a MonitoringConfig file and returns where the metrics are; None is nowhere.
-
-    Raises:
-        ConfigError: the file is not there, or makes no sense.
-    """
+    """Reads a MonitoringConfig file and returns where the metrics are; None is nowhere."""
     prometheus = read_text_proto(path, _CLASSES["MonitoringConfig"]).prometheus_config
     return (prometheus.path or DEFAULT_PATH) if prometheus.enable else None
 
@@ -147,9 +137,6 @@ def read_tls(path: str) -> tuple[bytes, bytes, bytes | None, bool]:
     Returns:
         Private key, certificate chain, the authority that signed the clients' certificates (None: any), and
         whether clients must show one. All in PEM form.
-
-    Raises:
-        ConfigError: the file is not there, or makes no sense.
     """
     config = read_text_proto(path, _CLASSES["SSLConfig"])
     for field in ("server_key", "server_cert"):
@@ -166,17 +153,7 @@ def read_tls(path: str) -> tuple[bytes, bytes, bytes | None, bool]:
 
 
 def check_tls(path: str, key: bytes, certificate: bytes, authority: bytes | None) -> None:
-    """Checks the PEM texts of an SSLConfig file: gRPC would only say that it failed to bind.
-
-    Args:
-        path: of the file, for errors.
-        key: private key.
-        certificate: chain.
-        authority: of the clients' certificates.
-
-    Raises:
-        ConfigError: one is none, or they do not belong together.
-    """
+    """Checks the PEM texts of an SSLConfig file, named by its path: gRPC would only say that it failed to bind."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     for field, text in (("server_cert", certificate), ("custom_ca", authority)):
         try:
