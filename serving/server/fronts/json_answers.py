@@ -9,12 +9,7 @@ import numpy as np
 import orjson
 from google.protobuf import json_format, message
 from tensorflow.core.framework import types_pb2
-from tensorflow_serving.apis import (
-    classification_pb2,
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    regression_pb2,
-)
+from tensorflow_serving.apis import classification_pb2, get_model_metadata_pb2, get_model_status_pb2, regression_pb2
 
 from ..errors import RequestError, invalid_argument
 from ..inference.tensors import Array, dtype_name, dtype_number
@@ -38,30 +33,29 @@ def write_error(error: RequestError) -> bytes:
 
 
 def write_outputs(outputs: Mapping[str, Array], layout: Layout) -> bytes:
-    """Returns the body of an answer to a predict request.
-
-    Args:
-        outputs: arrays by name; strings as objects of type bytes.
-        layout: of the request.
-
-    Raises:
-        RequestError: the outputs cannot be written so; in TensorFlow Serving's words.
-    """
+    """Returns the body of an answer with arrays (strings as bytes) by name; RequestError for what JSON has not."""
     if not outputs:
         raise invalid_argument("Cannot convert empty tensor map to JSON")
-    if layout is Layout.COLUMNS:
-        return b'{\n    "outputs": %b\n}' % _columns(outputs)
-    return b'{\n    "predictions": %b\n}' % _rows(outputs)
-
-
-def _columns(outputs: Mapping[str, Array]) -> bytes:
+    count = _count_rows(outputs) if layout is Layout.ROWS else 0
     if len(outputs) == 1:
         ((name, array),) = outputs.items()
-        return _array(name, array)
-    return b"{%b}" % b", ".join(_text(name) + b": " + _array(name, array) for name, array in outputs.items())
+        written = _array(name, array)
+    elif layout is Layout.ROWS:
+        rows = (
+            _object({name: _array(name, array[row : row + 1])[1:-1] for name, array in outputs.items()})
+            for row in range(count)
+        )
+        written = b"[%b]" % b", ".join(rows)
+    else:
+        written = _object({name: _array(name, array) for name, array in outputs.items()})
+    return b'{\n    "%b": %b\n}' % (b"predictions" if layout is Layout.ROWS else b"outputs", written)
 
 
-def _rows(outputs: Mapping[str, Array]) -> bytes:
+def _object(members: Mapping[str, bytes]) -> bytes:
+    return b"{%b}" % b", ".join(_text(name) + b": " + value for name, value in members.items())
+
+
+def _count_rows(outputs: Mapping[str, Array]) -> int:
     count = -1
     for name, array in outputs.items():
         if array.ndim == 0:
@@ -69,15 +63,7 @@ def _rows(outputs: Mapping[str, Array]) -> bytes:
         if count not in (-1, len(array)):
             raise invalid_argument(f"Tensor name: {name} has inconsistent batch size: {len(array)} expecting: {count}")
         count = len(array)
-    if len(outputs) == 1:
-        ((name, array),) = outputs.items()
-        return _array(name, array)
-    columns = [(_text(name) + b": ", name, array) for name, array in outputs.items()]
-    rows = (
-        b"{%b}" % b", ".join(key + _array(name, array[row : row + 1])[1:-1] for key, name, array in columns)
-        for row in range(count)
-    )
-    return b"[%b]" % b", ".join(rows)
+    return count
 
 
 def _array(name: str, array: Array) -> bytes:

@@ -15,7 +15,7 @@ from tensorflow.core.framework import types_pb2
 
 from ...status_codes import StatusCode
 from ..errors import RequestError, invalid_argument
-from ..inference.tensors import Array, dtype_name, numpy_dtype
+from ..inference.tensors import Array, dtype_name, numpy_dtype, shape_text
 from .json_documents import JsonValue, describe, format_error, kind_of
 
 INSTANCES = "instances"
@@ -123,7 +123,7 @@ class ArrayReader:
                 if array.size != first.size:
                     raise invalid_argument(f"Expecting tensor size: {first.size} but got: {array.size}")
                 if array.shape != first.shape:
-                    raise invalid_argument(f"Expecting shape {_listed(first.shape)} but got: {_listed(array.shape)}")
+                    raise invalid_argument(f"Expecting shape {shape_text(first)} but got: {shape_text(array)}")
             except RequestError as error:
                 raise invalid_argument(
                     f"Failed to process element: {index} {key}of '{INSTANCES}' list. Error: {error}"
@@ -161,10 +161,6 @@ def _check_record(index: int, instance: JsonValue, types: Mapping[str, int]) -> 
             f"Failed to process element: {index} of '{INSTANCES}' list. JSON object: "
             f"{describe(instance)} keys must be equal to: {','.join(sorted(types))}"
         )
-
-
-def _listed(shape: tuple[int, ...]) -> str:
-    return f"[{','.join(map(str, shape))}]"
 
 
 def _shape(value: JsonValue) -> tuple[int, ...]:

@@ -44,11 +44,7 @@ def collector_paused() -> Iterator[None]:
 
 
 def parse_object(document: bytes) -> dict[str, JsonValue]:
-    """Returns the first value of a document, which must be an object.
-
-    Raises:
-        RequestError: it is no JSON, or something else.
-    """
+    """Returns the first value of a document; RequestError where it is no JSON, or no object."""
     try:
         value = orjson.loads(document)
     except orjson.JSONDecodeError:

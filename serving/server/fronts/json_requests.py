@@ -1,4 +1,4 @@
-"""Turns REST request bodies into tensors and examples."""
+"""Turns REST request bodies into tensors and examples; what is wrong is said in TensorFlow Serving's words."""
 
 import dataclasses
 import enum
@@ -42,11 +42,7 @@ class PredictBody:
 
 @collector_paused()
 def read_predict(body: bytes, input_types: InputTypes) -> PredictBody:
-    """Reads the body of a predict request.
-
-    Raises:
-        RequestError: in TensorFlow Serving's words.
-    """
+    """Reads the body of a predict request; RequestError where it makes none."""
     document = parse_object(body)
     arrays = ArrayReader(body)
     signature_name = _signature_name(document)
@@ -71,11 +67,7 @@ def read_predict(body: bytes, input_types: InputTypes) -> PredictBody:
 
 
 def read_examples(body: bytes) -> tuple[str, input_pb2.Input]:
-    """Reads the body of a classify or regress request: the signature's name, and the examples.
-
-    Raises:
-        RequestError: in TensorFlow Serving's words.
-    """
+    """Reads a classify or regress request's signature name and examples; RequestError where it has none."""
     document = parse_object(body)
     result = input_pb2.Input()
     target = result.example_list

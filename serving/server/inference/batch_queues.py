@@ -7,9 +7,10 @@ for, a large request is split over several batches. The threads of one scheduler
 
 import collections
 import dataclasses
+import itertools
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -33,25 +34,19 @@ class Task:
         self.error: RequestError | None = None
         self._lock = threading.Lock()
 
-    def split(self, sizes: Sequence[int]) -> None:
-        """Makes parts of some sizes of a request that is not split yet."""
+    def split(self, room: int, full_size: int) -> None:
+        """Makes parts of a request that is not split yet: one for what room there is, then full ones, then the rest."""
         feeds = self.parts[0].feeds
-        self.parts = []
-        start = 0
-        for size in sizes:
-            part = {name: array[start : start + size] for name, array in feeds.items()}
-            self.parts.append(Part(self, part, size))
-            start += size
+        cuts = sorted({0, *range(room, self.size, full_size), self.size})
+        self.parts = [
+            Part(self, {name: array[start:end] for name, array in feeds.items()}, end - start)
+            for start, end in itertools.pairwise(cuts)
+        ]
 
     @property
     def has_ended(self) -> bool:
         """Whether every part has been run."""
         return all(part.has_ended for part in self.parts)
-
-    @property
-    def is_running(self) -> bool:
-        """Whether a part has been taken to be run. Under the scheduler's lock only."""
-        return any(part.is_running for part in self.parts)
 
     def end(self, part: "Part", outputs: Mapping[str, Array], error: RequestError | None) -> None:
         """Notes how a part ended."""
@@ -106,7 +101,7 @@ class Queue:
         if self.settings.split_size:
             self._check_capacity(task.size, room)
             if task.size > room:
-                task.split(_split_sizes(task.size, room, full_size))
+                task.split(room, full_size)
         elif task.size > room and len(self.batches) >= self.settings.max_enqueued_batches:
             raise RequestError(
                 StatusCode.UNAVAILABLE,
@@ -194,7 +189,7 @@ class BatchScheduler:
             # An open batch may be empty, a closed one not.
             for batch in [batch for batch in list(queue.batches)[:-1] if not batch.parts]:
                 queue.batches.remove(batch)
-            return not task.is_running
+            return not any(part.is_running for part in task.parts)
 
     def _work(self) -> None:
         while True:
@@ -227,10 +222,3 @@ class BatchScheduler:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
-
-
-def _split_sizes(size: int, room: int, full_size: int) -> list[int]:
-    """Returns sizes of the parts of a request that fill the open batch first."""
-    sizes = [room] if room else []
-    left = size - room
-    return [*sizes, *[full_size] * (left // full_size), *([left % full_size] if left % full_size else [])]

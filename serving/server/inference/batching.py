@@ -132,13 +132,8 @@ def _batch_size(feeds: Mapping[str, Array]) -> int:
 
 def _longest(parts: Sequence[Part]) -> float | None:
     """Returns how long the most patient of the callers waits."""
-    longest = 0.0
-    for part in parts:
-        left_s = part.task.call.left_s
-        if left_s is None:
-            return None
-        longest = max(longest, left_s)
-    return longest
+    limits = [left_s for part in parts if (left_s := part.task.call.left_s) is not None]
+    return max(0.0, *limits) if len(limits) == len(parts) else None
 
 
 def _merge(parts: Sequence[Part], padding: int, *, pads_lengths: bool) -> dict[str, Array]:

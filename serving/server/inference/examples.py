@@ -17,7 +17,7 @@ from ...status_codes import StatusCode
 from ..calls import Call
 from ..errors import RequestError, invalid_argument
 from .predictor import CLASSIFY_METHOD, DEFAULT_SIGNATURE, REGRESS_METHOD, Model, run
-from .tensors import Array, dtype_number
+from .tensors import Array, dtype_number, shape_text
 
 _INPUTS = "inputs"
 _CLASSES = "classes"
@@ -144,7 +144,7 @@ def _serialized_examples(examples: input_pb2.Input) -> Array:
 def _checked_table(table: Array, kind: str, dtype: int, count: int) -> None:
     """Checks an output of classification: [examples, classes] of the right type."""
     if table.ndim != 2:
-        raise invalid_argument(f"Expected Tensor shape: [batch_size num_classes] but got {_shape_text(table)}")
+        raise invalid_argument(f"Expected Tensor shape: [batch_size num_classes] but got {shape_text(table)}")
     number = dtype_number(table)
     if number != dtype:
         raise invalid_argument(
@@ -190,7 +190,7 @@ def _regressions(
     values = fetched[signature.outputs[_OUTPUTS].name]
     if not (values.ndim == 1 or (values.ndim == 2 and values.shape[1] == 1)):
         raise invalid_argument(
-            f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {_shape_text(values)}"
+            f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {shape_text(values)}"
         )
     if len(values) != count:
         raise invalid_argument(f"Input batch size did not match output batch size: {count} vs. {len(values)}")
@@ -201,7 +201,3 @@ def _regressions(
     for value in values.reshape(-1).tolist():
         result.regressions.add(value=value)
     return result
-
-
-def _shape_text(array: Array) -> str:
-    return "[" + ",".join(str(size) for size in array.shape) + "]"

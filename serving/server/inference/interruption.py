@@ -59,10 +59,10 @@ class Interrupter:
             if key not in self._endings:
                 if len(self._endings) >= _MAX_ENDINGS:
                     return None
-                self._endings[key] = self._ending(fetches)
+                self._endings[key] = self._make_ending(fetches)
             return [self._guard._c_op, self._endings[key]._c_op]
 
-    def _ending(self, fetches: Sequence[str]) -> Any:
+    def _make_ending(self, fetches: Sequence[str]) -> Any:
         last = [self._graph.get_tensor_by_name(name).op for name in fetches]
         with self._graph.as_default(), tf.device("/CPU:0"), tf.name_scope(_SCOPE):
             ending = tf.raw_ops.QueueEnqueueV2(handle=self._queue, components=[tf.constant(True)])

@@ -19,7 +19,7 @@ from tensorflow.python.saved_model import loader_impl
 
 from ...status_codes import StatusCode
 from ..calls import Call, cancelled
-from ..errors import RequestError, deadline_exceeded
+from ..errors import RequestError, deadline_exceeded, invalid_argument, not_found
 from .interruption import Interrupter
 from .tensors import Array
 
@@ -91,7 +91,7 @@ class SavedModel:
             raise _request_error(error) from error
         except (ValueError, TypeError) as error:
             # The importer's own complaints: an unknown operation, a malformed node.
-            raise RequestError(StatusCode.INVALID_ARGUMENT, str(error)) from error
+            raise invalid_argument(str(error)) from error
 
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str], call: Call) -> list[Array]:
         """See `Runner.run`."""
@@ -136,10 +136,9 @@ class SavedModel:
             try:
                 output = self._graph.get_tensor_by_name(tensor_name)._as_tf_output()
             except (KeyError, ValueError) as error:
-                raise RequestError(
-                    StatusCode.INVALID_ARGUMENT,
-                    f"Tensor {tensor_name}, specified in either feed_devices or "
-                    "fetch_devices was not found in the Graph",
+                raise invalid_argument(
+                    f"Tensor {tensor_name}, specified in either feed_devices or fetch_devices was not found in the "
+                    "Graph"
                 ) from error
             self._outputs[tensor_name] = output
         return output
@@ -169,7 +168,7 @@ def _request_error(error: tf.errors.OpError | UnicodeDecodeError) -> RequestErro
     if isinstance(error, UnicodeDecodeError):
         # TensorFlow cannot raise an error whose text is not UTF-8: the text is all that comes through, not the code.
         # What quotes such bytes mostly complains of an input.
-        return RequestError(StatusCode.INVALID_ARGUMENT, error.object.decode("utf-8", "replace"))
+        return invalid_argument(error.object.decode("utf-8", "replace"))
     return RequestError(StatusCode(error.error_code), error.message)
 
 
@@ -178,8 +177,7 @@ def _read_meta_graph(path: str, tags: frozenset[str]) -> meta_graph_pb2.MetaGrap
         if set(meta_graph.meta_info_def.tags) == tags:
             return meta_graph
     wanted = " ".join(sorted(tags))
-    raise RequestError(
-        StatusCode.NOT_FOUND,
+    raise not_found(
         f"Could not find meta graph def matching supplied tags: {{ {wanted} }}. To inspect available "
         "tag-sets in the SavedModel, please use the SavedModel CLI: `saved_model_cli`",
     )
@@ -199,8 +197,7 @@ def _read_saved_model(path: str) -> saved_model_pb2.SavedModel:
         # The text form, and the form in pieces for graphs above 2 GB.
         return loader_impl.parse_saved_model(path)
     except OSError as error:
-        raise RequestError(
-            StatusCode.NOT_FOUND,
+        raise not_found(
             "Specified file path does not appear to contain a SavedModel bundle (should have a file called "
             f"`saved_model.pb`)\nSpecified file path: {path}",
         ) from error
@@ -213,14 +210,9 @@ def _initialise(session: Any, meta_graph: meta_graph_pb2.MetaGraphDef, path: str
     saver = meta_graph.saver_def
     if os.path.exists(f"{variables}.index") and saver.restore_op_name:
         session.run(saver.restore_op_name, {saver.filename_tensor_name: variables, **assets})
-    initialiser = _initialiser_name(meta_graph)
-    if initialiser:
-        session.run(initialiser, assets)
-
-
-def _initialiser_name(meta_graph: meta_graph_pb2.MetaGraphDef) -> str | None:
-    if _INIT_OP in meta_graph.signature_def:
-        return str(meta_graph.signature_def[_INIT_OP].outputs[_INIT_OP].name)
     # A collection that is not there is empty.
-    names = [name for key in _INIT_OP_COLLECTIONS for name in meta_graph.collection_def[key].node_list.value]
-    return str(names[0]) if names else None
+    initialisers = [name for key in _INIT_OP_COLLECTIONS for name in meta_graph.collection_def[key].node_list.value]
+    if _INIT_OP in meta_graph.signature_def:
+        initialisers = [meta_graph.signature_def[_INIT_OP].outputs[_INIT_OP].name]
+    if initialisers and initialisers[0]:
+        session.run(initialisers[0], assets)

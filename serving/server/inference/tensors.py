@@ -41,36 +41,29 @@ class _Kind:
     carrier: np.dtype[Any]
 
 
-_FOUR_BIT_NAMES = ("INT4", "UINT4")
+_FIELDS = {
+    "float_val": "FLOAT",
+    "double_val": "DOUBLE",
+    "int_val": "INT32 INT16 INT8 UINT8 UINT16 QINT8 QUINT8 QINT16 QUINT16 QINT32 INT4 UINT4",
+    "int64_val": "INT64",
+    "uint32_val": "UINT32",
+    "uint64_val": "UINT64",
+    "bool_val": "BOOL",
+    "half_val": "HALF BFLOAT16",
+    "scomplex_val": "COMPLEX64",
+    "dcomplex_val": "COMPLEX128",
+    "float8_val": "FLOAT8_E5M2 FLOAT8_E4M3FN FLOAT8_E4M3FNUZ FLOAT8_E4M3B11FNUZ FLOAT8_E5M2FNUZ",
+}
+"""The data types whose values each typed field holds."""
 
 
 def _kinds() -> dict[int, _Kind]:
     fixed = {"float_val": "<f4", "double_val": "<f8", "scomplex_val": "<f4", "dcomplex_val": "<f8"}
-    fields = {
-        "float_val": ["FLOAT"],
-        "double_val": ["DOUBLE"],
-        "int_val": [
-            *("INT32", "INT16", "INT8", "UINT8", "UINT16"),
-            *("QINT8", "QUINT8", "QINT16", "QUINT16", "QINT32"),
-            *_FOUR_BIT_NAMES,
-        ],
-        "int64_val": ["INT64"],
-        "uint32_val": ["UINT32"],
-        "uint64_val": ["UINT64"],
-        "bool_val": ["BOOL"],
-        "half_val": ["HALF", "BFLOAT16"],
-        "scomplex_val": ["COMPLEX64"],
-        "dcomplex_val": ["COMPLEX128"],
-        "float8_val": [
-            *("FLOAT8_E5M2", "FLOAT8_E4M3FN"),
-            *("FLOAT8_E4M3FNUZ", "FLOAT8_E4M3B11FNUZ", "FLOAT8_E5M2FNUZ"),
-        ],
-    }
     carriers = {"half_val": "<u2", "scomplex_val": "<f4", "dcomplex_val": "<f8"}
     known = types_pb2.DataType.keys()
     kinds = {}
-    for field, names in fields.items():
-        for name in names:
+    for field, names in _FIELDS.items():
+        for name in names.split():
             if f"DT_{name}" not in known:
                 continue  # this TensorFlow is older than the type
             number = types_pb2.DataType.Value(f"DT_{name}")
@@ -84,7 +77,7 @@ def _kinds() -> dict[int, _Kind]:
 
 
 _KINDS = _kinds()
-_FOUR_BIT = frozenset(types_pb2.DataType.Value(f"DT_{name}") for name in _FOUR_BIT_NAMES)
+_FOUR_BIT = frozenset(types_pb2.DataType.Value(f"DT_{name}") for name in ("INT4", "UINT4"))
 _NUMBERS: dict[np.dtype[Any], int] = {kind.dtype: number for number, kind in _KINDS.items()}
 _FIELD_NUMBERS = {field.name: field.number for field in tensor_pb2.TensorProto.DESCRIPTOR.fields}
 
@@ -93,6 +86,11 @@ def dtype_name(number: int) -> str:
     """Returns a data type's name as it stands in TensorFlow's error texts: float, half, int32, string."""
     name: str = types_pb2.DataType.Name(number)
     return name.removeprefix("DT_").lower()
+
+
+def shape_text(array: Array) -> str:
+    """Returns an array's shape as it stands in error texts: [2,3]."""
+    return f"[{','.join(map(str, array.shape))}]"
 
 
 def dtype_number(array: Array) -> int:
@@ -112,13 +110,8 @@ def read_tensor(proto: tensor_pb2.TensorProto) -> Array:
     """Returns the array that a TensorProto holds.
 
     `tensor_content` wins over the typed field. A typed field with too few values repeats its last, an empty
-    one gives zeros, surplus values are passed over. The array may share the message's memory.
-
-    Args:
-        proto: from a request.
-
-    Returns:
-        The array; strings as objects of type bytes.
+    one gives zeros, surplus values are passed over. The array may share the message's memory; strings are objects
+    of type bytes.
 
     Raises:
         TensorError: the message is no valid tensor.
@@ -192,12 +185,9 @@ def _read_strings(proto: tensor_pb2.TensorProto, count: int) -> Array:
 
 
 def write_tensor(array: Array, proto: tensor_pb2.TensorProto, *, as_content: bool = False) -> None:
-    """Fills a TensorProto with an array.
+    """Fills an empty TensorProto with an array; as its `tensor_content`, or in the typed field.
 
-    Args:
-        array: any type that a model can return; strings as objects of type bytes.
-        proto: an empty message.
-        as_content: into `tensor_content`, rather than into the typed field.
+    The array is of any type that a model can return; strings are objects of type bytes.
     """
     number = dtype_number(array)
     proto.dtype = number
@@ -209,10 +199,12 @@ def write_tensor(array: Array, proto: tensor_pb2.TensorProto, *, as_content: boo
     if not array.size:
         return
     if number == types_pb2.DT_STRING:
+        strings = array.ravel().tolist()
         if as_content:
-            proto.tensor_content = _encode_string_list(array.ravel().tolist())
+            lengths = (_varint(len(string)) for string in strings)
+            proto.tensor_content = b"".join((*lengths, *strings))  # as TensorFlow lists strings
         else:
-            proto.string_val.extend(array.ravel().tolist())
+            proto.string_val.extend(strings)
         return
     kind = _KINDS.get(number)
     if as_content or kind is None:
@@ -294,7 +286,3 @@ def _decode_string_list(content: bytes, count: int) -> list[bytes]:
         strings.append(content[position : position + length])
         position += length
     return strings
-
-
-def _encode_string_list(strings: list[bytes]) -> bytes:
-    return b"".join((*(_varint(len(string)) for string in strings), *strings))

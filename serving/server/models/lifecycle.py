@@ -56,16 +56,6 @@ class Version:
         if model is not None:
             model.runner.close()
 
-    @property
-    def is_due(self) -> bool:
-        """Whether an attempt at loading it, the first or another, should be made now."""
-        return self.state == State.START or (self.retry_at is not None and self.retry_at <= time.monotonic())
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether a first attempt at loading has ended, well or badly."""
-        return self.state >= State.AVAILABLE or self.error is not None
-
 
 @dataclasses.dataclass(eq=False)
 class ServedModel:
@@ -92,8 +82,8 @@ class ServedModel:
     @property
     def is_settled(self) -> bool:
         """Whether it has versions, and each was loaded or failed once; or is no longer asked for."""
-        versions = self.versions.values()
-        return self.settings is None or (bool(versions) and all(version.is_settled for version in versions))
+        ended = [version.state >= State.AVAILABLE or version.error is not None for version in self.versions.values()]
+        return self.settings is None or (bool(ended) and all(ended))
 
     @property
     def is_decided(self) -> bool:
@@ -143,7 +133,8 @@ class ServedModel:
         may_unload = not self.wanted or any(v.state == State.AVAILABLE for v in wanted) or len(leftover) > 1
         if may_unload and leftover:
             return State.UNLOADING, min(leftover, key=lambda version: version.number)
-        new = [version for version in wanted if version.is_due]
-        if new:
-            return State.LOADING, max(new, key=lambda version: version.number)
+        now = time.monotonic()
+        due = [v for v in wanted if v.state == State.START or (v.retry_at is not None and v.retry_at <= now)]
+        if due:
+            return State.LOADING, max(due, key=lambda version: version.number)
         return None

@@ -42,9 +42,7 @@ def read_models(
 ) -> list[ModelSettings]:
     """Returns the models of a configuration. Their platforms are left to `check_platforms`.
 
-    Args:
-        config_list: the configuration.
-        served: names of the models that are served already; theirs may not change its platform.
+    Models `served` already may not change their platform.
 
     Raises:
         RequestError: something in it makes no sense; in TensorFlow Serving's words.

@@ -56,7 +56,7 @@ class ModelRepository:
     def __init__(self, loader: Loader, settings: RepositorySettings) -> None:
         self._loader = loader
         self._settings = settings
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(threading.RLock())
         self._reloading = threading.Lock()
         self._models: dict[str, ServedModel] = {}
         self._labels: dict[str, dict[str, int]] = {}
@@ -68,12 +68,7 @@ class ModelRepository:
 
     @contextlib.contextmanager
     def acquire(self, name: str, version: int | None = None, label: str | None = None) -> Iterator[Loaded]:
-        """Lends a version for the time of a request; it is not unloaded before that ends.
-
-        Args:
-            name: the model's.
-            version: a version; None is the greatest that is available.
-            label: in place of a version.
+        """Lends a version (a label's; or the greatest available), not unloaded before the end of the block.
 
         Raises:
             RequestError: there is no such model, version or label.
@@ -106,16 +101,14 @@ class ModelRepository:
         """
         with self._changed:
             model = self._models.get(name)
-            versions = dict(model.versions) if model else {}
-            if version is not None:
-                if version not in versions:
-                    raise not_found(f"Could not find version {version} of model {name}")
-                versions = {version: versions[version]}
+            versions = model.versions if model else {}
+            if version is not None and version not in versions:
+                raise not_found(f"Could not find version {version} of model {name}")
             if not versions:
                 raise not_found(f"Could not find any versions of model {name}")
             return [
                 VersionStatus(number, versions[number].state, versions[number].error)
-                for number in sorted(versions, reverse=True)
+                for number in sorted(versions if version is None else [version], reverse=True)
             ]
 
     def names(self) -> set[str]:
@@ -124,11 +117,7 @@ class ModelRepository:
             return {name for name, model in self._models.items() if model.settings}
 
     def start(self, models: Sequence[ModelSettings]) -> None:
-        """Begins to load a first configuration, and to look for new versions.
-
-        Raises:
-            RequestError: a label cannot be given.
-        """
+        """Begins to load a first configuration, and to look for versions; RequestError where a label is refused."""
         with self._reloading:
             self._labels = self._checked_labels(models)
             self._configure(models)
@@ -136,11 +125,7 @@ class ModelRepository:
             self._polling.start()
 
     def wait_until_settled(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
-        """Waits until every model has versions, and each was loaded or failed once.
-
-        Returns:
-            False where `should_stop` ended the waiting.
-        """
+        """Waits until every model has versions, each loaded or failed once; False where `should_stop` ended that."""
         with self._changed:
             while not all(model.is_settled for model in self._models.values()):
                 if self._stopping or should_stop():
@@ -256,25 +241,26 @@ class ModelRepository:
                     self._advance()
 
     def _advance(self) -> None:
-        """Starts all that the rule asks for and that there is room for. Called with the lock held."""
-        if self._stopping:
-            return
-        for model in self._models.values():
-            while (action := model.next_action()) is not None:
-                state, version = action
-                if state == State.UNLOADING:
-                    version.state = State.UNLOADING
-                    logger.info("Unloading %s", version)
-                    if not version.in_use:
-                        self._workers.submit(self._unload, version)
-                elif self._loading < self._load_slots:
-                    version.state = State.LOADING
-                    version.retry_at = None
-                    self._loading += 1
-                    self._workers.submit(self._load, version)
-                else:
-                    break
-        self._changed.notify_all()
+        """Starts all that the rule asks for and that there is room for."""
+        with self._changed:
+            if self._stopping:
+                return
+            for model in self._models.values():
+                while (action := model.next_action()) is not None:
+                    state, version = action
+                    if state == State.UNLOADING:
+                        version.state = State.UNLOADING
+                        logger.info("Unloading %s", version)
+                        if not version.in_use:
+                            self._workers.submit(self._unload, version)
+                    elif self._loading < self._load_slots:
+                        version.state = State.LOADING
+                        version.retry_at = None
+                        self._loading += 1
+                        self._workers.submit(self._load, version)
+                    else:
+                        break
+            self._changed.notify_all()
 
     def _load(self, version: Version) -> None:
         if version.attempts:
@@ -304,13 +290,9 @@ class ModelRepository:
                 wait_s = max(self._settings.retry_interval_s, 0)
                 logger.error("Loading servable %s failed, next attempt in %g s: %s", version, wait_s, error)
                 version.retry_at = time.monotonic() + wait_s
-                timer = threading.Timer(wait_s, self._wake)
+                timer = threading.Timer(wait_s, self._advance)
                 timer.daemon = True
                 timer.start()
-            self._advance()
-
-    def _wake(self) -> None:
-        with self._changed:
             self._advance()
 
     def _unload(self, version: Version) -> None:

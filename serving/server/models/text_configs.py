@@ -6,7 +6,6 @@ a list of fields, in a pool of their own, and cannot meet the real ones.
 Whatever reads a file raises ConfigError where it is not there, or makes no sense.
 """
 
-import re
 import ssl
 import tempfile
 from typing import Any
@@ -37,17 +36,7 @@ _MESSAGES = {
     },
     "PrometheusConfig": {"enable": "bool", "path": "string"},
     "MonitoringConfig": {"prometheus_config": "PrometheusConfig"},
-    "SSLConfig": {
-        "server_key": "string",
-        "server_cert": "string",
-        "custom_ca": "string",
-        "client_verify": "bool",
-    },
-}
-_SCALARS = {
-    "int64": descriptor_pb2.FieldDescriptorProto.TYPE_INT64,
-    "string": descriptor_pb2.FieldDescriptorProto.TYPE_STRING,
-    "bool": descriptor_pb2.FieldDescriptorProto.TYPE_BOOL,
+    "SSLConfig": {"server_key": "string", "server_cert": "string", "custom_ca": "string", "client_verify": "bool"},
 }
 
 
@@ -59,11 +48,11 @@ def _message_classes() -> dict[str, Any]:
             base = kind.removeprefix("repeated ")
             field = message.field.add(name=field_name, number=number)
             field.label = field.LABEL_OPTIONAL if base == kind else field.LABEL_REPEATED
-            if base in _SCALARS:
-                field.type = _SCALARS[base]
-            else:
+            if base in _MESSAGES:
                 field.type = field.TYPE_MESSAGE
                 field.type_name = f".{_PACKAGE}.{base}"
+            else:
+                field.type = field.Type.Value(f"TYPE_{base.upper()}")
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return {
@@ -107,22 +96,6 @@ def read_batching(path: str) -> tuple[BatchingSettings, PoolSettings]:
     return settings, PoolSettings(
         threads=given("num_batch_threads", pool.threads, 1), name=parameters.thread_pool_name.value
     )
-
-
-def read_channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
-    """Reads the arguments for gRPC's channels: NAME=VALUE, separated by commas; ConfigError for other text."""
-    arguments: list[tuple[str, int | str]] = []
-    for part in filter(None, text.split(",")):
-        name, separator, value = part.partition("=")
-        if not separator:
-            raise ConfigError(f"--grpc_channel_arguments: {part!r} should be NAME=VALUE")
-        if not re.fullmatch(r"-?[0-9]+", value):
-            arguments.append((name, value))
-        elif len(value) <= len(str(-(2**31))) and -(2**31) <= int(value) < 2**31:
-            arguments.append((name, int(value)))
-        else:
-            raise ConfigError(f"--grpc_channel_arguments: {name} must lie between {-(2**31)} and {2**31 - 1}")
-    return tuple(arguments)
 
 
 def read_metrics_path(path: str) -> str | None:

@@ -92,11 +92,9 @@ class ModelSettings:
 
 
 def model_in(path: str, name: str | None = None) -> ModelSettings:
-    """Returns the one model of a directory of versions, or of a version directory, which is then served alone.
+    """Returns the one model of an absolute path: of a directory of versions, or a version directory, served alone.
 
-    Args:
-        path: absolute.
-        name: of the model; None is the base path's last part.
+    Without a name it has that of the base path's last part.
     """
     if not any(os.path.exists(os.path.join(path, file)) for file in _SAVED_MODEL_FILES):
         return ModelSettings(name or os.path.basename(path), path)
