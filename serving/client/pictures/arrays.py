@@ -13,9 +13,7 @@ import numpy.typing as npt
 from ..errors import InvalidImageError
 from .channels import Choice, channels_of_array
 from .tiff_tags import GeoTags
-from .tiling import Span, Tile
-
-Array = npt.NDArray[Any]
+from .tiling import Array, Tile
 
 _WANTED = "an array is uint8 or uint16 (or float for models that take it), [H, W] or [H, W, 1 to 4]"
 _CHOOSE = "; choose of more channels with bands="
@@ -23,18 +21,9 @@ _MAPPED_ROWS = 64
 
 
 class ArrayPicture:
-    """An array that is read by pieces.
+    """An array [H, W] or [H, W, C] that is read by pieces: anything with `shape`, `dtype` and slices.
 
-    Args:
-        array: [H, W] or [H, W, C]; masked where pixels are missing; anything with `shape`, `dtype` and slices.
-        choice: which of its channels to send.
-        what: it is, for errors.
-        channels: what each channel is; None is as for any array.
-        full_scale: the value that means white; None is the dtype's.
-        geo: its place on Earth, as TIFF tags.
-        is_decoded: whether it comes from a file or Pillow's picture, and may be of any integers.
-
-    Attributes are as `TiffImage` has them.
+    It is masked where pixels are missing. Attributes are as `TiffImage` has them.
 
     Raises:
         InvalidImageError: it is no picture.
@@ -46,10 +35,10 @@ class ArrayPicture:
         choice: Choice,
         what: str = "an array",
         *,
-        channels: Sequence[str] | None = None,
-        full_scale: int | None = None,
+        channels: Sequence[str] | None = None,  # None is as for any array
+        full_scale: int | None = None,  # None is the dtype's
         geo: GeoTags | None = None,
-        is_decoded: bool = False,
+        is_decoded: bool = False,  # it comes from a file or Pillow's picture, and may be of any integers
     ):
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
         _check_shape(array, what, is_any_depth=is_decoded or choice.bands is not None)
@@ -61,12 +50,11 @@ class ArrayPicture:
         self.full_scale, self.is_decoded = full_scale, is_decoded
         self.geo = geo or MappingProxyType({})
         self.has_missing = isinstance(array, np.ma.MaskedArray) or self.dtype.kind == "f"
-        self._array = array
-        self._map = map_of(array)
+        self._array, self._map = array, map_of(array)
 
     def read(self, tile: Tile) -> Array:
         """Returns a piece, [h, w, C]; a view where it lies in memory."""
-        shape = (tile.rows.length, tile.columns.length, self.shape[2])
+        shape = (*tile.shape, self.shape[2])
         if self._map is None or isinstance(self._array, np.ma.MaskedArray):
             piece = self._array[tile.box]
             piece = piece if isinstance(piece, np.ma.MaskedArray) else np.asarray(piece)
@@ -113,8 +101,7 @@ def split_missing(array: Array) -> tuple[Array, npt.NDArray[np.bool_] | None]:
     """
     missing: Array = np.zeros(array.shape[:2], bool)
     if isinstance(array, np.ma.MaskedArray):
-        if np.ma.is_masked(array):
-            missing |= np.ma.getmaskarray(array).any(axis=2)
+        missing |= np.ma.getmaskarray(array).any(axis=2)
         array = np.asarray(array.data)
     if array.dtype.kind == "f":
         missing |= ~np.isfinite(array).all(axis=2)
@@ -132,14 +119,14 @@ def map_of(array: Any) -> mmap.mmap | None:
     return array
 
 
-def strips(rows: Span, mapped: mmap.mmap | None) -> Iterator[Span]:
+def strips(rows: range, mapped: mmap.mmap | None) -> Iterator[range]:
     """Yields rows in strips: of a mapped file few, as the system maps far more around each than is asked for.
 
     The memory of a mapped file's pages is given back after each; what was written to them is in the system's cache.
     """
-    step = rows.length if mapped is None else _MAPPED_ROWS
-    for start in range(rows.start, rows.stop, step):
-        yield Span(start, min(start + step, rows.stop))
+    step = len(rows) if mapped is None else _MAPPED_ROWS
+    for start in range(0, len(rows), step):
+        yield rows[start : start + step]
         if mapped is not None:
             with contextlib.suppress(AttributeError, OSError, ValueError):
                 mapped.madvise(mmap.MADV_DONTNEED)

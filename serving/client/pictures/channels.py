@@ -15,27 +15,17 @@ _LISTED = 12
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """What to take of a picture that holds more than a model takes.
+    """What to take of a picture that holds more than a model takes."""
 
-    Attributes:
-        page: from 1; None is the only one.
-        bands: its channels in the model's order, from 1; None are all.
-    """
-
-    page: int | None = None
-    bands: tuple[int, ...] | None = None
+    page: int | None = None  # from 1; None is the only one
+    bands: tuple[int, ...] | None = None  # its channels in the model's order, from 1; None are all
 
 
 ALL = Choice()
-"""All of a picture."""
 
 
 def as_choice(page: int | None, bands: Sequence[int] | None) -> Choice:
-    """Returns a caller's choice.
-
-    Raises:
-        InvalidRequestError: it is none.
-    """
+    """Returns a caller's choice, or raises `InvalidRequestError`."""
     if bands is not None and (isinstance(bands, str) or not isinstance(bands, Sequence | np.ndarray) or not len(bands)):
         raise InvalidRequestError(f"bands={bands!r} is no list of numbers", hint="such as (4, 3, 2)")
     numbers: list[tuple[str, Any]] = [("bands", band) for band in (() if bands is None else bands)]
@@ -47,27 +37,17 @@ def as_choice(page: int | None, bands: Sequence[int] | None) -> Choice:
 
 @dataclasses.dataclass(frozen=True)
 class ModelInput:
-    """What a model takes.
+    """What a model takes, as far as that is known."""
 
-    Attributes:
-        dtype: of pixels: uint8, uint16 or float32; None where that is not known.
-        channels: how many; None where that is not known.
-    """
-
-    dtype: np.dtype[Any] | None = None
-    channels: int | None = None
+    dtype: np.dtype[Any] | None = None  # of pixels: uint8, uint16 or float32
+    channels: int | None = None  # how many
 
 
 UNKNOWN = ModelInput()
-"""A model of which nothing is known."""
 
 
 def choose_page(labels: Sequence[str], choice: Choice, name: str) -> int:
-    """Returns the index of the page to take, of those that `labels` describe.
-
-    Raises:
-        InvalidImageError: there are several and none is chosen, or not that one, or none at all.
-    """
+    """Returns the index of the page to take, of those that `labels` describe, or raises `InvalidImageError`."""
     if not labels:
         raise InvalidImageError(f"{name} holds no picture")
     if choice.page is None and len(labels) > 1:
@@ -79,13 +59,10 @@ def choose_page(labels: Sequence[str], choice: Choice, name: str) -> int:
 
 
 def choose_channels(channels: Sequence[str], choice: Choice, model: ModelInput, name: str) -> list[int]:
-    """Returns the indexes of the channels to send.
+    """Returns the indexes of the channels to send, or raises `InvalidImageError` where the caller must choose.
 
     Gray, RGB and alpha are what every model makes something of. Bands of no known meaning are sent where they
     are as many as the model takes.
-
-    Raises:
-        InvalidImageError: the caller must choose, or chose what is not there.
     """
     wanted = model.channels or "1, 3 or 4"
     if choice.bands is not None:

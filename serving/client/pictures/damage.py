@@ -8,12 +8,7 @@ from ..errors import InvalidImageError, MaskServingError
 
 @contextlib.contextmanager
 def decoding(what: str, hint: str = "") -> Iterator[None]:
-    """Says of which picture it is what goes wrong inside a library, where damaged ones meet any error.
-
-    Raises:
-        InvalidImageError: it cannot be decoded.
-        OSError: the system's, rather than a decoder's.
-    """
+    """Says of which picture it is what goes wrong inside a library; only the system's own errors pass."""
     from PIL import UnidentifiedImageError
 
     try:

@@ -7,23 +7,17 @@ no part in this; and it is by far the slowest part of a call.
 import dataclasses
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageHeader:
-    """What a picture says about itself.
+    """What a picture says about itself."""
 
-    Attributes:
-        format: `jpeg`, `png`, `bmp`, `webp`, `gif`, `tiff`, `avif` or `heic`.
-        size: height and width of the upright picture, in pixels; None where the header does not tell.
-        orientation: Exif's 1 to 8, as exported models turn JPEG, PNG and WebP; 1 is upright.
-    """
-
-    format: str
-    size: tuple[int, int] | None
-    orientation: int = 1
+    format: str  # `jpeg`, `png`, `bmp`, `webp`, `gif`, `tiff`, `avif` or `heic`
+    size: tuple[int, int] | None  # height and width of the upright picture; None where the header does not tell
+    orientation: int = 1  # Exif's 1 to 8, as exported models turn JPEG, PNG and WebP; 1 is upright
 
 
 _MAGICS = (
@@ -43,10 +37,13 @@ _BRANDS_END = 64
 # Start-of-frame markers; C4, C8 and CC in between are something else.
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_WITHOUT_LENGTH = frozenset((0x00, 0x01, *range(0xD0, 0xD9)))
-_JPEG_APP1 = 0xE1
-_JPEG_EXIF = b"Exif\0\0"
-_JPEG_XMP = b"http://ns.adobe.com/xap/1.0/\0"
-_PNG_XMP = b"XML:com.adobe.xmp\0\0"  # not compressed
+_EXIF_MARK = b"Exif\0\0"
+# Kinds of the segments or chunks that hold Exif and XMP, and what these begin with.
+_BLOCKS: Mapping[str, tuple[tuple[int | bytes, bytes], tuple[int | bytes, bytes]]] = {
+    "jpeg": ((0xE1, _EXIF_MARK), (0xE1, b"http://ns.adobe.com/xap/1.0/\0")),
+    "png": ((b"eXIf", b""), (b"iTXt", b"XML:com.adobe.xmp\0\0")),  # XMP that is not compressed
+    "webp": ((b"EXIF", b""), (b"XMP ", b"")),
+}
 _WEBP_HAS_EXIF, _WEBP_HAS_XMP = 0x08, 0x04
 _ORIENTATION_TAG = 0x0112
 _SHORT, _LONG = 3, 4
@@ -73,8 +70,7 @@ def read_header(data: bytes) -> ImageHeader | None:
         size = _size(data, name)
     except (struct.error, IndexError):
         size = None
-    read_orientation = {"jpeg": _jpeg_orientation, "png": _png_orientation, "webp": _webp_orientation}.get(name)
-    orientation = read_orientation(data) if read_orientation else 1
+    orientation = _orientation_of(data, name) if name in _BLOCKS else 1
     # From 5 on the picture lies on its side.
     return ImageHeader(name, size[::-1] if size and orientation >= 5 else size, orientation)
 
@@ -105,14 +101,26 @@ def _size(data: bytes, name: str) -> tuple[int, int] | None:
     return None if height is None or width is None else (height, width)
 
 
-def _jpeg_orientation(data: bytes) -> int:
-    exif, xmp = 0, (0, 0)
-    for marker, at, length in _jpeg_segments(data):
-        if marker == _JPEG_APP1 and not exif and data.startswith(_JPEG_EXIF, at):
-            exif = at + len(_JPEG_EXIF)
-        elif marker == _JPEG_APP1 and data.startswith(_JPEG_XMP, at):
-            xmp = at + len(_JPEG_XMP), length - len(_JPEG_XMP)
-    return _orientation(data, exif, xmp)
+def _orientation_of(data: bytes, form: str) -> int:
+    """Returns the orientation, 1 to 8, that a JPEG's, PNG's or WebP's Exif states, or else its XMP."""
+    (exif_kind, exif_mark), (xmp_kind, xmp_mark) = _BLOCKS[form]
+    if form == "webp":  # only what the picture's first chunk announces counts
+        flags = data[20] if data[12:16] == b"VP8X" and len(data) > 20 else 0
+        exif_kind = exif_kind if flags & _WEBP_HAS_EXIF else b""
+        xmp_kind = xmp_kind if flags & _WEBP_HAS_XMP else b""
+    exif, xmp = 0, None
+    for kind, at, length in _jpeg_segments(data) if form == "jpeg" else _chunks(data, is_png=form == "png"):
+        # Of several the first counts, but the last in a PNG, and the last XMP in a JPEG.
+        if kind == exif_kind and data.startswith(exif_mark, at) and (not exif or form == "png"):
+            exif = at + len(exif_mark)
+        elif kind == xmp_kind and data.startswith(xmp_mark, at) and (xmp is None or form != "webp"):
+            xmp = data[at + len(xmp_mark) : at + length]
+    if form == "webp" and data.startswith(_EXIF_MARK, exif):
+        exif += len(_EXIF_MARK)  # which some writers keep before the TIFF block
+    found = _exif_orientation(data, exif) if exif else None
+    if found is None:
+        return xmp_orientation(xmp or b"")
+    return found if 1 <= found <= 8 else 1
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
@@ -137,51 +145,18 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         position += length
 
 
-def _png_orientation(data: bytes) -> int:
-    """Returns what the last chunks before the pixels say: servers do not look behind them."""
-    exif, xmp = 0, (0, 0)
-    for kind, at, length in _chunks(data, 33, is_png=True):
-        if kind == b"IDAT":
-            break
-        if kind == b"eXIf":
-            exif = at
-        elif kind == b"iTXt" and data.startswith(_PNG_XMP, at):
-            xmp = at + len(_PNG_XMP), length - len(_PNG_XMP)
-    return _orientation(data, exif, xmp)
-
-
-def _webp_orientation(data: bytes) -> int:
-    """Returns what the first EXIF and XMP chunks say, where the picture's first chunk announces them."""
-    flags = data[20] if data[12:16] == b"VP8X" and len(data) > 20 else 0
-    if not flags & (_WEBP_HAS_EXIF | _WEBP_HAS_XMP):
-        return 1
-    exif, xmp = 0, (0, 0)
-    for kind, at, length in _chunks(data, 12, is_png=False):
-        if kind == b"EXIF" and flags & _WEBP_HAS_EXIF and not exif:
-            # Some writers keep JPEG's mark before the TIFF block.
-            exif = at + len(_JPEG_EXIF) * data.startswith(_JPEG_EXIF, at)
-        elif kind == b"XMP " and flags & _WEBP_HAS_XMP and not xmp[0]:
-            xmp = at, length
-    return _orientation(data, exif, xmp)
-
-
-def _chunks(data: bytes, position: int, *, is_png: bool) -> Iterator[tuple[bytes, int, int]]:
-    """Yields kind, start and length of each chunk of a PNG or WebP file."""
+def _chunks(data: bytes, *, is_png: bool) -> Iterator[tuple[bytes, int, int]]:
+    """Yields kind, start and length of each chunk of a WebP file, or of a PNG up to the pixels, as servers look."""
+    position = 33 if is_png else 12
     for _ in range(_MAX_CHUNKS):
         if position + 8 > len(data):
             return
         first, second = data[position : position + 4], data[position + 4 : position + 8]
         kind, length = (second, int.from_bytes(first, "big")) if is_png else (first, int.from_bytes(second, "little"))
+        if is_png and kind == b"IDAT":
+            return
         yield kind, position + 8, length
         position += 12 + length if is_png else 8 + length + length % 2
-
-
-def _orientation(data: bytes, exif: int, xmp: tuple[int, int]) -> int:
-    """Returns what the TIFF block at `exif` states, 1 to 8, or else the XMP of this start and length."""
-    found = _exif_orientation(data, exif) if exif else None
-    if found is None:
-        return xmp_orientation(data[xmp[0] : xmp[0] + max(0, xmp[1])])
-    return found if 1 <= found <= 8 else 1
 
 
 def xmp_orientation(packet: bytes) -> int:

@@ -37,10 +37,7 @@ _PILLOW_LOCK = threading.Lock()
 def read_picture(source: "ImageSource", choice: Choice = ALL) -> Picture:
     """Returns a picture from whatever holds it; a file of a format that servers read is not decoded.
 
-    Args:
-        source: see `ImageSource`. Text is a path. A Pillow picture is turned upright; arrays are taken as
-            they are.
-        choice: what to take of a picture that holds more than a model takes.
+    Text is a path. A Pillow picture is turned upright; arrays are taken as they are.
 
     Raises:
         InvalidImageError: it holds none.

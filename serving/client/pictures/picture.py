@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import InvalidImageError, InvalidResponseError
 from .arrays import ArrayPicture, split_missing
@@ -18,62 +17,33 @@ from .image_headers import ImageHeader
 from .png import decode_png, encode_png
 from .source import Source, check_not_black
 from .tiff_tags import GeoTags
-from .tiling import turn, whole
+from .tiling import Array, turn, whole
 
 if TYPE_CHECKING:
     from PIL import Image
 
-Array = npt.NDArray[Any]
-
 
 class Picture(abc.ABC):
-    """One picture on its way to a model.
+    """One picture on its way to a model."""
 
-    Attributes:
-        name: its path, where it has one.
-        size: height and width of the upright picture; None where only the server can tell.
-        missing: bool [H, W], where the picture has no data, known once it was sent; None where it has some everywhere.
-        geo: its place on Earth, as TIFF tags; empty where it has none.
-        byte_count: how many bytes it takes here; on the wire at most about as many.
-        needs_dtype: whether what is sent of it depends on the dtype that the model takes.
-        needs_channels: whether it depends on how many channels the model takes.
-        is_float: whether it is an array of floats, which only float models take.
-    """
-
-    name: str | None
-    size: tuple[int, int] | None
-    missing: npt.NDArray[np.bool_] | None = None
-    geo: GeoTags = MappingProxyType({})
-    byte_count: int
-    needs_dtype = False
-    needs_channels = False
-    is_float = False
+    name: str | None  # its path, where it has one
+    size: tuple[int, int] | None  # height and width when upright; None where only the server can tell
+    missing: Array | None = None  # bool [H, W], where it has no data, known once it was sent; None: nowhere
+    geo: GeoTags = MappingProxyType({})  # its place on Earth
+    byte_count: int  # that it takes here; on the wire at most about as many
+    needs_dtype = False  # whether what is sent of it depends on the dtype that the model takes
+    needs_channels = False  # whether it depends on how many channels the model takes
+    is_float = False  # whether it is an array of floats, which only float models take
 
     @abc.abstractmethod
     def encoded(self, model: ModelInput = UNKNOWN) -> bytes:
-        """Returns it as a file that servers read.
-
-        Args:
-            model: what it takes, as far as is known.
-
-        Raises:
-            InvalidImageError: it cannot be one.
-        """
+        """Returns it as a file that servers read, or raises `InvalidImageError`."""
 
     @abc.abstractmethod
     def pixels(self, dtype: np.dtype[Any], channels: int | None, model: ModelInput = UNKNOWN) -> Array:
-        """Returns it as an array.
+        """Returns it as an array [H, W, C], or raises `InvalidImageError` where that means loss or guesses.
 
-        Args:
-            dtype: uint8, uint16 or float32, as the model wants it.
-            channels: 1, 3 or 4 as the model wants it; None leaves them as they are.
-            model: what it takes, as far as is known: what channels without a known meaning are chosen by.
-
-        Returns:
-            Array [H, W, C].
-
-        Raises:
-            InvalidImageError: it cannot be one without loss or guesses.
+        Channels are 1, 3 or 4 as the model wants it; None leaves them as they are.
         """
 
     @abc.abstractmethod
@@ -149,11 +119,7 @@ class FilePicture(Picture):
 class PixelPicture(Picture):
     """Pixels: an array, or what was decoded here; that is converted to what the model takes, as nobody knows better.
 
-    Args:
-        raw: the pixels.
-        name: of the file that they come from.
-        choice: which of their channels to send.
-        lacks_bits: whether Pillow has dropped the lower 8 of their 16 bits.
+    With `lacks_bits`, Pillow has dropped the lower 8 of their 16 bits.
 
     Raises:
         InvalidImageError: no model takes them.
@@ -178,7 +144,7 @@ class PixelPicture(Picture):
         if self.is_float:
             raise InvalidImageError(
                 f"{self._described} was given, and the model takes integer pixels",
-                hint=f"{self._range}: scale it to 0..255 as uint8, or export the model with image_dtype: float32",
+                hint=f"{self._range()}: scale it to 0..255 as uint8, or export the model with image_dtype: float32",
             )
         if self._lacks_bits and model.dtype == np.uint16:
             raise InvalidImageError(
@@ -197,7 +163,7 @@ class PixelPicture(Picture):
         if not is_same_kind or (not self.is_float and dtype != array.dtype):
             raise InvalidImageError(
                 f"{self._described} was given, and the model takes {dtype} pixels",
-                hint=f"{self._range}: convert it, and mind the scale",
+                hint=f"{self._range()}: convert it, and mind the scale",
             )
         if channels is not None and array.shape[2] != channels:
             raise InvalidImageError(f"an array of {array.shape[2]} channels was given, and the model takes {channels}")
@@ -205,15 +171,14 @@ class PixelPicture(Picture):
 
     def picture(self) -> "Image.Image":
         """See `Picture`."""
-        return _for_display(self._sent[1] if self._sent is not None else self._values)
+        return _for_display(self._sent[1] if self._sent is not None else self._values())
 
-    @property
     def _values(self) -> Array:
         return split_missing(self._raw.read(self._whole))[0]
 
-    @property
     def _range(self) -> str:
-        return f"it holds {self._values.min():g} to {self._values.max():g}"
+        values = self._values()
+        return f"it holds {values.min():g} to {values.max():g}"
 
     def _for(self, model: ModelInput) -> Array:
         """Returns what to send to a model: [H, W, C]."""
@@ -253,8 +218,7 @@ def _of_channels(array: Array, dtype: np.dtype[Any], channels: int | None) -> Ar
     if channels == 1 and colours.shape[2] == 3:
         red, green, blue = np.moveaxis(colours.astype(np.float32), 2, 0)
         luma = green + np.float32(0.299) * (red - green) + np.float32(0.114) * (blue - green)
-        gray: Array = np.rint(luma)[..., np.newaxis].astype(dtype)
-        return gray
+        return np.asarray(np.rint(luma)[..., np.newaxis], dtype)
     if channels >= 3 and colours.shape[2] == 1:
         colours = np.repeat(colours, 3, axis=2)
     if channels == 4:

@@ -26,27 +26,18 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 
 @dataclasses.dataclass(frozen=True)
 class PngHeader:
-    """What a PNG says of itself in its first 33 bytes.
+    """What a PNG says of itself in its first 33 bytes."""
 
-    Attributes:
-        size: height and width in pixels.
-        bits: of a sample.
-        channels: 1 to 4; None where the samples are indices into a palette.
-    """
-
-    size: tuple[int, int]
-    bits: int
-    channels: int | None
+    size: tuple[int, int]  # height and width in pixels
+    bits: int  # of a sample
+    channels: int | None  # 1 to 4; None where the samples are indices into a palette
 
 
 def encode_png(pixels: npt.NDArray[Any]) -> bytes:
-    """Returns an array as a PNG, written for speed rather than size.
+    """Returns an array, uint8 or uint16, [H, W] or [H, W, 1 to 4], as a PNG, written for speed rather than size.
 
     Run lengths and Huffman codes of row differences take a third of the time of an ordinary fast encoder, and
     photographs become smaller than there.
-
-    Args:
-        pixels: uint8 or uint16, [H, W] or [H, W, 1 to 4], neither side 0.
     """
     height, width = pixels.shape[:2]
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
@@ -69,11 +60,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def read_png_header(data: bytes) -> PngHeader:
-    """Returns what a PNG says of itself; nothing is decoded.
-
-    Raises:
-        InvalidResponseError: it is no PNG.
-    """
+    """Returns what a PNG says of itself, or raises `InvalidResponseError`; nothing is decoded."""
     if len(data) < 33 or not data.startswith(_SIGNATURE) or data[12:16] != b"IHDR":
         raise InvalidResponseError("a picture in the answer is no PNG")
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)

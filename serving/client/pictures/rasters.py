@@ -18,9 +18,7 @@ from .image_headers import read_header
 from .source import Source
 from .tiff_tags import GeoTags, import_tifffile, tifffile_tags
 from .tiffs import TiffImage
-from .tiling import Tile
-
-Array = npt.NDArray[Any]
+from .tiling import Array, Tile
 
 _TIFF_ENDINGS = frozenset({".tif", ".tiff"})
 _TIFF_TILE = 256
@@ -29,11 +27,7 @@ _TIFF_TILE = 256
 def open_source(source: Any, choice: Choice = ALL, model: ModelInput = UNKNOWN) -> Source:
     """Returns a picture to read by pieces.
 
-    Args:
-        source: an array, a memory-mapped one, anything with `shape`, `dtype` and slices (zarr, h5py), or the
-            path of a .npy or TIFF file.
-        choice: what to take of it.
-        model: what it takes.
+    It is an array, anything with `shape`, `dtype` and slices (zarr, h5py), or the path of a .npy or TIFF file.
 
     Raises:
         InvalidImageError: it is none of these, or nothing that the model takes.
@@ -180,18 +174,11 @@ class FileSink:
 Sink = ArraySink | FileSink
 
 
-def open_sink(
-    sink: Any, shape: tuple[int, int], dtype: npt.DTypeLike, geo: GeoTags | None = None, *, has_missing: bool = False
-) -> Sink:
-    """Returns a plane to write by pieces.
+def open_sink(sink: Any, shape: tuple[int, int], dtype: npt.DTypeLike, geo: GeoTags, *, has_missing: bool) -> Sink:
+    """Returns a plane [H, W] of uint8 or float32 to write by pieces.
 
-    Args:
-        sink: an array of the shape and dtype, memory-mapped perhaps, or the path of a .npy or TIFF file, which
-            appears when all is written.
-        shape: height and width.
-        dtype: uint8 or float32.
-        geo: the place on Earth that a TIFF is given.
-        has_missing: whether 0 in a TIFF means that there is no data.
+    It is an array of that shape and dtype, or the path of a .npy or TIFF file, which appears when all is written.
+    A TIFF is given its place on Earth, and with `has_missing` says that 0 means no data.
 
     Raises:
         InvalidImageError: it is none of these.
@@ -202,7 +189,7 @@ def open_sink(
         path = Path(sink)
         if path.suffix.lower() not in _TIFF_ENDINGS | {".npy"}:
             raise InvalidImageError(f"{path} cannot be written by pieces", hint="it must be a .npy or .tif file")
-        return FileSink(path, shape, dtype, geo or {}, has_missing=has_missing)
+        return FileSink(path, shape, dtype, geo, has_missing=has_missing)
     if not hasattr(sink, "__setitem__"):
         raise InvalidImageError(f"{type(sink).__name__} cannot be written by pieces", hint="give an array or a path")
     if tuple(sink.shape) != shape or sink.dtype != dtype:

@@ -3,15 +3,12 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import InvalidImageError
 from .arrays import ArrayPicture, split_missing
 from .channels import Choice, ModelInput, choose_channels
 from .tiffs import TiffImage
-from .tiling import Span, Tile
-
-Array = npt.NDArray[Any]
+from .tiling import Array, Tile
 
 _SCANNED_ROWS = 256
 _NEARLY_BLACK = 1 << 12
@@ -19,19 +16,7 @@ _NEARLY_BLACK = 1 << 12
 
 
 class Source:
-    """A picture that is read by pieces, as a model takes it.
-
-    Args:
-        raw: the picture as it is stored.
-        name: for errors.
-        choice: which of its channels to take.
-        model: what it takes.
-
-    Attributes:
-        shape: height, width and channels.
-        dtype: uint8, uint16 or float.
-        geo: its place on Earth, as TIFF tags.
-        has_missing: whether it may lack pixels.
+    """A picture, named in errors, that is read by pieces as a model takes it: uint8, uint16 or float.
 
     Raises:
         InvalidImageError: the model cannot take it.
@@ -54,7 +39,7 @@ class Source:
                 hint="scale it to 0..255 as uint8, or export the model with image_dtype: float32",
             )
 
-    def read(self, tile: Tile) -> tuple[Array, npt.NDArray[np.bool_] | None]:
+    def read(self, tile: Tile) -> tuple[Array, Array | None]:
         """Returns a piece, [h, w, C], and where it has no data, [h, w]; None where it has some everywhere."""
         pixels, missing = self._chosen_of(tile)
         if self.dtype == np.uint8 and pixels.dtype == np.uint16:
@@ -72,7 +57,7 @@ class Source:
         """Closes what was opened."""
         self._raw.close()
 
-    def _chosen_of(self, tile: Tile) -> tuple[Array, npt.NDArray[np.bool_] | None]:
+    def _chosen_of(self, tile: Tile) -> tuple[Array, Array | None]:
         piece = self._raw.read(tile)
         return split_missing(piece if self._chosen is None else piece[:, :, self._chosen])
 
@@ -85,9 +70,9 @@ class Source:
             return np.dtype(np.uint8) if is_scaled else raw.dtype
         # What these mean is seen by their values, and all tiles must mean the same.
         low, top = 0, 0
-        for start in range(0, self.shape[0], _SCANNED_ROWS):
-            rows = Span(start, min(start + _SCANNED_ROWS, self.shape[0]))
-            pixels, _ = self._chosen_of(Tile(rows, Span(0, self.shape[1])))
+        height, width = self.shape[:2]
+        for start in range(0, height, _SCANNED_ROWS):
+            pixels, _ = self._chosen_of(Tile(range(start, min(start + _SCANNED_ROWS, height)), range(width)))
             low, top = min(low, int(pixels.min())), max(top, int(pixels.max()))
         if low < 0 or top > 0xFFFF:
             raise InvalidImageError(
@@ -98,11 +83,7 @@ class Source:
 
 
 def check_not_black(top: int, name: str) -> None:
-    """Makes sure that a model of 8 bits sees something in 16 bits, of which `top` is the greatest value.
-
-    Raises:
-        InvalidImageError: it would see black.
-    """
+    """Raises `InvalidImageError` where a model of 8 bits sees but black in 16 bits of which `top` is the greatest."""
     if 0 < top < _NEARLY_BLACK:
         raise InvalidImageError(
             f"{name} holds 16-bit values up to {top} of 65535: black to the model, which takes 8 bits",

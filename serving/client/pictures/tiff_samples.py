@@ -3,13 +3,11 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import InvalidImageError
 from .channels import ALPHA, BLUE, GRAY, GREEN, RED
 from .tiff_tags import EXTRA_SAMPLES
-
-Array = npt.NDArray[Any]
+from .tiling import Array
 
 MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, MASK, CMYK, YCBCR, LAB = (0, 1, 2, 3, 4, 5, 6, 8)
 _KNOWN = (MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, MASK, CMYK, YCBCR)
@@ -21,11 +19,7 @@ _ASSOCIATED, _UNASSOCIATED, _CORELS = 1, 2, 999  # kinds of alpha
 class Samples:
     """What the samples of tifffile's page mean; with `is_rgb` they are red, green and blue of 8 bits already.
 
-    Attributes:
-        channels: what is made of them, in order.
-        dtype: of what is made.
-        full_scale: of what is made.
-        is_plain: whether samples are what nodata is stated of: values, a palette's indices, or colours as decoded.
+    `channels`, `dtype` and `full_scale` are of the pixels that are made of them.
 
     Raises:
         InvalidImageError: it is not known here.
@@ -40,22 +34,19 @@ class Samples:
             raise InvalidImageError(words, hint="convert it to 8 or 16 bits")
         is_unsigned = kind.kind in "bu" and bits <= 16
         are_other_inks = photometric == CMYK and _INK_SET in page.tags and page.tags[_INK_SET].value == 2
-        if (
-            are_other_inks
-            or samples < _COLOURS.get(photometric, 1)
-            or (photometric == MIN_IS_WHITE and kind.kind == "f")
-        ):
+        is_float_white = photometric == MIN_IS_WHITE and kind.kind == "f"
+        if are_other_inks or is_float_white or samples < _COLOURS.get(photometric, 1):
             photometric = MIN_IS_BLACK
         if photometric not in _KNOWN:
-            raise InvalidImageError(
-                f"{name} holds colours of the kind {photometric_name(page)}", hint="convert it to RGB"
-            )
+            words = f"{name} holds colours of the kind {photometric_name(page)}"
+            raise InvalidImageError(words, hint="convert it to RGB")
         if photometric in (MIN_IS_WHITE, PALETTE, CMYK) and not is_unsigned:
             raise InvalidImageError(f"{name} holds {kind} that mean no plain values", hint="convert it to RGB")
         self._photometric, self._bits = photometric, bits
         extra = samples - _COLOURS.get(photometric, 1)
         self._extra = _extra_of(page, extra) if extra > 0 else ()
         self._palette = _palette_of(page, name) if photometric == PALETTE else None
+        # Nodata is stated of values, a palette's indices, or colours as decoded, not of ink.
         self.is_plain = photometric != CMYK
         self.dtype = np.dtype(np.float32) if kind.kind == "f" else np.dtype(kind)
         self.full_scale: int | None = (1 << bits) - 1 if is_unsigned else None

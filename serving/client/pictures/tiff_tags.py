@@ -29,11 +29,7 @@ HOW_TO_INSTALL = "install it with: pip install 'maskport[large]'"
 
 
 def import_tifffile() -> Any:
-    """Returns the package tifffile.
-
-    Raises:
-        UnsupportedCallError: the extra `large` is missing.
-    """
+    """Returns the package tifffile, or raises `UnsupportedCallError` where the extra `large` is missing."""
     try:
         import imagecodecs  # noqa: F401
         import tifffile
@@ -54,11 +50,7 @@ def has_tifffile() -> bool:
 
 
 def check_read_by_pillow(picture: "TiffImagePlugin.TiffImageFile", name: str) -> None:
-    """Makes sure that Pillow alone reads a TIFF's very pixels.
-
-    Raises:
-        UnsupportedCallError: it would lose some, or not know what is missing.
-    """
+    """Raises `UnsupportedCallError` where Pillow alone would lose pixels of a TIFF, or not know which are missing."""
     tags: Any = picture.tag_v2
     bits = tuple(tags.get(258, (1,)))
     is_gray = tags.get(262, 1) == 1

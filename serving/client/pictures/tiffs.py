@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import InvalidImageError
 from .channels import Choice, choose_page
@@ -19,9 +18,7 @@ from .damage import decoding
 from .image_headers import xmp_orientation
 from .tiff_samples import LAB, YCBCR, Samples, photometric_name
 from .tiff_tags import GEO_TYPES, NODATA, GeoTags, import_tifffile
-from .tiling import Span, Tile, stored_tile, turn
-
-Array = npt.NDArray[Any]
+from .tiling import Array, Tile, stored_tile, turn
 
 _CACHED_BYTES = 16 << 20
 _REDUCED, _TRANSPARENCY = 1, 4
@@ -35,20 +32,6 @@ class TiffImage:
 
     Palettes, min-is-white, CMYK, YCbCr and Lab become gray or RGB; alpha is made unassociated; fewer than 8 bits
     become 8 at full scale. Samples of no known meaning stay as they are.
-
-    Args:
-        file: a path, or the file's bytes.
-        name: for errors.
-        choice: of the page.
-
-    Attributes:
-        shape: height, width and channels of the upright picture.
-        dtype: of its pixels.
-        full_scale: the value that means white, where the file says how many bits it has; None for floats, signed
-            and 32-bit integers.
-        channels: what each is: `gray`, `red`, `green`, `blue`, `alpha`, or another name where it has no meaning here.
-        geo: its place on Earth, as TIFF tags; empty where it has none. Such a picture is not turned.
-        has_missing: whether pixels may be missing: `read` then gives masked arrays.
 
     Raises:
         InvalidImageError: it cannot be read, or holds several pages and none is chosen.
@@ -83,11 +66,12 @@ class TiffImage:
         height, width = self._planes[0].shape if self._decoded is None else self._decoded.shape[:2]
         if self._orientation >= 5:
             height, width = width, height
-        self.channels = self._samples.channels
+        self.channels = self._samples.channels  # such as `red`; other names where they have no meaning here
         if len(self._planes) > 1:
             self.channels = tuple(f"channel {k + 1}" for k in range(len(self._planes)))
         self.shape: tuple[int, ...] = (height, width, len(self.channels))
-        self.dtype, self.full_scale = self._samples.dtype, self._samples.full_scale
+        self.dtype = self._samples.dtype
+        self.full_scale = self._samples.full_scale  # None where it is not known: floats, signed and 32-bit integers
         nodata = first.tags.get(NODATA)
         self._nodata = _number(nodata.value) if nodata is not None and self._samples.is_plain else None
         self._mask = next((_Plane(self._file, mask, self._name) for mask in page.masks), None)
@@ -134,15 +118,17 @@ def _pages_of(file: Any) -> list[_Page]:
     for series in file.series:
         first = series.keyframe
         # What hangs below another directory is a smaller copy of it.
-        if first is None or first.is_subifd or _kind_of(first) & (_REDUCED | _TRANSPARENCY):
+        if first is None or first.is_subifd or _kind_of(first):
             continue
         if first.shaped[1] > 1:
             raise InvalidImageError(f"a volume of depth {first.shaped[1]}", hint="save its slices one by one")
-        masks = [page for page in file.pages if not page.is_frame and _is_mask_of(page, first)][:1]
-        leading = [(axis, size) for axis, size in zip(series.axes, series.shape, strict=True) if axis not in "YXS"]
-        names = [axis for axis, _ in leading]
+        masks = [page for page in file.pages if not page.is_frame and _kind_of(page) == _TRANSPARENCY]
+        size = first.imagelength, first.imagewidth
+        masks = [mask for mask in masks if (mask.imagelength, mask.imagewidth) == size]
+        leading = [(axis, count) for axis, count in zip(series.axes, series.shape, strict=True) if axis not in "YXS"]
+        names, counts = [axis for axis, _ in leading], [count for _, count in leading]
         # A series whose axes were left out says too little to tell its channels from its slices.
-        order = np.arange(math.prod(size for _, size in leading)).reshape([size for _, size in leading] + [1])
+        order = np.arange(math.prod(counts)).reshape(*counts, 1)
         if "C" in names and first.samplesperpixel == 1:
             order = np.moveaxis(order[..., 0], names.index("C"), -1)
             names.remove("C")
@@ -156,12 +142,7 @@ def _pages_of(file: Any) -> list[_Page]:
 
 
 def _kind_of(page: Any) -> int:
-    return int(page.subfiletype or 0)
-
-
-def _is_mask_of(mask: Any, page: Any) -> bool:
-    has_size = (mask.imagelength, mask.imagewidth) == (page.imagelength, page.imagewidth)
-    return has_size and _kind_of(mask) & (_REDUCED | _TRANSPARENCY) == _TRANSPARENCY
+    return int(page.subfiletype or 0) & (_REDUCED | _TRANSPARENCY)
 
 
 def _label(series: Any, page: Any, channels: int, at: str) -> str:
@@ -188,7 +169,7 @@ class _Plane:
 
     def read(self, tile: Tile) -> Array:
         """Returns samples [h, w, S]."""
-        result = np.zeros((tile.rows.length, tile.columns.length, self._samples), self._page.dtype)
+        result = np.zeros((*tile.shape, self._samples), self._page.dtype)
         high, wide = self._piece
         across, down = -(-self.shape[1] // wide), -(-self.shape[0] // high)
         for plane in range(self._planes):
@@ -212,11 +193,10 @@ class _Plane:
         decoded, _, shape = page.decode(data, index, jpegtables=directory.jpegtables)
         if decoded is None:  # a piece that was never written
             decoded = np.full(shape, page.nodata, page.dtype)
-        piece: Array = decoded[0]
-        return piece
+        return np.asarray(decoded[0])
 
 
-def _shared(span: Span, start: int, length: int) -> tuple[slice, slice]:
+def _shared(span: range, start: int, length: int) -> tuple[slice, slice]:
     """Returns what a span shares with a piece: as the span counts, and as the piece does."""
     first, last = max(span.start, start), min(span.stop, start + length)
     return slice(first - span.start, last - span.start), slice(first - start, last - start)

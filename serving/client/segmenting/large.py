@@ -193,11 +193,11 @@ class LargeJob:
 
     def accept(self, tile: Tile, probability: npt.NDArray[np.float32]) -> None:
         """Takes what the model says of a tile, [h, w]; tiles come in order."""
-        probability = probability[: tile.rows.length, : tile.columns.length]
+        probability = probability[: len(tile.rows), : len(tile.columns)]
         piece, values = self._mosaic.add(tile, probability)
         missing = self._missing.pop(tile, None)
         if missing is not None:  # a piece is a part of its tile, from the same corner on
-            values[missing[: piece.rows.length, : piece.columns.length]] = 0
+            values[missing[: len(piece.rows), : len(piece.columns)]] = 0
         written: npt.NDArray[Any] = values
         if self._product == contract.MASK:
             written = (values > np.float32(self._threshold)) * np.uint8(255)

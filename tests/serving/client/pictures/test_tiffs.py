@@ -13,7 +13,7 @@ from maskport.serving.client.pictures.channels import Choice, ModelInput
 from maskport.serving.client.pictures.images import read_picture
 from maskport.serving.client.pictures.png import decode_png
 from maskport.serving.client.pictures.rasters import open_source
-from maskport.serving.client.pictures.tiling import Span, Tile
+from maskport.serving.client.pictures.tiling import Tile
 from PIL import Image, ImageOps
 
 UINT8, UINT16 = ModelInput(np.dtype(np.uint8)), ModelInput(np.dtype(np.uint16))
@@ -38,7 +38,7 @@ def _read_by_pieces(path, choice=Choice(), model=UINT8):  # noqa: B008
         whole = np.zeros(source.shape, source.dtype)
         for top in range(0, height, 13):
             for left in range(0, width, 17):
-                rows, columns = Span(top, min(top + 13, height)), Span(left, min(left + 17, width))
+                rows, columns = range(top, min(top + 13, height)), range(left, min(left + 17, width))
                 whole[top : rows.stop, left : columns.stop] = source.read(Tile(rows, columns))[0]
         return whole
 
@@ -239,7 +239,7 @@ def test_pixels_without_data_are_known(photo, tmp_path):
     np.testing.assert_array_equal(decode_png(picture.encoded(UINT8)), np.maximum(heights, 0))
     np.testing.assert_array_equal(picture.missing, heights == -9999)
     with contextlib.closing(open_source(path)) as source:
-        np.testing.assert_array_equal(source.read(Tile(Span(0, 37), Span(0, 53)))[1], heights == -9999)
+        np.testing.assert_array_equal(source.read(Tile(range(0, 37), range(0, 53)))[1], heights == -9999)
 
 
 @pytest.mark.parametrize("options", [{"photometric": "palette"}, {"photometric": "ycbcr", "compress": "jpeg"}])

@@ -97,11 +97,11 @@ def test_tiles_cover_a_side_and_share_what_they_should(length, tile, overlap):
     overlap = min(overlap, (tile - 1) // 2)
     spans = cut(length, tile, overlap)
     assert (spans[0].start, spans[-1].stop) == (0, length)
-    assert all(span.length <= tile for span in spans)
+    assert all(len(span) <= tile for span in spans)
     for earlier, later in itertools.pairwise(spans):
-        assert earlier.length == tile
+        assert len(earlier) == tile
         assert earlier.stop - later.start == 2 * overlap
-        assert later.length > 2 * overlap
+        assert len(later) > 2 * overlap
 
 
 def _put_together(shape, overlap, given):
@@ -134,7 +134,7 @@ def test_what_tiles_disagree_on_is_blended_without_a_step():
     for shape in ((5, 150), (150, 5)):
         places = [Tile(row, column) for row in cut(shape[0], tile, overlap) for column in cut(shape[1], tile, overlap)]
         given = [
-            (place, np.full((place.rows.length, place.columns.length), index, np.float32))
+            (place, np.full((len(place.rows), len(place.columns)), index, np.float32))
             for index, place in enumerate(places)
         ]
         line = _put_together(shape, overlap, given).max(axis=int(np.argmin(shape)))
@@ -150,11 +150,11 @@ def test_the_edges_of_tiles_where_models_are_wrong_do_not_count():
     given = []
     for row in cut(160, tile, overlap):
         for column in cut(160, tile, overlap):
-            wrong = np.ones((row.length, column.length), np.float32)
+            wrong = np.ones((len(row), len(column)), np.float32)
             half = overlap // 2
             wrong[
-                (half if row.start else 0) : row.length - (half if row.stop < 160 else 0),
-                (half if column.start else 0) : column.length - (half if column.stop < 160 else 0),
+                (half if row.start else 0) : len(row) - (half if row.stop < 160 else 0),
+                (half if column.start else 0) : len(column) - (half if column.stop < 160 else 0),
             ] = 0
             given.append((Tile(row, column), wrong))
     assert not _put_together((160, 160), overlap, given).any()
