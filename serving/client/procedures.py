@@ -30,7 +30,7 @@ from .segmenting.large import (
     check_large,
     tile_signature,
 )
-from .segmenting.many import Wanted, check_many, failed_items, items_of
+from .segmenting.many import Wanted, check_many, items_of
 from .transport.signatures import ModelMetadata, VersionStatus
 
 
@@ -101,7 +101,7 @@ def segment_group(
     except ClientClosedError:
         raise
     except MaskServingError as error:
-        return failed_items(group, error)
+        return items_of(group, [error] * len(group))
 
 
 def segment_large(

@@ -52,6 +52,14 @@ def read_picture(source: "ImageSource", choice: Choice = ALL) -> Picture:
         raise InvalidImageError(f"{name_of(source) or 'the image'} cannot be read: {error}") from error
 
 
+def try_picture(source: "ImageSource", choice: Choice) -> Picture | Exception:
+    """Returns the picture that `read_picture` does, or why there is none."""
+    try:
+        return read_picture(source, choice)
+    except (MaskServingError, OSError) as error:
+        return error
+
+
 def _read(source: "ImageSource", choice: Choice) -> Picture:
     if isinstance(source, str | os.PathLike):
         return _of_file(Path(source).read_bytes(), os.fspath(source), choice)

@@ -24,15 +24,7 @@ _USE_PNG = "use .png"
 
 
 def check_file_form(ending: str, product: str) -> None:
-    """Makes sure that a form of files can hold a product.
-
-    Args:
-        ending: of the files' names, such as `.png`, in small letters.
-        product: as for `MaskResult.save`.
-
-    Raises:
-        InvalidImageError: it cannot.
-    """
+    """Raises `InvalidImageError` where files of an ending, such as `.png`, in small letters, cannot hold a product."""
     problem = ""
     if ending in _LOSSY and product in _EXACT:
         problem = ", which blurs its values"
@@ -45,11 +37,7 @@ def check_file_form(ending: str, product: str) -> None:
 
 
 def write_picture(file: IO[bytes], suffix: str, product: str, pixels: npt.NDArray[Any], picture: Picture) -> None:
-    """Writes a product's pixels, [H, W] or [H, W, C], in the format of a suffix; a TIFF lies at its picture's place.
-
-    Raises:
-        InvalidImageError: the format cannot hold it.
-    """
+    """Writes a product's pixels, [H, W] or [H, W, C], in the format of a suffix; a TIFF lies at its picture's place."""
     from PIL import Image
 
     ending = suffix.lower()

@@ -16,6 +16,7 @@ from ... import contract
 from ..errors import CallContext, InvalidResponseError, OutputNotRequestedError
 from ..pictures.picture import Picture
 from ..pictures.png import PNG_END, decode_png, read_png_header
+from ..pictures.tiling import Array
 from .files import write_picture
 from .polygons import Polygon, trace_polygons
 from .rle import Rle, encode_rle
@@ -23,7 +24,6 @@ from .rle import Rle, encode_rle
 if TYPE_CHECKING:
     from PIL import Image
 
-Array = npt.NDArray[Any]
 Colour = tuple[int, int, int]
 
 _SAVED = (contract.MASK, contract.MASKED_IMAGE, "cutout", "overlay", contract.PROBABILITY, contract.CLASS_MAP)
@@ -204,16 +204,15 @@ class MaskResult:
             raise OutputNotRequestedError(f"there is no product {wanted!r}", hint=f"there are: {', '.join(_SAVED)}")
         # Where a disk is full, Pillow leaves a part of some files and says nothing, and NumPy says little.
         held = io.BytesIO()
-        if path.suffix.lower() == ".npy":
+        ending, output = path.suffix.lower(), self._outputs.get(wanted)
+        if ending == ".npy":
             np.save(held, self._values(wanted))
-        elif path.suffix.lower() == ".json":
+        elif ending == ".json":
             held.write(json.dumps(self.as_dict()).encode() + b"\n")
+        elif ending == ".png" and output is not None and output.png and self._picture.missing is None:
+            held.write(output.png)
         else:
-            output = self._outputs.get(wanted)
-            if path.suffix.lower() == ".png" and output is not None and output.png and self._picture.missing is None:
-                held.write(output.png)
-            else:
-                write_picture(held, path.suffix, wanted, self._shades(wanted), self._picture)
+            write_picture(held, path.suffix, wanted, self._shades(wanted), self._picture)
         path.write_bytes(held.getbuffer())
         return path
 
@@ -229,7 +228,8 @@ class MaskResult:
             "rle": self.rle(),
         }
 
-    def _output(self, product: str) -> Output:
+    def _array_of(self, product: str) -> Array:
+        """Returns a product as it came, but for pixels that the picture has no data for: these are 0."""
         output = self._outputs.get(product)
         if output is None:
             raise OutputNotRequestedError(
@@ -237,15 +237,11 @@ class MaskResult:
                 hint=f"ask for it: segment(…, outputs={(*self._outputs, product)!r})",
                 context=self._context,
             )
-        return output
-
-    def _array_of(self, product: str) -> Array:
-        """Returns a product as it came, but for pixels that the picture has no data for: these are 0."""
-        array = self._output(product).array
         missing = self._picture.missing
-        if missing is not None:
-            array = array.copy()
-            array[missing] = 0
+        if missing is None:
+            return output.array
+        array = output.array.copy()
+        array[missing] = 0
         return array
 
     def _values(self, product: str) -> Array:
@@ -298,11 +294,7 @@ _LARGEST_UNCHECKED = 1 << 28
 
 
 def encoded_output(product: str, png: bytes, picture: Picture) -> Output:
-    """Returns a product from a PNG, having looked at its header.
-
-    Raises:
-        InvalidResponseError: it is not a PNG of that product, or not of the sent picture's size.
-    """
+    """Returns a product from a PNG, or raises `InvalidResponseError` by its header; nothing is decoded."""
     header = read_png_header(png)
     bits, channels = _FORMS[product]
     height, width = header.size
@@ -321,15 +313,10 @@ def encoded_output(product: str, png: bytes, picture: Picture) -> Output:
 
 
 def pixel_output(product: str, array: Array, picture: Picture) -> Output:
-    """Returns a product from the array [H, W, C] of a pixel signature.
-
-    Raises:
-        InvalidResponseError: it is not of the sent picture's size.
-    """
+    """Returns a product from the array [H, W, C] of a pixel signature, of the sent picture's size."""
     if array.ndim != 3 or (picture.size is not None and array.shape[:2] != picture.size):
-        raise InvalidResponseError(
-            f"the {product} in the answer is {_size(array.shape)}, the picture {_size(picture.size or ())}"
-        )
+        sizes = f"{_size(array.shape)}, the picture {_size(picture.size or ())}"
+        raise InvalidResponseError(f"the {product} in the answer is {sizes}")
     return Output(array=array)
 
 

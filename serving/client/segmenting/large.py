@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from ... import contract
 from ..errors import InvalidRequestError
-from ..pictures.channels import ALL, UNKNOWN, Choice, ModelInput
+from ..pictures.channels import UNKNOWN, Choice, ModelInput
 from ..pictures.rasters import Sink, open_sink, open_source
 from ..pictures.source import Source
-from ..pictures.tiling import Mosaic, Tile, cut
+from ..pictures.tiling import Array, Mosaic, Tile, cut
 from ..transport.signatures import ModelMetadata, SignatureInfo
-from .plans import check_threshold
+from .plans import channels_of, check_threshold, find_signature
 
 DEFAULT_TILE = 1024
 DEFAULT_OVERLAP = 128
@@ -56,28 +56,19 @@ class LargeResult:
 
 @dataclasses.dataclass(frozen=True)
 class TilePlan:
-    """How a model wants its tiles.
+    """How a model wants its tiles."""
 
-    Attributes:
-        tile: height and width of a tile, in pixels.
-        overlap: how far a tile reaches into each neighbour.
-        must_be_whole: whether smaller tiles are filled up to that size: the model would stretch them.
-        threshold: that the model was exported with.
-        model: what it takes.
-    """
-
-    tile: tuple[int, int]
-    overlap: int
-    must_be_whole: bool
-    threshold: float
+    tile: tuple[int, int]  # height and width, in pixels
+    overlap: int  # how far a tile reaches into each neighbour
+    must_be_whole: bool  # whether smaller tiles are filled up to that size: the model would stretch them
+    threshold: float  # that the model was exported with
     model: ModelInput = UNKNOWN
 
 
 def plan_tiles(info: Mapping[str, Any], product: str, tile: int, overlap: int) -> TilePlan:
     """Returns how to cut pictures up for a model, at its own scale, as near to the wanted tile and overlap as can be.
 
-    Raises:
-        InvalidRequestError: the model has no scale of its own, or the numbers make no sense together.
+    Raises `InvalidRequestError` where the model has no scale of its own, or the numbers make no sense together.
     """
     for name, value, least in (("tile", tile, 1), ("overlap", overlap, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -95,24 +86,22 @@ def plan_tiles(info: Mapping[str, Any], product: str, tile: int, overlap: int) -
                 hint="export it without model_size, or with resize: letterbox",
             )
         height, width = (int(side) for side in size)
-        sizes = (height, width)
     else:
         step = math.lcm(int(spec.get("pad_to_multiple") or 1), _GRID)
-        rounded = -(-tile // step) * step
+        height = width = -(-tile // step) * step
         # Neighbours share twice the overlap, and that must keep the next tile on the grid.
         overlap = -(-2 * overlap // step) * step // 2
-        sizes = (rounded, rounded)
         most = spec.get("max_model_pixels")
-        if most is not None and rounded * rounded > int(most):
+        if most is not None and height * width > int(most):
             raise InvalidRequestError(
-                f"tiles of {rounded}×{rounded} are larger than the model's {most} pixels", hint="make tile smaller"
+                f"tiles of {height}×{width} are larger than the model's {most} pixels", hint="make tile smaller"
             )
-    if min(sizes) <= 2 * overlap:
+    if min(height, width) <= 2 * overlap:
         raise InvalidRequestError(
-            f"tiles of {sizes[0]}×{sizes[1]} are nothing but overlap, of {overlap} on each side",
+            f"tiles of {height}×{width} are nothing but overlap, of {overlap} on each side",
             hint="make tile larger, or overlap smaller",
         )
-    return TilePlan(sizes, overlap, size is not None, float(info.get("threshold", 0.5)))
+    return TilePlan((height, width), overlap, size is not None, float(info.get("threshold", 0.5)))
 
 
 def tile_signature(metadata: ModelMetadata, shape: tuple[int, ...], dtype: np.dtype[Any]) -> SignatureInfo | None:
@@ -120,30 +109,19 @@ def tile_signature(metadata: ModelMetadata, shape: tuple[int, ...], dtype: np.dt
 
     Probabilities come from it as floats, and so exactly; an encoded one rounds them to 16 bits.
     """
-    name = contract.signature_name(contract.PROBABILITY, encoded=False)
-    signature = metadata.signatures.get(name)
+    signature = find_signature(metadata, contract.PROBABILITY, encoded=False)
     if signature is None:
         return None
-    spec = signature.inputs[contract.IMAGE]
-    channels = shape[2] if len(shape) == 3 else 1
-    wanted = spec.shape[3] if spec.shape is not None and len(spec.shape) == 4 else -1
-    same_kind = spec.dtype == dtype or (spec.dtype.kind == "f" and dtype.kind == "f")
-    return signature if same_kind and wanted in (-1, channels) else None
+    taken = signature.inputs[contract.IMAGE].dtype
+    is_same_kind = taken == dtype or taken.kind == dtype.kind == "f"
+    return signature if is_same_kind and channels_of(signature) in (None, shape[2]) else None
 
 
 class LargeJob:
     """One large picture: what its tiles are, and what is made of the answers. It does no network I/O.
 
-    Arguments are those of `MaskClient.segment_large`, and how to cut.
-
-    Attributes:
-        source: the picture.
-        tiles: of it, in order.
-
-    Raises:
-        InvalidRequestError: an argument makes no sense.
-        InvalidImageError: the source or the output is none.
-        OSError: the source cannot be read, or the output not written.
+    Arguments are those of `MaskClient.segment_large`, checked, and how to cut. Errors are those of the source and
+    the output.
     """
 
     def __init__(
@@ -155,9 +133,8 @@ class LargeJob:
         product: str,
         plan: TilePlan,
         progress: Progress | None,
-        choice: Choice = ALL,
+        choice: Choice,
     ):
-        check_large(product, threshold)
         are_paths = isinstance(out, str | os.PathLike) and isinstance(source, str | os.PathLike)
         if are_paths and Path(out).exists() and Path(out).samefile(source):
             raise InvalidRequestError(f"{out} is the picture itself")
@@ -178,10 +155,10 @@ class LargeJob:
         self._mosaic = Mosaic((height, width), plan.overlap)
         self._area = 0
         # Of tiles that were sent: where they have no data.
-        self._missing: dict[Tile, npt.NDArray[np.bool_]] = {}
+        self._missing: dict[Tile, Array] = {}
         self._done = 0
 
-    def pixels(self, tile: Tile) -> npt.NDArray[Any]:
+    def pixels(self, tile: Tile) -> Array:
         """Returns the pixels to send of a tile: [h, w, C], at the size that the model wants."""
         pixels, missing = self.source.read(tile)
         if missing is not None:
@@ -198,7 +175,7 @@ class LargeJob:
         missing = self._missing.pop(tile, None)
         if missing is not None:  # a piece is a part of its tile, from the same corner on
             values[missing[: len(piece.rows), : len(piece.columns)]] = 0
-        written: npt.NDArray[Any] = values
+        written: Array = values
         if self._product == contract.MASK:
             written = (values > np.float32(self._threshold)) * np.uint8(255)
             self._area += int(np.count_nonzero(written))
@@ -230,11 +207,7 @@ class LargeJob:
 
 
 def check_large(product: str, threshold: float | None) -> None:
-    """Checks what `segment_large` was asked for.
-
-    Raises:
-        InvalidRequestError: an unknown product, or a threshold that is none.
-    """
+    """Checks what `segment_large` was asked for, or raises `InvalidRequestError`."""
     if product not in LARGE_PRODUCTS:
         raise InvalidRequestError(f"there is no product {product!r} of large pictures: {', '.join(LARGE_PRODUCTS)}")
     if threshold is not None:

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Se
 
 import numpy as np
 
-from ..errors import InvalidRequestError, MaskServingError
+from ..errors import InvalidRequestError
 from ..pictures.channels import ALL, Choice
-from ..pictures.images import ImageSource, read_picture
+from ..pictures.images import ImageSource, try_picture
 from ..pictures.picture import Picture
 from ..results.mask_result import MaskResult, SegmentItem
 from .plans import check_request, check_threshold
@@ -24,27 +24,16 @@ _AHEAD = 2
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """One picture of many, and its threshold.
+    """One picture of many, and its threshold."""
 
-    Attributes:
-        index: its place, from 0.
-        source: what was given.
-        picture: what is sent: a path, or what the source held when it was taken, or why it held nothing.
-        threshold: None is the export's.
-    """
-
-    index: int
-    source: ImageSource
-    picture: ImageSource | Picture | Exception
-    threshold: float | None
+    index: int  # its place, from 0
+    source: ImageSource  # what was given
+    picture: ImageSource | Picture | Exception  # a path, or what the source held when it was taken, or why nothing
+    threshold: float | None  # None is the export's
 
 
 class PlannedThresholds:
-    """The thresholds of many pictures.
-
-    Raises:
-        InvalidRequestError: they are no thresholds, or more or fewer than the pictures.
-    """
+    """The thresholds of many pictures; `InvalidRequestError` where they are none, or more or fewer than these."""
 
     def __init__(self, thresholds: Thresholds, images: object):
         self._count: int | None = None
@@ -64,29 +53,22 @@ class PlannedThresholds:
         try:
             return next(self._values)
         except StopIteration:
-            raise _too_few(index) from None
+            raise _miscounted(f"thresholds for {index} pictures only, and more pictures") from None
 
     def check_count(self, pictures: int) -> None:
         """Checks that there are as many as pictures, where it is known how many there are."""
         if self._count is not None and self._count < pictures:
-            raise _too_few(self._count)
+            raise _miscounted(f"thresholds for {self._count} pictures only, and more pictures")
         if self._count is not None and self._count > pictures:
-            raise InvalidRequestError(f"there are {self._count} thresholds for {pictures} pictures", hint=_ONE_FOR_EACH)
+            raise _miscounted(f"{self._count} thresholds for {pictures} pictures")
 
 
-_ONE_FOR_EACH = "give one for all, or one for each"
-
-
-def _too_few(count: int) -> InvalidRequestError:
-    return InvalidRequestError(f"there are thresholds for {count} pictures only, and more pictures", hint=_ONE_FOR_EACH)
+def _miscounted(what: str) -> InvalidRequestError:
+    return InvalidRequestError(f"there are {what}", hint="give one for all, or one for each")
 
 
 def check_many(outputs: Sequence[str], concurrency: int, batch_size: int) -> None:
-    """Checks the arguments of `segment_many` before anything is read.
-
-    Raises:
-        InvalidRequestError: one makes no sense.
-    """
+    """Checks the arguments of `segment_many` before anything is read, or raises `InvalidRequestError`."""
     check_request(outputs, None)
     for name, value in (("concurrency", concurrency), ("batch_size", batch_size)):
         # NumPy's whole numbers are not Python's, but as good.
@@ -95,23 +77,17 @@ def check_many(outputs: Sequence[str], concurrency: int, batch_size: int) -> Non
 
 
 def check_images(images: object) -> None:
-    """Checks that there are pictures to iterate over, rather than one of them.
-
-    Raises:
-        InvalidRequestError: it is one picture, or nothing of the kind.
-    """
+    """Checks that there are pictures to iterate over, rather than one of them, or raises `InvalidRequestError`."""
+    problem = ""
     is_one = isinstance(images, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(images, "read")
     if is_one or not isinstance(images, Iterable | AsyncIterable):
         shown = repr(images) if isinstance(images, str | os.PathLike) else f"one {type(images).__name__}"
-        raise InvalidRequestError(
-            f"images={shown} is no list of pictures", hint="put one picture in a list, or call segment()"
-        )
+        problem = f"{shown} is no list of pictures"
     # Taken for a stack, a picture of [H, W, C] would be one of H narrow pictures. Arrays of objects are lists.
-    if isinstance(images, np.ndarray) and images.ndim != 4 and images.dtype.kind not in "OSU":
-        raise InvalidRequestError(
-            f"images=one array {list(images.shape)} is no list of pictures, nor a stack of them, which is [N, H, W, C]",
-            hint="put one picture in a list, or call segment()",
-        )
+    elif isinstance(images, np.ndarray) and images.ndim != 4 and images.dtype.kind not in "OSU":
+        problem = f"one array {list(images.shape)} is no list of pictures, nor a stack of them, which is [N, H, W, C]"
+    if problem:
+        raise InvalidRequestError(f"images={problem}", hint="put one picture in a list, or call segment()")
 
 
 def window(concurrency: int) -> int:
@@ -126,17 +102,13 @@ def groups(
 
     Whatever is not a path is read as it is taken, in this thread: the caller may use the array or file again,
     or close it, before the next picture.
-
-    Raises:
-        InvalidRequestError: there are more or fewer thresholds than pictures.
     """
 
     def numbered() -> Iterator[Wanted]:
-        index = 0
-        for source in images:
-            yield Wanted(index, source, _take(source, choice), thresholds.next(index))
-            index += 1
-        thresholds.check_count(index)
+        count = 0
+        for count, source in enumerate(images, 1):
+            yield Wanted(count - 1, source, _take(source, choice), thresholds.next(count - 1))
+        thresholds.check_count(count)
 
     every = numbered()
     while group := tuple(itertools.islice(every, batch_size)):
@@ -179,10 +151,7 @@ def _take(source: ImageSource, choice: Choice) -> ImageSource | Picture | Except
     """Returns a path, which can wait, a picture as its source is now, whatever becomes of that, or why it is none."""
     if isinstance(source, str | os.PathLike):
         return source
-    try:
-        return read_picture(source.copy() if isinstance(source, np.ndarray) else source, choice)
-    except (MaskServingError, OSError) as error:
-        return error
+    return try_picture(source.copy() if isinstance(source, np.ndarray) else source, choice)
 
 
 def items_of(group: Sequence[Wanted], results: Sequence[MaskResult | Exception]) -> list[SegmentItem]:
@@ -192,8 +161,3 @@ def items_of(group: Sequence[Wanted], results: Sequence[MaskResult | Exception])
         result, error = (None, given) if isinstance(given, Exception) else (given, None)
         items.append(SegmentItem(wanted.source, wanted.index, result, error))
     return items
-
-
-def failed_items(group: Sequence[Wanted], error: MaskServingError) -> list[SegmentItem]:
-    """Returns the items of a group that failed as a whole."""
-    return items_of(group, [error] * len(group))

@@ -29,11 +29,7 @@ _TOO_LARGE_HINT = "cut it up with segment_large(), or export the model with a la
 
 
 def check_request(outputs: Sequence[str], threshold: float | None) -> None:
-    """Checks what `segment` was asked for, as far as no model is needed for it.
-
-    Raises:
-        InvalidRequestError: an unknown, repeated or missing output, or a threshold that is none.
-    """
+    """Checks what `segment` was asked for, as far as no model is needed for it, or raises `InvalidRequestError`."""
     if isinstance(outputs, str) or not outputs:
         raise InvalidRequestError(f"outputs={outputs!r} is not a list of products", hint='such as ("mask",)')
     for product in outputs:
@@ -54,11 +50,7 @@ def check_request(outputs: Sequence[str], threshold: float | None) -> None:
 
 
 def check_threshold(threshold: Any) -> float:
-    """Returns a threshold as a float.
-
-    Raises:
-        InvalidRequestError: it is not a number from 0 to 1.
-    """
+    """Returns a threshold as a float, or raises `InvalidRequestError` where it is not a number from 0 to 1."""
     try:
         value = float(threshold)
     except (TypeError, ValueError, OverflowError):
@@ -78,25 +70,21 @@ class PlannedCall:
 
 
 def model_input(metadata: ModelMetadata, info: Mapping[str, Any]) -> ModelInput:
-    """Returns what a model takes.
-
-    Args:
-        metadata: of the model.
-        info: what the exporter wrote about it; empty where it did not, or where it does not matter.
-    """
+    """Returns what a model takes; `info`, which the exporter wrote, may be empty."""
     model, spec = (part if isinstance(part, dict) else {} for part in (info.get("model"), info.get("spec")))
     channels = model.get("channels")
     dtype = np.dtype(spec["image_dtype"]) if spec.get("image_dtype") in ("uint8", "uint16", "float32") else None
     for product in contract.PRODUCTS:
-        signature = _find(metadata, product, encoded=False)
+        signature = find_signature(metadata, product, encoded=False)
         if signature is not None:
             dtype = signature.inputs[contract.IMAGE].dtype
-            channels = channels or _channels_of(signature)
+            channels = channels or channels_of(signature)
             break
     return ModelInput(dtype, channels if isinstance(channels, int) else None)
 
 
-def _channels_of(signature: SignatureInfo) -> int | None:
+def channels_of(signature: SignatureInfo) -> int | None:
+    """Returns how many channels a pixel signature takes; None if any number."""
     shape = signature.inputs[contract.IMAGE].shape
     return shape[3] if shape is not None and len(shape) == 4 and shape[3] > 0 else None
 
@@ -104,22 +92,22 @@ def _channels_of(signature: SignatureInfo) -> int | None:
 def plan_calls(
     metadata: ModelMetadata,
     target: Target,
-    pictures: Sequence[Picture],
-    thresholds: Sequence[float | None],
+    asked: Sequence[tuple[Picture, float | None]],
     outputs: Sequence[str],
     model: ModelInput,
 ) -> list[PlannedCall]:
-    """Returns the calls that give some products of some pictures.
+    """Returns the calls that give some products of some pictures, each with its threshold, None for the export's own.
 
     Pictures go encoded, all of them in one call for each product, where the model has the signatures for
     that. Float arrays, and pictures for models without such signatures, go as pixels, each by itself: they
-    may differ in size. Thresholds are one for each picture; None is the export's own.
+    may differ in size.
 
     Raises:
         SignatureNotFoundError: the model cannot give one of the products.
         InvalidImageError: a picture has no form that the model takes.
         InvalidRequestError: likewise.
     """
+    pictures, thresholds = [picture for picture, _ in asked], [threshold for _, threshold in asked]
     planned = []
     # Pictures with a threshold of their own and those without need different signatures.
     for product, at_threshold in itertools.product(outputs, (False, True)):
@@ -128,7 +116,9 @@ def plan_calls(
         wanted = [index for index, is_given in enumerate(given) if is_given == at_threshold]
         if not wanted:
             continue
-        encoded, pixel = (_find(metadata, product, encoded=way, at_threshold=at_threshold) for way in (True, False))
+        encoded, pixel = (
+            find_signature(metadata, product, encoded=way, at_threshold=at_threshold) for way in (True, False)
+        )
         together = [index for index in wanted if encoded is not None and not pictures[index].is_float]
         alone = [index for index in wanted if encoded is None or pictures[index].is_float]
         if alone and pixel is None:
@@ -156,10 +146,13 @@ def _pixels_for(signature: SignatureInfo, picture: Picture, model: ModelInput) -
         dtype = signature.inputs[contract.IMAGE].dtype
     except tensors.TensorError as error:
         raise InvalidRequestError(f"input {contract.IMAGE!r}: {error}", hint="call the model with predict()") from error
-    return picture.pixels(dtype, _channels_of(signature), model)
+    return picture.pixels(dtype, channels_of(signature), model)
 
 
-def _find(metadata: ModelMetadata, product: str, *, encoded: bool, at_threshold: bool = False) -> SignatureInfo | None:
+def find_signature(
+    metadata: ModelMetadata, product: str, *, encoded: bool, at_threshold: bool = False
+) -> SignatureInfo | None:
+    """Returns the signature of that name, if the model has one that takes images so."""
     name = contract.signature_name(product, encoded=encoded, at_threshold=at_threshold)
     signature = metadata.signatures.get(name)
     # Another's model may have one of the same name.
@@ -181,11 +174,7 @@ def _missing(metadata: ModelMetadata, product: str, at_threshold: bool, *, encod
 def read_outputs(
     planned: PlannedCall, prediction: Prediction, pictures: Sequence[Picture], context: CallContext
 ) -> dict[int, Any]:
-    """Returns the product, or the error, of each of a call's pictures by their index among all.
-
-    Raises:
-        InvalidResponseError: the answer is not of the signature's form.
-    """
+    """Returns the product, or the error, of each of a call's pictures by their index among all."""
     if contract.IMAGE_BYTES not in planned.call.inputs:
         array = prediction.outputs.get(planned.product)
         is_map = array is not None and array.ndim == 4 and array.shape[0] == 1 and array.shape[3] > 0
@@ -224,11 +213,5 @@ def image_error_of(error: MaskServingError, pictures: Sequence[Picture]) -> Mask
     is_known = any(known in words for known in contract.IMAGE_ERRORS if known != contract.ERROR_EMPTY)
     if type(error) is not InvalidRequestError or len(pictures) > 1 or not is_known:
         return error
-    return _image_error(
-        error.problem,
-        pictures[0],
-        code=error.code,
-        http_status=error.http_status,
-        server_message=error.server_message,
-        context=error.context,
-    )
+    same = {"code": error.code, "http_status": error.http_status, "context": error.context}
+    return _image_error(error.problem, pictures[0], server_message=error.server_message, **same)

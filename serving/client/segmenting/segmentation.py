@@ -22,7 +22,7 @@ from ..errors import (
     SignatureNotFoundError,
 )
 from ..pictures.channels import ALL, UNKNOWN, Choice
-from ..pictures.images import ImageSource, read_picture
+from ..pictures.images import ImageSource, try_picture
 from ..pictures.picture import Picture, picture_of_tile
 from ..results.mask_result import MaskResult
 from ..transport.calls import MetadataCall, PredictCall, Reply, context_of
@@ -32,20 +32,16 @@ from .plans import PlannedCall, check_request, image_error_of, model_input, plan
 
 _CHUNK_BYTES = 4 << 20
 """Pictures beyond this are not sent in one call with others."""
+Wanted = Sequence[tuple[Picture, float | None]]
+"""Pictures, each with its threshold; None is the export's own."""
+Masked = list[MaskResult | MaskServingError]
 
 
 class Segmentation:
-    """Masks pictures with one model.
-
-    Args:
-        operations: what else the model is asked.
-        caller: sends its calls.
-    """
+    """Masks pictures with one model."""
 
     def __init__(self, operations: Operations, caller: Caller):
-        self._operations = operations
-        self._caller = caller
-        self._target = operations.target
+        self._operations, self._caller, self._target = operations, caller, operations.target
 
     def segment(
         self,
@@ -57,27 +53,24 @@ class Segmentation:
     ) -> Script[list[MaskResult | Exception]]:
         """Masks some pictures by as few calls as can be; gives each one's result or error.
 
-        Args:
-            sources: the pictures; one that could not be read may be the error.
-            thresholds: for each; None is the export's own.
-            outputs: the products.
-            terms: of all calls together.
-            choice: what to take of pictures that hold more than a model takes.
+        A source that could not be read may be the error. Thresholds are one for each; None is the export's own.
         """
         check_request(outputs, None)
         outputs = tuple(outputs)
         checked = [_check_threshold(outputs, threshold) for threshold in thresholds]
+        to_read = [
+            threshold if isinstance(threshold, Exception) else source
+            for source, threshold in zip(sources, checked, strict=True)
+        ]
         read = yield Compute(
             lambda: [
-                threshold if isinstance(threshold, Exception) else _read(source, choice)
-                for source, threshold in zip(sources, checked, strict=True)
+                given if isinstance(given, Picture | Exception) else try_picture(given, choice) for given in to_read
             ]
         )
         results: list[MaskResult | Exception] = list(read)
         for indexes in _chunks(read):
-            masked = yield from self._mask_robustly(
-                [read[index] for index in indexes], [checked[index] for index in indexes], outputs, terms
-            )
+            wanted = [(read[index], checked[index]) for index in indexes]
+            masked = yield from self._mask_robustly(wanted, outputs, terms)
             for index, result in zip(indexes, masked, strict=True):
                 results[index] = result
         return results
@@ -124,37 +117,34 @@ class Segmentation:
             raise results[0]
         return results[0].probability
 
-    def _mask_robustly(
-        self, pictures: Sequence[Picture], thresholds: Sequence[float | None], outputs: Sequence[str], terms: Terms
-    ) -> Script[list[MaskResult | MaskServingError]]:
+    def _mask_robustly(self, wanted: Wanted, outputs: Sequence[str], terms: Terms) -> Script[Masked]:
         """Masks pictures together, or one by one where one of them makes the call fail for all."""
         try:
-            return (yield from self._mask(pictures, thresholds, outputs, terms))
+            return (yield from self._mask(wanted, outputs, terms))
         except (InvalidRequestError, InvalidImageError, ModelStateError) as error:
-            if len(pictures) == 1:
+            if len(wanted) == 1:
                 return [error]
-        results: list[MaskResult | MaskServingError] = []
-        for picture, threshold in zip(pictures, thresholds, strict=True):
+        results: Masked = []
+        for one in wanted:
             try:
-                results += yield from self._mask([picture], [threshold], outputs, terms)
+                results += yield from self._mask([one], outputs, terms)
             except MaskServingError as error:
                 results.append(error)
         return results
 
-    def _mask(
-        self, pictures: Sequence[Picture], thresholds: Sequence[float | None], outputs: Sequence[str], terms: Terms
-    ) -> Script[list[MaskResult | MaskServingError]]:
+    def _mask(self, wanted: Wanted, outputs: Sequence[str], terms: Terms) -> Script[Masked]:
         started = self._caller.clock()
+        pictures = [picture for picture, _ in wanted]
         context = CallContext(model=self._target.model, label=self._target.label)
         metadata = yield from self._operations.known_metadata(terms)
         try:
             try:
-                planned = yield from self._plan(metadata, pictures, thresholds, outputs, terms)
+                planned = yield from self._plan(metadata, wanted, outputs, terms)
             except SignatureNotFoundError:
                 if not self._operations.is_stale():
                     raise
                 metadata = yield from self._operations.metadata(terms)
-                planned = yield from self._plan(metadata, pictures, thresholds, outputs, terms)
+                planned = yield from self._plan(metadata, wanted, outputs, terms)
             class_names = None
             if contract.CLASS_MAP in outputs and contract.EXPORT_INFO in metadata.signatures:
                 class_names = yield from self._operations.class_names(terms)
@@ -186,7 +176,7 @@ class Segmentation:
             "request_bytes": sum(reply.request_bytes for reply in replies) // len(pictures),
             "response_bytes": sum(reply.response_bytes for reply in replies) // len(pictures),
         }
-        results: list[MaskResult | MaskServingError] = []
+        results: Masked = []
         for picture, given in zip(pictures, products, strict=True):
             errors = [given[product] for product in outputs if isinstance(given[product], MaskServingError)]
             in_order = {product: given[product] for product in outputs}
@@ -194,23 +184,16 @@ class Segmentation:
         return results
 
     def _plan(
-        self,
-        metadata: ModelMetadata,
-        pictures: Sequence[Picture],
-        thresholds: Sequence[float | None],
-        outputs: Sequence[str],
-        terms: Terms,
+        self, metadata: ModelMetadata, wanted: Wanted, outputs: Sequence[str], terms: Terms
     ) -> Script[list[PlannedCall]]:
         """Gives the calls to make, having asked what the model takes as far as some pictures need it."""
         model = UNKNOWN
-        needs_channels = any(picture.needs_channels for picture in pictures)
-        if needs_channels or any(picture.needs_dtype for picture in pictures):
+        needs_channels = any(picture.needs_channels for picture, _ in wanted)
+        if needs_channels or any(picture.needs_dtype for picture, _ in wanted):
             model = model_input(metadata, {})
             if contract.EXPORT_INFO in metadata.signatures and (needs_channels or model.dtype is None):
                 model = model_input(metadata, (yield from self._operations.known_info(terms)))
-        planned: list[PlannedCall] = yield Compute(
-            lambda: plan_calls(metadata, self._target, pictures, thresholds, outputs, model)
-        )
+        planned: list[PlannedCall] = yield Compute(lambda: plan_calls(metadata, self._target, wanted, outputs, model))
         return planned
 
     def _replies(self, planned: Sequence[PlannedCall], terms: Terms) -> Script[list[Reply]]:
@@ -242,12 +225,3 @@ def _check_threshold(outputs: Sequence[str], threshold: float | None) -> Any:
     except InvalidRequestError as error:
         return error
     return None if threshold is None else float(threshold)
-
-
-def _read(source: Any, choice: Choice) -> Picture | Exception:
-    if isinstance(source, Picture | Exception):
-        return source
-    try:
-        return read_picture(source, choice)
-    except (MaskServingError, OSError) as error:
-        return error
