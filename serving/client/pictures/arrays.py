@@ -24,9 +24,6 @@ class ArrayPicture:
     """An array [H, W] or [H, W, C] that is read by pieces: anything with `shape`, `dtype` and slices.
 
     It is masked where pixels are missing. Attributes are as `TiffImage` has them.
-
-    Raises:
-        InvalidImageError: it is no picture.
     """
 
     def __init__(

@@ -10,13 +10,13 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InvalidImageError, MaskServingError
+from ..errors import InvalidImageError, MaskServingError, UnsupportedCallError
 from .arrays import ArrayPicture
 from .channels import ALL, Choice, choose_page
 from .damage import decoding
-from .image_headers import read_header
+from .image_headers import ImageHeader, read_header
 from .picture import FilePicture, Picture, PixelPicture, array_of
-from .tiff_tags import HOW_TO_INSTALL, GeoTags, check_read_by_pillow, geo_of_pillow, has_tifffile
+from .tiff_tags import HOW_TO_INSTALL, GeoTags, geo_of_pillow
 from .tiffs import TiffImage
 from .tiling import whole
 
@@ -37,12 +37,8 @@ _PILLOW_LOCK = threading.Lock()
 def read_picture(source: "ImageSource", choice: Choice = ALL) -> Picture:
     """Returns a picture from whatever holds it; a file of a format that servers read is not decoded.
 
-    Text is a path. A Pillow picture is turned upright; arrays are taken as they are.
-
-    Raises:
-        InvalidImageError: it holds none.
-        UnsupportedCallError: it is a TIFF that needs the extra `large`.
-        OSError: a file cannot be read.
+    Text is a path. A Pillow picture is turned upright; arrays are taken as they are. Besides `InvalidImageError`,
+    there are `UnsupportedCallError` of a TIFF that needs the extra `large`, and `OSError`.
     """
     try:
         return _read(source, choice)
@@ -97,10 +93,12 @@ def _of_file(data: bytes, name: str | None, choice: Choice) -> Picture:
     what = name or "the image"
     if not data:
         raise InvalidImageError(f"{what} is empty")
-    header = read_header(data)
-    form = header.format if header is not None else ""
+    header = read_header(data) or ImageHeader("", None)
+    form = header.format
     if form == "tiff":
-        return _of_tiff(data, name, choice)
+        with contextlib.suppress(UnsupportedCallError):  # the extra `large` is missing
+            return _of_tiff(data, name, choice)
+        return _of_converted(data, name, choice, "TIFF")
     if form == "heic":
         raise InvalidImageError(
             f"{what} is HEIC, which is not read here",
@@ -118,8 +116,6 @@ def _of_file(data: bytes, name: str | None, choice: Choice) -> Picture:
 
 def _of_tiff(data: bytes, name: str | None, choice: Choice) -> Picture:
     what = name or "the TIFF"
-    if not has_tifffile():
-        return _of_converted(data, name, choice, "TIFF")
     with contextlib.closing(TiffImage(data, what, choice)) as tiff:
         pixels = tiff.read(whole(*tiff.shape[:2]))
     means: dict[str, Any] = {"channels": tiff.channels, "full_scale": tiff.full_scale, "geo": tiff.geo}
@@ -137,8 +133,7 @@ def _of_converted(data: bytes, name: str | None, choice: Choice, form: str) -> P
         picture: Any = opened
         geo: GeoTags = {}
         if form == "TIFF":
-            check_read_by_pillow(picture, what)
-            geo = geo_of_pillow(picture)
+            geo = geo_of_pillow(picture, what)
         labels = [f"{picture.height}×{picture.width}"] * getattr(picture, "n_frames", 1)
         picture.seek(choose_page(labels, choice, what))
         upright = ImageOps.exif_transpose(picture)

@@ -54,12 +54,10 @@ class Picture(abc.ABC):
 class FilePicture(Picture):
     """A file of a format that servers read, or of one that is not known here: it travels as it is."""
 
-    def __init__(self, data: bytes, name: str | None, header: ImageHeader | None):
+    def __init__(self, data: bytes, name: str | None, header: ImageHeader):
         self._data, self.name, self.byte_count = data, name, len(data)
         self._what = name or "the image"
-        self._format, self.size, self._orientation = "", None, 1
-        if header is not None:
-            self._format, self.size, self._orientation = header.format, header.size, header.orientation
+        self._format, self.size, self._orientation = header.format, header.size, header.orientation
         # PNG of 16 bits.
         self.needs_dtype = self._format == "png" and data[24:25] == b"\x10"
 
@@ -120,9 +118,6 @@ class PixelPicture(Picture):
     """Pixels: an array, or what was decoded here; that is converted to what the model takes, as nobody knows better.
 
     With `lacks_bits`, Pillow has dropped the lower 8 of their 16 bits.
-
-    Raises:
-        InvalidImageError: no model takes them.
     """
 
     def __init__(self, raw: ArrayPicture, name: str | None = None, choice: Choice = ALL, *, lacks_bits: bool = False):

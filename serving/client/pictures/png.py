@@ -71,9 +71,6 @@ def decode_png(data: bytes) -> npt.NDArray[Any]:
     """Returns a PNG's samples: uint8 or uint16 as they are in it; [H, W] or [H, W, 2 to 4].
 
     Its size must have been checked before: a PNG of a few kilobytes can claim gigabytes.
-
-    Raises:
-        InvalidResponseError: it cannot be decoded.
     """
     header = read_png_header(data)
     from PIL import PngImagePlugin

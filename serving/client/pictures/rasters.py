@@ -28,11 +28,6 @@ def open_source(source: Any, choice: Choice = ALL, model: ModelInput = UNKNOWN) 
     """Returns a picture to read by pieces.
 
     It is an array, anything with `shape`, `dtype` and slices (zarr, h5py), or the path of a .npy or TIFF file.
-
-    Raises:
-        InvalidImageError: it is none of these, or nothing that the model takes.
-        UnsupportedCallError: the extra `large` is missing.
-        OSError: it cannot be read.
     """
     is_path = isinstance(source, str | os.PathLike)
     name = str(Path(source)) if is_path else "the array"
@@ -179,11 +174,6 @@ def open_sink(sink: Any, shape: tuple[int, int], dtype: npt.DTypeLike, geo: GeoT
 
     It is an array of that shape and dtype, or the path of a .npy or TIFF file, which appears when all is written.
     A TIFF is given its place on Earth, and with `has_missing` says that 0 means no data.
-
-    Raises:
-        InvalidImageError: it is none of these.
-        UnsupportedCallError: the extra `large` is missing.
-        OSError: it cannot be written.
     """
     if isinstance(sink, str | os.PathLike):
         path = Path(sink)

@@ -16,11 +16,7 @@ _NEARLY_BLACK = 1 << 12
 
 
 class Source:
-    """A picture, named in errors, that is read by pieces as a model takes it: uint8, uint16 or float.
-
-    Raises:
-        InvalidImageError: the model cannot take it.
-    """
+    """A picture, named in errors, that is read by pieces as a model takes it: uint8, uint16 or float."""
 
     def __init__(self, raw: ArrayPicture | TiffImage, name: str, choice: Choice, model: ModelInput):
         self._raw, self._name, self._model = raw, name, model

@@ -20,9 +20,6 @@ class Samples:
     """What the samples of tifffile's page mean; with `is_rgb` they are red, green and blue of 8 bits already.
 
     `channels`, `dtype` and `full_scale` are of the pixels that are made of them.
-
-    Raises:
-        InvalidImageError: it is not known here.
     """
 
     def __init__(self, page: Any, name: str, *, is_rgb: bool = False):

@@ -40,17 +40,11 @@ def import_tifffile() -> Any:
     return tifffile
 
 
-def has_tifffile() -> bool:
-    """Returns whether the extra `large` is installed."""
-    try:
-        import_tifffile()
-    except UnsupportedCallError:
-        return False
-    return True
+def geo_of_pillow(picture: "TiffImagePlugin.TiffImageFile", name: str) -> GeoTags:
+    """Returns a TIFF's place on Earth, from its tags as Pillow reads them.
 
-
-def check_read_by_pillow(picture: "TiffImagePlugin.TiffImageFile", name: str) -> None:
-    """Raises `UnsupportedCallError` where Pillow alone would lose pixels of a TIFF, or not know which are missing."""
+    Raises `UnsupportedCallError` where Pillow alone would lose pixels, or not know which are missing.
+    """
     tags: Any = picture.tag_v2
     bits = tuple(tags.get(258, (1,)))
     is_gray = tags.get(262, 1) == 1
@@ -66,11 +60,6 @@ def check_read_by_pillow(picture: "TiffImagePlugin.TiffImageFile", name: str) ->
         if is_met:
             words = f"{name} is a TIFF with {problem}, which need the packages tifffile and imagecodecs"
             raise UnsupportedCallError(words, hint=HOW_TO_INSTALL)
-
-
-def geo_of_pillow(picture: "TiffImagePlugin.TiffImageFile") -> GeoTags:
-    """Returns a TIFF's place on Earth, from its tags as Pillow reads them."""
-    tags: Any = picture.tag_v2
     return {code: tags[code] for code in GEO_TYPES if tags.get(code)}
 
 

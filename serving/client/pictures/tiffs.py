@@ -31,12 +31,8 @@ class TiffImage:
     """One picture of a TIFF file, read upright and by pieces.
 
     Palettes, min-is-white, CMYK, YCbCr and Lab become gray or RGB; alpha is made unassociated; fewer than 8 bits
-    become 8 at full scale. Samples of no known meaning stay as they are.
-
-    Raises:
-        InvalidImageError: it cannot be read, or holds several pages and none is chosen.
-        UnsupportedCallError: the extra `large` is missing.
-        OSError: it cannot be read.
+    become 8 at full scale. Samples of no known meaning stay as they are. Where pixels may be missing, `has_missing`
+    is true, and masked arrays are read.
     """
 
     def __init__(self, file: str | os.PathLike[str] | bytes, name: str, choice: Choice):

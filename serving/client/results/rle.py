@@ -20,11 +20,8 @@ def encode_rle(mask: npt.NDArray[np.bool_]) -> Rle:
     """Returns a mask [H, W] in COCO's run-length encoding."""
     # COCO runs down the columns, and begins with a run of background, of length 0 if need be.
     flat = mask.ravel(order="F")
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    starts = np.concatenate(([0], changes, [flat.size])) if flat.size else np.zeros(1, np.int64)
-    counts = np.diff(starts)
-    if flat.size and flat[0]:
-        counts = np.concatenate(([0], counts))
+    changes = np.flatnonzero(np.diff(flat, prepend=False))
+    counts = np.diff(changes, prepend=0, append=flat.size) if flat.size else changes
     return {"size": [int(mask.shape[0]), int(mask.shape[1])], "counts": _compress(counts)}
 
 

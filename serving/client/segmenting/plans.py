@@ -101,11 +101,6 @@ def plan_calls(
     Pictures go encoded, all of them in one call for each product, where the model has the signatures for
     that. Float arrays, and pictures for models without such signatures, go as pixels, each by itself: they
     may differ in size.
-
-    Raises:
-        SignatureNotFoundError: the model cannot give one of the products.
-        InvalidImageError: a picture has no form that the model takes.
-        InvalidRequestError: likewise.
     """
     pictures, thresholds = [picture for picture, _ in asked], [threshold for _, threshold in asked]
     planned = []

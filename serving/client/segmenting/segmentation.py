@@ -58,15 +58,7 @@ class Segmentation:
         check_request(outputs, None)
         outputs = tuple(outputs)
         checked = [_check_threshold(outputs, threshold) for threshold in thresholds]
-        to_read = [
-            threshold if isinstance(threshold, Exception) else source
-            for source, threshold in zip(sources, checked, strict=True)
-        ]
-        read = yield Compute(
-            lambda: [
-                given if isinstance(given, Picture | Exception) else try_picture(given, choice) for given in to_read
-            ]
-        )
+        read = yield Compute(lambda: [_read(*given, choice) for given in zip(sources, checked, strict=True)])
         results: list[MaskResult | Exception] = list(read)
         for indexes in _chunks(read):
             wanted = [(read[index], checked[index]) for index in indexes]
@@ -225,3 +217,8 @@ def _check_threshold(outputs: Sequence[str], threshold: float | None) -> Any:
     except InvalidRequestError as error:
         return error
     return None if threshold is None else float(threshold)
+
+
+def _read(source: Any, threshold: Any, choice: Choice) -> Picture | Exception:
+    given = threshold if isinstance(threshold, Exception) else source
+    return given if isinstance(given, Picture | Exception) else try_picture(given, choice)
