@@ -23,7 +23,7 @@ from .errors import CallCancelledError, ClientClosedError
 from .pictures.channels import as_choice
 from .pictures.images import ImageSource
 from .results.mask_result import SegmentItem
-from .segmenting.many import PlannedThresholds, Thresholds, async_groups, check_images, check_many, window
+from .segmenting.many import AHEAD, PlannedThresholds, Thresholds, async_groups, check_images, check_many
 from .transport.addresses import Address
 from .transport.calls import Reply
 from .transport.transports import AsyncTransport, connect_async
@@ -115,7 +115,7 @@ class AsyncMaskClient(ClientBase):
             scripts = (
                 procedures.segment_group(self, group, outputs, choice, timeout, metadata) async for group in grouped
             )
-            async with contextlib.aclosing(self._stream(scripts, concurrency, window(concurrency), ordered)) as answers:
+            async with contextlib.aclosing(self._stream(scripts, concurrency, AHEAD * concurrency, ordered)) as answers:
                 async for answer in answers:
                     for item in answer:
                         yield item

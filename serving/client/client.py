@@ -17,7 +17,7 @@ from .errors import CallCancelledError, ClientClosedError
 from .pictures.channels import as_choice
 from .pictures.images import ImageSource
 from .results.mask_result import SegmentItem
-from .segmenting.many import PlannedThresholds, Thresholds, check_images, check_many, groups, window
+from .segmenting.many import AHEAD, PlannedThresholds, Thresholds, check_images, check_many, groups
 from .transport.addresses import Address
 from .transport.calls import Reply
 from .transport.transports import Transport, connect
@@ -132,7 +132,7 @@ class MaskClient(ClientBase):
         )
 
         def items() -> Iterator[SegmentItem]:
-            with contextlib.closing(self._stream(scripts, concurrency, window(concurrency), ordered)) as answered:
+            with contextlib.closing(self._stream(scripts, concurrency, AHEAD * concurrency, ordered)) as answered:
                 for group in answered:
                     yield from group
 

@@ -104,9 +104,7 @@ def split_missing(array: Array) -> tuple[Array, npt.NDArray[np.bool_] | None]:
         missing |= ~np.isfinite(array).all(axis=2)
     if not missing.any():
         return array, None
-    filled = array.copy()
-    filled[missing] = 0
-    return filled, missing
+    return np.where(missing[..., np.newaxis], array.dtype.type(0), array), missing
 
 
 def map_of(array: Any) -> mmap.mmap | None:

@@ -17,12 +17,10 @@ def decoding(what: str, hint: str = "") -> Iterator[None]:
         raise
     except MemoryError as error:
         raise InvalidImageError(f"{what} is too large to be read at once", hint="use segment_large()") from error
-    except UnidentifiedImageError as error:  # its own words name a buffer
-        raise InvalidImageError(
-            f"{what} cannot be decoded: it is damaged, or no picture that Pillow knows", hint=hint
-        ) from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         words = f"it is damaged, or of an unknown kind ({str(error) or type(error).__name__})"
+        if isinstance(error, UnidentifiedImageError):  # its own words name a buffer
+            words = "it is damaged, or no picture that Pillow knows"
         raise InvalidImageError(f"{what} cannot be decoded: {words}", hint=hint) from error

@@ -20,17 +20,14 @@ class ImageHeader:
     orientation: int = 1  # Exif's 1 to 8, as exported models turn JPEG, PNG and WebP; 1 is upright
 
 
-_MAGICS = (
-    (b"\xff\xd8\xff", "jpeg"),
-    (b"\x89PNG\r\n\x1a\n", "png"),
-    (b"BM", "bmp"),
-    (b"RIFF", "webp"),
-    (b"GIF8", "gif"),
-    (b"II*\0", "tiff"),
-    (b"MM\0*", "tiff"),
-    (b"II+\0", "tiff"),
-    (b"MM\0+", "tiff"),
-)
+_MAGICS: Mapping[str, bytes | tuple[bytes, ...]] = {
+    "jpeg": b"\xff\xd8\xff",
+    "png": b"\x89PNG\r\n\x1a\n",
+    "bmp": b"BM",
+    "webp": b"RIFF",
+    "gif": b"GIF8",
+    "tiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+}
 # Both kinds of HEIF begin alike, and name what they are among several brands.
 _BRANDS = {b"avif": "avif", b"avis": "avif", b"heic": "heic", b"heix": "heic", b"hevc": "heic", b"mif1": "heic"}
 _BRANDS_END = 64
@@ -46,7 +43,8 @@ _BLOCKS: Mapping[str, tuple[tuple[int | bytes, bytes], tuple[int | bytes, bytes]
 }
 _WEBP_HAS_EXIF, _WEBP_HAS_XMP = 0x08, 0x04
 _ORIENTATION_TAG = 0x0112
-_SHORT, _LONG = 3, 4
+_BYTE_ORDERS: Mapping[bytes, Literal["little", "big"]] = {b"II": "little", b"MM": "big"}
+_SIZES = {3: 2, 4: 4}  # bytes of numbers, by their types in a TIFF
 # As Pillow finds it; so much of a packet is looked at.
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 _XMP_BYTES = 1 << 16
@@ -63,7 +61,7 @@ def read_header(data: bytes) -> ImageHeader | None:
         for brand, name in _BRANDS.items():
             if brand in brands:
                 return ImageHeader(name, None)
-    name = next((name for magic, name in _MAGICS if data.startswith(magic)), "")
+    name = next((name for name, magic in _MAGICS.items() if data.startswith(magic)), "")
     if not name or (name == "webp" and data[8:12] != b"WEBP"):
         return None
     try:
@@ -168,12 +166,8 @@ def xmp_orientation(packet: bytes) -> int:
 
 def _exif_orientation(data: bytes, tiff: int) -> int | None:
     """Returns the number in the TIFF block that begins at `tiff`; None where it states none."""
-    order: Literal["little", "big"]
-    if data.startswith(b"II", tiff):
-        order = "little"
-    elif data.startswith(b"MM", tiff):
-        order = "big"
-    else:
+    order = _BYTE_ORDERS.get(data[tiff : tiff + 2])
+    if order is None:
         return None
 
     def number(at: int, size: int) -> int:
@@ -184,6 +178,5 @@ def _exif_orientation(data: bytes, tiff: int) -> int | None:
     for entry in range(min(number(directory, 2), _EXIF_ENTRIES)):
         at = directory + 2 + 12 * entry
         if number(at, 2) == _ORIENTATION_TAG:
-            size = {_SHORT: 2, _LONG: 4}.get(number(at + 2, 2), 0)
-            found = max(found or 0, number(at + 8, size))
+            found = max(found or 0, number(at + 8, _SIZES.get(number(at + 2, 2), 0)))
     return found

@@ -16,7 +16,7 @@ from .channels import ALL, Choice, choose_page
 from .damage import decoding
 from .image_headers import ImageHeader, read_header
 from .picture import FilePicture, Picture, PixelPicture, array_of
-from .tiff_tags import HOW_TO_INSTALL, GeoTags, geo_of_pillow
+from .tiff_tags import HOW_TO_INSTALL, geo_of_pillow
 from .tiffs import TiffImage
 from .tiling import whole
 
@@ -131,9 +131,7 @@ def _of_converted(data: bytes, name: str | None, choice: Choice, form: str) -> P
     hint = f"tifffile and imagecodecs read more kinds of TIFF: {HOW_TO_INSTALL}" if form == "TIFF" else ""
     with decoding(what, hint), Image.open(io.BytesIO(data), formats=(form,)) as opened:
         picture: Any = opened
-        geo: GeoTags = {}
-        if form == "TIFF":
-            geo = geo_of_pillow(picture, what)
+        geo = geo_of_pillow(picture, what) if form == "TIFF" else None
         labels = [f"{picture.height}×{picture.width}"] * getattr(picture, "n_frames", 1)
         picture.seek(choose_page(labels, choice, what))
         upright = ImageOps.exif_transpose(picture)

@@ -1,6 +1,5 @@
 """One picture on its way to a model: a file that travels as it is, or pixels."""
 
-import abc
 import functools
 import io
 import math
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-class Picture(abc.ABC):
-    """One picture on its way to a model."""
+class FilePicture:
+    """A file of a format that servers read, or of one that is not known here: it travels as it is."""
 
     name: str | None  # its path, where it has one
     size: tuple[int, int] | None  # height and width when upright; None where only the server can tell
@@ -35,25 +34,6 @@ class Picture(abc.ABC):
     needs_channels = False  # whether it depends on how many channels the model takes
     is_float = False  # whether it is an array of floats, which only float models take
 
-    @abc.abstractmethod
-    def encoded(self, model: ModelInput = UNKNOWN) -> bytes:
-        """Returns it as a file that servers read, or raises `InvalidImageError`."""
-
-    @abc.abstractmethod
-    def pixels(self, dtype: np.dtype[Any], channels: int | None, model: ModelInput = UNKNOWN) -> Array:
-        """Returns it as an array [H, W, C], or raises `InvalidImageError` where that means loss or guesses.
-
-        Channels are 1, 3 or 4 as the model wants it; None leaves them as they are.
-        """
-
-    @abc.abstractmethod
-    def picture(self) -> "Image.Image":
-        """Returns it upright, in 8 bits, to look at."""
-
-
-class FilePicture(Picture):
-    """A file of a format that servers read, or of one that is not known here: it travels as it is."""
-
     def __init__(self, data: bytes, name: str | None, header: ImageHeader):
         self._data, self.name, self.byte_count = data, name, len(data)
         self._what = name or "the image"
@@ -62,13 +42,16 @@ class FilePicture(Picture):
         self.needs_dtype = self._format == "png" and data[24:25] == b"\x10"
 
     def encoded(self, model: ModelInput = UNKNOWN) -> bytes:
-        """See `Picture`."""
+        """Returns it as a file that servers read, or raises `InvalidImageError`."""
         if model.dtype == np.uint8:
             self._check_seen()
         return self._data
 
     def pixels(self, dtype: np.dtype[Any], channels: int | None, model: ModelInput = UNKNOWN) -> Array:
-        """See `Picture`."""
+        """Returns it as an array [H, W, C], or raises `InvalidImageError` where that means loss or guesses.
+
+        Channels are 1, 3 or 4 as the model wants it; None leaves them as they are.
+        """
         if dtype.kind == "f":
             raise InvalidImageError(
                 f"{self._what} is an encoded picture, and the model takes {dtype} pixels only",
@@ -79,7 +62,7 @@ class FilePicture(Picture):
         return _of_channels(self._upright, dtype, channels)
 
     def picture(self) -> "Image.Image":
-        """See `Picture`."""
+        """Returns it upright, in 8 bits, to look at."""
         array = self._upright
         # Colours of 16 bits as Pillow shows them; gray ones are stretched to what is there.
         is_deep_colour = array.dtype == np.uint16 and array.ndim == 3
@@ -114,11 +97,13 @@ class FilePicture(Picture):
             return turn(array_of(picture), self._orientation)
 
 
-class PixelPicture(Picture):
+class PixelPicture:
     """Pixels: an array, or what was decoded here; that is converted to what the model takes, as nobody knows better.
 
-    With `lacks_bits`, Pillow has dropped the lower 8 of their 16 bits.
+    With `lacks_bits`, Pillow has dropped the lower 8 of their 16 bits. Attributes and methods are as `FilePicture`'s.
     """
+
+    missing: Array | None = None
 
     def __init__(self, raw: ArrayPicture, name: str | None = None, choice: Choice = ALL, *, lacks_bits: bool = False):
         self._raw, self.name, self._choice, self._lacks_bits = raw, name, choice, lacks_bits
@@ -135,7 +120,7 @@ class PixelPicture(Picture):
             self._for(UNKNOWN)  # which finds what no model takes
 
     def encoded(self, model: ModelInput = UNKNOWN) -> bytes:
-        """See `Picture`."""
+        """See `FilePicture`."""
         if self.is_float:
             raise InvalidImageError(
                 f"{self._described} was given, and the model takes integer pixels",
@@ -149,7 +134,7 @@ class PixelPicture(Picture):
         return encode_png(self._for(model))
 
     def pixels(self, dtype: np.dtype[Any], channels: int | None, model: ModelInput = UNKNOWN) -> Array:
-        """See `Picture`."""
+        """See `FilePicture`."""
         is_same_kind = (dtype.kind == "f") == self.is_float
         if is_same_kind:
             array = self._for(ModelInput(dtype, channels or model.channels))
@@ -165,7 +150,7 @@ class PixelPicture(Picture):
         return array
 
     def picture(self) -> "Image.Image":
-        """See `Picture`."""
+        """See `FilePicture`."""
         return _for_display(self._sent[1] if self._sent is not None else self._values())
 
     def _values(self) -> Array:
@@ -183,6 +168,10 @@ class PixelPicture(Picture):
             source.check_all_read()
             self._sent = model, pixels
         return self._sent[1]
+
+
+Picture = FilePicture | PixelPicture
+"""One picture on its way to a model."""
 
 
 def picture_of_tile(pixels: Array) -> Picture:

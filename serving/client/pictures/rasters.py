@@ -16,7 +16,7 @@ from .arrays import ArrayPicture, map_of, strips
 from .channels import ALL, UNKNOWN, Choice, ModelInput
 from .image_headers import read_header
 from .source import Source
-from .tiff_tags import GeoTags, import_tifffile, tifffile_tags
+from .tiff_tags import GeoTags, import_tifffile, tags_to_write
 from .tiffs import TiffImage
 from .tiling import Array, Tile
 
@@ -35,8 +35,9 @@ def open_source(source: Any, choice: Choice = ALL, model: ModelInput = UNKNOWN) 
     if is_path and _is_tiff(Path(source)):
         raw = TiffImage(Path(source), name, choice)
     elif choice.page is not None:
-        hint = "pages are chosen of TIFF files" if is_path else "index it"
-        raise InvalidImageError(f"{name} has no pages", hint=hint)
+        raise InvalidImageError(
+            f"{name} has no pages", hint="pages are chosen of TIFF files" if is_path else "index it"
+        )
     elif is_path:
         raw = ArrayPicture(_map_npy(Path(source)), choice, name)
     elif all(hasattr(source, attribute) for attribute in ("shape", "dtype", "__getitem__")):
@@ -107,7 +108,10 @@ class FileSink:
     def __init__(self, path: Path, shape: tuple[int, int], dtype: npt.DTypeLike, geo: GeoTags, *, has_missing: bool):
         self._path, self._shape, self._dtype = path, shape, np.dtype(dtype)
         self._tifffile = import_tifffile() if path.suffix.lower() in _TIFF_ENDINGS else None
-        self._tags = tifffile_tags(geo, has_missing)
+        self._tags = [
+            (code, kind, None if isinstance(value, str) else len(value), value, True)
+            for code, kind, value in tags_to_write(geo, has_missing)
+        ]
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
         self._temporary = Path(name)
         self._temporary.chmod(0o644)

@@ -1,14 +1,11 @@
 """TIFF tags that pictures and results share, and which files Pillow alone reads rightly."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..errors import UnsupportedCallError
-
-if TYPE_CHECKING:
-    from PIL import TiffImagePlugin
 
 GeoTags = Mapping[int, Any]
 """TIFF tags that say where on Earth a raster lies."""
@@ -40,12 +37,12 @@ def import_tifffile() -> Any:
     return tifffile
 
 
-def geo_of_pillow(picture: "TiffImagePlugin.TiffImageFile", name: str) -> GeoTags:
-    """Returns a TIFF's place on Earth, from its tags as Pillow reads them.
+def geo_of_pillow(picture: Any, name: str) -> GeoTags:
+    """Returns the place on Earth of a TIFF that Pillow has opened.
 
     Raises `UnsupportedCallError` where Pillow alone would lose pixels, or not know which are missing.
     """
-    tags: Any = picture.tag_v2
+    tags = picture.tag_v2
     bits = tuple(tags.get(258, (1,)))
     is_gray = tags.get(262, 1) == 1
     problems = {
@@ -63,26 +60,8 @@ def geo_of_pillow(picture: "TiffImagePlugin.TiffImageFile", name: str) -> GeoTag
     return {code: tags[code] for code in GEO_TYPES if tags.get(code)}
 
 
-def pillow_tags(geo: GeoTags, has_missing: bool) -> "TiffImagePlugin.ImageFileDirectory_v2":
-    """Returns what Pillow's writer is given for a result to lie where its picture does."""
-    from PIL import TiffImagePlugin
-
-    tags = TiffImagePlugin.ImageFileDirectory_v2()
-    for code, kind, value in _tags_to_write(geo, has_missing):
-        tags.tagtype[code] = kind
-        tags[code] = value
-    return tags
-
-
-def tifffile_tags(geo: GeoTags, has_missing: bool) -> list[tuple[int, int, int | None, Any, bool]]:
-    """Returns the same for tifffile's writer."""
-    return [
-        (code, kind, None if kind == _ASCII else len(value), value, True)
-        for code, kind, value in _tags_to_write(geo, has_missing)
-    ]
-
-
-def _tags_to_write(geo: GeoTags, has_missing: bool) -> Iterator[tuple[int, int, Any]]:
+def tags_to_write(geo: GeoTags, has_missing: bool) -> Iterator[tuple[int, int, Any]]:
+    """Yields code, type and value, a text or a tuple, of the tags by which a result lies where its picture does."""
     for code, value in sorted(geo.items()):
         kind = GEO_TYPES[code]
         yield code, kind, value if kind == _ASCII else tuple(np.atleast_1d(value).tolist())

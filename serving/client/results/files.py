@@ -9,7 +9,7 @@ from ... import contract
 from ..errors import InvalidImageError
 from ..pictures.picture import Picture
 from ..pictures.png import encode_png
-from ..pictures.tiff_tags import pillow_tags
+from ..pictures.tiff_tags import tags_to_write
 
 _JPEGS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"})
 _OPAQUE = _JPEGS | {".bmp", ".dib", ".ppm", ".pnm", ".pgm", ".pbm", ".pfm"}
@@ -38,7 +38,7 @@ def check_file_form(ending: str, product: str) -> None:
 
 def write_picture(file: IO[bytes], suffix: str, product: str, pixels: npt.NDArray[Any], picture: Picture) -> None:
     """Writes a product's pixels, [H, W] or [H, W, C], in the format of a suffix; a TIFF lies at its picture's place."""
-    from PIL import Image
+    from PIL import Image, TiffImagePlugin
 
     ending = suffix.lower()
     check_file_form(ending, product)
@@ -57,7 +57,11 @@ def write_picture(file: IO[bytes], suffix: str, product: str, pixels: npt.NDArra
     options: dict[str, Any] = {"lossless": True} if form == "WEBP" else {}  # lossy unless told otherwise
     has_missing = picture.missing is not None
     if form == "TIFF" and (picture.geo or has_missing):
-        options = {"tiffinfo": pillow_tags(picture.geo, has_missing)}
+        tags = TiffImagePlugin.ImageFileDirectory_v2()
+        for code, kind, value in tags_to_write(picture.geo, has_missing):
+            tags.tagtype[code] = kind
+            tags[code] = value
+        options = {"tiffinfo": tags}
     try:
         Image.fromarray(pixels).save(file, form, **options)
     except (ValueError, OSError) as error:

@@ -120,8 +120,7 @@ def tile_signature(metadata: ModelMetadata, shape: tuple[int, ...], dtype: np.dt
 class LargeJob:
     """One large picture: what its tiles are, and what is made of the answers. It does no network I/O.
 
-    Arguments are those of `MaskClient.segment_large`, checked, and how to cut. Errors are those of the source and
-    the output.
+    Arguments are those of `MaskClient.segment_large`, checked, and how to cut.
     """
 
     def __init__(

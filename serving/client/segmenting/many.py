@@ -18,8 +18,8 @@ from .plans import check_request, check_threshold
 Thresholds = float | Iterable[float | None] | None
 """One threshold for all pictures, one for each in the same order, or the export's own."""
 
-# A group may wait for an earlier one to be taken; so many more are on their way or done meanwhile.
-_AHEAD = 2
+# A group may wait for an earlier one to be taken: so many times the concurrency are on their way, or done.
+AHEAD = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,11 +90,6 @@ def check_images(images: object) -> None:
         raise InvalidRequestError(f"images={problem}", hint="put one picture in a list, or call segment()")
 
 
-def window(concurrency: int) -> int:
-    """Returns how many groups may be on their way, or done and not yet taken."""
-    return _AHEAD * concurrency
-
-
 def groups(
     images: Iterable[ImageSource], thresholds: PlannedThresholds, batch_size: int, choice: Choice = ALL
 ) -> Iterator[tuple[Wanted, ...]]:
@@ -124,7 +119,7 @@ async def async_groups(
     """Yields the pictures in groups that are sent together; like `groups`, but reads them in threads."""
     group: list[Wanted] = []
     index = 0
-    async for source in _as_async(images):
+    async for source in images if isinstance(images, AsyncIterable) else _as_async(images):
         threshold = thresholds.next(index)
         is_quick = isinstance(source, str | os.PathLike | bytes)
         picture = _take(source, choice) if is_quick else await asyncio.to_thread(_take, source, choice)
@@ -138,13 +133,9 @@ async def async_groups(
     thresholds.check_count(index)
 
 
-async def _as_async(images: Iterable[ImageSource] | AsyncIterable[ImageSource]) -> AsyncIterator[ImageSource]:
-    if isinstance(images, AsyncIterable):
-        async for source in images:
-            yield source
-    else:
-        for source in images:
-            yield source
+async def _as_async(images: Iterable[ImageSource]) -> AsyncIterator[ImageSource]:
+    for source in images:
+        yield source
 
 
 def _take(source: ImageSource, choice: Choice) -> ImageSource | Picture | Exception:

@@ -74,12 +74,11 @@ def model_input(metadata: ModelMetadata, info: Mapping[str, Any]) -> ModelInput:
     model, spec = (part if isinstance(part, dict) else {} for part in (info.get("model"), info.get("spec")))
     channels = model.get("channels")
     dtype = np.dtype(spec["image_dtype"]) if spec.get("image_dtype") in ("uint8", "uint16", "float32") else None
-    for product in contract.PRODUCTS:
-        signature = find_signature(metadata, product, encoded=False)
-        if signature is not None:
-            dtype = signature.inputs[contract.IMAGE].dtype
-            channels = channels or channels_of(signature)
-            break
+    signatures = (find_signature(metadata, product, encoded=False) for product in contract.PRODUCTS)
+    signature = next(filter(None, signatures), None)
+    if signature is not None:
+        dtype = signature.inputs[contract.IMAGE].dtype
+        channels = channels or channels_of(signature)
     return ModelInput(dtype, channels if isinstance(channels, int) else None)
 
 
@@ -161,9 +160,8 @@ def _missing(metadata: ModelMetadata, product: str, at_threshold: bool, *, encod
     if contract.EXPORT_INFO not in metadata.signatures:
         hint += "; it was not exported by maskport: call it with predict()"
     is_other = name in metadata.signatures
-    return SignatureNotFoundError(
-        f"the signature {name!r} takes no images" if is_other else f"there is no signature {name!r}", hint=hint
-    )
+    words = f"the signature {name!r} takes no images" if is_other else f"there is no signature {name!r}"
+    return SignatureNotFoundError(words, hint=hint)
 
 
 def read_outputs(
@@ -172,8 +170,7 @@ def read_outputs(
     """Returns the product, or the error, of each of a call's pictures by their index among all."""
     if contract.IMAGE_BYTES not in planned.call.inputs:
         array = prediction.outputs.get(planned.product)
-        is_map = array is not None and array.ndim == 4 and array.shape[0] == 1 and array.shape[3] > 0
-        if array is None or not is_map or array.dtype.kind not in "buif":
+        if array is None or array.ndim != 4 or len(array) != 1 or not array.shape[3] or array.dtype.kind not in "buif":
             raise InvalidResponseError(f"the answer holds no {planned.product} [1, H, W, C]", context=context)
         index = planned.pictures[0]
         return {index: pixel_output(planned.product, array[0], pictures[index])}
