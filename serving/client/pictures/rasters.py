@@ -35,9 +35,8 @@ def open_source(source: Any, choice: Choice = ALL, model: ModelInput = UNKNOWN) 
     if is_path and _is_tiff(Path(source)):
         raw = TiffImage(Path(source), name, choice)
     elif choice.page is not None:
-        raise InvalidImageError(
-            f"{name} has no pages", hint="pages are chosen of TIFF files" if is_path else "index it"
-        )
+        hint = "pages are chosen of TIFF files" if is_path else "index it"
+        raise InvalidImageError(f"{name} has no pages", hint=hint)
     elif is_path:
         raw = ArrayPicture(_map_npy(Path(source)), choice, name)
     elif all(hasattr(source, attribute) for attribute in ("shape", "dtype", "__getitem__")):

@@ -1,14 +1,13 @@
 """TIFF files, whole or by pieces; by the extra `large`."""
 
 import contextlib
-import dataclasses
 import functools
 import io
 import logging
 import math
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -99,8 +98,7 @@ class TiffImage:
         self._file.close()
 
 
-@dataclasses.dataclass(frozen=True)
-class _Page:
+class _Page(NamedTuple):
     """One picture of a file: a directory, or several that hold its channels, and the mask of its pixels, if any."""
 
     label: str
