@@ -182,15 +182,12 @@ class MaskClient(ClientBase):
             raise
 
     def _transport(self, address: Address) -> Transport:
-        transport = self._transports.get(address)
-        if transport is None:
-            with self._lock:
+        with self._lock:
+            if address not in self._transports:
                 if self._is_closed:
                     raise ClientClosedError("the client is closed")
-                transport = self._transports.get(address)
-                if transport is None:
-                    transport = self._transports[address] = connect(address, self._options)
-        return transport
+                self._transports[address] = connect(address, self._options)
+            return self._transports[address]
 
     def _run_together(self, step: Together) -> list[Any]:
         with self._lock:

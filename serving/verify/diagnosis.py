@@ -5,21 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from .. import contract
-from ..client import (
-    AccessDeniedError,
-    DeadlineExceededError,
-    InvalidResponseError,
-    MaskServingError,
-    MessageTooLargeError,
-    MixedSizesError,
-    ModelFaultError,
-    ModelNotFoundError,
-    ModelState,
-    ServerBusyError,
-    ServerUnavailableError,
-    UnsupportedCallError,
-    VersionStatus,
-)
+from ..client import MaskServingError, ModelState, VersionStatus, errors
 from ..client.transport.refusals import holds_any
 from ..texts import shorten
 from .reports import SignatureReport
@@ -27,32 +13,18 @@ from .reports import SignatureReport
 
 @dataclasses.dataclass
 class Facts:
-    """What was seen at one address.
+    """What was seen at one address."""
 
-    Attributes:
-        asked_for: which version was asked for, in words: `version 3`, `label 'canary'`; empty if neither.
-        expected_source: the folder that says what must be answered.
-        expected_version: number of the version directory; None where it is not known.
-        served_version: that answered; None where none did, or the server does not say.
-        statuses: of the model's versions; empty where they are not known.
-        errors: of all calls that failed, but for the next one.
-        size_error: of the one large request, if it failed.
-        differences: between what the served model says of itself and the export's; None where it is not known.
-        is_other_source: whether these mean other weights.
-        exported_with: TensorFlow's version at the export; empty where it is not known.
-        signatures: each one's report.
-    """
-
-    asked_for: str
-    expected_source: str
-    expected_version: int | None = None
-    served_version: int | None = None
-    statuses: Sequence[VersionStatus] = ()
-    errors: list[MaskServingError] = dataclasses.field(default_factory=list)
-    size_error: MaskServingError | None = None
-    differences: Sequence[str] | None = None
-    is_other_source: bool = False
-    exported_with: str = ""
+    asked_for: str  # which version, in words: `version 3`, `label 'canary'`; empty if neither
+    expected_source: str  # the folder that says what must be answered
+    expected_version: int | None = None  # number of the version directory; None where it is not known
+    served_version: int | None = None  # that answered; None where none did, or the server does not say
+    statuses: Sequence[VersionStatus] = ()  # of the model's versions; empty where they are not known
+    errors: list[MaskServingError] = dataclasses.field(default_factory=list)  # of all calls but the next one
+    size_error: MaskServingError | None = None  # of the one large request
+    differences: Sequence[str] | None = None  # of what the served model says of itself; None where it is not known
+    is_other_source: bool = False  # whether these mean other weights
+    exported_with: str = ""  # TensorFlow's version at the export; empty where it is not known
     signatures: Sequence[SignatureReport] = ()
 
 
@@ -115,15 +87,15 @@ _OTHER_SERVICE = (
 )
 # What errors mean, whatever their words.
 _MEANINGS: dict[type[MaskServingError], str] = {
-    MessageTooLargeError: _MESSAGE_SIZE,
-    ServerBusyError: f"the server refuses calls, as {BUSY}; or verify when there is less traffic",
-    AccessDeniedError: "the server wants other credentials: see --token_file, --metadata and --ca_file",
-    DeadlineExceededError: (
+    errors.MessageTooLargeError: _MESSAGE_SIZE,
+    errors.ServerBusyError: f"the server refuses calls, as {BUSY}; or verify when there is less traffic",
+    errors.AccessDeniedError: "the server wants other credentials: see --token_file, --metadata and --ca_file",
+    errors.DeadlineExceededError: (
         "the server is too slow or overloaded: allow more by --timeout, and look at its latency metrics"
     ),
-    UnsupportedCallError: _OTHER_SERVICE,
-    InvalidResponseError: _OTHER_SERVICE,
-    MixedSizesError: (
+    errors.UnsupportedCallError: _OTHER_SERVICE,
+    errors.InvalidResponseError: _OTHER_SERVICE,
+    errors.MixedSizesError: (
         "the server's batching merges pictures of other sizes, which breaks the pixel signatures: call the *_png ones "
         "and verify those (--signatures), or switch batching off for this model"
     ),
@@ -144,7 +116,7 @@ def _of_loading(facts: Facts) -> Iterator[str]:
     if on_their_way:
         numbers = ", ".join(str(one.version) for one in on_their_way)
         yield f"the model is still loading (version {numbers}): try again, or let --wait=SECONDS wait for it"
-    not_found = any(isinstance(error, ModelNotFoundError) for error in facts.errors)
+    not_found = any(isinstance(error, errors.ModelNotFoundError) for error in facts.errors)
     if not_found and facts.asked_for and available:
         numbers = ", ".join(str(one.version) for one in available)
         yield f"{facts.asked_for} is not served; available: version {numbers}"
@@ -168,19 +140,21 @@ def _what_failed(words: str, facts: Facts) -> str:
 
 def _of_calls(facts: Facts) -> Iterator[str]:
     # Who answers everything else and breaks off at a large message may do so without a word.
-    if isinstance(facts.size_error, ServerUnavailableError):
+    if isinstance(facts.size_error, errors.ServerUnavailableError):
         yield _MESSAGE_SIZE
     for error in (*facts.errors, *filter(None, [facts.size_error])):
         words = error.server_message or error.problem
         meaning = next((text for kind, text in _MEANINGS.items() if isinstance(error, kind)), "")
-        if meaning != _MESSAGE_SIZE and (holds_any(words, _OLDER_TENSORFLOW) or isinstance(error, ModelFaultError)):
+        if meaning != _MESSAGE_SIZE and (
+            holds_any(words, _OLDER_TENSORFLOW) or isinstance(error, errors.ModelFaultError)
+        ):
             served = f"version {facts.served_version} is" if facts.served_version is not None else "the model is"
             yield f"{served} served, and its calls fail: {_what_failed(words, facts)}"
         elif "status: 413" in words:
             yield _MESSAGE_SIZE
         elif meaning:
             yield meaning
-        elif isinstance(error, ServerUnavailableError) and not facts.statuses:
+        elif isinstance(error, errors.ServerUnavailableError) and not facts.statuses:
             yield _NO_ANSWER
         yield from (cause for telling, cause in _BATCHING.items() if telling in words)
 

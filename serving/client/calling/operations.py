@@ -8,16 +8,7 @@ from typing import Any
 
 from ... import contract
 from ...wire.messages import ModelConfig, ModelServerConfig
-from ..errors import (
-    CallContext,
-    DeadlineExceededError,
-    InvalidRequestError,
-    InvalidResponseError,
-    MaskServingError,
-    ModelNotFoundError,
-    ServerBusyError,
-    ServerUnavailableError,
-)
+from .. import errors
 from ..transport.calls import MetadataCall, PredictCall, ReloadCall, StatusCall, Target, context_of
 from ..transport.signatures import ModelMetadata, ModelState, VersionStatus, check_inputs, check_outputs
 from .sending import Caller, Terms
@@ -30,8 +21,8 @@ _FIRST_LOOK_S = 1.0
 """How long a first look at a model that is waited for may take; each further one may take twice as long."""
 
 _PORTS_HINT = (
-    f"{ServerUnavailableError.default_hint}; TensorFlow Serving opens its ports only when all its models are loaded "
-    "and warmed up, which may take minutes"
+    f"{errors.ServerUnavailableError.default_hint}; TensorFlow Serving opens its ports only when all its models are "
+    "loaded and warmed up, which may take minutes"
 )
 
 OnWait = Callable[[str], None]
@@ -85,8 +76,7 @@ class Operations:
 
     def status(self, terms: Terms) -> Script[list[VersionStatus]]:
         """Asks for the states of the model's versions."""
-        reply = yield from self._caller.call(StatusCall(self.target), terms)
-        statuses: list[VersionStatus] = reply.value
+        statuses: list[VersionStatus] = (yield from self._caller.call(StatusCall(self.target), terms)).value
         return statuses
 
     def info(self, terms: Terms) -> Script[dict[str, Any]]:
@@ -97,7 +87,7 @@ class Operations:
             if not isinstance(info, dict):
                 raise TypeError("not an object")
         except (ValueError, TypeError, IndexError, KeyError, RecursionError) as error:
-            raise InvalidResponseError(
+            raise errors.InvalidResponseError(
                 f"the model's info is not JSON: {error}", context=context_of(MetadataCall(self.target))
             ) from error
         with self._cache_lock:
@@ -107,9 +97,7 @@ class Operations:
     def known_info(self, terms: Terms) -> Script[Mapping[str, Any]]:
         """Gives what the exporter wrote about the model, asking for it once."""
         cached = self._cache.info
-        if cached is not None:
-            return cached
-        return (yield from self.info(terms))
+        return (yield from self.info(terms)) if cached is None else cached
 
     def class_names(self, terms: Terms) -> Script[Sequence[str] | None]:
         """Gives the names of the model's classes, where the exporter was told them."""
@@ -132,7 +120,7 @@ class Operations:
 
     def wait_until_ready(self, terms: Terms, on_wait: OnWait | None = None) -> Script[None]:
         """Waits until the model answers; tells what is waited for, whenever that changes."""
-        last: MaskServingError | None = None
+        last: errors.MaskServingError | None = None
         told, look_s = "", _FIRST_LOOK_S
         while True:
             # A call tries on its own as long as it may; looks that end tell the caller how it stands.
@@ -142,16 +130,21 @@ class Operations:
                 state = yield from self._readiness(dataclasses.replace(terms, deadline=until))
                 if state is None:
                     return
-                last = DeadlineExceededError(state, hint="the server's log says why it takes so long")
-            except (ServerUnavailableError, ServerBusyError, ModelNotFoundError, DeadlineExceededError) as error:
-                last = last if last is not None and isinstance(error, DeadlineExceededError) else error
+                last = errors.DeadlineExceededError(state, hint="the server's log says why it takes so long")
+            except (
+                errors.ServerUnavailableError,
+                errors.ServerBusyError,
+                errors.ModelNotFoundError,
+                errors.DeadlineExceededError,
+            ) as error:
+                last = last if last is not None and isinstance(error, errors.DeadlineExceededError) else error
                 explain_closed_port(last)
             waited_for = _waited_for(last)
             if on_wait is not None and waited_for != told:
                 on_wait(waited_for)
             told = waited_for
             if self._caller.clock() + _POLL_S >= terms.deadline:
-                raise DeadlineExceededError(
+                raise errors.DeadlineExceededError(
                     f"not ready in time: {last.problem}",
                     hint=last.hint,
                     server_message=last.server_message,
@@ -186,7 +179,7 @@ class Operations:
         metadata = yield from self.known_metadata(terms)
         try:
             call = self._predict_call(metadata, signature, inputs, outputs)
-        except MaskServingError:
+        except errors.MaskServingError:
             # The server may have another version by now.
             if not self.is_stale():
                 raise
@@ -203,29 +196,31 @@ class Operations:
         inputs: Mapping[str, Any],
         outputs: Sequence[str] | None,
     ) -> PredictCall:
-        context = CallContext(self._first_address, self.target.model, metadata.version, self.target.label, signature)
+        context = errors.CallContext(
+            self._first_address, self.target.model, metadata.version, self.target.label, signature
+        )
         try:
             info = metadata.signature(signature)
             if isinstance(outputs, str):
-                raise InvalidRequestError(f"outputs={outputs!r} is not a list of names")
+                raise errors.InvalidRequestError(f"outputs={outputs!r} is not a list of names")
             wanted = tuple(outputs or ())
             check_outputs(info, wanted)
             return PredictCall(self.target, info, check_inputs(info, inputs), wanted)
-        except MaskServingError as error:
+        except errors.MaskServingError as error:
             error.add_context(context)
             raise
 
 
-def explain_closed_port(error: MaskServingError, advice: str = "") -> None:
+def explain_closed_port(error: errors.MaskServingError, advice: str = "") -> None:
     """Adds to an error of a server that is not reachable why it may not be yet, and what to do about it."""
-    if isinstance(error, ServerUnavailableError) and not error.sent and error.hint == error.default_hint:
+    if isinstance(error, errors.ServerUnavailableError) and not error.sent and error.hint == error.default_hint:
         error.hint = f"{_PORTS_HINT}{advice}"
 
 
-def _waited_for(error: MaskServingError) -> str:
+def _waited_for(error: errors.MaskServingError) -> str:
     """Returns what a failed look at a model means for whoever waits for it."""
-    if isinstance(error, ServerUnavailableError) and not error.sent:
+    if isinstance(error, errors.ServerUnavailableError) and not error.sent:
         return "not reachable yet: TensorFlow Serving opens its ports when all its models are loaded and warmed up"
-    if isinstance(error, ModelNotFoundError):
+    if isinstance(error, errors.ModelNotFoundError):
         return "the server answers, and has not begun to load this model"
     return error.problem

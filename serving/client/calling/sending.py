@@ -7,13 +7,7 @@ import random
 import threading
 from collections.abc import Callable, Sequence
 
-from ..errors import (
-    CallCancelledError,
-    DeadlineExceededError,
-    MaskServingError,
-    ServerBusyError,
-    ServerUnavailableError,
-)
+from .. import errors
 from ..transport.addresses import Address
 from ..transport.calls import Call, Reply, context_of
 from ..transport.security import Credentials, Metadata
@@ -80,11 +74,11 @@ class Caller:
         try:
             reply: Reply = yield from self._attempts(call, terms, observed)
         except BaseException as error:
-            if isinstance(error, MaskServingError):
+            if isinstance(error, errors.MaskServingError):
                 error.add_context(dataclasses.replace(observed.context, address=observed.address or None))
                 observed.error = error
             else:
-                observed.error = CallCancelledError("the caller gave up", context=observed.context)
+                observed.error = errors.CallCancelledError("the caller gave up", context=observed.context)
             raise
         else:
             observed.request_bytes, observed.response_bytes = reply.request_bytes, reply.response_bytes
@@ -96,12 +90,12 @@ class Caller:
 
     def _attempts(self, call: Call, terms: Terms, observed: ObservedCall) -> Script[Reply]:
         self._budget.earn()
-        previous: MaskServingError | None = None
+        previous: errors.MaskServingError | None = None
         refusals = 0
         number = next(self._numbers)
         while True:
             if terms.deadline <= self.clock():
-                raise previous or DeadlineExceededError("the deadline had passed before the call was sent")
+                raise previous or errors.DeadlineExceededError("the deadline had passed before the call was sent")
             address = yield from self._turn(number, terms, previous)
             remaining_s = terms.deadline - self.clock()
             observed.address = str(address)
@@ -109,16 +103,16 @@ class Caller:
             attempt_s = min(remaining_s, self._retries.attempt_timeout_s or remaining_s)
             try:
                 reply = yield from self._attempt(address, call, attempt_s, terms, observed)
-            except MaskServingError as error:
-                if isinstance(error, ServerUnavailableError | DeadlineExceededError):
+            except errors.MaskServingError as error:
+                if isinstance(error, errors.ServerUnavailableError | errors.DeadlineExceededError):
                     self._balancer.report(address, works=False)
-                if isinstance(error, DeadlineExceededError) and attempt_s < remaining_s:
+                if isinstance(error, errors.DeadlineExceededError) and attempt_s < remaining_s:
                     late, words = error, f"no answer to one attempt in {attempt_s:g} s"
-                    error = ServerUnavailableError(words, server_message=late.server_message)
+                    error = errors.ServerUnavailableError(words, server_message=late.server_message)
                     error.__cause__ = late
-                elif isinstance(error, DeadlineExceededError) and previous and attempt_s < _SHORT_ATTEMPT_S:
+                elif isinstance(error, errors.DeadlineExceededError) and previous and attempt_s < _SHORT_ATTEMPT_S:
                     raise previous from error  # the last moments tell less than what went before
-                if isinstance(error, ServerBusyError):
+                if isinstance(error, errors.ServerBusyError):
                     refusals += 1
                     with self._lock:
                         self.refusals += 1
@@ -149,13 +143,13 @@ class Caller:
                 pairs += observer.metadata(observed)
             reply: Reply = yield Send(address, call, attempt_s, pairs)
             return reply
-        except ServerBusyError:
+        except errors.ServerBusyError:
             refused = True
             raise
         finally:
             self._paces[address].leave(refused=refused)
 
-    def _turn(self, number: int, terms: Terms, previous: MaskServingError | None) -> Script[Address]:
+    def _turn(self, number: int, terms: Terms, previous: errors.MaskServingError | None) -> Script[Address]:
         """Waits until an address takes one call more; gives it, and counts the call as under way there.
 
         What was begun first (has the lower number) goes first; `previous` is what its last attempt failed with.
@@ -173,7 +167,7 @@ class Caller:
                 remaining_s = terms.deadline - self.clock()
                 if remaining_s <= 0:
                     limits = sum(pace.limit or 0 for pace in self._paces.values())
-                    raise previous or ServerBusyError(
+                    raise previous or errors.ServerBusyError(
                         f"its turn did not come in time: the server takes {limits} calls of this client at one time"
                     )
                 look_s = min(_LOOK_S * (position + 1), _LONGEST_LOOK_S) * random.uniform(0.5, 1.0)
@@ -194,7 +188,7 @@ class Caller:
             terms.deadline = max(terms.deadline, self._answered_at + terms.turn_s)
 
     def _delay_s(
-        self, call: Call, error: MaskServingError, attempts: int, refusals: int, deadline: float
+        self, call: Call, error: errors.MaskServingError, attempts: int, refusals: int, deadline: float
     ) -> float | None:
         """Returns how long to wait before the next attempt; None if there is to be none."""
         policy = self._retries
@@ -208,5 +202,5 @@ class Caller:
         delay_s = policy.delay_s(rounds) if rounds > 0 else 0.0
         if self.clock() + delay_s >= deadline:
             return None
-        costs = isinstance(error, ServerUnavailableError) and error.sent
+        costs = isinstance(error, errors.ServerUnavailableError) and error.sent
         return None if costs and not self._budget.spend() else delay_s

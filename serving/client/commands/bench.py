@@ -9,9 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ... import contract
 from ..client import MaskClient
-from ..errors import InvalidRequestError, MaskServingError
+from ..errors import MaskServingError
 from ..pictures.images import ImageSource
 
 _WARM_UP_CALLS = 3
@@ -19,35 +18,19 @@ _WARM_UP_CALLS = 3
 
 @dataclasses.dataclass(frozen=True)
 class BenchReport:
-    """What a measurement found.
+    """What a measurement found."""
 
-    Attributes:
-        images: that were answered.
-        seconds: that it took.
-        images_per_s: their rate.
-        p50_ms: half of the calls took at most this.
-        p90_ms: nine in ten did.
-        p99_ms: ninety-nine in a hundred did.
-        max_ms: the slowest.
-        sent_bytes: mean of a request.
-        received_bytes: mean of an answer.
-        errors: how many calls failed, by the error's class.
-        refusals: how often a call was refused before it began, as the server's threads were busy, and waited.
-        concurrency: calls at one time.
-        batch_size: images to a call.
-    """
-
-    images: int
+    images: int  # that were answered
     seconds: float
     images_per_s: float
-    p50_ms: float
+    p50_ms: float  # half of the calls took at most this
     p90_ms: float
     p99_ms: float
     max_ms: float
-    sent_bytes: int
-    received_bytes: int
-    errors: dict[str, int]
-    refusals: int
+    sent_bytes: int  # mean of a request
+    received_bytes: int  # mean of an answer
+    errors: dict[str, int]  # how many calls failed, by the error's class
+    refusals: int  # how often a call was refused before it began, as the server's threads were busy, and waited
     concurrency: int
     batch_size: int
 
@@ -56,28 +39,17 @@ def run_bench(
     client: MaskClient,
     images: Sequence[ImageSource],
     *,
-    seconds: float = 10.0,
-    requests: int | None = None,
-    concurrency: int = 8,
-    outputs: Sequence[str] = (contract.MASK,),
-    threshold: float | None = None,
+    seconds: float,
+    requests: int | None,
+    concurrency: int,
+    outputs: Sequence[str],
+    threshold: float | None,
 ) -> BenchReport:
-    """Measures a server with calls of one image each, some at one time, after a few to warm up.
+    """Measures a server with calls of one image each, some at one time, after a few to warm up, whose errors it raises.
 
-    Args:
-        client: to call.
-        images: sent in turn; bytes, so that nothing but the call is measured.
-        seconds: to go on for.
-        requests: number of calls in place of a time.
-        concurrency: calls at one time.
-        outputs: products to ask for.
-        threshold: for the calls.
-
-    Raises:
-        MaskServingError: the first call fails.
+    The images (bytes, so that nothing but the call is measured) are sent in turn, for a time or, where it is given, a
+    number of requests.
     """
-    if not images:
-        raise InvalidRequestError("there is no image to measure with")
     for image in itertools.islice(itertools.cycle(images), _WARM_UP_CALLS):
         client.segment(image, threshold, outputs)
     sources = itertools.cycle(images)

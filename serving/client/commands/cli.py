@@ -12,15 +12,9 @@ from absl import flags
 
 from ... import contract
 from ...command_line import EXIT_FAILED, UsageError, run_app
+from .. import errors
 from ..calling.operations import explain_closed_port
 from ..client import MaskClient
-from ..errors import (
-    InvalidAddressError,
-    InvalidImageError,
-    InvalidRequestError,
-    MaskServingError,
-    ServerUnavailableError,
-)
 from ..pictures.channels import as_choice
 from ..transport.signatures import ModelState
 from . import connection_flags
@@ -78,7 +72,7 @@ flags.adopt_module_key_flags(connection_flags)
 
 def run() -> None:
     """Runs `mask-client` with the process' arguments, and ends the process."""
-    run_app(_main, program=_PROGRAM, description=_DESCRIPTION, user_errors=(MaskServingError,))
+    run_app(_main, program=_PROGRAM, description=_DESCRIPTION, user_errors=(errors.MaskServingError,))
 
 
 def _main(words: Sequence[str]) -> int:
@@ -123,7 +117,7 @@ def _segment(words: Sequence[str]) -> int:
     inputs, problems, left_out = find_inputs(words, _OUT.value)
     try:
         work = plan_work(inputs, problems, words, job)
-    except (InvalidRequestError, InvalidImageError) as error:
+    except (errors.InvalidRequestError, errors.InvalidImageError) as error:
         raise UsageError(str(error)) from error
     with _client() as client:
         tally = segment_files(client, work, job, _report)
@@ -149,7 +143,7 @@ def _status(words: Sequence[str]) -> int:
     with _client() as client:
         try:
             statuses = client.status()
-        except ServerUnavailableError as error:
+        except errors.ServerUnavailableError as error:
             explain_closed_port(error, ": --wait=SECONDS waits for that")
             raise
     rows = [dataclasses.asdict(status) | {"state": status.state.name} for status in statuses]
@@ -189,7 +183,7 @@ def _bench(words: Sequence[str]) -> int:
         raise UsageError(f"--product={product} is made by the client: bench measures what servers make")
     inputs, problems, _ = find_inputs(words)
     if problems:
-        raise InvalidRequestError(problems[0])
+        raise errors.InvalidRequestError(problems[0])
     images = [read(one.path) for one in inputs[:1000]]
     with _client() as client:
         report = run_bench(
@@ -240,9 +234,9 @@ def _client() -> MaskClient:
             compression=_COMPRESSION.value,
             **client_options(),
         )
-    except InvalidAddressError as error:
+    except errors.InvalidAddressError as error:
         raise UsageError(f"--address: {error}") from error
-    except InvalidRequestError as error:
+    except errors.InvalidRequestError as error:
         raise UsageError(str(error)) from error
     if _WAIT.value is not None:
         _wait_until_ready(client)
@@ -278,7 +272,7 @@ def _bands() -> tuple[int, ...] | None:
     try:
         bands = tuple(int(word) for word in _BANDS.value)
         as_choice(None, bands)
-    except (ValueError, InvalidRequestError) as error:
+    except (ValueError, errors.InvalidRequestError) as error:
         raise UsageError(f"--bands={','.join(_BANDS.value)} is no list of whole numbers from 1 on") from error
     return bands
 

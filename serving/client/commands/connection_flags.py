@@ -45,9 +45,7 @@ def check_connection_flags() -> None:
 def client_options() -> dict[str, Any]:
     """Returns a client's keyword arguments for the flags, but for the model and its version.
 
-    Raises:
-        UsageError: the metadata or the token is none.
-        OSError: the token's file cannot be read.
+    Raises `UsageError` where the metadata or the token is none, and `OSError` where the token's file cannot be read.
     """
     # absl shows what libraries log; of requests that go well there is nothing to tell.
     logging.getLogger("httpx").setLevel(logging.WARNING)

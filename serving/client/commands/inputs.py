@@ -24,31 +24,20 @@ IMAGE_ENDINGS = frozenset(
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-    """One picture of a command line.
+    """One picture of a command line."""
 
-    Attributes:
-        path: of the picture, or `STANDARD`.
-        relative: its path below the folder or the fixed part of the pattern that it was found by.
-    """
-
-    path: str
-    relative: Path
+    path: str  # or `STANDARD`
+    relative: Path  # below the folder or the fixed part of the pattern that it was found by
 
 
 def find_inputs(words: Sequence[str], out: str | None = None) -> tuple[list[Input], list[str], list[str]]:
     """Returns the pictures that paths, folders and patterns mean, each once, in order.
 
-    Args:
-        words: files; folders, of which all files with an image's ending are taken, at any depth; patterns with
-            `*`, `?`, `[…]`, and `**` for any depth; `-` for standard input.
-        out: where answers go: a folder below one of `words` holds those of an earlier run, and no pictures.
+    Of folders all files with an image's ending are taken, at any depth; patterns have `*`, `?`, `[…]`, and `**` for any
+    depth. Where answers go, `out`, may be below one of the words: it holds those of an earlier run, and no pictures.
 
-    Returns:
-        The pictures; what is wrong with words that mean none; and the files of folders and patterns that were
-        left out, as they have no image's ending.
-
-    Raises:
-        InvalidRequestError: none of them means any.
+    Returns also what is wrong with words that mean none, and which files of folders and patterns were left out, as they
+    have no image's ending. Raises `InvalidRequestError` where none of the words means any.
     """
     found: dict[str, Input] = {}
     problems = []
@@ -77,19 +66,14 @@ def find_inputs(words: Sequence[str], out: str | None = None) -> tuple[list[Inpu
 def output_paths(inputs: Sequence[Input], folder: Path, ending: str) -> list[Path]:
     """Returns where each input's answer goes: `FOLDER/RELATIVE/NAME.png`, or `NAME.EXT.png` where several share NAME.
 
-    Raises:
-        InvalidRequestError: two would go to one file, or one over an input.
+    Raises `InvalidRequestError` where two would go to one file, or one over an input.
     """
-    shared = Counter(one.relative.with_suffix("") for one in inputs)
-    paths = [
-        folder
-        / (
-            one.relative.with_suffix(ending)
-            if shared[one.relative.with_suffix("")] == 1
-            else one.relative.with_name(one.relative.name + ending)
-        )
-        for one in inputs
-    ]
+    stems = [one.relative.with_suffix("") for one in inputs]
+    shared = Counter(stems)
+    paths = []
+    for one, stem in zip(inputs, stems, strict=True):
+        name = one.relative.name if shared[stem] > 1 else stem.name
+        paths.append(folder / stem.with_name(name + ending))
     twice = [path for path, count in Counter(paths).items() if count > 1]
     read = {os.path.realpath(one.path) for one in inputs}
     for path in paths:

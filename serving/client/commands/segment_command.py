@@ -14,17 +14,8 @@ from typing import Any
 
 from ... import contract
 from ...command_line import one_line
+from .. import errors
 from ..client import MaskClient
-from ..configuration import DEFAULT_TIMEOUT_S
-from ..errors import (
-    AccessDeniedError,
-    InvalidRequestError,
-    MaskServingError,
-    ModelFaultError,
-    ModelNotFoundError,
-    ServerBusyError,
-    ServerUnavailableError,
-)
 from ..results.files import check_file_form
 from ..results.mask_result import MaskResult
 from .connection_flags import STANDARD, read
@@ -37,38 +28,31 @@ _FILE_ENDINGS = IMAGE_ENDINGS | {f".{name}" for name in FORMATS}
 
 # When so many calls in a row fail like this, it is not the pictures' fault.
 _HOPELESS = 10
-_HOPELESS_ERRORS = (ServerUnavailableError, ServerBusyError, ModelNotFoundError, ModelFaultError, AccessDeniedError)
+_HOPELESS_ERRORS = (
+    errors.ServerUnavailableError,
+    errors.ServerBusyError,
+    errors.ModelNotFoundError,
+    errors.ModelFaultError,
+    errors.AccessDeniedError,
+)
 _CHECK_S = 5.0
 _numbers = itertools.count()
 
 
 @dataclasses.dataclass(frozen=True)
 class SegmentJob:
-    """What to do with the pictures.
+    """What to do with the pictures."""
 
-    Attributes:
-        out: a file, a folder, or `-` for standard output.
-        product: one of `PRODUCTS`.
-        threshold: None is the export's.
-        concurrency: calls at one time.
-        batch_size: small pictures to a call.
-        format: of files in a folder, and of standard output.
-        overwrite: whether files that are there already are made again.
-        timeout_s: that any call may take.
-        page: of files that hold several pictures, from 1.
-        bands: channels to take of TIFF files, from 1.
-    """
-
-    out: str
-    product: str = contract.MASK
-    threshold: float | None = None
-    concurrency: int = 8
-    batch_size: int = 1
-    format: str = "png"
-    overwrite: bool = False
-    timeout_s: float = DEFAULT_TIMEOUT_S
-    page: int | None = None
-    bands: tuple[int, ...] | None = None
+    out: str  # a file, a folder, or `-` for standard output
+    product: str  # one of `PRODUCTS`
+    threshold: float | None
+    concurrency: int  # calls at one time
+    batch_size: int  # small pictures to a call
+    format: str  # of files in a folder, and of standard output
+    overwrite: bool  # files that are there already
+    timeout_s: float  # that any call may take
+    page: int | None  # of files that hold several pictures, from 1
+    bands: tuple[int, ...] | None  # channels to take of TIFF files, from 1
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -78,17 +62,11 @@ class SegmentJob:
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """Which pictures become which files.
+    """Which pictures become which files."""
 
-    Attributes:
-        targets: each picture and its file; None is standard output.
-        is_many: whether folders, patterns or several pictures were named, rather than one picture.
-        problems: what is wrong with words that name no picture.
-    """
-
-    targets: tuple[tuple[Input, Path | None], ...]
-    is_many: bool
-    problems: tuple[str, ...] = ()
+    targets: tuple[tuple[Input, Path | None], ...]  # None is standard output
+    is_many: bool  # folders, patterns or several pictures were named, rather than one picture
+    problems: tuple[str, ...]  # what is wrong with words that name no picture
 
 
 @dataclasses.dataclass
@@ -112,23 +90,14 @@ class Tally:
 
 
 def segment_files(client: MaskClient, work: Work, job: SegmentJob, report_failure: Callable[[str], None]) -> Tally:
-    """Masks pictures and writes a file for each.
+    """Masks pictures and writes a file for each; tells in one line of each picture that failed.
 
     Files appear under their names only when they are whole, so that a run that was stopped can be run again:
-    it does what is missing.
-
-    Args:
-        client: to call.
-        work: from `plan_work`.
-        job: what to do.
-        report_failure: told in one line of each picture that failed.
-
-    Raises:
-        MaskServingError: no picture can be masked: there is no server, or no such model.
-        OSError: standard output cannot be written.
+    it does what is missing. Raises `MaskServingError` where no picture can be masked (there is no server, or no such
+    model), and `OSError` where standard output cannot be written.
     """
     # What would fail for every picture is found before the first. A busy server has its turn for each of them yet.
-    with contextlib.suppress(ServerBusyError):
+    with contextlib.suppress(errors.ServerBusyError):
         client.metadata(timeout=min(_CHECK_S, job.timeout_s))
     started = time.monotonic()
     for problem in work.problems:
@@ -170,16 +139,16 @@ def segment_files(client: MaskClient, work: Work, job: SegmentJob, report_failur
 def plan_work(inputs: Sequence[Input], problems: Sequence[str], words: Sequence[str], job: SegmentJob) -> Work:
     """Returns which of the pictures that `inputs.find_inputs` found for some words become which files.
 
-    Raises:
-        InvalidRequestError: the pictures or the output make no sense together.
-        InvalidImageError: the files cannot hold the product.
+    Raises `InvalidRequestError` or `InvalidImageError` where these, the output and the product make no sense together.
     """
     is_many = len(inputs) > 1 or list(words) != [inputs[0].path]
     targets = tuple(_targets(inputs, job, is_many))
     for ending in {f".{job.format}" if target is None else target.suffix.lower() for _, target in targets}:
         check_file_form(ending, job.product)
         if ending == ".json" and contract.MASK not in job.outputs:
-            raise InvalidRequestError(f"a .json file holds what a mask comes to, which a {job.product} has none of")
+            raise errors.InvalidRequestError(
+                f"a .json file holds what a mask comes to, which a {job.product} has none of"
+            )
     return Work(targets, is_many, tuple(problems))
 
 
@@ -191,17 +160,17 @@ def _targets(inputs: Sequence[Input], job: SegmentJob, is_many: bool) -> Iterato
     )
     if job.out == STANDARD:
         if len(inputs) > 1:
-            raise InvalidRequestError(f"{len(inputs)} images cannot all go to standard output")
+            raise errors.InvalidRequestError(f"{len(inputs)} images cannot all go to standard output")
         yield inputs[0], None
     elif is_many or out.is_dir() or is_marked or not out.suffix:
         if out.exists() and not out.is_dir():
             wanted = f"is a file, {not_one}" if is_many else "is no folder, and has no ending"
-            raise InvalidRequestError(f"--out={job.out} {wanted}")
+            raise errors.InvalidRequestError(f"--out={job.out} {wanted}")
         if out.suffix.lower() in _FILE_ENDINGS and not out.is_dir() and not is_marked:
-            raise InvalidRequestError(f"--out={job.out} names a file, {not_one}")
+            raise errors.InvalidRequestError(f"--out={job.out} names a file, {not_one}")
         yield from zip(inputs, output_paths(inputs, out, f".{job.format}"), strict=True)
     elif out.exists() and out.samefile(inputs[0].path):
-        raise InvalidRequestError(f"--out={job.out} is the image itself")
+        raise errors.InvalidRequestError(f"--out={job.out} is the image itself")
     else:
         yield inputs[0], out
 
@@ -227,14 +196,14 @@ def _write(result: MaskResult, target: Path | None, job: SegmentJob) -> Exceptio
     try:
         if target is None:
             if sys.stdout is None:
-                raise InvalidRequestError("standard output is closed")
+                raise errors.InvalidRequestError("standard output is closed")
             with tempfile.TemporaryDirectory() as folder:
                 content = result.save(Path(folder, f"result.{job.format}"), job.product).read_bytes()
             sys.stdout.buffer.write(content)
             sys.stdout.buffer.flush()
         else:
             _save_whole(result, target, job.product)
-    except MaskServingError as error:
+    except errors.MaskServingError as error:
         return error
     except OSError as error:
         if target is None:
@@ -267,20 +236,13 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[rate]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*bar, TextColumn("{task.fields[rate]}"), console=Console(stderr=True)) as progress:
         task = progress.add_task("masking", total=total, rate="")
         started = time.monotonic()
 
         def advance() -> None:
-            done = progress.tasks[0].completed + 1
-            rate = done / max(time.monotonic() - started, 1e-3)
+            rate = (progress.tasks[0].completed + 1) / max(time.monotonic() - started, 1e-3)
             progress.update(task, advance=1, rate=f"{rate:.1f} images/s")
 
         yield advance

@@ -5,20 +5,7 @@ from typing import Any
 from google.protobuf.message import DecodeError, EncodeError, Message
 
 from ...status_codes import StatusCode
-from ...wire import tensors
-from ...wire.messages import (
-    DataType,
-    GetModelMetadataRequest,
-    GetModelMetadataResponse,
-    GetModelStatusRequest,
-    GetModelStatusResponse,
-    ModelSpec,
-    PredictRequest,
-    PredictResponse,
-    ReloadConfigRequest,
-    ReloadConfigResponse,
-    SignatureDefMap,
-)
+from ...wire import messages, tensors
 from ..errors import InvalidResponseError, MessageTooLargeError
 from .calls import Call, MetadataCall, PredictCall, Prediction, StatusCall, Target
 from .refusals import error_of_code
@@ -39,11 +26,11 @@ def encode(call: Call) -> tuple[str, bytes]:
     if isinstance(call, PredictCall):
         request = _predict_request(call)
     elif isinstance(call, MetadataCall):
-        request = GetModelMetadataRequest(model_spec=_spec(call.target), metadata_field=["signature_def"])
+        request = messages.GetModelMetadataRequest(model_spec=_spec(call.target), metadata_field=["signature_def"])
     elif isinstance(call, StatusCall):
-        request = GetModelStatusRequest(model_spec=_spec(call.target))
+        request = messages.GetModelStatusRequest(model_spec=_spec(call.target))
     else:
-        request = ReloadConfigRequest(config=call.config)
+        request = messages.ReloadConfigRequest(config=call.config)
     service = "PredictionService" if isinstance(call, PredictCall | MetadataCall) else "ModelService"
     try:
         return f"/tensorflow.serving.{service}/{call.name}", request.SerializeToString()
@@ -60,18 +47,18 @@ def decode(call: Call, message: bytes) -> Any:
     """
     try:
         if isinstance(call, PredictCall):
-            return _prediction(PredictResponse.FromString(message))
+            return _prediction(messages.PredictResponse.FromString(message))
         if isinstance(call, MetadataCall):
-            return _metadata(call, GetModelMetadataResponse.FromString(message))
+            return _metadata(call, messages.GetModelMetadataResponse.FromString(message))
         if isinstance(call, StatusCall):
-            return statuses_of_message(GetModelStatusResponse.FromString(message))
-        return _check_reload(ReloadConfigResponse.FromString(message))
+            return statuses_of_message(messages.GetModelStatusResponse.FromString(message))
+        return _check_reload(messages.ReloadConfigResponse.FromString(message))
     except (DecodeError, tensors.TensorError, ValueError) as error:
         raise InvalidResponseError(f"the answer cannot be understood: {error}") from error
 
 
-def _spec(target: Target, signature: str = "") -> ModelSpec:
-    spec = ModelSpec(name=target.model, signature_name=signature)
+def _spec(target: Target, signature: str = "") -> messages.ModelSpec:
+    spec = messages.ModelSpec(name=target.model, signature_name=signature)
     if target.version is not None:
         spec.version.value = target.version
     elif target.label is not None:
@@ -79,21 +66,23 @@ def _spec(target: Target, signature: str = "") -> ModelSpec:
     return spec
 
 
-def _predict_request(call: PredictCall) -> PredictRequest:
-    request = PredictRequest(model_spec=_spec(call.target, call.signature.name), output_filter=list(call.outputs))
+def _predict_request(call: PredictCall) -> messages.PredictRequest:
+    request = messages.PredictRequest(
+        model_spec=_spec(call.target, call.signature.name), output_filter=list(call.outputs)
+    )
     if sum(array.nbytes for array in call.inputs.values()) > MAX_MESSAGE_BYTES:
         raise MessageTooLargeError(_TOO_LARGE)
     for name, array in call.inputs.items():
-        data_type = DataType.Value(call.signature.inputs[name].data_type)
+        data_type = messages.DataType.Value(call.signature.inputs[name].data_type)
         tensors.write_tensor(request.inputs[name], array, data_type)
     return request
 
 
-def _version(spec: ModelSpec) -> int | None:
+def _version(spec: messages.ModelSpec) -> int | None:
     return spec.version.value if spec.HasField("version") else None
 
 
-def _prediction(response: PredictResponse) -> Prediction:
+def _prediction(response: messages.PredictResponse) -> Prediction:
     outputs = {}
     for name, tensor in response.outputs.items():
         try:
@@ -103,14 +92,14 @@ def _prediction(response: PredictResponse) -> Prediction:
     return Prediction(outputs, _version(response.model_spec))
 
 
-def _metadata(call: MetadataCall, response: GetModelMetadataResponse) -> ModelMetadata:
+def _metadata(call: MetadataCall, response: messages.GetModelMetadataResponse) -> ModelMetadata:
     if "signature_def" not in response.metadata:
         raise InvalidResponseError("the answer holds no signatures")
     # The Any names the official type; its bytes are read as our message of the same fields.
-    signatures = SignatureDefMap.FromString(response.metadata["signature_def"].value)
+    signatures = messages.SignatureDefMap.FromString(response.metadata["signature_def"].value)
     return metadata_of_message(call.target.model, _version(response.model_spec), signatures)
 
 
-def _check_reload(response: ReloadConfigResponse) -> None:
+def _check_reload(response: messages.ReloadConfigResponse) -> None:
     if response.status.error_code:
         raise error_of_code(StatusCode(response.status.error_code), response.status.error_message)

@@ -9,18 +9,13 @@ from typing import Any
 import grpc
 
 from ...status_codes import StatusCode
-from ..errors import (
-    CallCancelledError,
-    DeadlineExceededError,
-    InvalidResponseError,
-    MaskServingError,
-    ServerUnavailableError,
-)
+from .. import errors
 from . import grpc_codec
 from .addresses import Address
 from .calls import Call, Reply
 from .refusals import certificate_error, error_of_code, holds_any
-from .transports import ConnectionOptions, Pairs
+from .security import Metadata
+from .transports import ConnectionOptions
 
 # How gRPC says that a call never left: no connection could be made. Only then has no server seen it.
 _NOT_GRPC = ("http1.x server", "Expected SETTINGS frame", "Failed parsing HTTP/2")
@@ -40,7 +35,7 @@ class _Channel:
         self._compression = grpc.Compression.Gzip if options.compression == "gzip" else grpc.Compression.NoCompression
         self._methods: dict[str, Any] = {}
 
-    def _prepare(self, call: Call, timeout_s: float, pairs: Pairs) -> tuple[Callable[[], Any], int]:
+    def _prepare(self, call: Call, timeout_s: float, pairs: Metadata) -> tuple[Callable[[], Any], int]:
         """Returns what sends a call, and the size of the request."""
         deadline = time.monotonic() + timeout_s
         path, request = grpc_codec.encode(call)
@@ -59,7 +54,7 @@ class GrpcTransport(_Channel):
     def __init__(self, address: Address, options: ConnectionOptions):
         super().__init__(address, options, grpc)
 
-    def send(self, call: Call, timeout_s: float, pairs: Pairs) -> Reply:
+    def send(self, call: Call, timeout_s: float, pairs: Metadata) -> Reply:
         """Sends a call once, and waits for its answer."""
         send, request_bytes = self._prepare(call, timeout_s, pairs)
         try:
@@ -67,7 +62,7 @@ class GrpcTransport(_Channel):
         except grpc.RpcError as error:
             raise _error_of(error) from error
         except ValueError as error:  # the channel is closed
-            raise CallCancelledError("the connection is closed") from error
+            raise errors.CallCancelledError("the connection is closed") from error
         return Reply(grpc_codec.decode(call, response), request_bytes, len(response))
 
     def close(self) -> None:
@@ -81,7 +76,7 @@ class AsyncGrpcTransport(_Channel):
     def __init__(self, address: Address, options: ConnectionOptions):
         super().__init__(address, options, grpc.aio)
 
-    async def send(self, call: Call, timeout_s: float, pairs: Pairs) -> Reply:
+    async def send(self, call: Call, timeout_s: float, pairs: Metadata) -> Reply:
         """Sends a call once, and waits for its answer."""
         send, request_bytes = self._prepare(call, timeout_s, pairs)
         try:
@@ -89,13 +84,13 @@ class AsyncGrpcTransport(_Channel):
         except grpc.RpcError as error:
             raise _error_of(error) from error
         except grpc.aio.UsageError as error:  # the channel is closed
-            raise CallCancelledError("the connection is closed") from error
+            raise errors.CallCancelledError("the connection is closed") from error
         except asyncio.CancelledError as error:
             # Closing the channel cancels its calls as if their own task had been cancelled.
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            raise CallCancelledError("the connection is closed") from error
+            raise errors.CallCancelledError("the connection is closed") from error
         return Reply(grpc_codec.decode(call, response), request_bytes, len(response))
 
     async def close(self) -> None:
@@ -129,25 +124,25 @@ def _channel_arguments(address: Address, options: ConnectionOptions) -> list[tup
     return arguments
 
 
-def _error_of(error: Any) -> MaskServingError:
+def _error_of(error: Any) -> errors.MaskServingError:
     """Returns the error of a call that gRPC reports as failed."""
     code = StatusCode(error.code().value[0])
     details = error.details() or ""
     if code == StatusCode.CANCELLED:
-        return CallCancelledError(details or "the call was cancelled", server_message=details)
+        return errors.CallCancelledError(details or "the call was cancelled", server_message=details)
     if code == StatusCode.DEADLINE_EXCEEDED:
-        return DeadlineExceededError("no answer in time", server_message=details)
+        return errors.DeadlineExceededError("no answer in time", server_message=details)
     if code == StatusCode.UNAVAILABLE and holds_any(details, _NOT_GRPC):
-        return InvalidResponseError(
+        return errors.InvalidResponseError(
             f"what answers there does not speak gRPC: {details}", hint="use http:// for a REST port"
         )
     if code == StatusCode.UNAVAILABLE:
         if (refused := certificate_error(details)) is not None:
             return refused
-        unavailable = ServerUnavailableError(details or "the server is gone", server_message=details)
+        unavailable = errors.ServerUnavailableError(details or "the server is gone", server_message=details)
         unavailable.sent = not holds_any(details, _NEVER_SENT)
         return unavailable
     if code == StatusCode.UNKNOWN and "Stream removed" in details:
         # How some releases report a connection that broke off in the middle of an answer.
-        return ServerUnavailableError(details, server_message=details)
+        return errors.ServerUnavailableError(details, server_message=details)
     return error_of_code(code, details)

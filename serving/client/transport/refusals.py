@@ -1,43 +1,25 @@
 """From what servers and libraries report to the client's errors: status codes, HTTP statuses, telling words."""
 
 from ...status_codes import StatusCode
-from ..errors import (
-    AccessDeniedError,
-    CallCancelledError,
-    CallContext,
-    DeadlineExceededError,
-    InvalidRequestError,
-    MaskServingError,
-    MessageTooLargeError,
-    MixedSizesError,
-    ModelFaultError,
-    ModelNotFoundError,
-    ModelStateError,
-    ServerBusyError,
-    ServerFaultError,
-    ServerOverloadedError,
-    ServerUnavailableError,
-    SignatureNotFoundError,
-    UnsupportedCallError,
-)
+from .. import errors
 
-ERRORS: dict[StatusCode, type[MaskServingError]] = {
-    StatusCode.CANCELLED: CallCancelledError,
-    StatusCode.UNKNOWN: ServerFaultError,
-    StatusCode.INVALID_ARGUMENT: InvalidRequestError,
-    StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
-    StatusCode.NOT_FOUND: ModelNotFoundError,
-    StatusCode.ALREADY_EXISTS: ModelStateError,
-    StatusCode.PERMISSION_DENIED: AccessDeniedError,
-    StatusCode.RESOURCE_EXHAUSTED: ServerOverloadedError,
-    StatusCode.FAILED_PRECONDITION: ModelStateError,
-    StatusCode.ABORTED: ServerFaultError,
-    StatusCode.OUT_OF_RANGE: InvalidRequestError,
-    StatusCode.UNIMPLEMENTED: UnsupportedCallError,
-    StatusCode.INTERNAL: ServerFaultError,
-    StatusCode.UNAVAILABLE: ServerUnavailableError,
-    StatusCode.DATA_LOSS: ServerFaultError,
-    StatusCode.UNAUTHENTICATED: AccessDeniedError,
+ERRORS: dict[StatusCode, type[errors.MaskServingError]] = {
+    StatusCode.CANCELLED: errors.CallCancelledError,
+    StatusCode.UNKNOWN: errors.ServerFaultError,
+    StatusCode.INVALID_ARGUMENT: errors.InvalidRequestError,
+    StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceededError,
+    StatusCode.NOT_FOUND: errors.ModelNotFoundError,
+    StatusCode.ALREADY_EXISTS: errors.ModelStateError,
+    StatusCode.PERMISSION_DENIED: errors.AccessDeniedError,
+    StatusCode.RESOURCE_EXHAUSTED: errors.ServerOverloadedError,
+    StatusCode.FAILED_PRECONDITION: errors.ModelStateError,
+    StatusCode.ABORTED: errors.ServerFaultError,
+    StatusCode.OUT_OF_RANGE: errors.InvalidRequestError,
+    StatusCode.UNIMPLEMENTED: errors.UnsupportedCallError,
+    StatusCode.INTERNAL: errors.ServerFaultError,
+    StatusCode.UNAVAILABLE: errors.ServerUnavailableError,
+    StatusCode.DATA_LOSS: errors.ServerFaultError,
+    StatusCode.UNAUTHENTICATED: errors.AccessDeniedError,
 }
 # TensorFlow Serving answers 400 for three codes and 409 for two; one is made of them. What it never answers is proxies'
 # and load balancers'.
@@ -57,12 +39,12 @@ _CODES_OF_HTTP = {
 }
 
 # Words of TensorFlow Serving and of gRPC that tell more than the code does, most telling first.
-_TELLING_WORDS: dict[str, type[MaskServingError]] = {
-    "Serving signature key": SignatureNotFoundError,
-    "Serving signature name": SignatureNotFoundError,
-    "different shapes and padding is turned off": MixedSizesError,
-    "Unrecognized servable version label": ModelNotFoundError,
-    "larger than max": MessageTooLargeError,
+_TELLING_WORDS: dict[str, type[errors.MaskServingError]] = {
+    "Serving signature key": errors.SignatureNotFoundError,
+    "Serving signature name": errors.SignatureNotFoundError,
+    "different shapes and padding is turned off": errors.MixedSizesError,
+    "Unrecognized servable version label": errors.ModelNotFoundError,
+    "larger than max": errors.MessageTooLargeError,
 }
 # Only codes by which these things are reported: a model may use the same words in its own failure.
 _CODES_WITH_WORDS = (
@@ -102,8 +84,8 @@ def error_of_code(
     server_message: str,
     *,
     http_status: int | None = None,
-    context: CallContext | None = None,
-) -> MaskServingError:
+    context: errors.CallContext | None = None,
+) -> errors.MaskServingError:
     """Returns the error that a status code and the server's words mean.
 
     Args:
@@ -116,11 +98,11 @@ def error_of_code(
     if code in _CODES_WITH_WORDS:
         error_class = next((found for words, found in _TELLING_WORDS.items() if words in server_message), error_class)
     if http_status == 413:
-        error_class = MessageTooLargeError
+        error_class = errors.MessageTooLargeError
     elif code == StatusCode.RESOURCE_EXHAUSTED and http_status is None and server_message.strip() in _NO_THREAD:
-        error_class = ServerBusyError
+        error_class = errors.ServerBusyError
     elif _is_of_the_graph(code, server_message):
-        error_class = ModelFaultError
+        error_class = errors.ModelFaultError
     # What follows names nodes of the graph, which callers have no use for; server_message keeps it.
     problem = server_message.partition("\n\t [[")[0]
     return error_class(
@@ -132,11 +114,11 @@ def error_of_code(
     )
 
 
-def certificate_error(words: str) -> AccessDeniedError | None:
+def certificate_error(words: str) -> errors.AccessDeniedError | None:
     """Returns the error of a connection that failed, as a library says, over the server's certificate; else None."""
     if not holds_any(words, _CERTIFICATE):
         return None
-    return AccessDeniedError(
+    return errors.AccessDeniedError(
         f"the server's certificate is not accepted: {words}",
         hint="check ca_file and server_name of Tls",
         code=StatusCode.UNAUTHENTICATED,

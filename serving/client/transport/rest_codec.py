@@ -14,12 +14,7 @@ from google.protobuf.message import Message
 
 from ...wire import tensors
 from ...wire.messages import GetModelStatusResponse, SignatureDefMap
-from ..errors import (
-    InvalidRequestError,
-    InvalidResponseError,
-    MaskServingError,
-    UnsupportedCallError,
-)
+from .. import errors
 from .calls import Call, MetadataCall, PredictCall, Prediction, StatusCall, Target
 from .refusals import code_of_http_status, error_of_code
 from .signatures import ModelState, TensorSpec, metadata_of_message, statuses_of_message, with_known_rank
@@ -54,7 +49,7 @@ def encode(call: Call) -> RestRequest:
         return RestRequest("GET", f"{_path(call.target)}/metadata")
     if isinstance(call, StatusCall):
         return RestRequest("GET", _path(call.target))
-    raise UnsupportedCallError(
+    raise errors.UnsupportedCallError(
         "TensorFlow Serving reloads its configuration over gRPC only", hint="use its grpc:// address"
     )
 
@@ -79,7 +74,7 @@ def decode(call: Call, body: bytes) -> Any:
             ModelState[status["state"]]  # what is not known is passed over by json_format
         return statuses_of_message(_message(answer, GetModelStatusResponse()))
     except (json_format.ParseError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise InvalidResponseError(f"the answer is not a model's {what}: {error!r}") from error
+        raise errors.InvalidResponseError(f"the answer is not a model's {what}: {error!r}") from error
 
 
 _M = TypeVar("_M", bound=Message)
@@ -90,7 +85,7 @@ def _message(value: Any, message: _M) -> _M:
     return message
 
 
-def error_of_answer(http_status: int, body: bytes, headers: Mapping[str, str]) -> MaskServingError:
+def error_of_answer(http_status: int, body: bytes, headers: Mapping[str, str]) -> errors.MaskServingError:
     """Returns the error that an answer other than 200 tells of; the headers' names are in small letters."""
     words = _error_words(body) if "json" in headers.get("content-type", "") else None
     code = code_of_http_status(http_status)
@@ -135,7 +130,7 @@ def _load(body: bytes) -> Any:
                 pass
         return json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise InvalidResponseError(f"the answer is not JSON: {error}") from error
+        raise errors.InvalidResponseError(f"the answer is not JSON: {error}") from error
 
 
 def _to_json(array: npt.NDArray[Any], name: str) -> Any:
@@ -143,7 +138,7 @@ def _to_json(array: npt.NDArray[Any], name: str) -> Any:
         # Bytes in JSON are an object with the one key "b64".
         return _map_nested(array.tolist(), lambda data: {"b64": base64.b64encode(data).decode("ascii")})
     if array.dtype.kind == "c" or array.dtype == np.float16:
-        raise InvalidRequestError(
+        raise errors.InvalidRequestError(
             f"input {name!r}: {array.dtype} has no form in JSON", hint="use the server's grpc:// address"
         )
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
@@ -155,14 +150,14 @@ def _map_nested(value: Any, function: Any) -> Any:
 
 def _outputs(call: PredictCall, answer: Any) -> dict[str, npt.NDArray[Any]]:
     if not isinstance(answer, dict) or "outputs" not in answer:
-        raise InvalidResponseError("the answer holds no outputs")
+        raise errors.InvalidResponseError("the answer holds no outputs")
     found = answer["outputs"]
     specs = call.signature.outputs
     # A lone output comes without its name.
     if len(specs) == 1:
         found = {next(iter(specs)): found}
     if not isinstance(found, Mapping) or set(found) != set(specs):
-        raise InvalidResponseError(
+        raise errors.InvalidResponseError(
             f"the answer's outputs are not those of signature {call.signature.name!r}: {', '.join(specs)}"
         )
     wanted = call.outputs or tuple(specs)
@@ -179,7 +174,7 @@ def _from_json(value: Any, spec: TensorSpec, name: str) -> npt.NDArray[Any]:
                 array = np.array(value, dtype=spec.dtype)
         return with_known_rank(array, spec)
     except (ValueError, TypeError, KeyError, OverflowError, FloatingPointError, RecursionError) as error:
-        raise InvalidResponseError(f"output {name!r} is not {spec}: {error}") from error
+        raise errors.InvalidResponseError(f"output {name!r} is not {spec}: {error}") from error
 
 
 def _string_from_json(value: Any) -> bytes:

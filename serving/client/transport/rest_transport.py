@@ -17,20 +17,14 @@ from typing import Any
 import anyio
 import httpx
 
-from ..errors import (
-    CallCancelledError,
-    DeadlineExceededError,
-    InvalidRequestError,
-    InvalidResponseError,
-    MaskServingError,
-    ServerUnavailableError,
-)
+from .. import errors
 from . import rest_codec
 from .addresses import Address
 from .calls import Call, Reply
 from .proxies import proxy_of
 from .refusals import certificate_error
-from .transports import ConnectionOptions, Pairs
+from .security import Metadata
+from .transports import ConnectionOptions
 
 _KEEP_IDLE_S = 60.0
 _MAX_ANSWER_BYTES = (1 << 31) - 1
@@ -63,10 +57,10 @@ class AsyncRestTransport:
         self._running: dict[asyncio.Task[Any], anyio.CancelScope] = {}
         self._closed = False
 
-    async def send(self, call: Call, timeout_s: float, pairs: Pairs) -> Reply:
+    async def send(self, call: Call, timeout_s: float, pairs: Metadata) -> Reply:
         """Sends a call once, and waits for its answer."""
         if self._closed:
-            raise CallCancelledError("the connection is closed")
+            raise errors.CallCancelledError("the connection is closed")
         scope = anyio.CancelScope(deadline=asyncio.get_running_loop().time() + timeout_s)
         request = rest_codec.encode(call)
         # httpx gives a connection back also when a call is given up, but only if it is given up in anyio's way: where
@@ -84,15 +78,15 @@ class AsyncRestTransport:
             raise self._with_proxy(_error_of(error)) from error
         if answer is None:
             if self._closed:
-                raise CallCancelledError("the connection is closed")
-            raise DeadlineExceededError("no answer in time")
+                raise errors.CallCancelledError("the connection is closed")
+            raise errors.DeadlineExceededError("no answer in time")
         response, body = answer
         if response.status_code != 200:
             refused = rest_codec.error_of_answer(response.status_code, body, response.headers)
             raise refused if "json" in response.headers.get("content-type", "") else self._with_proxy(refused)
         return Reply(rest_codec.decode(call, body), len(request.body), len(body))
 
-    def _with_proxy(self, error: MaskServingError) -> MaskServingError:
+    def _with_proxy(self, error: errors.MaskServingError) -> errors.MaskServingError:
         """Returns an error that may be a proxy's, with its name."""
         if self._proxy is not None:
             error.problem += f" (called through {self._proxy})"
@@ -110,12 +104,12 @@ class AsyncRestTransport:
         try:
             encoding = response.headers.get("content-encoding", "identity")
             if encoding != "identity":
-                raise InvalidResponseError(f"the answer is compressed ({encoding}), which was not asked for")
+                raise errors.InvalidResponseError(f"the answer is compressed ({encoding}), which was not asked for")
             body = bytearray()
             async for chunk in response.aiter_raw():
                 body += chunk
                 if len(body) > _MAX_ANSWER_BYTES:
-                    raise InvalidResponseError(f"the answer is larger than {_MAX_ANSWER_BYTES} bytes")
+                    raise errors.InvalidResponseError(f"the answer is larger than {_MAX_ANSWER_BYTES} bytes")
             return response, bytes(body)
         finally:
             await response.aclose()
@@ -130,7 +124,7 @@ class AsyncRestTransport:
             await asyncio.wait(running)
         await self._http.aclose()
 
-    def _build(self, request: rest_codec.RestRequest, pairs: Pairs) -> httpx.Request:
+    def _build(self, request: rest_codec.RestRequest, pairs: Metadata) -> httpx.Request:
         headers = list(pairs)
         body = request.body
         if body:
@@ -162,13 +156,13 @@ class RestTransport:
         self._ending = weakref.finalize(self, _end, self._loop, self._thread, self._transport)
         self._ending.atexit = False
 
-    def send(self, call: Call, timeout_s: float, pairs: Pairs) -> Reply:
+    def send(self, call: Call, timeout_s: float, pairs: Metadata) -> Reply:
         """Sends a call once, and waits for its answer."""
         coroutine = self._transport.send(call, timeout_s, pairs)
         with self._handing:
             if not self._ending.alive:
                 coroutine.close()
-                raise CallCancelledError("the connection is closed")
+                raise errors.CallCancelledError("the connection is closed")
             future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
@@ -206,28 +200,28 @@ def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, transport: A
         asyncio.run_coroutine_threadsafe(end(), loop)
 
 
-def _error_of(error: Exception) -> MaskServingError:
+def _error_of(error: Exception) -> errors.MaskServingError:
     """Returns the error of a request that brought no answer."""
     words = _words_of(error)
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         if (refused := certificate_error(words)) is not None:
             return refused
-        unavailable = ServerUnavailableError(f"cannot connect: {words}")
+        unavailable = errors.ServerUnavailableError(f"cannot connect: {words}")
         if "WRONG_VERSION_NUMBER" in words:
             unavailable.hint = "that port is not encrypted: use http:// for REST, or grpc:// for gRPC"
         unavailable.sent = False
         return unavailable
     if isinstance(error, httpx.DecodingError | httpx.TooManyRedirects):
-        return InvalidResponseError(words)
+        return errors.InvalidResponseError(words)
     if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL):
-        return InvalidRequestError(words)
+        return errors.InvalidRequestError(words)
     if isinstance(error, httpx.LocalProtocolError):
-        return InvalidRequestError(f"the request breaks HTTP: {words}")
+        return errors.InvalidRequestError(f"the request breaks HTTP: {words}")
     if isinstance(error, httpx.RemoteProtocolError) and "illegal" in words:
-        return InvalidResponseError(
+        return errors.InvalidResponseError(
             f"what answers there does not speak HTTP: {words}", hint="use grpc:// for a gRPC port"
         )
-    return ServerUnavailableError(f"the connection broke off: {words}")
+    return errors.ServerUnavailableError(f"the connection broke off: {words}")
 
 
 def _words_of(error: BaseException) -> str:

@@ -4,65 +4,31 @@ The libraries of a protocol are loaded with its first connection.
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 from .addresses import Address
-from .calls import Call, Reply
 from .security import Tls
 
-Pairs = Sequence[tuple[str, str]]
+if TYPE_CHECKING:
+    from .grpc_transport import AsyncGrpcTransport, GrpcTransport
+    from .rest_transport import AsyncRestTransport, RestTransport
+
+# Alike in what they do: `send` sends a call once, and `close` ends what is on its way with `CallCancelledError`.
+Transport: TypeAlias = "RestTransport | GrpcTransport"
+AsyncTransport: TypeAlias = "AsyncRestTransport | AsyncGrpcTransport"
 
 
 @dataclasses.dataclass(frozen=True)
 class ConnectionOptions:
-    """How connections are made and kept.
-
-    Attributes:
-        tls: certificates, for the schemes that encrypt.
-        compression: `gzip` compresses requests; None sends them as they are.
-        keepalive_s: after so many seconds without a word during a call, gRPC asks whether the server is
-            there. Servers take offence at three questions without a word of their own, so keep it above a
-            third of the longest call.
-        keepalive_timeout_s: how long it waits for that answer, which slow networks send after all that is
-            already on its way.
-        max_connections: to an address at one time, for REST.
-    """
+    """How connections are made and kept."""
 
     tls: Tls = dataclasses.field(default_factory=Tls)
-    compression: str | None = None
+    compression: str | None = None  # "gzip": of requests
+    # After so many seconds without a word during a call, gRPC asks whether the server is there. Servers take offence at
+    # three questions without a word of their own, so keep it above a third of the longest call.
     keepalive_s: float = 30.0
-    keepalive_timeout_s: float = 20.0
-    max_connections: int = 100
-
-
-class Transport(Protocol):
-    """A connection to one address, for threads."""
-
-    def send(self, call: Call, timeout_s: float, pairs: Pairs) -> Reply:
-        """Sends a call once, and waits for its answer, at most for a time.
-
-        Args:
-            call: what to send.
-            timeout_s: seconds after which it fails.
-            pairs: metadata or headers.
-
-        Raises:
-            MaskServingError: there was no answer, or it tells of an error.
-        """
-
-    def close(self) -> None:
-        """Ends what is on its way with `CallCancelledError`, and gives up the connection."""
-
-
-class AsyncTransport(Protocol):
-    """The same for asyncio."""
-
-    async def send(self, call: Call, timeout_s: float, pairs: Pairs) -> Reply:
-        """Sends a call once, and waits for its answer."""
-
-    async def close(self) -> None:
-        """Ends what is on its way, and gives up the connection."""
+    keepalive_timeout_s: float = 20.0  # slow networks send the answer after all that is already on its way
+    max_connections: int = 100  # to an address at one time, for REST
 
 
 def connect(address: Address, options: ConnectionOptions) -> Transport:
