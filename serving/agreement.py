@@ -22,21 +22,14 @@ NOTABLE = 0.01
 
 @dataclasses.dataclass(frozen=True)
 class Tolerance:
-    """How far an output may be from the recorded one.
+    """How far an output may be from the recorded one."""
 
-    Attributes:
-        atol: largest difference of a value, in its own units.
-        undecided: bool, one for each value (in the order of memory), true where it may be anything; None
-            where there are none.
-        share: what tells people how much agrees: `iou`, intersection over union of masks, or `equal`, the share of
-            equal values of class maps; empty for what has none.
-        is_png: whether the tensor holds PNG files.
-    """
-
-    atol: float = 0.0
+    atol: float = 0.0  # largest difference of a value, in its own units
+    # One for each value (in the order of memory), true where it may be anything; None where there are none.
     undecided: npt.NDArray[np.bool_] | None = None
+    # Tells people how much agrees: intersection over union of masks, or the share of equal values of class maps.
     share: Literal["", "iou", "equal"] = ""
-    is_png: bool = False
+    is_png: bool = False  # whether the tensor holds PNG files
 
     def to_json(self) -> dict[str, Any]:
         """Returns a form for JSON."""
@@ -59,29 +52,16 @@ class Tolerance:
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """The result of a comparison.
+    """The result of a comparison."""
 
-    Attributes:
-        holds: whether the answer is within the tolerance.
-        largest_difference: between decided values, in their own units; infinite where they cannot be compared.
-        overlap: 0 to 1, as `Tolerance.share` says; None where there is none. Decides nothing.
-        problem: what is wrong, for people; empty where it holds.
-    """
-
-    holds: bool
-    largest_difference: float
-    overlap: float | None
-    problem: str = ""
+    holds: bool  # whether the answer is within the tolerance
+    largest_difference: float  # between decided values, in their own units; infinite where they cannot be compared
+    overlap: float | None  # 0 to 1, as `Tolerance.share` says; None where there is none; decides nothing
+    problem: str = ""  # for people; empty where it holds
 
 
 def compare(expected: npt.NDArray[Any], got: npt.NDArray[Any], tolerance: Tolerance) -> Agreement:
-    """Compares one output with the recorded one.
-
-    Args:
-        expected: as recorded: numbers, or byte strings as an object array.
-        got: as served.
-        tolerance: how far they may be apart.
-    """
+    """Compares one output, numbers or byte strings as an object array, with the recorded one."""
     if expected.shape != got.shape:
         return _incomparable(f"shape {list(got.shape)} instead of {list(expected.shape)}")
     if expected.dtype != got.dtype:
@@ -118,11 +98,7 @@ def _compare_png(expected: npt.NDArray[Any], got: npt.NDArray[Any], tolerance: T
 
 
 def decode_png(data: bytes) -> npt.NDArray[np.float64]:
-    """Returns the pixels of a PNG, [H, W] or [H, W, C].
-
-    Raises:
-        OSError: it is none.
-    """
+    """Returns the pixels of a PNG, [H, W] or [H, W, C]; raises `OSError` where it is none."""
     with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
         return np.asarray(picture, np.float64)
 

@@ -62,15 +62,13 @@ def run_app(
         main: gets the positional arguments (without the program) and returns an exit code, None being 0.
         program: the command's name, as users type it.
         description: what the command does and how it is called; `--help` begins with it.
-        user_errors: what `main` raises for a user's mistake: shown as it is. `OSError` always is one; any
-            other exception is shown as an internal error.
+        user_errors: like `OSError`, a user's mistake, shown as it is; any other is shown as an internal error.
         extra: the distribution's extra that holds what the command imports.
-        needs_gpu: whether TensorFlow takes the machine's GPUs. A busy one may have no memory left, so commands
-            that do without one leave them alone, unless `CUDA_VISIBLE_DEVICES` is set.
+        needs_gpu: whether TensorFlow takes the machine's GPUs, unless `CUDA_VISIBLE_DEVICES` is set.
         verbosity: what is logged where `--verbosity` does not say.
         argv: in place of `sys.argv`; the first word is the program.
     """
-    if not needs_gpu:
+    if not needs_gpu:  # a busy one may have no memory left
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -175,11 +173,7 @@ def _missing_package(error: ModuleNotFoundError, extra: str) -> str:
 
 
 def check_installed(package: str) -> None:
-    """Makes sure that a package could be imported, without the time that it takes.
-
-    Raises:
-        ModuleNotFoundError: it is not installed.
-    """
+    """Raises `ModuleNotFoundError` where a package is not installed, without the time that importing it takes."""
     if importlib.util.find_spec(package) is None:
         raise ModuleNotFoundError(f"No module named {package!r}", name=package)
 

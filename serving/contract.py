@@ -50,13 +50,7 @@ ERROR_UNKNOWN_FORMAT = "unknown format"
 ERROR_TOO_LARGE = "too large"
 ERROR_BAD_THRESHOLD = "bad threshold"
 ERROR_CANNOT_BE_DECODED = "cannot be decoded"
-IMAGE_ERRORS = (
-    ERROR_EMPTY,
-    ERROR_UNKNOWN_FORMAT,
-    ERROR_TOO_LARGE,
-    ERROR_BAD_THRESHOLD,
-    ERROR_CANNOT_BE_DECODED,
-)
+IMAGE_ERRORS = (ERROR_EMPTY, ERROR_UNKNOWN_FORMAT, ERROR_TOO_LARGE, ERROR_BAD_THRESHOLD, ERROR_CANNOT_BE_DECODED)
 """How the text of an `error` output may begin."""
 
 ASSETS_DIR = "assets.extra"
@@ -73,19 +67,12 @@ BATCHING_FILE = "batching_params.pbtxt"
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """One signature of an exported model.
-
-    Attributes:
-        name: as requests give it.
-        product: one of `PRODUCTS`, or `INFO`.
-        inputs: names of its input tensors; a request sends every one of them.
-        outputs: names of its output tensors, the product's first.
-    """
+    """One signature of an exported model."""
 
     name: str
-    product: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
+    product: str  # one of `PRODUCTS`, or `INFO`
+    inputs: tuple[str, ...]  # names of tensors; a request sends every one of them
+    outputs: tuple[str, ...]  # names of tensors, the product's first
 
     @property
     def is_encoded(self) -> bool:
@@ -99,15 +86,9 @@ class Signature:
 
 
 def signature_name(product: str, *, encoded: bool, at_threshold: bool = False) -> str:
-    """Returns the name of the signature that gives a product.
+    """Returns the name of the signature that gives a product, of pictures as files (`encoded`) or as pixels.
 
-    Args:
-        product: one of `PRODUCTS`.
-        encoded: pictures as files rather than as pixels.
-        at_threshold: with a threshold in the request; only for `THRESHOLDED_PRODUCTS`.
-
-    Raises:
-        ValueError: there is no such product, or it has no threshold.
+    Raises `ValueError` for what is none of `PRODUCTS`, and for a threshold in the request of one that has none.
     """
     if product not in PRODUCTS:
         raise ValueError(f"no product {product!r}; there are: {', '.join(PRODUCTS)}")

@@ -17,7 +17,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from .. import contract
 from . import procedures
-from .calling.steps import Compute, InTurn, Pause, Script, Send, Step, Together
+from .calling.steps import Compute, InTurn, Pause, Script, Send, Step
 from .configuration import ClientBase, MetadataLike
 from .errors import CallCancelledError, ClientClosedError
 from .pictures.channels import as_choice
@@ -125,11 +125,7 @@ class AsyncMaskClient(ClientBase):
     # ---- carrying out scripts ----
 
     def _check_loop(self) -> None:
-        """Ties the client to the loop that it is first used in.
-
-        Raises:
-            ClientClosedError: this is another one.
-        """
+        """Ties the client to the loop that it is first used in; raises `ClientClosedError` in another one."""
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
@@ -161,8 +157,12 @@ class AsyncMaskClient(ClientBase):
         if isinstance(step, Send):
             return await self._send(step)
         if isinstance(step, Pause):
-            await self._pause(step.seconds)
-            return None
+            try:
+                async with asyncio.timeout(step.seconds):
+                    await self._closed.wait()
+            except TimeoutError:
+                return None
+            raise ClientClosedError("the client was closed")
         if isinstance(step, Compute):
             return await asyncio.to_thread(step.function)
         if isinstance(step, InTurn):
@@ -171,7 +171,11 @@ class AsyncMaskClient(ClientBase):
                 async for result in results:
                     await asyncio.to_thread(step.take, result)
             return None
-        return await self._run_together(step)
+        answers = await asyncio.gather(*(self._run(script) for script in step.scripts), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return answers
 
     async def _send(self, step: Send) -> Reply:
         transport = self._transports.get(step.address)
@@ -185,21 +189,6 @@ class AsyncMaskClient(ClientBase):
             if self._is_closed:
                 raise ClientClosedError("the client was closed") from error
             raise
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._closed.wait()
-        except TimeoutError:
-            return
-        raise ClientClosedError("the client was closed")
-
-    async def _run_together(self, step: Together) -> list[Any]:
-        results = await asyncio.gather(*(self._run(script) for script in step.scripts), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-        return results
 
     async def _stream(
         self, scripts: AsyncIterator[Script[T]], concurrency: int, window: int, ordered: bool = True

@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from .. import contract
 from . import procedures
-from .calling.steps import Compute, InTurn, Pause, Script, Send, Step, Together
+from .calling.steps import Compute, InTurn, Pause, Script, Send, Step
 from .configuration import ClientBase, MetadataLike
 from .errors import CallCancelledError, ClientClosedError
 from .pictures.channels import as_choice
@@ -27,9 +27,7 @@ T = TypeVar("T")
 _TOGETHER_THREADS = 16
 
 
-def _waiting(
-    procedure: Callable[Concatenate[ClientBase, P], Script[T]],
-) -> Callable[Concatenate["MaskClient", P], T]:
+def _waiting(procedure: Callable[Concatenate[ClientBase, P], Script[T]]) -> Callable[Concatenate["MaskClient", P], T]:
     """Returns the method that carries a procedure out, and waits for its result."""
 
     def method(self: "MaskClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -171,25 +169,6 @@ class MaskClient(ClientBase):
                 for result in results:
                     step.take(result)
             return None
-        return self._run_together(step)
-
-    def _send(self, step: Send) -> Reply:
-        try:
-            return self._transport(step.address).send(step.call, step.timeout_s, step.pairs)
-        except CallCancelledError as error:
-            if self._is_closed:
-                raise ClientClosedError("the client was closed") from error
-            raise
-
-    def _transport(self, address: Address) -> Transport:
-        with self._lock:
-            if address not in self._transports:
-                if self._is_closed:
-                    raise ClientClosedError("the client is closed")
-                self._transports[address] = connect(address, self._options)
-            return self._transports[address]
-
-    def _run_together(self, step: Together) -> list[Any]:
         with self._lock:
             if self._threads is None:
                 self._threads = futures.ThreadPoolExecutor(_TOGETHER_THREADS, "maskport")
@@ -203,16 +182,26 @@ class MaskClient(ClientBase):
         futures.wait(running)
         return [future.result() for future in running]
 
+    def _send(self, step: Send) -> Reply:
+        try:
+            with self._lock:
+                transport = self._transports.get(step.address)
+                if transport is None:
+                    if self._is_closed:
+                        raise ClientClosedError("the client is closed")
+                    transport = self._transports[step.address] = connect(step.address, self._options)
+            return transport.send(step.call, step.timeout_s, step.pairs)
+        except CallCancelledError as error:
+            if self._is_closed:
+                raise ClientClosedError("the client was closed") from error
+            raise
+
     def _stream(
         self, scripts: Iterator[Script[T]], concurrency: int, window: int, ordered: bool = True
     ) -> Generator[T, None, None]:
         """Runs scripts, some at one time, and yields their results: in their order, or as they are done.
 
-        Args:
-            scripts: taken in this thread, each when there is room for it.
-            concurrency: how many run at one time.
-            window: how many may be under way, or done and not yet yielded.
-            ordered: whether results come in the order of their scripts.
+        Each is taken in this thread, when fewer than `window` are under way, or done and not yet yielded.
         """
         threads = futures.ThreadPoolExecutor(concurrency, "maskport-many")
         running: collections.deque[futures.Future[T]] = collections.deque()

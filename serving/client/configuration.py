@@ -84,18 +84,16 @@ class ClientBase(abc.ABC):
             keepalive_s=check_timeout(keepalive, "keepalive"),
             max_connections=max_connections,
         )
-        caller = Caller(
+        self._caller = Caller(
             addresses,
             credentials=credentials,
             retries=retries or RetryPolicy(),
             observers=observers,
             clock=time.monotonic,
         )
-        self._caller = caller
         self._target = Target(model, version, label)
-        self._addresses = tuple(addresses)
-        self._operations = Operations(self._target, caller)
-        self._segmentation = Segmentation(self._operations, caller)
+        self._operations = Operations(self._target, self._caller)
+        self._segmentation = Segmentation(self._operations, self._caller)
         self._process_id = os.getpid()
         self._is_closed = False
         self._set_up()
@@ -111,8 +109,7 @@ class ClientBase(abc.ABC):
         )
 
     def __repr__(self) -> str:
-        addresses = ", ".join(map(str, self._addresses))
-        return f"<{type(self).__name__} of {self._target.model!r} at {addresses}>"
+        return f"<{type(self).__name__} of {self.model!r} at {', '.join(self.addresses)}>"
 
     @property
     def model(self) -> str:
@@ -122,7 +119,7 @@ class ClientBase(abc.ABC):
     @property
     def addresses(self) -> tuple[str, ...]:
         """The servers' addresses."""
-        return tuple(map(str, self._addresses))
+        return tuple(map(str, self._caller.addresses))
 
     @property
     def refusals(self) -> int:
@@ -130,13 +127,7 @@ class ClientBase(abc.ABC):
         return self._caller.refusals
 
     def _terms(self, timeout: float | None, metadata: MetadataLike | None, *, of_many: bool = False) -> Terms:
-        """Returns the terms of a call that begins now.
-
-        Args:
-            timeout: seconds; None is the client's.
-            metadata: of the call.
-            of_many: whether the call is one of many of its kind, which may wait for their turn.
-        """
+        """Returns the terms of a call that begins now; one of many of its kind may wait for its turn."""
         timeout_s = self._timeout_s if timeout is None else check_timeout(timeout)
         return Terms(time.monotonic() + timeout_s, as_metadata(metadata), timeout_s if of_many else None)
 
@@ -151,11 +142,7 @@ class ClientBase(abc.ABC):
 
 
 def check_timeout(timeout: Any, name: str = "timeout") -> float:
-    """Returns a time in seconds.
-
-    Raises:
-        InvalidRequestError: it is none, or not above 0.
-    """
+    """Returns a time in seconds; raises `InvalidRequestError` where it is none, or not above 0."""
     is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
     if not is_number or not 0 < timeout < float("inf"):
         raise InvalidRequestError(f"{name}={timeout!r} is no number of seconds above 0")

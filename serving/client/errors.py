@@ -24,27 +24,18 @@ MaskServingError
 """
 
 import dataclasses
-from typing import Any
 
 from ..status_codes import StatusCode as StatusCode  # noqa: PLC0414  (the client gives it to users)
 
 
 @dataclasses.dataclass(frozen=True)
 class CallContext:
-    """What a failed call was about, as far as it is known.
-
-    Attributes:
-        address: of the server, as the user gave it.
-        model: its name.
-        version: that was asked for, or that answered.
-        label: that was asked for instead of a version.
-        signature: that was called.
-    """
+    """What a failed call was about, as far as it is known."""
 
     address: str | None = None
     model: str | None = None
-    version: int | None = None
-    label: str | None = None
+    version: int | None = None  # that was asked for, or that answered
+    label: str | None = None  # that was asked for instead of a version
     signature: str | None = None
 
     def __str__(self) -> str:
@@ -97,10 +88,6 @@ class MaskServingError(Exception):
         text = f"{about}: {problem}" if about else problem
         return f"{text.rstrip('.;')}; {self.hint}" if self.hint else text
 
-    def __reduce__(self) -> Any:
-        # Errors cross process borders (pools, Beam); the default way loses the keyword arguments.
-        return _rebuild, (type(self), self.__dict__)
-
     @property
     def address(self) -> str | None:
         """The server's address."""
@@ -125,12 +112,6 @@ class MaskServingError(Exception):
         """Fills in what the error did not yet know of its call."""
         known = {name: value for name, value in dataclasses.asdict(self.context).items() if value is not None}
         self.context = dataclasses.replace(context, **known)
-
-
-def _rebuild(error_class: type[MaskServingError], fields: dict[str, Any]) -> MaskServingError:
-    error = error_class(fields["problem"])
-    error.__dict__.update(fields)
-    return error
 
 
 class InvalidRequestError(MaskServingError):

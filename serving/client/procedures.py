@@ -21,15 +21,7 @@ from .errors import ClientClosedError, MaskServingError
 from .pictures.channels import Choice, as_choice
 from .pictures.images import ImageSource
 from .results.mask_result import MaskResult, SegmentItem
-from .segmenting.large import (
-    DEFAULT_OVERLAP,
-    DEFAULT_TILE,
-    LargeJob,
-    LargeResult,
-    Progress,
-    check_large,
-    tile_signature,
-)
+from .segmenting import large
 from .segmenting.many import Wanted, check_many, items_of
 from .transport.signatures import ModelMetadata, VersionStatus
 
@@ -111,15 +103,15 @@ def segment_large(
     threshold: float | None = None,
     *,
     product: str = contract.MASK,
-    tile: int = DEFAULT_TILE,
-    overlap: int = DEFAULT_OVERLAP,
+    tile: int = large.DEFAULT_TILE,
+    overlap: int = large.DEFAULT_OVERLAP,
     concurrency: int = 4,
     page: int | None = None,
     bands: Sequence[int] | None = None,
-    progress: Progress | None = None,
+    progress: large.Progress | None = None,
     timeout: float | None = None,
     metadata: MetadataLike | None = None,
-) -> Script[LargeResult]:
+) -> Script[large.LargeResult]:
     """Masks a picture that is too large for one call, tile by tile, in bounded memory.
 
     The model runs at its own scale on overlapping tiles, whose probabilities are put together without
@@ -149,14 +141,16 @@ def segment_large(
         OSError: the source cannot be read, or the output not written.
     """
     check_many((product,), concurrency, 1)
-    check_large(product, threshold)
+    large.check_large(product, threshold)
     choice = as_choice(page, bands)
     model, plan = yield from self._segmentation.tile_plan(product, tile, overlap, self._terms(timeout, metadata))
-    job: LargeJob = yield Compute(
-        lambda: LargeJob(source, out, threshold=threshold, product=product, plan=plan, progress=progress, choice=choice)
+    job: large.LargeJob = yield Compute(
+        lambda: large.LargeJob(
+            source, out, threshold=threshold, product=product, plan=plan, progress=progress, choice=choice
+        )
     )
     try:
-        signature = tile_signature(model, job.source.shape, job.source.dtype)
+        signature = large.tile_signature(model, job.source.shape, job.source.dtype)
 
         def probability(pixels: npt.NDArray[Any]) -> Script[npt.NDArray[Any]]:
             terms = self._terms(timeout, metadata, of_many=True)
@@ -165,7 +159,7 @@ def segment_large(
         tiles = iter(job.tiles)
         answers: Iterator[Script[Any]] = (probability(job.pixels(one)) for one in job.tiles)
         yield InTurn(answers, concurrency, lambda answer: job.accept(next(tiles), answer))
-        result: LargeResult = yield Compute(job.finish)
+        result: large.LargeResult = yield Compute(job.finish)
         return result
     except BaseException:
         job.abandon()

@@ -28,9 +28,7 @@ class OpenTelemetryObserver(Observer):
     """
 
     def __init__(
-        self,
-        tracer_provider: trace.TracerProvider | None = None,
-        meter_provider: metrics.MeterProvider | None = None,
+        self, tracer_provider: trace.TracerProvider | None = None, meter_provider: metrics.MeterProvider | None = None
     ):
         self._tracer = trace.get_tracer(_NAME, tracer_provider=tracer_provider)
         meter = metrics.get_meter(_NAME, meter_provider=meter_provider)
@@ -77,9 +75,5 @@ class OpenTelemetryObserver(Observer):
 
 
 def _attributes(call: ObservedCall) -> dict[str, str]:
-    found = {"rpc.method": call.method}
-    if call.context.model is not None:
-        found["maskport.model"] = call.context.model
-    if call.context.signature is not None:
-        found["maskport.signature"] = call.context.signature
-    return found
+    named = {"maskport.model": call.context.model, "maskport.signature": call.context.signature}
+    return {"rpc.method": call.method} | {name: value for name, value in named.items() if value is not None}

@@ -11,10 +11,9 @@ from ..client import InvalidRequestError
 from ..client.commands import connection_flags
 from ..client.commands.connection_flags import LABEL, MODEL, VERSION, check_connection_flags, client_options
 from ..command_line import EXIT_FAILED, EXIT_OK, UsageError, run_app
-from .errors import GoldenError, VerificationError
+from .errors import VerificationError
 from .gate import VerifyOptions, verify
-from .goldens import Expected, read_export, read_golden
-from .reports import VerificationReport
+from .goldens import read_export, read_golden
 
 _PROGRAM = "mask-verify"
 _DESCRIPTION = """\
@@ -62,37 +61,11 @@ def run() -> None:
 def _main(words: Sequence[str]) -> int:
     if words:
         raise UsageError(f"unexpected argument {words[0]!r}: everything is given by flags")
-    _check_flags()
-    report = _verify(_expected())
-    print(json.dumps(report.to_json(), allow_nan=False) if _JSON.value else report.table())
-    if _JUNIT.value:
-        Path(_JUNIT.value).write_text(report.to_junit(), encoding="utf-8")
-    sys.stdout.flush()
-    for address in report.addresses:
-        for problem in address.all_problems():
-            _complain(f"{address.address}: {problem}")
-        for cause in address.causes:
-            _complain(f"{address.address}: likely cause: {cause}")
-    return EXIT_OK if report.holds else EXIT_FAILED
-
-
-def _check_flags() -> None:
     if not _ADDRESS.value:
         raise UsageError("--address is missing")
     check_connection_flags()
     if (_EXPORT_DIR.value is None) == (_GOLDEN.value is None):
         raise UsageError("exactly one of --export_dir and --golden is needed: what must be answered")
-
-
-def _expected() -> Expected:
-    try:
-        return read_export(Path(_EXPORT_DIR.value)) if _EXPORT_DIR.value else read_golden(Path(_GOLDEN.value))
-    except GoldenError as error:
-        # Nothing was checked: that is not the same as a model that fails.
-        raise UsageError(str(error)) from error
-
-
-def _verify(expected: Expected) -> VerificationReport:
     options = VerifyOptions(
         version=VERSION.value,
         label=LABEL.value,
@@ -103,11 +76,16 @@ def _verify(expected: Expected) -> VerificationReport:
         wait_s=_WAIT.value,
     )
     try:
-        return verify(_ADDRESS.value, MODEL.value, expected, options, **client_options())
+        expected = read_export(Path(_EXPORT_DIR.value)) if _EXPORT_DIR.value else read_golden(Path(_GOLDEN.value))
+        report = verify(_ADDRESS.value, MODEL.value, expected, options, **client_options())
     except (VerificationError, InvalidRequestError) as error:
-        # The servers' refusals are in the report: what comes here was found before anything was sent.
+        # Nothing was checked, which is not the same as a model that fails: servers' refusals are in the report.
         raise UsageError(str(error)) from error
-
-
-def _complain(line: str) -> None:
-    print(f"{_PROGRAM}: {line}", file=sys.stderr)
+    print(json.dumps(report.to_json(), allow_nan=False) if _JSON.value else report.table())
+    if _JUNIT.value:
+        Path(_JUNIT.value).write_text(report.to_junit(), encoding="utf-8")
+    sys.stdout.flush()
+    for address in report.addresses:
+        for line in [*address.all_problems(), *(f"likely cause: {cause}" for cause in address.causes)]:
+            print(f"{_PROGRAM}: {address.address}: {line}", file=sys.stderr)
+    return EXIT_OK if report.holds else EXIT_FAILED

@@ -1,8 +1,4 @@
-"""What keeps a verification from being made at all. That a model fails it is a report, not an error.
-
-VerificationError
-└── GoldenError       the recorded requests cannot be read
-"""
+"""What keeps a verification from being made at all. That a model fails it is a report, not an error."""
 
 
 class VerificationError(Exception):

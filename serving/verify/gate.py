@@ -78,7 +78,11 @@ def verify(
         InvalidRequestError: an address or a client's option makes none.
     """
     options = options or VerifyOptions()
-    records = _chosen(expected, options.signatures)
+    known = [record.signature for record in expected.records]
+    for name in options.signatures:
+        if name not in known:
+            raise VerificationError(f"no golden request for signature {name!r}; there are: {', '.join(known)}")
+    records = [one for one in expected.records if one.signature in (options.signatures or known)]
     reports = []
     for address in addresses:
         meter = _Meter()
@@ -91,14 +95,6 @@ def verify(
         ):
             reports.append(_AddressCheck(address, client, any_version, meter, expected, records, options).run())
     return VerificationReport(model, expected.source, tuple(reports))
-
-
-def _chosen(expected: Expected, names: Sequence[str]) -> tuple[Record, ...]:
-    known = [record.signature for record in expected.records]
-    for name in names:
-        if name not in known:
-            raise VerificationError(f"no golden request for signature {name!r}; there are: {', '.join(known)}")
-    return tuple(record for record in expected.records if not names or record.signature in names)
 
 
 class _Meter(Observer):
@@ -143,9 +139,20 @@ class _AddressCheck:
         if metadata is not None:
             self._check_identity(metadata)
             signatures = tuple(self._check_signature(record, metadata) for record in self.records)
-            self._note_left_out(signatures)
+            names = [one.signature for one in signatures if one.left_out]
+            if names:
+                self.notes.append(f"left out, not callable over REST ({_NOT_IN_JSON}): {', '.join(names)}")
+            if names and len(names) == len(signatures):
+                self.problems.append(
+                    f"no signature to check is callable over REST ({_NOT_IN_JSON}): check it over gRPC"
+                )
             self._check_message_size(metadata)
-            self._check_same_version(metadata)
+            later = self._try("", self.client.metadata)
+            if later is not None and later.version != metadata.version:
+                self.problems.append(
+                    f"version {metadata.version} answered at first, version {later.version} at the end: the model was "
+                    "exchanged meanwhile, so verify again"
+                )
         version = None if metadata is None else metadata.version
         self._add_notes(version)
         report = AddressReport(self.address, version, signatures, tuple(self.problems), notes=tuple(self.notes))
@@ -183,7 +190,8 @@ class _AddressCheck:
         report = SignatureReport(name, metadata_problem=metadata_problem(name, metadata, self.expected, record))
         if name not in metadata.signatures:
             return report
-        if parse_address(self.address).is_rest and _holds(record, _NOT_IN_JSON):
+        arrays = (*record.inputs.values(), *record.outputs.values())
+        if parse_address(self.address).is_rest and any(array.dtype == _NOT_IN_JSON for array in arrays):
             return dataclasses.replace(report, left_out=f"not callable over REST: {_NOT_IN_JSON}")
         seconds: list[float] = []
         answers: list[Tensors] = []
@@ -193,7 +201,13 @@ class _AddressCheck:
                 answers.append(self.client.predict(name, record.inputs))
                 last = self.meter.local.last
                 seconds.append(last.seconds)
-            answers += self._answers_at_once(record)
+            if self.options.concurrency:
+                with ThreadPoolExecutor(self.options.concurrency) as threads:
+                    running = [
+                        threads.submit(self.client.predict, name, record.inputs)
+                        for _ in range(self.options.concurrency)
+                    ]
+                answers += [one.result() for one in running]
         except MaskServingError as error:
             self.facts.errors.append(error)
             report = dataclasses.replace(report, failure=str(error))
@@ -204,21 +218,6 @@ class _AddressCheck:
             request_bytes=last.request_bytes if last else 0,
             response_bytes=last.response_bytes if last else 0,
         )
-
-    def _answers_at_once(self, record: Record) -> list[Tensors]:
-        count = self.options.concurrency
-        if not count:
-            return []
-        with ThreadPoolExecutor(count) as threads:
-            running = [threads.submit(self.client.predict, record.signature, record.inputs) for _ in range(count)]
-        return [one.result() for one in running]
-
-    def _note_left_out(self, signatures: Sequence[SignatureReport]) -> None:
-        names = [one.signature for one in signatures if one.left_out]
-        if names:
-            self.notes.append(f"left out, not callable over REST ({_NOT_IN_JSON}): {', '.join(names)}")
-        if names and len(names) == len(signatures):
-            self.problems.append(f"no signature to check is callable over REST ({_NOT_IN_JSON}): check it over gRPC")
 
     def _check_message_size(self, metadata: ModelMetadata) -> None:
         size = int(self.options.message_mib * _MEBIBYTE)
@@ -241,14 +240,6 @@ class _AddressCheck:
         self._try(f"a request of {self.options.message_mib:g} MiB: ", lambda: self.client.predict(name, inputs))
         self.facts.size_error = self.facts.errors.pop() if len(self.facts.errors) > known else None
 
-    def _check_same_version(self, metadata: ModelMetadata) -> None:
-        later = self._try("", self.client.metadata)
-        if later is not None and later.version != metadata.version:
-            self.problems.append(
-                f"version {metadata.version} answered at first, version {later.version} at the end: the model was "
-                "exchanged meanwhile, so verify again"
-            )
-
     def _add_notes(self, version: int | None) -> None:
         wanted = self.expected.version
         if None not in (version, wanted) and version != wanted:
@@ -265,10 +256,6 @@ class _AddressCheck:
             )
 
 
-def _holds(record: Record, dtype: np.dtype[Any]) -> bool:
-    return any(array.dtype == dtype for array in (*record.inputs.values(), *record.outputs.values()))
-
-
 def _judge(record: Record, output: str, answers: Sequence[Tensors]) -> OutputReport:
     """Compares all answers to a record with it; returns the worst."""
     reports = []
@@ -276,7 +263,5 @@ def _judge(record: Record, output: str, answers: Sequence[Tensors]) -> OutputRep
         if output not in answer:
             return OutputReport(output, False, float("inf"), None, "it is missing in the answer")
         agreement = compare(record.outputs[output], answer[output], record.tolerances[output])
-        reports.append(
-            OutputReport(output, agreement.holds, agreement.largest_difference, agreement.overlap, agreement.problem)
-        )
+        reports.append(OutputReport(output, **dataclasses.asdict(agreement)))
     return min(reports, key=lambda one: (one.holds, -one.largest_difference))

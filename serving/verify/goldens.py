@@ -69,7 +69,12 @@ def read_export(version_dir: Path) -> Expected:
         advice = f"; it holds the versions {', '.join(versions)}: name one of them" if versions else ""
         raise GoldenError(f"{version_dir} is no version directory (no {_SAVED_MODEL_FILE}){advice}")
     expected = read_golden(version_dir / contract.ASSETS_DIR / contract.GOLDEN_DIR)
-    manifest = _read_manifest(version_dir / contract.ASSETS_DIR / contract.MANIFEST_FILE)
+    manifest_file = version_dir / contract.ASSETS_DIR / contract.MANIFEST_FILE
+    try:
+        manifest = _as_manifest(manifest_file.read_bytes(), str(manifest_file))
+    except FileNotFoundError as error:
+        problem = f"{manifest_file} is missing: the directory was not exported by maskport, or not copied whole"
+        raise GoldenError(problem) from error
     name = version_dir.resolve().name
     return dataclasses.replace(
         expected,
@@ -101,7 +106,8 @@ def read_golden(directory: Path) -> Expected:
     records = tuple(_read_record(directory, entry) for entry in entries)
     if not records:
         raise GoldenError(f"{index_file} names no golden requests")
-    return Expected(str(directory), records, _manifest_of(records))
+    infos = [record.outputs[contract.INFO] for record in records if record.signature == contract.EXPORT_INFO]
+    return Expected(str(directory), records, _as_manifest(infos[0].flat[0], contract.EXPORT_INFO) if infos else {})
 
 
 def _read_record(directory: Path, entry: Mapping[str, Any]) -> Record:
@@ -133,21 +139,6 @@ def _read_signatures(path: Path) -> Mapping[str, SignatureInfo]:
     if not graphs:
         raise GoldenError(f"{path} is no whole SavedModel: it holds no graph")
     return metadata_of_message("", None, SignatureDefMap(signature_def=graphs[0].signature_def)).signatures
-
-
-def _manifest_of(records: tuple[Record, ...]) -> Mapping[str, Any]:
-    """Returns the manifest that the recorded answer of `export_info` holds; empty if there is none."""
-    found = (record.outputs[contract.INFO].flat[0] for record in records if record.signature == contract.EXPORT_INFO)
-    text = next(found, None)
-    return {} if text is None else _as_manifest(text, contract.EXPORT_INFO)
-
-
-def _read_manifest(path: Path) -> Mapping[str, Any]:
-    try:
-        return _as_manifest(path.read_bytes(), str(path))
-    except FileNotFoundError as error:
-        problem = f"{path} is missing: the directory was not exported by maskport, or not copied whole"
-        raise GoldenError(problem) from error
 
 
 def _as_manifest(text: bytes, source: str) -> Mapping[str, Any]:

@@ -49,20 +49,18 @@ def metadata_problem(name: str, metadata: ModelMetadata, expected: Expected, rec
         problems += [f"{kind} {tensor!r} is missing" for tensor in names if tensor not in found]
         problems += [f"{kind} {tensor!r} was not exported" for tensor in found if tensor not in names]
         for tensor in [tensor for tensor in names if tensor in found]:
-            is_other = not _fits(found[tensor], arrays[tensor]) if wanted is None else wanted[tensor] != found[tensor]
-            if is_other and wanted is not None:
-                problems.append(f"{kind} {tensor!r} is {found[tensor]}, exported as {wanted[tensor]}")
-            elif is_other:
+            if wanted is None and not _fits(found[tensor], arrays[tensor]):
                 recorded = f"{arrays[tensor].dtype} {list(arrays[tensor].shape)}"
                 problems.append(f"{kind} {tensor!r} is {found[tensor]}, recorded as {recorded}")
+            elif wanted is not None and wanted[tensor] != found[tensor]:
+                problems.append(f"{kind} {tensor!r} is {found[tensor]}, exported as {wanted[tensor]}")
     return "; ".join(problems)
 
 
 def unexported_signatures(metadata: ModelMetadata, expected: Expected) -> list[str]:
     """Returns the signatures that are served and were not exported; none where that cannot be known."""
-    if expected.signatures is None:
-        return []
-    return [name for name in metadata.signatures if name not in expected.signatures]
+    exported = expected.signatures
+    return [] if exported is None else [name for name in metadata.signatures if name not in exported]
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

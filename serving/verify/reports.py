@@ -163,10 +163,8 @@ class VerificationReport:
         yield f"{self.model} at {address.address}{version}: {verdict} with {self.expected}"
         if not address.signatures:
             return
-        rows: list[tuple[str, ...]] = [
-            ("signature", "agrees", "difference", "overlap", "ms", "sent", "received", "metadata")
-        ]
-        rows += [_row(one) for one in address.signatures]
+        header = ("signature", "agrees", "difference", "overlap", "ms", "sent", "received", "metadata")
+        rows = [header, *map(_row, address.signatures)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             cells = [

@@ -1,4 +1,1 @@
-"""The messages of TensorFlow Serving that the client speaks, and NumPy's way in and out of them.
-
-`messages` are the messages, `tensors` the conversion.
-"""
+"""TensorFlow Serving's messages that the client speaks (`messages`), and NumPy's way in and out (`tensors`)."""

@@ -8,7 +8,7 @@ nearest even. Quantised integers are read as the plain integers that they are st
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -63,22 +63,14 @@ for _name in ("INT8", "INT16", "INT32", "UINT8", "UINT16"):
 
 
 def dtype_of(data_type: int) -> np.dtype[Any]:
-    """Returns the dtype of the arrays that `to_array` makes of a data type; object stands for strings.
-
-    Raises:
-        TensorError: there is none.
-    """
+    """Returns the dtype of `to_array`'s arrays of a data type, object for strings; raises `TensorError` for others."""
     return np.dtype(np.float32) if data_type == _BFLOAT16 else _layout(data_type).dtype
 
 
 def as_array(value: Any) -> Array:
-    """Returns a value as an array that can be sent; strings become an object array of bytes.
+    """Returns an array, number, string, bytes, or a regular nesting of lists of those, as an array that can be sent.
 
-    Args:
-        value: an array, a number, a string, bytes, or a regular nesting of lists of those.
-
-    Raises:
-        TensorError: the lists are ragged, or hold something else.
+    Strings become an object array of bytes. Raises `TensorError` where lists are ragged, or hold something else.
     """
     array = value if isinstance(value, np.ndarray) else _array_of_values(value)
     if array.dtype.kind not in "SUO":
@@ -90,18 +82,12 @@ def as_array(value: Any) -> Array:
 
 
 def write_tensor(tensor: TensorProto, array: Array, data_type: int) -> None:
-    """Makes an empty TensorProto that of an array, without a copy to where it belongs.
+    """Makes an empty TensorProto that of an array of `dtype_of(data_type)`, in any order of bytes and of memory.
 
-    Args:
-        tensor: to write to.
-        array: of `dtype_of(data_type)`, in any order of bytes and of memory.
-        data_type: to send it as.
-
-    Raises:
-        TensorError: nothing can be sent as that data type.
+    The message's own copy is the only one. Raises `TensorError` where nothing can be sent as that data type.
     """
     layout = _layout(data_type)
-    tensor.dtype = _as_data_type(data_type)
+    tensor.dtype = cast("DataType", data_type)  # only type stubs tell an enum's values from integers
     tensor.tensor_shape.SetInParent()
     for size in array.shape:
         tensor.tensor_shape.dim.add(size=size)
@@ -116,11 +102,8 @@ def write_tensor(tensor: TensorProto, array: Array, data_type: int) -> None:
 def to_array(tensor: TensorProto) -> Array:
     """Returns the array that a TensorProto holds, whichever of its fields the values are in.
 
-    Returns:
-        A writable array of its own memory: `dtype_of(tensor.dtype)` in the tensor's shape.
-
-    Raises:
-        TensorError: the dtype, the shape and the values do not fit each other.
+    It is writable, of its own memory, and `dtype_of(tensor.dtype)` in the tensor's shape. Raises `TensorError` where
+    the dtype, the shape and the values do not fit each other.
     """
     layout = _layout(tensor.dtype)
     shape = tuple(dim.size for dim in tensor.tensor_shape.dim)
@@ -147,18 +130,9 @@ def to_array(tensor: TensorProto) -> Array:
 def _layout(data_type: int) -> _Layout:
     layout = _LAYOUTS.get(data_type)
     if layout is None:
-        try:
-            name = DataType.Name(_as_data_type(data_type))
-        except ValueError:
-            name = str(data_type)
-        raise TensorError(f"tensors of data type {name} cannot be read or sent here")
+        names = {number: name for name, number in DataType.items()}
+        raise TensorError(f"tensors of data type {names.get(data_type, data_type)} cannot be read or sent here")
     return layout
-
-
-def _as_data_type(number: int) -> DataType:
-    # An enum's values are plain integers at run time; only the type stubs tell them apart.
-    value: Any = number
-    return value  # type: ignore[no-any-return]
 
 
 def _array_of_values(value: Any) -> Array:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ... import contract
-from ...wire.messages import ModelConfig, ModelServerConfig
+from ...wire.messages import ModelConfig, ModelConfigList, ModelServerConfig
 from .. import errors
 from ..transport.calls import MetadataCall, PredictCall, ReloadCall, StatusCall, Target, context_of
 from ..transport.signatures import ModelMetadata, ModelState, VersionStatus, check_inputs, check_outputs
@@ -50,8 +50,7 @@ class Operations:
 
     def metadata(self, terms: Terms) -> Script[ModelMetadata]:
         """Asks for the model's signatures."""
-        reply = yield from self._caller.call(MetadataCall(self.target), terms)
-        metadata: ModelMetadata = reply.value
+        metadata: ModelMetadata = (yield from self._caller.call(MetadataCall(self.target), terms)).value
         with self._cache_lock:
             if self._cache.metadata is None or self._cache.metadata.version != metadata.version:
                 self._cache.info = None
@@ -103,19 +102,16 @@ class Operations:
         """Gives the names of the model's classes, where the exporter was told them."""
         info = yield from self.known_info(terms)
         names = info.get("classes")
-        if isinstance(names, list) and all(isinstance(name, str) for name in names):
-            return names
-        return None
+        is_known = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        return names if is_known else None
 
     def reload_config(self, config: ModelServerConfig | Mapping[str, str], terms: Terms) -> Script[None]:
         """Tells the server which models to serve."""
         if not isinstance(config, ModelServerConfig):
-            message = ModelServerConfig()
-            for name, base_path in config.items():
-                message.model_config_list.config.append(
-                    ModelConfig(name=name, base_path=base_path, model_platform="tensorflow")
-                )
-            config = message
+            models = [
+                ModelConfig(name=name, base_path=path, model_platform="tensorflow") for name, path in config.items()
+            ]
+            config = ModelServerConfig(model_config_list=ModelConfigList(config=models))
         yield from self._caller.call(ReloadCall(config), terms)
 
     def wait_until_ready(self, terms: Terms, on_wait: OnWait | None = None) -> Script[None]:
@@ -169,11 +165,7 @@ class Operations:
         return described or "no version is known"
 
     def predict(
-        self,
-        signature: str,
-        inputs: Mapping[str, Any],
-        outputs: Sequence[str] | None,
-        terms: Terms,
+        self, signature: str, inputs: Mapping[str, Any], outputs: Sequence[str] | None, terms: Terms
     ) -> Script[dict[str, Any]]:
         """Calls a signature with arrays, checked against its metadata first."""
         metadata = yield from self.known_metadata(terms)
@@ -190,11 +182,7 @@ class Operations:
         return dict(reply.value.outputs)
 
     def _predict_call(
-        self,
-        metadata: ModelMetadata,
-        signature: str,
-        inputs: Mapping[str, Any],
-        outputs: Sequence[str] | None,
+        self, metadata: ModelMetadata, signature: str, inputs: Mapping[str, Any], outputs: Sequence[str] | None
     ) -> PredictCall:
         context = errors.CallContext(
             self._first_address, self.target.model, metadata.version, self.target.label, signature

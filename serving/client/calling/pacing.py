@@ -15,20 +15,15 @@ class Pace:
 
     def __init__(self) -> None:
         self._running = 0
-        self._limit: int | None = None
+        self.limit: int | None = None  # calls that are sent at one time; None where none was refused so far
         self._answered = 0
         self._is_short = False
         self._lock = threading.Lock()
 
-    @property
-    def limit(self) -> int | None:
-        """Calls that are sent at one time; None where none was refused so far."""
-        return self._limit
-
     def enter(self) -> bool:
         """Counts a call as under way; False where it must wait for its turn."""
         with self._lock:
-            if self._limit is not None and self._running >= self._limit:
+            if self.limit is not None and self._running >= self.limit:
                 self._is_short = True
                 return False
             self._running += 1
@@ -40,11 +35,11 @@ class Pace:
             self._running -= 1
             if refused:
                 beside = max(1, self._running)
-                self._limit = beside if self._limit is None else min(self._limit, beside)
+                self.limit = beside if self.limit is None else min(self.limit, beside)
                 self._answered = 0
-            elif self._limit is not None and self._is_short:
+            elif self.limit is not None and self._is_short:
                 self._answered += 1
-                if self._answered >= self._ROUNDS * self._limit:
-                    self._limit += 1
+                if self._answered >= self._ROUNDS * self.limit:
+                    self.limit += 1
                     self._answered = 0
                     self._is_short = False

@@ -24,17 +24,12 @@ _LONGEST_LOOK_S = 0.2
 
 @dataclasses.dataclass
 class Terms:
-    """What the caller allows and adds.
+    """What the caller allows and adds."""
 
-    Attributes:
-        deadline: the clock's time at which it must be over.
-        pairs: metadata, besides the client's own.
-        turn_s: seconds that a call of many has once its turn has come: while others of the client are answered, it is
-            no failure to wait for a busy server, and the deadline moves on. None leaves the deadline as it is.
-    """
-
-    deadline: float
-    pairs: Metadata = ()
+    deadline: float  # the clock's time at which it must be over
+    pairs: Metadata = ()  # besides the client's own
+    # Seconds that a call of many has once its turn has come: while others of the client are answered, it is no failure
+    # to wait for a busy server, and the deadline moves on. None leaves the deadline as it is.
     turn_s: float | None = None
 
 
@@ -73,6 +68,8 @@ class Caller:
             observer.call_started(observed)
         try:
             reply: Reply = yield from self._attempts(call, terms, observed)
+            observed.request_bytes, observed.response_bytes = reply.request_bytes, reply.response_bytes
+            return reply
         except BaseException as error:
             if isinstance(error, errors.MaskServingError):
                 error.add_context(dataclasses.replace(observed.context, address=observed.address or None))
@@ -80,9 +77,6 @@ class Caller:
             else:
                 observed.error = errors.CallCancelledError("the caller gave up", context=observed.context)
             raise
-        else:
-            observed.request_bytes, observed.response_bytes = reply.request_bytes, reply.response_bytes
-            return reply
         finally:
             observed.seconds = self.clock() - started
             for observer in self._observers:

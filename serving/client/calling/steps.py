@@ -47,17 +47,11 @@ class Together:
 
 @dataclasses.dataclass(frozen=True)
 class InTurn:
-    """Run some scripts of many at one time, and hand their results on in their order.
+    """Run some scripts of many at one time, each taken when there is room, and hand their results on in order."""
 
-    Attributes:
-        scripts: the next one is taken when there is room for it, as `Compute` would.
-        concurrency: how many run at one time.
-        take: gets each result, likewise.
-    """
-
-    scripts: "Iterator[Script[Any]]"
+    scripts: "Iterator[Script[Any]]"  # asked for the next as `Compute` would
     concurrency: int
-    take: Callable[[Any], None]
+    take: Callable[[Any], None]  # gets each result, likewise
 
 
 Step = Send | Pause | Compute | Together | InTurn

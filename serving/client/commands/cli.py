@@ -5,8 +5,8 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
@@ -76,36 +76,28 @@ def run() -> None:
 
 
 def _main(words: Sequence[str]) -> int:
-    commands: Mapping[str, Callable[[Sequence[str]], int]] = {
-        "segment": _segment,
-        "status": _status,
-        "metadata": _show_metadata,
-        "bench": _bench,
-    }
-    if not words:
-        raise UsageError(f"no command: it is one of {', '.join(commands)}")
-    command = commands.get(words[0])
-    if command is None:
-        raise UsageError(f"no command {words[0]!r}: it is one of {', '.join(commands)}")
-    signal.signal(signal.SIGTERM, _end)
-    return command(words[1:])
-
-
-def _end(number: int, _: object) -> NoReturn:
-    """Ends the process as an error would, so that files that are being written are removed."""
-    raise SystemExit(128 + number)
+    commands = {"segment": _segment, "status": _status, "metadata": _show_metadata, "bench": _bench}
+    name, *rest = words or [""]
+    if name not in commands:
+        given = f" {name!r}" if words else ""
+        raise UsageError(f"no command{given}: it is one of {', '.join(commands)}")
+    takes_images = name in ("segment", "bench")
+    if takes_images and not rest:
+        raise UsageError(f"{name} needs at least one image")
+    if rest and not takes_images:
+        raise UsageError(f"{name} takes no {rest[0]!r}")
+    # Ends the process as an error would, so that files that are being written are removed.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    return commands[name](rest)
 
 
 def _segment(words: Sequence[str]) -> int:
-    if not words:
-        raise UsageError("segment needs at least one image")
     if _OUT.value is None:
         raise UsageError("segment needs --out")
-    threshold = _checked_threshold()
     job = SegmentJob(
         out=_OUT.value,
         product=_PRODUCT.value,
-        threshold=threshold,
+        threshold=_checked_threshold(),
         concurrency=_CONCURRENCY.value,
         batch_size=_BATCH_SIZE.value,
         format=_FORMAT.value,
@@ -138,8 +130,7 @@ def _left_out(paths: Sequence[str]) -> str:
     return f"left out {files} no picture's: {', '.join(paths[:_NAMED])}{more}"
 
 
-def _status(words: Sequence[str]) -> int:
-    _check_no_words("status", words)
+def _status(_: Sequence[str]) -> int:
     with _client() as client:
         try:
             statuses = client.status()
@@ -158,8 +149,7 @@ def _status(words: Sequence[str]) -> int:
     return 0
 
 
-def _show_metadata(words: Sequence[str]) -> int:
-    _check_no_words("metadata", words)
+def _show_metadata(_: Sequence[str]) -> int:
     with _client() as client:
         metadata = client.metadata()
     if _JSON.value:
@@ -176,8 +166,6 @@ def _show_metadata(words: Sequence[str]) -> int:
 
 
 def _bench(words: Sequence[str]) -> int:
-    if not words:
-        raise UsageError("bench needs at least one image")
     product = _PRODUCT.value
     if product not in contract.PRODUCTS:
         raise UsageError(f"--product={product} is made by the client: bench measures what servers make")
@@ -226,14 +214,8 @@ def _refused(count: int) -> str:
 def _client() -> MaskClient:
     check_connection_flags()
     try:
-        client = MaskClient(
-            _ADDRESS.value,
-            MODEL.value,
-            VERSION.value,
-            LABEL.value,
-            compression=_COMPRESSION.value,
-            **client_options(),
-        )
+        names = (_ADDRESS.value, MODEL.value, VERSION.value, LABEL.value)
+        client = MaskClient(*names, compression=_COMPRESSION.value, **client_options())
     except errors.InvalidAddressError as error:
         raise UsageError(f"--address: {error}") from error
     except errors.InvalidRequestError as error:
@@ -275,11 +257,6 @@ def _bands() -> tuple[int, ...] | None:
     except (ValueError, errors.InvalidRequestError) as error:
         raise UsageError(f"--bands={','.join(_BANDS.value)} is no list of whole numbers from 1 on") from error
     return bands
-
-
-def _check_no_words(command: str, words: Sequence[str]) -> None:
-    if words:
-        raise UsageError(f"{command} takes no {words[0]!r}")
 
 
 def _report(line: str) -> None:

@@ -10,14 +10,9 @@ from pathlib import Path
 from ..errors import InvalidRequestError
 from .connection_flags import STANDARD
 
-IMAGE_ENDINGS = frozenset(
-    f".{ending}"
-    for ending in (
-        *("jpg", "jpeg", "jpe", "jfif", "jif", "mpo"),
-        *("png", "apng", "bmp", "dib", "webp", "gif"),
-        *("tif", "tiff", "gtif", "gtiff", "btf", "tf8"),
-        *("avif", "avifs", "heic", "heif", "hif"),
-    )
+IMAGE_ENDINGS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".webp", ".gif"),
+    *(".tif", ".tiff", ".gtif", ".gtiff", ".btf", ".tf8", ".avif", ".avifs", ".heic", ".heif", ".hif"),
 )
 """What names of pictures end with, in small letters; HEIC, which is not read, fails by name rather than unseen."""
 

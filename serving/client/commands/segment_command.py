@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import itertools
 import os
-import stat
 import sys
 import tempfile
 import time
@@ -24,7 +23,7 @@ from .inputs import IMAGE_ENDINGS, Input, output_paths
 DERIVED_PRODUCTS = ("cutout", "overlay")
 PRODUCTS = (contract.MASK, contract.MASKED_IMAGE, *DERIVED_PRODUCTS, contract.PROBABILITY, contract.CLASS_MAP)
 FORMATS = ("png", "npy", "json", "webp", "tif")
-_FILE_ENDINGS = IMAGE_ENDINGS | {f".{name}" for name in FORMATS}
+_FILE_ENDINGS = (*IMAGE_ENDINGS, *(f".{name}" for name in FORMATS))
 
 # When so many calls in a row fail like this, it is not the pictures' fault.
 _HOPELESS = 10
@@ -177,11 +176,7 @@ def _targets(inputs: Sequence[Input], job: SegmentJob, is_many: bool) -> Iterato
 
 def _is_there(target: Path) -> bool:
     """Returns whether an earlier run wrote this file; a folder of that name is none."""
-    try:
-        found = target.stat()
-    except OSError:
-        return False
-    return stat.S_ISREG(found.st_mode) and found.st_size > 0
+    return os.path.isfile(target) and os.path.getsize(target) > 0
 
 
 def _failure(name: str, error: Exception) -> str:

@@ -19,19 +19,12 @@ _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 @dataclasses.dataclass(frozen=True)
 class Address:
-    """One server's address.
+    """One server's address."""
 
-    Attributes:
-        scheme: `grpc`, `grpcs`, `http`, `https` or `unix` (gRPC over a Unix socket).
-        host: a name or an IP address, without brackets; empty for `unix`.
-        port: 0 for `unix`.
-        path: of the socket, or a prefix of every URL path (without a slash at the end).
-    """
-
-    scheme: str
-    host: str = ""
-    port: int = 0
-    path: str = ""
+    scheme: str  # `grpc`, `grpcs`, `http`, `https` or `unix` (gRPC over a Unix socket)
+    host: str = ""  # a name or an IP address, without brackets; empty for `unix`
+    port: int = 0  # likewise 0
+    path: str = ""  # of the socket, or a prefix of every URL path (without a slash at the end)
 
     def __str__(self) -> str:
         return f"unix://{self.path}" if self.scheme == "unix" else f"{self.scheme}://{self.netloc}{self.path}"
@@ -64,14 +57,10 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Returns the address that a text means.
+    """Returns the address that a text means; raises `InvalidAddressError` where it means none.
 
-    Args:
-        text: `grpc://host[:8500]`, `grpcs://host[:443]`, `http://host[:80][/prefix]`,
-            `https://host[:443][/prefix]` or `unix:///path/of/socket`.
-
-    Raises:
-        InvalidAddressError: it means none.
+    The forms are `grpc://host[:8500]`, `grpcs://host[:443]`, `http://host[:80][/prefix]`, `https://host[:443][/prefix]`
+    and `unix:///path/of/socket`.
     """
     if not isinstance(text, str):
         raise InvalidAddressError(f"address {text!r} is no text", hint=_FORMS)
@@ -115,13 +104,9 @@ def _without_scheme(text: str) -> str:
 
 
 def parse_addresses(addresses: str | Sequence[str]) -> tuple[Address, ...]:
-    """Returns one or more addresses of servers that serve the same.
+    """Returns one or more addresses of servers that serve the same: in a sequence, or in a text with commas between.
 
-    Args:
-        addresses: one address, several in a sequence, or several in one text with commas between.
-
-    Raises:
-        InvalidAddressError: one makes no sense, there is none, or they mix REST and gRPC.
+    Raises `InvalidAddressError` where one makes no sense, there is none, or they mix REST and gRPC.
     """
     if isinstance(addresses, bytes) or not isinstance(addresses, Iterable):
         raise InvalidAddressError(f"address {addresses!r} is no text", hint=_FORMS)

@@ -13,13 +13,7 @@ from .signatures import SignatureInfo
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A model, and which version of it: a number, a label, or the server's choice.
-
-    Attributes:
-        model: its name.
-        version: its number.
-        label: a name that the server gives a version.
-    """
+    """A model, and which version of it: a number, a label that the server gives one, or the server's choice."""
 
     model: str
     version: int | None = None
@@ -78,19 +72,12 @@ class Prediction:
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """An answer, and what it took.
+    """An answer, and what it took."""
 
-    Attributes:
-        value: a `Prediction`, a `ModelMetadata`, a list of `VersionStatus`, or None for a reload.
-        request_bytes: of the message that was sent, before any compression.
-        response_bytes: of the message that came back.
-        address: of the server that answered.
-    """
-
-    value: Any
-    request_bytes: int
+    value: Any  # a `Prediction`, a `ModelMetadata`, a list of `VersionStatus`, or None for a reload
+    request_bytes: int  # of the message, before any compression
     response_bytes: int
-    address: str = ""
+    address: str = ""  # of the server that answered
 
 
 def context_of(call: Call) -> CallContext:

@@ -9,7 +9,7 @@ from ...wire import messages, tensors
 from ..errors import InvalidResponseError, MessageTooLargeError
 from .calls import Call, MetadataCall, PredictCall, Prediction, StatusCall, Target
 from .refusals import error_of_code
-from .signatures import ModelMetadata, metadata_of_message, statuses_of_message
+from .signatures import metadata_of_message, statuses_of_message
 
 MAX_MESSAGE_BYTES = (1 << 31) - 1
 """Protobuf's own limit."""
@@ -17,14 +17,16 @@ _TOO_LARGE = f"the request is larger than {MAX_MESSAGE_BYTES} bytes"
 
 
 def encode(call: Call) -> tuple[str, bytes]:
-    """Returns the path of a call's method and the message to send to it.
-
-    Raises:
-        MessageTooLargeError: no message can be that large.
-    """
+    """Returns the path of a call's method and the message to send to it; `MessageTooLargeError` where none can be."""
     request: Message
     if isinstance(call, PredictCall):
-        request = _predict_request(call)
+        if sum(array.nbytes for array in call.inputs.values()) > MAX_MESSAGE_BYTES:
+            raise MessageTooLargeError(_TOO_LARGE)
+        spec = _spec(call.target, call.signature.name)
+        request = messages.PredictRequest(model_spec=spec, output_filter=list(call.outputs))
+        for name, array in call.inputs.items():
+            data_type = messages.DataType.Value(call.signature.inputs[name].data_type)
+            tensors.write_tensor(request.inputs[name], array, data_type)
     elif isinstance(call, MetadataCall):
         request = messages.GetModelMetadataRequest(model_spec=_spec(call.target), metadata_field=["signature_def"])
     elif isinstance(call, StatusCall):
@@ -39,20 +41,26 @@ def encode(call: Call) -> tuple[str, bytes]:
 
 
 def decode(call: Call, message: bytes) -> Any:
-    """Returns what the message that answers a call says: see `calls.Reply.value`.
+    """Returns what the message that answers a call says (`calls.Reply.value`), or raises the error that it tells of.
 
-    Raises:
-        InvalidResponseError: it cannot be understood.
-        MaskServingError: it tells of an error.
+    Raises `InvalidResponseError` where it cannot be understood.
     """
     try:
         if isinstance(call, PredictCall):
             return _prediction(messages.PredictResponse.FromString(message))
         if isinstance(call, MetadataCall):
-            return _metadata(call, messages.GetModelMetadataResponse.FromString(message))
+            response = messages.GetModelMetadataResponse.FromString(message)
+            if "signature_def" not in response.metadata:
+                raise InvalidResponseError("the answer holds no signatures")
+            # The Any names the official type; its bytes are read as our message of the same fields.
+            signatures = messages.SignatureDefMap.FromString(response.metadata["signature_def"].value)
+            return metadata_of_message(call.target.model, _version(response.model_spec), signatures)
         if isinstance(call, StatusCall):
             return statuses_of_message(messages.GetModelStatusResponse.FromString(message))
-        return _check_reload(messages.ReloadConfigResponse.FromString(message))
+        status = messages.ReloadConfigResponse.FromString(message).status
+        if status.error_code:
+            raise error_of_code(StatusCode(status.error_code), status.error_message)
+        return None
     except (DecodeError, tensors.TensorError, ValueError) as error:
         raise InvalidResponseError(f"the answer cannot be understood: {error}") from error
 
@@ -64,18 +72,6 @@ def _spec(target: Target, signature: str = "") -> messages.ModelSpec:
     elif target.label is not None:
         spec.version_label = target.label
     return spec
-
-
-def _predict_request(call: PredictCall) -> messages.PredictRequest:
-    request = messages.PredictRequest(
-        model_spec=_spec(call.target, call.signature.name), output_filter=list(call.outputs)
-    )
-    if sum(array.nbytes for array in call.inputs.values()) > MAX_MESSAGE_BYTES:
-        raise MessageTooLargeError(_TOO_LARGE)
-    for name, array in call.inputs.items():
-        data_type = messages.DataType.Value(call.signature.inputs[name].data_type)
-        tensors.write_tensor(request.inputs[name], array, data_type)
-    return request
 
 
 def _version(spec: messages.ModelSpec) -> int | None:
@@ -90,16 +86,3 @@ def _prediction(response: messages.PredictResponse) -> Prediction:
         except tensors.TensorError as error:
             raise InvalidResponseError(f"output {name!r}: {error}") from error
     return Prediction(outputs, _version(response.model_spec))
-
-
-def _metadata(call: MetadataCall, response: messages.GetModelMetadataResponse) -> ModelMetadata:
-    if "signature_def" not in response.metadata:
-        raise InvalidResponseError("the answer holds no signatures")
-    # The Any names the official type; its bytes are read as our message of the same fields.
-    signatures = messages.SignatureDefMap.FromString(response.metadata["signature_def"].value)
-    return metadata_of_message(call.target.model, _version(response.model_spec), signatures)
-
-
-def _check_reload(response: messages.ReloadConfigResponse) -> None:
-    if response.status.error_code:
-        raise error_of_code(StatusCode(response.status.error_code), response.status.error_message)

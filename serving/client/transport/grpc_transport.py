@@ -25,13 +25,15 @@ _NEVER_SENT = ("failed to connect to all addresses", "connections to all backend
 class _Channel:
     """What both transports do with a channel of their library: gRPC's own, or its `aio`."""
 
-    def __init__(self, address: Address, options: ConnectionOptions, library: Any):
+    _library: Any = grpc
+
+    def __init__(self, address: Address, options: ConnectionOptions):
         arguments = _channel_arguments(address, options)
         if address.is_secure:
             credentials = grpc.ssl_channel_credentials(*options.tls.read())
-            self._channel = library.secure_channel(address.grpc_target, credentials, options=arguments)
+            self._channel = self._library.secure_channel(address.grpc_target, credentials, options=arguments)
         else:
-            self._channel = library.insecure_channel(address.grpc_target, options=arguments)
+            self._channel = self._library.insecure_channel(address.grpc_target, options=arguments)
         self._compression = grpc.Compression.Gzip if options.compression == "gzip" else grpc.Compression.NoCompression
         self._methods: dict[str, Any] = {}
 
@@ -50,9 +52,6 @@ class _Channel:
 
 class GrpcTransport(_Channel):
     """A gRPC channel for threads."""
-
-    def __init__(self, address: Address, options: ConnectionOptions):
-        super().__init__(address, options, grpc)
 
     def send(self, call: Call, timeout_s: float, pairs: Metadata) -> Reply:
         """Sends a call once, and waits for its answer."""
@@ -73,8 +72,7 @@ class GrpcTransport(_Channel):
 class AsyncGrpcTransport(_Channel):
     """A gRPC channel for asyncio."""
 
-    def __init__(self, address: Address, options: ConnectionOptions):
-        super().__init__(address, options, grpc.aio)
+    _library = grpc.aio
 
     async def send(self, call: Call, timeout_s: float, pairs: Metadata) -> Reply:
         """Sends a call once, and waits for its answer."""

@@ -23,7 +23,7 @@ ERRORS: dict[StatusCode, type[errors.MaskServingError]] = {
 }
 # TensorFlow Serving answers 400 for three codes and 409 for two; one is made of them. What it never answers is proxies'
 # and load balancers'.
-_CODES_OF_HTTP = {
+CODES_OF_HTTP = {
     **dict.fromkeys((400, 405, 411, 415, 422), StatusCode.INVALID_ARGUMENT),
     401: StatusCode.UNAUTHENTICATED,
     **dict.fromkeys((403, 407), StatusCode.PERMISSION_DENIED),
@@ -79,21 +79,8 @@ _MISSING_IN_GRAPH = (
 _CERTIFICATE = ("CERTIFICATE_VERIFY_FAILED", "certificate verify failed", "Hostname Verification")
 
 
-def error_of_code(
-    code: StatusCode,
-    server_message: str,
-    *,
-    http_status: int | None = None,
-    context: errors.CallContext | None = None,
-) -> errors.MaskServingError:
-    """Returns the error that a status code and the server's words mean.
-
-    Args:
-        code: any but OK.
-        server_message: what the server said; may be empty.
-        http_status: where the code was made from one.
-        context: what the call was about.
-    """
+def error_of_code(code: StatusCode, server_message: str, http_status: int | None = None) -> errors.MaskServingError:
+    """Returns the error that a status code (but OK), perhaps made from one of HTTP, and the server's words mean."""
     error_class = ERRORS[code]
     if code in _CODES_WITH_WORDS:
         error_class = next((found for words, found in _TELLING_WORDS.items() if words in server_message), error_class)
@@ -110,7 +97,6 @@ def error_of_code(
         code=code,
         http_status=http_status,
         server_message=server_message,
-        context=context,
     )
 
 
@@ -123,11 +109,6 @@ def certificate_error(words: str) -> errors.AccessDeniedError | None:
         hint="check ca_file and server_name of Tls",
         code=StatusCode.UNAUTHENTICATED,
     )
-
-
-def code_of_http_status(http_status: int) -> StatusCode:
-    """Returns the status code that an HTTP status means; UNKNOWN for one without a meaning here."""
-    return _CODES_OF_HTTP.get(http_status, StatusCode.UNKNOWN)
 
 
 def holds_any(text: str, telling: tuple[str, ...]) -> bool:

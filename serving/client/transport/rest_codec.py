@@ -1,22 +1,23 @@
 """Calls as TensorFlow Serving's REST requests, and the JSON that answers them."""
 
 import base64
+import contextlib
 import dataclasses
 import json
 import urllib.parse
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from google.protobuf import json_format
-from google.protobuf.message import Message
 
+from ...status_codes import StatusCode
 from ...wire import tensors
 from ...wire.messages import GetModelStatusResponse, SignatureDefMap
 from .. import errors
 from .calls import Call, MetadataCall, PredictCall, Prediction, StatusCall, Target
-from .refusals import code_of_http_status, error_of_code
+from .refusals import CODES_OF_HTTP, error_of_code
 from .signatures import ModelState, TensorSpec, metadata_of_message, statuses_of_message, with_known_rank
 
 try:
@@ -37,9 +38,7 @@ class RestRequest:
 def encode(call: Call) -> RestRequest:
     """Returns the request of a call.
 
-    Raises:
-        UnsupportedCallError: REST has no such call.
-        InvalidRequestError: an input's dtype has no form in JSON.
+    Raises `UnsupportedCallError` where REST has no such call, `InvalidRequestError` for a dtype without a form in JSON.
     """
     if isinstance(call, PredictCall):
         inputs = {name: _to_json(array, name) for name, array in call.inputs.items()}
@@ -55,11 +54,7 @@ def encode(call: Call) -> RestRequest:
 
 
 def decode(call: Call, body: bytes) -> Any:
-    """Returns what the body of a 200 answer says: see `calls.Reply.value`.
-
-    Raises:
-        InvalidResponseError: it cannot be understood.
-    """
+    """Returns what the body of a 200 answer says (`calls.Reply.value`); `InvalidResponseError` where it is unclear."""
     answer = _load(body)
     if isinstance(call, PredictCall):
         return Prediction(_outputs(call, answer), call.target.version)
@@ -67,35 +62,32 @@ def decode(call: Call, body: bytes) -> Any:
     what = "metadata" if isinstance(call, MetadataCall) else "status"
     try:
         if isinstance(call, MetadataCall):
-            signatures = _message(answer["metadata"]["signature_def"], SignatureDefMap())
+            signatures = json_format.ParseDict(
+                answer["metadata"]["signature_def"], SignatureDefMap(), ignore_unknown_fields=True
+            )
             version = answer["model_spec"].get("version")
             return metadata_of_message(call.target.model, int(version) if version else None, signatures)
         for status in answer["model_version_status"]:
             ModelState[status["state"]]  # what is not known is passed over by json_format
-        return statuses_of_message(_message(answer, GetModelStatusResponse()))
+        statuses = json_format.ParseDict(answer, GetModelStatusResponse(), ignore_unknown_fields=True)
+        return statuses_of_message(statuses)
     except (json_format.ParseError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise errors.InvalidResponseError(f"the answer is not a model's {what}: {error!r}") from error
 
 
-_M = TypeVar("_M", bound=Message)
-
-
-def _message(value: Any, message: _M) -> _M:
-    json_format.ParseDict(value, message, ignore_unknown_fields=True)
-    return message
-
-
 def error_of_answer(http_status: int, body: bytes, headers: Mapping[str, str]) -> errors.MaskServingError:
     """Returns the error that an answer other than 200 tells of; the headers' names are in small letters."""
-    words = _error_words(body) if "json" in headers.get("content-type", "") else None
-    code = code_of_http_status(http_status)
-    if words is None:
+    words: Any = None
+    if "json" in headers.get("content-type", ""):
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+            words = json.loads(body)["error"]
+    if not isinstance(words, str):
         # TensorFlow Serving's own errors are JSON: a proxy, another service or a wrong path speaks here.
         summary = " ".join(body[:200].decode("utf-8", "replace").split())
         if 300 <= http_status < 400 and "location" in headers:
             summary = f"it sends on to {headers['location']}, and redirects are not followed"
         words = f"HTTP {http_status}, not in TensorFlow Serving's form{f': {summary}' if summary else ''}"
-    return error_of_code(code, words, http_status=http_status)
+    return error_of_code(CODES_OF_HTTP.get(http_status, StatusCode.UNKNOWN), words, http_status)
 
 
 def _path(target: Target) -> str:
@@ -108,16 +100,11 @@ def _path(target: Target) -> str:
 
 
 def _dump(body: Any) -> bytes:
-    if orjson is not None and _is_finite(body["inputs"].values()):
+    numbers = (value for value in body["inputs"].values() if isinstance(value, np.ndarray) and value.dtype.kind == "f")
+    if orjson is not None and all(np.isfinite(array).all() for array in numbers):
         return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
     # TensorFlow Serving reads the bare NaN and Infinity that Python writes.
     return json.dumps(body, separators=(",", ":"), default=np.ndarray.tolist).encode()
-
-
-def _is_finite(values: Iterable[Any]) -> bool:
-    return all(
-        bool(np.isfinite(value).all()) for value in values if isinstance(value, np.ndarray) and value.dtype.kind == "f"
-    )
 
 
 def _load(body: bytes) -> Any:
@@ -183,11 +170,3 @@ def _string_from_json(value: Any) -> bytes:
     if not isinstance(value, str):
         raise TypeError(f"{type(value).__name__} in place of a string")
     return value.encode("utf-8", "surrogatepass")
-
-
-def _error_words(body: bytes) -> str | None:
-    try:
-        words = json.loads(body)["error"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return words if isinstance(words, str) else None

@@ -65,7 +65,7 @@ class AsyncRestTransport:
         request = rest_codec.encode(call)
         # httpx gives a connection back also when a call is given up, but only if it is given up in anyio's way: where
         # asyncio's cancels that itself, the connection's place is lost. So it runs in a task that nobody else cancels.
-        task = asyncio.create_task(self._exchange_within(scope, self._build(request, pairs)))
+        task = asyncio.create_task(self._exchange(scope, self._build(request, pairs)))
         self._running[task] = scope
         task.add_done_callback(self._running.pop)
         try:
@@ -92,27 +92,22 @@ class AsyncRestTransport:
             error.problem += f" (called through {self._proxy})"
         return error
 
-    async def _exchange_within(
-        self, scope: anyio.CancelScope, request: httpx.Request
-    ) -> tuple[httpx.Response, bytes] | None:
+    async def _exchange(self, scope: anyio.CancelScope, request: httpx.Request) -> tuple[httpx.Response, bytes] | None:
         with scope:
-            return await self._exchange(request)
+            response = await self._http.send(request, stream=True)
+            try:
+                encoding = response.headers.get("content-encoding", "identity")
+                if encoding != "identity":
+                    raise errors.InvalidResponseError(f"the answer is compressed ({encoding}), which was not asked for")
+                body = bytearray()
+                async for chunk in response.aiter_raw():
+                    body += chunk
+                    if len(body) > _MAX_ANSWER_BYTES:
+                        raise errors.InvalidResponseError(f"the answer is larger than {_MAX_ANSWER_BYTES} bytes")
+                return response, bytes(body)
+            finally:
+                await response.aclose()
         return None
-
-    async def _exchange(self, request: httpx.Request) -> tuple[httpx.Response, bytes]:
-        response = await self._http.send(request, stream=True)
-        try:
-            encoding = response.headers.get("content-encoding", "identity")
-            if encoding != "identity":
-                raise errors.InvalidResponseError(f"the answer is compressed ({encoding}), which was not asked for")
-            body = bytearray()
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > _MAX_ANSWER_BYTES:
-                    raise errors.InvalidResponseError(f"the answer is larger than {_MAX_ANSWER_BYTES} bytes")
-            return response, bytes(body)
-        finally:
-            await response.aclose()
 
     async def close(self) -> None:
         """Cancels what is on its way, and closes the connections."""
@@ -132,9 +127,8 @@ class AsyncRestTransport:
             if self._options.compression == "gzip":
                 body = gzip.compress(body, compresslevel=1)
                 headers.append(("content-encoding", "gzip"))
-        extensions: dict[str, Any] = {}
-        if self._options.tls.server_name is not None:
-            extensions["sni_hostname"] = self._options.tls.server_name
+        server_name = self._options.tls.server_name
+        extensions = {} if server_name is None else {"sni_hostname": server_name}
         # The path is joined by hand: it is percent-encoded already, and may follow a prefix.
         url = f"{self._address}{request.path}"
         return self._http.build_request(
@@ -211,8 +205,6 @@ def _error_of(error: Exception) -> errors.MaskServingError:
             unavailable.hint = "that port is not encrypted: use http:// for REST, or grpc:// for gRPC"
         unavailable.sent = False
         return unavailable
-    if isinstance(error, httpx.DecodingError | httpx.TooManyRedirects):
-        return errors.InvalidResponseError(words)
     if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL):
         return errors.InvalidRequestError(words)
     if isinstance(error, httpx.LocalProtocolError):

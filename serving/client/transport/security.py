@@ -41,11 +41,7 @@ class Tls:
             raise InvalidRequestError("Tls needs both cert_file and key_file, or neither")
 
     def read(self) -> tuple[bytes | None, bytes | None, bytes | None]:
-        """Returns the contents of the authorities', the key's and the certificate's files, in that order.
-
-        Raises:
-            InvalidRequestError: a file cannot be read.
-        """
+        """Returns what the files of authorities, key and certificate hold; raises `InvalidRequestError`."""
 
         def content(name: str) -> bytes | None:
             path = getattr(self, name)
@@ -59,11 +55,7 @@ class Tls:
         return content("ca_file"), content("key_file"), content("cert_file")
 
     def context(self) -> "ssl.SSLContext":
-        """Returns the certificates as Python's own TLS wants them.
-
-        Raises:
-            InvalidRequestError: a file cannot be read, or holds no such certificate or key.
-        """
+        """Returns the certificates as Python's own TLS wants them; `InvalidRequestError` where a file holds none."""
         import ssl  # not loaded by clients that do without encryption
 
         self.read()  # names the file that is not there
@@ -87,12 +79,9 @@ _SECRET = ("authorization", "proxy-authorization", "cookie", "x-api-key")
 
 
 class Credentials:
-    """What is sent beside every request.
+    """What is sent beside every request: pairs, such as `{"x-team": "vision"}`, and `authorization: Bearer TOKEN`.
 
-    Args:
-        metadata: pairs, such as `{"x-team": "vision"}`.
-        token: sent as `authorization: Bearer TOKEN`.
-        allow_plaintext: whether secrets may leave this machine unencrypted.
+    Secrets leave this machine unencrypted only where `allow_plaintext` says so.
     """
 
     def __init__(
@@ -107,20 +96,12 @@ class Credentials:
         self._allow_plaintext = allow_plaintext
 
     def check(self, addresses: Sequence[Address]) -> None:
-        """Checks that nothing secret would leave this machine unencrypted.
-
-        Raises:
-            InvalidRequestError: it would, and that is not allowed.
-        """
+        """Raises `InvalidRequestError` where something secret would leave this machine unencrypted."""
         for address in addresses:
             self._check(address, self._metadata, has_token=self._token is not None)
 
     def for_call(self, address: Address, metadata: Metadata = ()) -> list[tuple[str, str]]:
-        """Returns the pairs to send with one call to an address.
-
-        Raises:
-            InvalidRequestError: the call's own pairs hold a secret that would travel unencrypted.
-        """
+        """Returns the pairs to send with one call, whose own ones are checked as `check` does the client's."""
         self._check(address, metadata, has_token=False)
         pairs = [*self._metadata, *metadata]
         if self._token is not None and not any(key == "authorization" for key, _ in metadata):
@@ -138,11 +119,7 @@ class Credentials:
 
 
 def checked_token(token: object) -> str:
-    """Returns a bearer token; errors do not repeat it, as it is a secret.
-
-    Raises:
-        InvalidRequestError: it is empty, or not printable ASCII text without spaces.
-    """
+    """Returns a bearer token: printable ASCII text without spaces, or `InvalidRequestError`, without the secret."""
     if not isinstance(token, str) or not token:
         raise InvalidRequestError("the token is empty, or no text", hint="give the text that follows 'Bearer '")
     if not (token.isascii() and token.isprintable()) or " " in token:
@@ -153,11 +130,7 @@ def checked_token(token: object) -> str:
 
 
 def as_metadata(metadata: Mapping[str, str] | Metadata | None) -> tuple[tuple[str, str], ...]:
-    """Returns pairs with lower-case keys, as HTTP/2 wants them.
-
-    Raises:
-        InvalidRequestError: a key or value is not printable ASCII text, or a key is none.
-    """
+    """Returns pairs of printable ASCII text with lower-case keys, as HTTP/2 wants them, or `InvalidRequestError`."""
     if metadata is None:
         return ()
     pairs = metadata.items() if isinstance(metadata, Mapping) else metadata

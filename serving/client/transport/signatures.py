@@ -153,17 +153,11 @@ def statuses_of_message(response: GetModelStatusResponse) -> list[VersionStatus]
 
 
 def check_inputs(signature: SignatureInfo, inputs: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
-    """Returns a request's inputs as arrays of the types that a signature takes.
+    """Returns a request's inputs (arrays, or what makes one) as arrays of the types that a signature takes.
 
     Numbers are cast only where nothing but precision is lost. A signature's inputs may have defaults on the
-    server, which its metadata does not tell: a missing input is the server's to judge.
-
-    Args:
-        signature: that is called.
-        inputs: arrays, or what makes one, by name.
-
-    Raises:
-        InvalidRequestError: an input has no name of the signature's, or another dtype, rank or size.
+    server, which its metadata does not tell: a missing input is the server's to judge. Raises `InvalidRequestError`
+    for an input that has no name of the signature's, or another dtype, rank or size.
     """
     checked = {}
     for name, value in inputs.items():
@@ -190,11 +184,7 @@ def with_known_rank(array: npt.NDArray[Any], spec: TensorSpec) -> npt.NDArray[An
 
 
 def check_outputs(signature: SignatureInfo, outputs: tuple[str, ...]) -> None:
-    """Checks the names of the outputs that are asked for.
-
-    Raises:
-        InvalidRequestError: one is not the signature's, or is named twice.
-    """
+    """Raises `InvalidRequestError` where an output that is asked for is not the signature's, or is named twice."""
     for name in outputs:
         if name not in signature.outputs:
             there = ", ".join(map(repr, signature.outputs))
@@ -213,8 +203,7 @@ def _cast(array: npt.NDArray[Any], spec: TensorSpec) -> npt.NDArray[Any]:
         return array.astype(np.float32)
     if wanted.kind == "O" or array.dtype.kind == "O":
         raise tensors.TensorError(f"it has the dtype {'string' if array.dtype.kind == 'O' else array.dtype}")
-    # Python's own numbers come as int64 and float64: what fits may pass. Everything else must be cast
-    # knowingly.
+    # Python's own numbers come as int64 and float64: what fits may pass. Everything else must be cast knowingly.
     both_float = array.dtype.kind == "f" and wanted.kind == "f"
     if both_float or np.can_cast(array.dtype, wanted, "safe"):
         return array.astype(wanted)
