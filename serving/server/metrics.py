@@ -54,7 +54,7 @@ class Metrics:
         self._batch_sizes = self._histogram(batching + "processed_batch_size", _BATCH_BUCKETS)
         self._loads = self._counter(":tensorflow:cc:saved_model:load_attempt_count", "model_path", "status")
         self._load_latency = self._counter(":tensorflow:cc:saved_model:load_latency", "model_path")
-        self._counter(":tensorflow:core:graph_runs")
+        self._graph_runs = self._counter(":tensorflow:core:graph_runs")
 
     # A metric's help text, which the page leaves out, keeps its name: the library takes _total off a counter's.
 
@@ -100,6 +100,10 @@ class Metrics:
         """Counts a batch that was run, of so many rows with the padding."""
         self._batches.inc()
         self._batch_sizes.observe(size)
+
+    def count_graph_run(self) -> None:
+        """Counts a run of a model's graph."""
+        self._graph_runs.inc()
 
     def value(self, name: str) -> int:
         """Returns the first value of a counter such as `/tensorflow/serving/request_count`; 0 where there is none."""

@@ -19,8 +19,8 @@ from ..pictures.channels import as_choice
 from ..transport.signatures import ModelState
 from . import connection_flags
 from .bench import BenchReport, run_bench
-from .connection_flags import LABEL, MODEL, STANDARD, TIMEOUT, VERSION, check_connection_flags, client_options, read
-from .inputs import find_inputs
+from .connection_flags import LABEL, MODEL, TIMEOUT, VERSION, check_connection_flags, client_options
+from .inputs import STANDARD, find_inputs, read
 from .segment_command import FORMATS, PRODUCTS, SegmentJob, plan_work, segment_files
 
 _PROGRAM = "mask-client"

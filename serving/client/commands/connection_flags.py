@@ -1,19 +1,14 @@
 """The flags of every command that calls a model on a server, and what they mean for a client."""
 
 import logging
-import sys
-from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from ...command_line import UsageError
 from ..configuration import DEFAULT_TIMEOUT_S
-from ..errors import InvalidRequestError
 from ..transport.security import Tls
-
-STANDARD = "-"
-"""In place of a path: standard input, or output."""
+from .inputs import read
 
 MODEL = flags.DEFINE_string("model", None, "The model's name on the server.")
 VERSION = flags.DEFINE_integer("version", None, "The version to call; the server chooses unless it is given.")
@@ -66,12 +61,3 @@ def client_options() -> dict[str, Any]:
         "allow_plaintext_secrets": _ALLOW_PLAINTEXT_SECRETS.value,
         "tls": Tls(_CA_FILE.value, _CERT_FILE.value, _KEY_FILE.value, _SERVER_NAME.value),
     }
-
-
-def read(path: str) -> bytes:
-    """Returns what a file holds, or all of standard input."""
-    if path != STANDARD:
-        return Path(path).read_bytes()
-    if sys.stdin is None:
-        raise InvalidRequestError("standard input is closed")
-    return sys.stdin.buffer.read()

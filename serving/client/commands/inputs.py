@@ -3,12 +3,15 @@
 import dataclasses
 import glob
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..errors import InvalidRequestError
-from .connection_flags import STANDARD
+
+STANDARD = "-"
+"""In place of a path: standard input, or output."""
 
 IMAGE_ENDINGS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".webp", ".gif"),
@@ -151,3 +154,12 @@ def _files_below(folder: Path, unreadable: list[str]) -> Iterable[Path]:
 def _is_picture_or_missing(file: Path) -> bool:
     """Returns whether to read a file: not a pipe, which would wait for ever; a link that leads nowhere is a failure."""
     return os.path.isfile(file) or not os.path.exists(file)
+
+
+def read(path: str) -> bytes:
+    """Returns what a file holds, or all of standard input."""
+    if path != STANDARD:
+        return Path(path).read_bytes()
+    if sys.stdin is None:
+        raise InvalidRequestError("standard input is closed")
+    return sys.stdin.buffer.read()

@@ -17,8 +17,7 @@ from .. import errors
 from ..client import MaskClient
 from ..results.files import check_file_form
 from ..results.mask_result import MaskResult
-from .connection_flags import STANDARD, read
-from .inputs import IMAGE_ENDINGS, Input, output_paths
+from .inputs import IMAGE_ENDINGS, STANDARD, Input, output_paths, read
 
 DERIVED_PRODUCTS = ("cutout", "overlay")
 PRODUCTS = (contract.MASK, contract.MASKED_IMAGE, *DERIVED_PRODUCTS, contract.PROBABILITY, contract.CLASS_MAP)

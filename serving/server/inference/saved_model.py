@@ -7,7 +7,7 @@ per call, and gives all memory back when the session closes.
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -62,14 +62,17 @@ class Runner(Protocol):
 class SavedModel:
     """A loaded SavedModel, with the SignatureDefs of its `signatures`."""
 
-    def __init__(self, path: str, settings: SessionSettings) -> None:
+    def __init__(self, path: str, settings: SessionSettings, on_run: Callable[[], None] = lambda: None) -> None:
         """Loads a version directory: reads the graph, restores the variables, runs the initialiser.
+
+        `on_run` is called at each run of the graph.
 
         Raises:
             RequestError: there is no such model, or it does not load; in TensorFlow Serving's words.
         """
         meta_graph = _read_meta_graph(path, settings.tags)
         self.signatures: dict[str, meta_graph_pb2.SignatureDef] = dict(meta_graph.signature_def)
+        self._on_run = on_run
         self._outputs: dict[str, Any] = {}
         self._graph = tf.Graph()
         try:
@@ -113,6 +116,7 @@ class SavedModel:
 
     def _run(self, inputs: dict[Any, Any], outputs: list[Any], targets: list[Any], call: Call) -> list[Array]:
         options = _run_options(call)
+        self._on_run()
         try:
             fetched = pywrap_tf_session.TF_SessionRun_wrapper(
                 self._session._session, options, inputs, outputs, targets, None

@@ -57,7 +57,7 @@ class ModelLoader:
             )
         loading = Stopwatch()
         try:
-            saved_model = SavedModel(path, self._settings.session)
+            saved_model = SavedModel(path, self._settings.session, self._metrics.count_graph_run)
         except RequestError:
             self._metrics.measure_load(path, loading.seconds, succeeded=False)
             raise

@@ -255,7 +255,9 @@ def test_several_servers_run_in_one_process(serve, made_models):
         for server in servers
     ]
     assert [answer.outputs["y"].float_val[0] for answer in answers] == [3, 2]
-    assert "request_count{" in servers[0].metrics.page().decode()
+    page = servers[0].metrics.page().decode()
+    assert "request_count{" in page
+    assert ":tensorflow:core:graph_runs{} 1\n" in page
 
 
 @pytest.fixture
