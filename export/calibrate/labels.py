@@ -49,15 +49,10 @@ def parse_values(values: ValueLike | Iterable[ValueLike]) -> tuple[range, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class LabelMeaning:
-    """What counts as foreground.
+    """What counts as foreground."""
 
-    Attributes:
-        foreground: values; None is all but 0.
-        ignored: values of pixels that count as nothing, neither right nor wrong.
-    """
-
-    foreground: tuple[range, ...] | None = None
-    ignored: tuple[range, ...] = ()
+    foreground: tuple[range, ...] | None = None  # values; None is all but 0
+    ignored: tuple[range, ...] = ()  # values of pixels that count as nothing, neither right nor wrong
 
     def counts(self, values: Values) -> Mask:
         """Returns which pixels count at all."""

@@ -58,25 +58,15 @@ _JPEG_ADVANCES[0xFF] = 1  # any number of FF may stand before a marker
 
 
 class Header(NamedTuple):
-    """What a picture's header says; scalars.
+    """What a picture's header says; scalars."""
 
-    Attributes:
-        format: int32, index into `FORMAT_NAMES`, `UNKNOWN` for all others.
-        height: int64, in pixels, as stored (before it is turned upright); 0 where it cannot be read.
-        width: int64.
-        orientation: int32, EXIF's 1 to 8; 1 is upright.
-        bits: int32, per channel.
-        is_animated: bool.
-        is_supported: bool; False where a decoder would fail or silently read something else.
-    """
-
-    format: tf.Tensor
-    height: tf.Tensor
-    width: tf.Tensor
-    orientation: tf.Tensor
-    bits: tf.Tensor
-    is_animated: tf.Tensor
-    is_supported: tf.Tensor
+    format: tf.Tensor  # int32, index into `FORMAT_NAMES`, `UNKNOWN` for all others
+    height: tf.Tensor  # int64, in pixels, as stored (before it is turned upright); 0 where it cannot be read
+    width: tf.Tensor  # int64
+    orientation: tf.Tensor  # int32, EXIF's 1 to 8; 1 is upright
+    bits: tf.Tensor  # int32, per channel
+    is_animated: tf.Tensor  # bool
+    is_supported: tf.Tensor  # bool; False where a decoder would fail or silently read something else
 
 
 def read_header(data: tf.Tensor) -> Header:

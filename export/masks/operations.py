@@ -7,17 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from .loss import MaskedLoss, masked_loss
 from .shapes import align_mask
-
-__all__ = [
-    "ApplyMask",
-    "BinaryMask",
-    "MaskedLoss",
-    "apply_mask_to_image",
-    "create_binary_mask",
-    "masked_loss",
-]
 
 
 def create_binary_mask(

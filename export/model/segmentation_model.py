@@ -14,21 +14,13 @@ IMAGE_CHANNELS = (1, 3, 4)
 
 @dataclasses.dataclass(frozen=True)
 class RawModel:
-    """A loaded model as it is: its own layout, dtypes and batch size.
+    """A loaded model as it is: its own layout, dtypes and batch size."""
 
-    Attributes:
-        call: takes the input tensor, returns the chosen output tensor; can be traced.
-        trackable: what holds the model's variables, to be attached to the module that is saved.
-        input: shape (rank 4, sizes may be None) and dtype that `call` takes.
-        description: for people, such as "Keras model 'unet' (129,665 parameters)".
-        parameter_count: number of weights.
-    """
-
-    call: Callable[[tf.Tensor], tf.Tensor]
-    trackable: Any
-    input: tf.TensorSpec
-    description: str
-    parameter_count: int
+    call: Callable[[tf.Tensor], tf.Tensor]  # takes the input tensor, returns the chosen output tensor; can be traced
+    trackable: Any  # what holds the model's variables, to be attached to the module that is saved
+    input: tf.TensorSpec  # shape (rank 4, sizes may be None) and dtype that `call` takes
+    description: str  # for people, such as "Keras model 'unet' (129,665 parameters)"
+    parameter_count: int  # number of weights
 
 
 @dataclasses.dataclass(frozen=True)

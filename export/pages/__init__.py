@@ -17,17 +17,11 @@ _LONGEST_SIDE = 800
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """One picture of a page.
+    """One picture of a page."""
 
-    Attributes:
-        title: what it shows.
-        media_type: of the data.
-        data: an encoded picture, reduced to what a page needs.
-    """
-
-    title: str
-    media_type: str
-    data: bytes
+    title: str  # what it shows
+    media_type: str  # of the data
+    data: bytes  # an encoded picture, reduced to what a page needs
 
     @classmethod
     def of(cls, title: str, image: Image.Image, *, is_photograph: bool = False) -> "Shown":

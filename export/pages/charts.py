@@ -50,32 +50,20 @@ _SETTINGS: Any = {
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One curve.
+    """One curve."""
 
-    Attributes:
-        name: for the legend.
-        x: thresholds, 0 to 1, ascending.
-        y: 0 to 1, as many.
-    """
-
-    name: str
-    x: npt.NDArray[np.floating]
-    y: npt.NDArray[np.floating]
+    name: str  # for the legend
+    x: npt.NDArray[np.floating]  # thresholds, 0 to 1, ascending
+    y: npt.NDArray[np.floating]  # 0 to 1, as many
 
 
 @dataclasses.dataclass(frozen=True)
 class Mark:
-    """A threshold that is pointed out.
+    """A threshold that is pointed out."""
 
-    Attributes:
-        x: 0 to 1.
-        label: written beside it.
-        is_dashed: for the lesser one of two.
-    """
-
-    x: float
-    label: str
-    is_dashed: bool = False
+    x: float  # 0 to 1
+    label: str  # written beside it
+    is_dashed: bool = False  # for the lesser one of two
 
 
 def draw_line_chart(title: str, y_title: str, lines: Sequence[Line], marks: Sequence[Mark] = ()) -> str:

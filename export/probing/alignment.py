@@ -19,20 +19,13 @@ class AxisAlignment:
     """Where a model's map lies over its input along one axis.
 
     Pixel i of the map shows the input from `start + i * step` to `start + (i + 1) * step`.
-
-    Attributes:
-        size: of the input, in pixels; the smallest, where there are others.
-        period: the input may be longer by multiples of it; 0 where its size is fixed.
-        length: how many pixels the map has at that size.
-        start: where the map begins, in pixels of the input.
-        step: how many pixels of the input one of the map shows.
     """
 
-    size: int
-    period: int
-    length: int
-    start: float
-    step: float
+    size: int  # of the input, in pixels; the smallest, where there are others
+    period: int  # the input may be longer by multiples of it; 0 where its size is fixed
+    length: int  # how many pixels the map has at that size
+    start: float  # where the map begins, in pixels of the input
+    step: float  # how many pixels of the input one of the map shows
 
     @property
     def end(self) -> float:

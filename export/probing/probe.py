@@ -38,21 +38,13 @@ _GREATEST_OFFSET = 20
 
 @dataclasses.dataclass(frozen=True)
 class ProbeResult:
-    """What the model answered to a few drawn pictures.
+    """What the model answered to a few drawn pictures."""
 
-    Attributes:
-        minimum: smallest output before any activation.
-        maximum: largest.
-        min_edge: smallest height and width, in pixels, that a model without a fixed size takes; else 1.
-        excludes: whether its outputs are probabilities of classes that exclude each other: they add up to 1.
-        alignment: of its map; None where that shows the whole of its input.
-    """
-
-    minimum: float
-    maximum: float
-    min_edge: int
-    excludes: bool
-    alignment: Alignment | None = None
+    minimum: float  # smallest output before any activation
+    maximum: float  # largest
+    min_edge: int  # smallest height and width, in pixels, that a model without a fixed size takes; else 1
+    excludes: bool  # whether its outputs are probabilities of classes that exclude each other: they add up to 1
+    alignment: Alignment | None = None  # of its map; None where that shows the whole of its input
 
     @property
     def looks_like_probabilities(self) -> bool:

@@ -32,19 +32,12 @@ before it by the model's reach (1), behind it (-1), or the seam itself (0)."""
 
 
 class Fit(NamedTuple):
-    """How seams fit a map.
+    """How seams fit a map."""
 
-    Attributes:
-        step: input pixels that a pixel of the map shows.
-        start: where the map begins in the input.
-        error: root mean square of what is left, in pixels of the input.
-        uncertainty: standard error of `start`.
-    """
-
-    step: float
-    start: float
-    error: float
-    uncertainty: float
+    step: float  # input pixels that a pixel of the map shows
+    start: float  # where the map begins in the input
+    error: float  # root mean square of what is left, in pixels of the input
+    uncertainty: float  # standard error of `start`
 
     def snapped_start(self, border: float) -> float | None:
         """Returns where a map that lacks `border` pixels begins: their half if that may be; None is unclear."""

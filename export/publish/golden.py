@@ -30,29 +30,18 @@ _SCHEMA_VERSION = 2
 
 
 class Sample(NamedTuple):
-    """Pictures of the golden requests, as the model gets them.
+    """Pictures of the golden requests, as the model gets them."""
 
-    Attributes:
-        model_input: float32 [B, h, w, C].
-        size: height and width of the pictures themselves.
-        is_encoded: whether they are of the encoded signatures.
-    """
-
-    model_input: npt.NDArray[np.float32]
-    size: tuple[int, int]
-    is_encoded: bool
+    model_input: npt.NDArray[np.float32]  # float32 [B, h, w, C]
+    size: tuple[int, int]  # height and width of the pictures themselves
+    is_encoded: bool  # whether they are of the encoded signatures
 
 
 class Undecided(NamedTuple):
-    """Where an answer may be another one on another processor: bool, one for each pixel of the golden pictures.
+    """Where an answer may be another one on another processor: bool, one for each pixel of the golden pictures."""
 
-    Attributes:
-        foreground: the probability is too near to the threshold.
-        classes: two classes are too nearly as probable.
-    """
-
-    foreground: npt.NDArray[np.bool_]
-    classes: npt.NDArray[np.bool_]
+    foreground: npt.NDArray[np.bool_]  # the probability is too near to the threshold
+    classes: npt.NDArray[np.bool_]  # two classes are too nearly as probable
 
 
 @dataclasses.dataclass(frozen=True)
