@@ -50,11 +50,13 @@ def difference(minuends: Sequence[float], subtrahends: Sequence[float]) -> Sprea
 def without_collector() -> Iterator[None]:
     """Keeps Python's garbage collector from running meanwhile; it runs once before."""
     gc.collect()
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if was_enabled:
+            gc.enable()
 
 
 def timed(call: Call, settle_s: float | None = None, clock: Clock = time.perf_counter) -> float:

@@ -9,6 +9,7 @@ import gc
 import json
 import math
 import re
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,21 +27,35 @@ _INDENT = "    "
 _KINDS = {dict: "Object", list: "Array", str: "String"}
 
 
+class _Pauses:
+    """How many blocks hold the collector off, which there is one of in a process, and whether it ran before them."""
+
+    lock = threading.Lock()
+    count = 0
+    was_enabled = False
+
+
 @contextlib.contextmanager
 def collector_paused() -> Iterator[None]:
     """Keeps Python's garbage collector from looking through a large document during the block.
 
     A picture as JSON is a quarter of a million small lists. While they are made the collector runs again and again
     over all objects of the process, TensorFlow's included, and takes ten times as long as the parser. Lists of
-    numbers cannot be garbage in cycles, so it is held off until they are an array.
+    numbers cannot be garbage in cycles, so it is held off until they are an array. Blocks of several threads may
+    overlap: it runs again after the last of them.
     """
-    was_enabled = gc.isenabled()
-    gc.disable()
+    with _Pauses.lock:
+        if not _Pauses.count:
+            _Pauses.was_enabled = gc.isenabled()
+            gc.disable()
+        _Pauses.count += 1
     try:
         yield
     finally:
-        if was_enabled:
-            gc.enable()
+        with _Pauses.lock:
+            _Pauses.count -= 1
+            if not _Pauses.count and _Pauses.was_enabled:
+                gc.enable()
 
 
 def parse_object(document: bytes) -> dict[str, JsonValue]:

@@ -1,6 +1,7 @@
 """JSON is read as other parsers read it, with what TensorFlow Serving's lets pass beside."""
 
 import contextlib
+import gc
 import json
 import math
 
@@ -8,7 +9,7 @@ import orjson
 import pytest
 from hypothesis import given, settings, strategies as st
 from maskport.serving.server.errors import RequestError
-from maskport.serving.server.fronts.json_documents import describe, parse_object
+from maskport.serving.server.fronts.json_documents import collector_paused, describe, parse_object
 
 _JSON = st.recursive(
     st.none()
@@ -99,3 +100,20 @@ def test_long_and_deep_values_are_cut_in_error_texts():
     for _ in range(5000):
         deep = [deep]
     assert len(describe(deep)) < 300
+
+
+def test_the_collector_runs_again_after_the_last_of_overlapping_pauses():
+    first, second = collector_paused(), collector_paused()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not gc.isenabled()
+    second.__exit__(None, None, None)
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with collector_paused():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
