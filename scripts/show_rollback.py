@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs/serving"
 MODEL = "coins"
 WAIT_S = 300.0
-SIGNATURES = "serving_default,mask,mask_png,probability_png,export_info"
+SIGNATURES = "mask,mask_png,export_info"
 
 
 class StoryError(Exception):
@@ -161,7 +161,7 @@ class StableCallers:
                         self._expected = mask
                     elif (mask != self._expected).mean() > 0.001:
                         self.failures.append(f"{address}: a mask that is not version 1's")
-                self._ending.wait(0.15)
+                self._ending.wait(0.5)
 
 
 def verify(addresses: Sequence[str], label: str, version_dir: Path, expected: int) -> str:
