@@ -19,7 +19,9 @@ def draw(plot: Plot) -> Figure:
     axes = figure.add_subplot()
     for index, series in enumerate(plot.series):
         style = {"color": _COLOURS[index % len(_COLOURS)], "marker": _MARKS[index % len(_MARKS)]}
-        axes.plot(series.x, series.y, label=series.label, markersize=5, linewidth=1.6, **style)
+        axes.plot(
+            series.x, series.y, label=series.label, markersize=5 if len(series.x) <= 12 else 3, linewidth=1.6, **style
+        )
     axes.set_title(plot.title, fontsize=11)
     axes.set_xlabel(plot.x_label)
     axes.set_ylabel(plot.y_label)
@@ -35,7 +37,8 @@ def draw(plot: Plot) -> Figure:
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(0, 1.1 * max(y for series in plot.series for y in series.y))
-    axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+    if len(ticks) <= 12:
+        axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(True, which="major", color="#00000022")
     axes.spines[["top", "right"]].set_visible(False)
