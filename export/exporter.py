@@ -29,9 +29,14 @@ from .publish.remote_versions import RemoteVersionWriter
 from .publish.saved_check import FreshProcess
 from .publish.versions import VersionWriter
 from .sources import adapt_keras_model, load_source
-from .spec import ExportSpec
+from .spec import CLASSES, ExportSpec
 
 logger = logging.getLogger(__name__)
+
+_MOST_CLASSES = 65536
+"""Class indices that a class map can hold."""
+_VOID = 255
+"""The index by which pixels of no class are often marked."""
 
 OnStep = Callable[[str], None]
 
@@ -123,17 +128,24 @@ class Plan:
     def of_model(cls, spec: ExportSpec, model: SegmentationModel, source_sha256: str) -> "Plan":
         """Probes a loaded model and traces the signatures; errors as of `make`."""
         foreground = resolve_foreground(spec, model)
+        if model.answers_classes:
+            _check_class_indices(spec)
         if spec.activation == "softmax" and model.output_channels == 1:
             raise SpecError("activation: 'softmax' needs two or more output channels; the model has one: sigmoid")
-        if spec.classes and len(spec.classes) != model.output_channels:
+        if spec.classes and not model.answers_classes and len(spec.classes) != model.output_channels:
             raise SpecError(f"classes: {len(spec.classes)} names for {model.output_channels} output channels")
         probed = probe(model, spec)
         model = align(model, probed.alignment)
+        class_count = model.output_channels
+        if model.answers_classes:
+            class_count = 1 + max(*foreground, int(probed.maximum), len(spec.classes or []) - 1)
+            if spec.classes and len(spec.classes) <= probed.maximum < _VOID:
+                raise SpecError(f"classes: {len(spec.classes)} names; the model answered class {probed.maximum:g}")
         adds = spec.activation == "softmax" or (spec.activation == "none" and probed.excludes)
         names = _choose_signatures(spec, model)
 
         def make_module(model: SegmentationModel) -> MaskModule:
-            return MaskModule(model, spec, foreground, adds, probed.min_edge)
+            return MaskModule(model, spec, foreground, adds, probed.min_edge, class_count)
 
         optimized = optimize(model, spec, make_module)
         make_manifest = functools.partial(
@@ -214,29 +226,50 @@ def _choose_signatures(spec: ExportSpec, model: SegmentationModel) -> list[str]:
     available = [
         name
         for name, signature in contract.SIGNATURES.items()
-        if signature.product != contract.CLASS_MAP or model.output_channels > 1
+        if (
+            not (signature.product == contract.PROBABILITY or signature.takes_threshold)
+            if model.answers_classes
+            else signature.product != contract.CLASS_MAP or model.output_channels > 1
+        )
     ]
     for name in spec.signatures or []:
+        if name not in available and model.answers_classes:
+            raise SpecError(f"signatures: {name!r} needs probabilities; the model answers class indices")
         if name not in available:
             raise SpecError(f"signatures: {name!r} needs two or more output channels; the model has one")
     return spec.signatures or available
 
 
+def _check_class_indices(spec: ExportSpec) -> None:
+    """Makes sure that a spec asks for nothing that class indices do not give."""
+    for key, value, allowed in (
+        ("activation", spec.activation, ("none", CLASSES)),
+        ("threshold", spec.threshold, (0.5,)),
+        ("edge", spec.edge, ("hard",)),
+    ):
+        if value not in allowed:
+            raise SpecError(f"{key}: {value!r} is for probabilities; the model answers class indices, which have none")
+
+
 def resolve_foreground(spec: ExportSpec, model: SegmentationModel) -> list[int]:
     """Returns the indices of the output channels that the mask is of; SpecError where they do not fit the model."""
     count = model.output_channels
+    if model.answers_classes:
+        count = len(spec.classes) if spec.classes else _MOST_CLASSES
     named = ", ".join(f"{i} ({name})" for i, name in enumerate(spec.classes or []))
     choices = named or f"0 to {count - 1}"
     if spec.foreground is None:
         if count == 1:
             return [0]
-        raise SpecError(f"foreground: the model has {count} output channels; give the mask's: {choices}")
+        has = "answers class indices" if model.answers_classes else f"has {count} output channels"
+        raise SpecError(f"foreground: the model {has}; give the mask's: {choices}")
     indices = [
         channel if isinstance(channel, int) else (spec.classes or []).index(channel) for channel in spec.foreground
     ]
     for index in indices:
         if index >= count:
-            raise SpecError(f"foreground: no output channel {index}; the model has: {choices}")
+            kind = "class" if model.answers_classes else "output channel"
+            raise SpecError(f"foreground: no {kind} {index}; the model has: {choices}")
     if spec.activation == "softmax" and len(set(indices)) == count:
         raise SpecError("foreground: all of the model's channels: with softmax they add up to 1 everywhere")
     if len(set(indices)) < len(indices):

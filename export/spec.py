@@ -24,6 +24,9 @@ FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 CENTRE, STRETCH = "centre", "stretch"
 """Of `map_alignment`: the map shows the middle of the model's input, or all of it."""
 
+CLASSES = "classes"
+"""Of `activation`: the outputs are class indices."""
+
 DEFAULT_MAX_MODEL_PIXELS = 4_000_000
 DEFAULT_MAX_IMAGE_PIXELS = 50_000_000
 
@@ -138,8 +141,10 @@ class ExportSpec(pydantic.BaseModel):
     source_output: str | None = Field(
         None, description="Which output is the segmentation; found by itself when there is only one."
     )
-    activation: Literal["none", "sigmoid", "softmax"] = Field(
-        "none", description="What turns the model's output into probabilities."
+    activation: Literal["none", "sigmoid", "softmax", "byte", "tanh", "classes"] = Field(
+        "none",
+        description="What turns the model's output into probabilities: sigmoid and softmax of logits, byte (x/255), "
+        "tanh ((x + 1)/2, of -1 to 1). classes: it is class indices, as integers are by themselves; no probabilities.",
     )
     image_dtype: Literal["uint8", "uint16", "float32"] = Field(
         "uint8", description="Of the images in the pixel signatures."

@@ -110,4 +110,8 @@ def _all_signatures() -> dict[str, Signature]:
 
 
 SIGNATURES: Mapping[str, Signature] = MappingProxyType(_all_signatures())
-"""Every signature an export can have, by name. One-channel models have no `class_map` signatures."""
+"""Every signature an export can have, by name.
+
+One-channel models have no `class_map` signatures; models that answer class indices none of probabilities, and none that
+take a threshold.
+"""

@@ -22,11 +22,16 @@ class ProbabilityReader:
 
     Raises:
         ExportError: the source or the spec is not good.
+        CalibrationError: the model answers class indices, of which no threshold makes masks.
     """
 
     def __init__(self, spec: ExportSpec):
         # The plan checks spec and model against each other, as mask-export does; its cheapest signature will do.
         plan = Plan.make(spec.model_copy(update={"signatures": [contract.EXPORT_INFO]}))
+        if plan.model.answers_classes:
+            raise CalibrationError(
+                f"source {spec.source}: answers class indices; its masks have no threshold to choose"
+            )
         self.classes = plan.model.output_channels
         self.foreground = resolve_foreground(spec, plan.model)
         self._read = plan.module.file_reader()

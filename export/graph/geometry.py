@@ -1,6 +1,7 @@
 """How an image gets to the size that the model runs at, and a probability map back to the image's.
 
-All resizing is bilinear with half-pixel centres, straight from the integer pixels.
+All resizing is bilinear with half-pixel centres, straight from the integer pixels; maps of class indices are resized to
+the nearest pixel.
 """
 
 import abc
@@ -26,10 +27,11 @@ def make_geometry(spec: ExportSpec, model: SegmentationModel, min_edge: int = 1)
     if model.size is None:
         if spec.resize == "letterbox":
             raise SpecError("resize: 'letterbox' needs a model_size; the model takes any")
-        return AtImageSize(spec.pad_to_multiple, spec.max_model_pixels, min_edge)
-    if spec.resize == "letterbox":
-        return Letterbox(model.size, spec.antialias)
-    return Stretch(model.size, spec.antialias)
+        geometry: Geometry = AtImageSize(spec.pad_to_multiple, spec.max_model_pixels, min_edge)
+    else:
+        geometry = (Letterbox if spec.resize == "letterbox" else Stretch)(model.size, spec.antialias)
+    geometry.mixes = not model.answers_classes
+    return geometry
 
 
 class Geometry(abc.ABC):
@@ -39,6 +41,8 @@ class Geometry(abc.ABC):
     """(height, width) that the model runs at; None where that is the image's."""
     max_pixels: int | None = None
     """Larger images are refused; None is no limit."""
+    mixes: bool = True
+    """Whether pixels of maps may be mixed when these are resized: between two class indices lies another class."""
 
     @abc.abstractmethod
     def to_model(self, images: tf.Tensor) -> tf.Tensor:
@@ -56,7 +60,11 @@ class Geometry(abc.ABC):
         """Returns the model's maps, float32 [B, h', w', K], at the image's size, [B, H, W, K]."""
         placed, scale = self.place(maps, size)
         full = tf.cast(tf.round(scale * tf.cast(tf.shape(placed)[1:3], tf.float32)), tf.int32)
-        return _resize(placed, full)[:, : size[0], : size[1]]
+        return _resize(placed, full, method=self._method)[:, : size[0], : size[1]]
+
+    @property
+    def _method(self) -> str:
+        return "bilinear" if self.mixes else "nearest"
 
     def most_probable(self, probabilities: tf.Tensor, size: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
         """Returns the most probable class at the image's size, `dtype` [B, H, W, 1]; ties go to the lower index.
@@ -133,7 +141,7 @@ class Letterbox(Geometry):
         return padded
 
     def place(self, maps: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:  # noqa: D102
-        maps = _resize(maps, tf.constant(self._size))
+        maps = _resize(maps, tf.constant(self._size), method=self._method)
         corner, inner = self._box(size)
         end = corner + inner
         cropped = maps[:, corner[0] : end[0], corner[1] : end[1]]
@@ -180,12 +188,12 @@ class AtImageSize(Geometry):
         return maps, tf.cast(padded, tf.float32) / tf.cast(tf.shape(maps)[1:3], tf.float32)
 
 
-def _resize(images: tf.Tensor, size: tf.Tensor, antialias: bool = False) -> tf.Tensor:
+def _resize(images: tf.Tensor, size: tf.Tensor, antialias: bool = False, method: str = "bilinear") -> tf.Tensor:
     """Returns [B, H, W, C] as float32 [B, *size, C]."""
     resized = tf.cond(
         tf.reduce_all(tf.shape(images)[1:3] == size),
         lambda: tf.cast(images, tf.float32),
-        lambda: tf.image.resize(images, size, antialias=antialias),
+        lambda: tf.cast(tf.image.resize(images, size, method, antialias=antialias), tf.float32),
     )
     known = tf.get_static_value(size)
     static_size: tuple[int | None, int | None] = (None, None) if known is None else tuple(known)

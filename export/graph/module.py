@@ -31,9 +31,11 @@ class MaskModule(tf.Module):
     """A segmentation model with the signatures of `serving.contract`; SpecError where the spec does not fit it.
 
     Of several channels of the foreground probabilities are added, if they exclude each other, or the largest is taken.
-    A model without a fixed size takes `min_edge` pixels in height and width at least.
+    A model without a fixed size takes `min_edge` pixels in height and width at least. `class_count` is how many class
+    indices there may be; as many as output channels unless it is given.
 
     Attributes:
+        answers_classes: whether the model answers class indices: no probabilities, and no thresholds.
         info: the text that `export_info` answers; to be set before that is traced.
     """
 
@@ -44,6 +46,7 @@ class MaskModule(tf.Module):
         foreground: list[int],
         adds_foreground: bool,
         min_edge: int = 1,
+        class_count: int | None = None,
     ):
         super().__init__(name="maskport")
         self._state = model.trackable
@@ -57,7 +60,8 @@ class MaskModule(tf.Module):
         self._trace = functools.cache(self._trace_once)
         max_pixels = min(spec.max_image_pixels, self._geometry.max_pixels or spec.max_image_pixels)
         self._decoder = Decoder(spec, model.channels, max_pixels)
-        self.class_map_dtype = tf.uint8 if model.output_channels <= 256 else tf.uint16
+        self.answers_classes = model.answers_classes
+        self.class_map_dtype = tf.uint8 if (class_count or model.output_channels) <= 256 else tf.uint16
         size = self._geometry.model_size or (None, None)
         self.forward = tf.function(
             model.forward,
@@ -109,12 +113,22 @@ class MaskModule(tf.Module):
     # From the model's answer to probabilities.
 
     def _activate(self, outputs: tf.Tensor) -> tf.Tensor:
-        if self.spec.activation == "none":
-            return tf.clip_by_value(outputs, 0.0, 1.0)
-        return {"softmax": tf.nn.softmax, "sigmoid": tf.sigmoid}[self.spec.activation](outputs)
+        match self.spec.activation:
+            case "softmax":
+                return tf.nn.softmax(outputs)
+            case "sigmoid":
+                return tf.sigmoid(outputs)
+            case "byte":
+                outputs /= 255.0
+            case "tanh":
+                outputs = (outputs + 1.0) / 2.0
+        return tf.clip_by_value(outputs, 0.0, 1.0)
 
     def _foreground_probability(self, outputs: tf.Tensor) -> tf.Tensor:
-        """Returns float32 [B, h', w', 1] of the model's [B, h', w', K]."""
+        """Returns float32 [B, h', w', 1] of the model's [B, h', w', K]; 0 and 1 of class indices."""
+        if self.answers_classes:
+            is_foreground = tf.round(outputs) == tf.constant(self._foreground, tf.float32)
+            return tf.cast(tf.reduce_any(is_foreground, -1, keepdims=True), tf.float32)
         if self.spec.activation == "softmax":
             outputs = self._activate(outputs)
         chosen = [outputs[..., index : index + 1] for index in self._foreground]
@@ -127,6 +141,28 @@ class MaskModule(tf.Module):
 
     def _probability_at(self, outputs: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         return self._geometry.to_image(self._foreground_probability(outputs), size)
+
+    def _class_map(self, outputs: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+        """Returns each pixel's class, [B, H, W, 1]; of indices that its dtype cannot hold, the largest that it can."""
+        if not self.answers_classes:
+            return self._geometry.most_probable(self._activate(outputs), size, self.class_map_dtype)
+        classes, largest = tf.round(self._geometry.to_image(outputs, size)), float(self.class_map_dtype.max)
+        return tf.cast(tf.where((classes < 0) | (classes > largest), largest, classes), self.class_map_dtype)
+
+    def class_borders(self, outputs: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+        """Returns where another class is next to a pixel's, for a model that answers class indices.
+
+        Args:
+            outputs: float32 [B, h', w', 1], of the model.
+            size: height and width of the pictures.
+
+        Returns:
+            bool [B, H, W, 1]; as far around the borders as cleaning carries a change of them.
+        """
+        is_border = tf.nn.max_pool2d(outputs, 3, 1, "SAME") != -tf.nn.max_pool2d(-outputs, 3, 1, "SAME")
+        borders = self._geometry.to_image(tf.cast(is_border, tf.float32), tf.constant(size))
+        reach = 2 * (self.spec.clean.open + self.spec.clean.close)
+        return tf.nn.max_pool2d(borders, 2 * reach + 1, 1, "SAME") > 0
 
     def probabilities(self, outputs: tf.Tensor, size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns what masks and class maps of pictures of a size are decided by: values in [0, 1], or NaN.
@@ -148,8 +184,7 @@ class MaskModule(tf.Module):
         size = tf.shape(images)[1:3]
         outputs = self._run_on_batch(self.input_of_pixels(images))
         if product == contract.CLASS_MAP:
-            answer = self._geometry.most_probable(self._activate(outputs), size, self.class_map_dtype)
-            return {product: answer}
+            return {product: self._class_map(outputs, size)}
         probability = self._probability_at(outputs, size)
         if product == contract.PROBABILITY:
             return {product: probability}
@@ -331,7 +366,7 @@ class MaskModule(tf.Module):
     ) -> tf.Tensor:
         """Returns one picture's product as PNG, from the model's outputs [1, h', w', K]."""
         if product == contract.CLASS_MAP:
-            return png.encode(self._geometry.most_probable(self._activate(outputs), size, self.class_map_dtype)[0])
+            return png.encode(self._class_map(outputs, size)[0])
         probability = self._probability_at(outputs, size)
         if product == contract.PROBABILITY:
             return png.encode(png.probability_as_uint16(probability)[0])

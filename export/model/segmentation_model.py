@@ -28,7 +28,8 @@ class SegmentationModel:
     """A model that takes any number of channels-last images and answers channels-last.
 
     Attributes:
-        forward: float32 [B, h, w, `channels`] to float32 [B, h', w', `output_channels`], before any activation.
+        forward: float32 [B, h, w, `channels`] to float32 [B, h', w', `output_channels`], before any activation; where
+            the model `answers_classes`, the index of each pixel's class, [B, h', w', 1].
             Free sizes are free in a trace, too; a model with a fixed batch is run in chunks of it.
         trackable: what holds the model's variables.
         channels: 1, 3 or 4.
@@ -36,7 +37,8 @@ class SegmentationModel:
         batch: the fixed batch size; None where it is free.
         data_format: of the model itself.
         input_dtype: of the model itself.
-        output_channels: number of classes, 1 for a single foreground channel.
+        output_channels: number of classes, 1 for a single foreground channel or for class indices.
+        answers_classes: whether it answers class indices, so that there are no probabilities and no thresholds.
         description: for people.
         parameter_count: number of weights.
     """
@@ -51,3 +53,4 @@ class SegmentationModel:
     output_channels: int
     description: str
     parameter_count: int
+    answers_classes: bool = False

@@ -121,7 +121,7 @@ def align(model: SegmentationModel, alignment: Alignment | None) -> Segmentation
         with tf.control_dependencies([tf.debugging.Assert(is_expected, [text, tf.shape(maps)[1:3], expected])]):
             maps = maps[:, : expected[0], : expected[1]]
         maps = _batch_to_pieces(maps, tf.shape(images)[0], rows.runs(height), columns.runs(width))
-        maps = _crop(maps, alignment, height, width)
+        maps = _crop(maps, alignment, height, width, mixes=not model.answers_classes)
         maps.set_shape([images.shape[0], None, None, model.output_channels])
         return maps
 
@@ -152,12 +152,22 @@ def _batch_to_pieces(maps: tf.Tensor, count: tf.Tensor, rows: int, columns: int)
     return tf.reshape(maps, [count, rows * height, columns * width, classes])
 
 
-def _crop(maps: tf.Tensor, alignment: Alignment, height: Any, width: Any) -> tf.Tensor:
-    """Returns the part of a map that shows the picture; at the picture's size where that cuts pixels of the map."""
+def _crop(maps: tf.Tensor, alignment: Alignment, height: Any, width: Any, *, mixes: bool) -> tf.Tensor:
+    """Returns the part of a map that shows the picture; at the picture's size where that cuts pixels of the map.
+
+    There values of the map are mixed, or, of class indices, the nearest are taken.
+    """
     axes = (alignment.rows, alignment.columns)
     if all(axis.is_exact for axis in axes):
         fine = [round(1 / axis.step) for axis in axes]
         return maps[:, : height * fine[0], : width * fine[1]]
+    if not mixes:
+        for number, (axis, edge) in enumerate(zip(axes, (height, width), strict=True), start=1):
+            places = (tf.range(edge, dtype=tf.float32) + 0.5 - (axis.start - axis.before)) / axis.step
+            maps = tf.gather(
+                maps, tf.clip_by_value(tf.cast(places, tf.int32), 0, tf.shape(maps)[number] - 1), axis=number
+            )
+        return maps
     return tf.raw_ops.ScaleAndTranslate(
         images=maps,
         size=[height, width],

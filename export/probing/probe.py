@@ -14,6 +14,7 @@ from ..model.causes import cause_of
 from ..model.model_graph import after_own_scaling, ends_in, random_ops
 from ..model.segmentation_model import SegmentationModel
 from ..model.tracing import without_graph_optimization
+from ..sources.outputs import DISTORTION
 from ..spec import ExportSpec
 from .alignment import Alignment, align
 from .alignment_probe import find_alignment
@@ -23,10 +24,10 @@ logger = logging.getLogger(__name__)
 _FREE_SIZES = ((96, 128), (83, 109))
 """(height, width) that a model without a fixed size is tried at: a size that every network takes, and an odd one."""
 _SMALL_EDGES = (1, 2, 4, 8, 16, 32, 64)
-_DISTORTION = 1.5
-"""By how much more a map may be scaled along one axis than along the other; small maps are rounded to whole pixels."""
 _ROUNDING = 1e-3
 """By how much a probability may be outside [0, 1], or a sum of them from 1."""
+_RANGES = {"byte": (0.0, 255.0), "tanh": (-1.0, 1.0)}
+"""Of the outputs that an activation is for."""
 _LARGE = 20
 """Outputs that are never negative and reach this are no unit of their own: percents, or 0 to 255."""
 _EDGE = 32
@@ -77,17 +78,22 @@ def probe(model: SegmentationModel, spec: ExportSpec) -> ProbeResult:
         excludes=bool(model.output_channels > 1 and np.abs(values.sum(-1) - 1).max() < _ROUNDING),
         alignment=alignment,
     )
+    if model.answers_classes:
+        return result
+    is_whole = bool(model.output_channels == 1 and (values == np.round(values)).all())
+    if spec.activation in _RANGES:
+        _check_range(result, spec.activation)
     if spec.activation == "none" and not result.looks_like_probabilities:
         raise SpecError(
             f"activation: 'none', but the model's outputs reach from {result.minimum:.3g} to {result.maximum:.3g}, "
-            f"so they are no probabilities; {_advise(model, result.minimum, result.maximum)}"
+            f"so they are no probabilities; {_advise(model, result.minimum, result.maximum, is_whole=is_whole)}"
         )
     if spec.activation == "sigmoid" and _is_never_negative(result.minimum, result.maximum):
         logger.warning(
             "activation: 'sigmoid' calls everything foreground, since the model's outputs are never negative (%.3g to "
             "%.3g); %s", result.minimum, result.maximum, _advise(model, result.minimum, result.maximum),
         )  # fmt: skip
-    if spec.activation != "none" and result.looks_like_probabilities:
+    if spec.activation not in ("none", "tanh") and result.looks_like_probabilities:
         logger.warning(
             "activation: %r is applied, but the model's outputs are within [0, 1] already, as if it had been; "
             "is it 'none'?",
@@ -123,10 +129,10 @@ def _find_min_edge(model: SegmentationModel) -> int:
 
 def _check_shape(shape: tuple[int, ...], size: tuple[int, int], spec: ExportSpec) -> None:
     vertical, horizontal = shape[1] / size[0], shape[2] / size[1]
-    if not vertical or not horizontal or max(vertical, horizontal) > _DISTORTION * min(vertical, horizontal):
+    if not vertical or not horizontal or max(vertical, horizontal) > DISTORTION * min(vertical, horizontal):
         raise SourceError(
             f"source {spec.source}: answers {shape[1]}x{shape[2]} for a {size[0]}x{size[1]} picture, which is no map "
-            "of it; wanted [B, H, W, classes], not [B, H*W, classes] or another order of axes"
+            "of it; wanted [B, H, W, classes], or [B, classes, H, W], or [B, H*W, classes]"
         )
 
 
@@ -153,22 +159,36 @@ def _answer(model: SegmentationModel, spec: ExportSpec, height: int, width: int)
     return np.asarray(outputs)
 
 
-def _advise(model: SegmentationModel, minimum: float, maximum: float) -> str:
+def _advise(model: SegmentationModel, minimum: float, maximum: float, *, is_whole: bool = False) -> str:
     """Returns what makes probabilities of a model's outputs, from `minimum` to `maximum`, that are none."""
     activation = f"give {'sigmoid' if model.output_channels == 1 else 'softmax or sigmoid'}"
     if minimum >= 0:
-        divisor = 255 if 100.5 < maximum <= 255.5 else 100 if _LARGE < maximum <= 100.5 else None
-        formula = f"model.output / {divisor or 'LARGEST'}"
-        means = f"as if they meant 0 to {divisor}" if divisor else "which logits seldom are"
+        if is_whole:
+            return "they are whole numbers, as class indices are: give classes"
+        if 100.5 < maximum <= 255.5:
+            means, cure = "as if they meant 0 to 255", "give byte"
+        else:
+            is_percent = _LARGE < maximum <= 100.5
+            means = "as if they meant 0 to 100" if is_percent else "which logits seldom are"
+            formula = f"model.output / {100 if is_percent else 'LARGEST'}"
+            cure = f"divide them in the model: {_builder(formula)}"
         return (
-            f"they are never negative, {means}, and a sigmoid would call everything foreground; divide them in the "
-            f"model: {_builder(formula)}; or, if they are logits, {activation}"
+            f"they are never negative, {means}, and a sigmoid would call everything foreground; {cure}; or, if "
+            f"they are logits, {activation}"
         )
     if minimum >= -1.001 and maximum <= 1.001 and ends_in(model, "Tanh"):
-        return (
-            f"the model ends in a tanh, of which (x + 1) / 2 makes probabilities: {_builder('(model.output + 1) / 2')}"
-        )
+        return "the model ends in a tanh: give tanh, which makes probabilities of -1 to 1"
     return activation
+
+
+def _check_range(found: ProbeResult, activation: str) -> None:
+    least, most = _RANGES[activation]
+    slack = _ROUNDING * (most - least)
+    if found.minimum < least - slack or found.maximum > most + slack:
+        raise SpecError(
+            f"activation: {activation!r} is for outputs of {least:g} to {most:g}; the model's reach from "
+            f"{found.minimum:.3g} to {found.maximum:.3g}"
+        )
 
 
 def _is_never_negative(minimum: float, maximum: float) -> bool:

@@ -71,7 +71,7 @@ def make_samples(module: "MaskModule") -> list[Sample]:
 def find_undecided(
     module: "MaskModule", samples: Sequence[Sample], outputs: Sequence[npt.NDArray[np.float32]], tolerance: float
 ) -> dict[bool, Undecided]:
-    """Finds the pixels that a probability's tolerance may move to the other side.
+    """Finds the pixels that a probability's tolerance may move to the other side; of class indices, those at borders.
 
     Args:
         module: of the export.
@@ -86,7 +86,13 @@ def find_undecided(
     for is_encoded in (False, True):
         near, close = [], []
         for sample, output in zip(samples, outputs, strict=True):
-            if sample.is_encoded == is_encoded:
+            if sample.is_encoded != is_encoded:
+                continue
+            if module.answers_classes:
+                borders = np.ravel(module.class_borders(output, sample.size))
+                near.append(borders)
+                close.append(borders)
+            else:
                 foreground, classes = (np.asarray(one, np.float64) for one in module.probabilities(output, sample.size))
                 near.append(np.ravel(np.abs(foreground - module.spec.threshold) <= tolerance))
                 margins = np.diff(np.sort(classes, axis=-1)[..., -2:], axis=-1)  # none where there is one class

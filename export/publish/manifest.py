@@ -53,6 +53,7 @@ def make_manifest(
             "data_format": model.data_format,
             "input_dtype": model.input_dtype.name,
             "output_channels": model.output_channels,
+            "answers_classes": model.answers_classes,
             "parameters": model.parameter_count,
             "optimization": optimization,
         },

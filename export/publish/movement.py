@@ -95,7 +95,12 @@ def measuring(
 
 
 def _probabilities(module: MaskModule, samples: Sequence[Sample], outputs: Outputs) -> list[npt.NDArray[np.float64]]:
-    """Returns what the outputs of one form say at the pictures' size: of each what masks and classes are decided by."""
+    """Returns what the outputs of one form say at the pictures' size: of each what masks and classes are decided by.
+
+    Nothing of class indices: what they were decided by is not known.
+    """
+    if module.answers_classes:
+        return []
     return [
         np.asarray(probability, np.float64)
         for sample, output in zip(samples, outputs, strict=True)

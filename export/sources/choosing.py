@@ -45,25 +45,35 @@ def choose_image(wanted: str | None, inputs: Mapping[str, tf.TensorSpec], where:
 
 
 def choose_output(wanted: str | None, outputs: Mapping[str, Any], where: str) -> str:
-    """Returns the wanted output, or the only one that can be a segmentation; SourceError where there is none."""
-    maps = {name: output for name, output in outputs.items() if _can_be_segmentation(output)}
+    """Returns the wanted output, or the only one that can be a segmentation; SourceError where there is none.
+
+    Probabilities and logits come before class indices, and what has height and width before pixels in one row.
+    """
+    maps: Mapping[str, Any] = {}
+    for ranks in ((None, 3, 4), (2,)):
+        for of_kind in (is_scores, is_classes):
+            named = {name: one for name, one in outputs.items() if of_kind(one.dtype) and one.shape.rank in ranks}
+            maps = maps or named
     if wanted is None and not maps:
-        raise SourceError(f"{where} gives no floating point map [B, H, W, classes]; its outputs: {_list(outputs)}")
+        raise SourceError(f"{where} gives no map [B, H, W, classes] or [B, H, W]; its outputs: {_list(outputs)}")
     name = choose("output", "source_output", wanted, outputs if wanted is not None else maps, where)
-    if not outputs[name].dtype.is_floating:
+    output = outputs[name]
+    if not (is_scores(output.dtype) or is_classes(output.dtype)) or output.shape.rank not in (None, 2, 3, 4):
         raise SourceError(
-            f"source_output: {name!r} of {where} is {outputs[name].dtype.name}: probabilities or logits are "
-            "needed, not class indices"
-        )
-    if not _can_be_segmentation(outputs[name]):
-        raise SourceError(
-            f"source_output: {name!r} of {where} has shape {outputs[name].shape}; [B, H, W, classes] is needed"
+            f"source_output: {name!r} of {where} is {output.dtype.name} of shape {output.shape}; [B, H, W, classes] of "
+            "floats or [B, H, W] of class indices is needed"
         )
     return name
 
 
-def _can_be_segmentation(output: Any) -> bool:
-    return output.dtype.is_floating and output.shape.rank in (None, 3, 4)
+def is_scores(dtype: tf.DType) -> bool:
+    """Whether numbers of a dtype can be probabilities or logits."""
+    return dtype.is_floating
+
+
+def is_classes(dtype: tf.DType) -> bool:
+    """Whether numbers of a dtype can be class indices."""
+    return dtype.is_integer or dtype == tf.bool
 
 
 def _list(choices: Mapping[str, Any]) -> str:

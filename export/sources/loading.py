@@ -1,5 +1,6 @@
 """From a spec to a `SegmentationModel`: finds the kind of source, then hides the model's own layout."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,16 +10,18 @@ from ..errors import SourceError
 from ..model.segmentation_model import CHANNELS_FIRST, CHANNELS_LAST, IMAGE_CHANNELS, RawModel, SegmentationModel
 from ..model.servable_ops import check_servable
 from ..model.tracing import find_data_format, trace
-from ..spec import ExportSpec
+from ..spec import CLASSES, ExportSpec
 from .builders import build_model
+from .choosing import is_classes
 from .keras_models import load_keras_file, wrap_keras_model
+from .outputs import OutputForm, find_output_form
 from .preflight import LOCAL_FILES, is_saved_model
 from .saved_models import load_saved_model
 from .user_code import import_user_module, own_objects
 
 _AXES = {CHANNELS_LAST: (0, 1, 2, 3), CHANNELS_FIRST: (0, 2, 3, 1)}
 """Where batch, height, width and channels are."""
-_TRIAL_EDGE = 64
+_TRIAL_SIZE = (64, 128)
 """Height and width, in pixels, of a trial run of a model that takes any size."""
 
 
@@ -60,9 +63,9 @@ def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:
             "If that is not its channel axis: --data_format"
         )
     size = _model_size(height, width, spec, where)
-    forward = _channels_last(raw, data_format)
     images = tf.TensorSpec([batch, *(size or (None, None)), channels], tf.float32)
-    output_channels = _trial_output_channels(forward, images, spec.allow_ops, where)
+    trial = _Trial.of(raw, data_format, images, spec, where)
+    forward = _channels_last(raw, data_format, trial.form)
     if batch is not None:
         forward = _in_chunks(forward, batch)
     return SegmentationModel(
@@ -73,9 +76,10 @@ def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:
         batch=batch,
         data_format=data_format,
         input_dtype=raw.input.dtype,
-        output_channels=output_channels,
+        output_channels=trial.output_channels,
         description=raw.description,
         parameter_count=raw.parameter_count,
+        answers_classes=trial.answers_classes,
     )
 
 
@@ -103,12 +107,9 @@ def _as_model_input(images: tf.Tensor, raw: RawModel, data_format: str) -> tf.Te
     return tf.transpose(images, [0, 3, 1, 2]) if data_format == CHANNELS_FIRST else images
 
 
-def _channels_last(raw: RawModel, data_format: str) -> Callable[[tf.Tensor], tf.Tensor]:
+def _channels_last(raw: RawModel, data_format: str, form: OutputForm) -> Callable[[tf.Tensor], tf.Tensor]:
     def forward(images: tf.Tensor) -> tf.Tensor:
-        outputs = tf.cast(raw.call(_as_model_input(images, raw, data_format)), tf.float32)
-        if outputs.shape.rank == 3:
-            return outputs[..., tf.newaxis]
-        return tf.transpose(outputs, [0, 2, 3, 1]) if data_format == CHANNELS_FIRST else outputs
+        return form(tf.cast(raw.call(_as_model_input(images, raw, data_format)), tf.float32), images)
 
     return forward
 
@@ -131,7 +132,7 @@ def _in_chunks(forward: Callable[[tf.Tensor], tf.Tensor], batch: int) -> Callabl
 
 def _find_channels(raw: RawModel, data_format: str, size: tuple[int | None, int | None], where: str) -> int:
     """Finds the number of channels of a model that does not state it, by trying."""
-    height, width = (edge or _TRIAL_EDGE for edge in size)
+    height, width = (edge or trial for edge, trial in zip(size, _TRIAL_SIZE, strict=True))
     fitting = []
     for channels in IMAGE_CHANNELS:
         try:
@@ -145,17 +146,42 @@ def _find_channels(raw: RawModel, data_format: str, size: tuple[int | None, int 
     return 3 if 3 in fitting else fitting[0]
 
 
-def _trial_output_channels(
-    forward: Callable[[tf.Tensor], tf.Tensor], images: tf.TensorSpec, allowed_ops: list[str], where: str
-) -> int:
-    """Traces the model as it will be exported, checks its ops, and returns its number of output channels."""
-    traced = trace(forward, images, where)
-    # Before anything is run: Python's ops of a SavedModel fail without saying which they are.
-    check_servable(traced.graph.as_graph_def(), allowed_ops)
-    shape = traced.structured_outputs.shape
-    if shape.rank is None or shape[-1] is None:
+@dataclasses.dataclass(frozen=True)
+class _Trial:
+    """What a model's output is, found by tracing it, and by running it where that does not tell."""
+
+    form: OutputForm
+    output_channels: int
+    answers_classes: bool
+
+    @classmethod
+    def of(cls, raw: RawModel, data_format: str, images: tf.TensorSpec, spec: ExportSpec, where: str) -> "_Trial":
+        """Checks the model's ops and finds the form of its output; ExportError where they or it are not good."""
+        traced = trace(lambda batch: raw.call(_as_model_input(batch, raw, data_format)), images, where)
+        # Before anything is run: Python's ops of a SavedModel fail without saying which they are.
+        check_servable(traced.graph.as_graph_def(), spec.allow_ops)
+        output = traced.structured_outputs
         batch, height, width, channels = images.shape
-        shape = traced(tf.zeros([batch or 1, height or _TRIAL_EDGE, width or _TRIAL_EDGE, channels])).shape
-    if shape.rank != 4:
-        raise SourceError(f"{where}: the model's output has shape {shape}; wanted [B, H, W, classes]")
-    return int(shape[-1])
+        size = (height or _TRIAL_SIZE[0], width or _TRIAL_SIZE[1])
+
+        def run(gray: tf.Tensor) -> tf.Tensor:
+            return tf.cast(traced(tf.repeat(tf.repeat(gray, batch or 1, 0), channels, 3)), tf.float32)
+
+        shape = output.shape
+        if shape.rank is None or None in shape[1:]:
+            shape = run(tf.zeros([1, *size, 1])).shape
+        if shape.rank not in (2, 3, 4):
+            raise SourceError(f"{where}: the model's output has shape {shape}; wanted [B, H, W, classes]")
+        form = find_output_form(shape, size, data_format, run)
+        output_channels = _channels_of(shape, form)
+        answers_classes = is_classes(output.dtype) or spec.activation == CLASSES
+        if answers_classes and output_channels > 1:
+            raise SourceError(
+                f"{where}: the model's output is {output.dtype.name} of shape {shape}: class indices have one channel"
+            )
+        return cls(form, output_channels, answers_classes)
+
+
+def _channels_of(shape: tf.TensorShape, form: OutputForm) -> int:
+    has_channels = shape.rank == 4 or (shape.rank == 3 and form.stride is not None)
+    return int(shape[1 if form.data_format == CHANNELS_FIRST else -1]) if has_channels else 1

@@ -65,7 +65,7 @@ def test_full_scale_follows_the_image_dtype(dtype, full_scale):
         ({"threshold": 1.5}, "threshold: input should be less than or equal to 1 (got 1.5)"),
         ({"threshold": "high"}, "threshold: input should be a valid number"),
         ({"threshold": float("nan")}, "threshold: input should be a finite number"),
-        ({"activation": "relu"}, "activation: input should be 'none', 'sigmoid' or 'softmax' (got 'relu')"),
+        ({"activation": "relu"}, "'softmax', 'byte', 'tanh' or 'classes' (got 'relu')"),
         ({"classes": ["a", "a"]}, "classes: given twice: a"),
         ({"classes": ["sky"], "foreground": "cat"}, "foreground: no class 'cat'; classes are: sky"),
         ({"classes": ["car"], "foreground": "cat"}, "foreground: no class 'cat' (did you mean 'car'?)"),

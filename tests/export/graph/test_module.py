@@ -227,7 +227,7 @@ def test_a_picture_that_the_model_fails_on_fails_alone(tmp_path):
 @pytest.mark.parametrize(
     ("make", "fields", "error", "message"),
     [
-        ("flat", {"foreground": 0}, SourceError, r"answers 1024x2 for a 32x32 picture, which is no map of it"),
+        ("flat", {"foreground": 0}, SourceError, r"answers 96x32 for a 32x32 picture, which is no map of it"),
         ("bytes", {"scaling": "unit"}, SpecError, "scaling: gives the model fractions, but it takes uint8"),
         ("free", {"resize": "letterbox"}, SpecError, "resize: 'letterbox' needs a model_size"),
         ("classes", {"activation": "softmax", "foreground": [0, 1]}, SpecError, "foreground: all of the model's"),
@@ -237,7 +237,7 @@ def test_combinations_that_cannot_be_meant_are_refused(tmp_path, make, fields, e
     fixed, free = keras.Input((32, 32, 3)), keras.Input((None, None, 3))
     whole = keras.Input((32, 32, 3), dtype="uint8")
     models = {
-        "flat": lambda: keras.Model(fixed, keras.layers.Reshape((1024, 2))(keras.layers.Conv2D(2, 1)(fixed))),
+        "flat": lambda: keras.Model(fixed, keras.layers.Reshape((96, 32))(keras.layers.Conv2D(3, 1)(fixed))),
         "bytes": lambda: keras.Model(whole, keras.layers.Conv2D(1, 1)(keras.layers.Rescaling(1 / 255)(whole))),
         "free": lambda: keras.Model(free, keras.layers.Conv2D(1, 1)(free)),
         "classes": lambda: keras.Model(free, keras.layers.Conv2D(2, 1)(free)),

@@ -29,11 +29,12 @@ def up_to(largest):
 @pytest.mark.parametrize(
     ("ending", "channels", "advice"),
     [
-        (up_to(255.0), 1, r"as if they meant 0 to 255, .*keras.Model\(model.input, model.output / 255\); or, if they"),
-        (up_to(255.0), 3, r"model.output / 255\); or, if they are logits, give softmax or sigmoid$"),
+        (up_to(255.0), 1, r"as if they meant 0 to 255, .*; give byte; or, if they are logits, give sigmoid$"),
+        (up_to(255.0), 3, r"give byte; or, if they are logits, give softmax or sigmoid$"),
+        (lambda x: keras.ops.round(keras.ops.abs(x)), 1, "whole numbers, as class indices are: give classes$"),
         (up_to(100.0), 1, r"model.output / 100\); or, if they are logits, give sigmoid$"),
         (up_to(9.0), 1, r"which logits seldom are, .*model.output / LARGEST\)"),
-        (lambda x: keras.ops.tanh(x - 1), 1, r"ends in a tanh, .*\(model.input, \(model.output \+ 1\) / 2\)$"),
+        (lambda x: keras.ops.tanh(x - 1), 1, "ends in a tanh: give tanh, which makes probabilities of -1 to 1$"),
         (lambda x: x - 5, 1, "so they are no probabilities; give sigmoid$"),
         (lambda x: x - 5, 3, "so they are no probabilities; give softmax or sigmoid$"),
     ],
@@ -41,6 +42,13 @@ def up_to(largest):
 def test_the_advice_fits_the_outputs(ending, channels, advice):
     with pytest.raises(SpecError, match=advice):
         probe(make_model(ending, channels), make_spec(SPEC))
+
+
+@pytest.mark.parametrize(("activation", "ending"), [("byte", lambda x: x * 30), ("tanh", lambda x: x - 5)])
+def test_outputs_beyond_what_an_activation_is_for_are_refused(activation, ending):
+    spec = make_spec({**SPEC, "activation": activation})
+    with pytest.raises(SpecError, match=rf"activation: '{activation}' is for outputs of .*; the model's reach from"):
+        probe(make_model(ending), spec)
 
 
 def test_a_sigmoid_of_what_is_never_negative_is_warned_of(caplog):

@@ -116,20 +116,6 @@ def test_several_maps_are_listed_with_their_shapes(tmp_path):
     assert_computes(load(tmp_path / "two.keras", source_output="mask"), TOY, (16, 16))
 
 
-def test_class_indices_are_no_probabilities(tmp_path):
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)])
-    def classes(x):
-        return {"labels": tf.argmax(x, -1)}
-
-    module = tf.Module()
-    module.run = classes
-    path = save_module(tmp_path / "m", module, serve=classes)
-    with pytest.raises(SourceError, match=r"gives no floating point map .* 'labels' int64"):
-        load(path)
-    with pytest.raises(SourceError, match=r"'labels' of source .* is int64: probabilities or logits are needed"):
-        load(path, source_output="labels")
-
-
 def test_two_inputs_are_refused_by_name(tmp_path):
     one, two = keras.Input((None, None, 3), name="rgb"), keras.Input((None, None, 1), name="depth")
     keras.Model([one, two], keras.layers.Concatenate()([one, two])).save(tmp_path / "two.keras")
