@@ -159,6 +159,8 @@ def _missing(metadata: ModelMetadata, product: str, at_threshold: bool, *, encod
     hint = f"it has: {', '.join(map(repr, metadata.signatures)) or 'none'}"
     if contract.EXPORT_INFO not in metadata.signatures:
         hint += "; it was not exported by maskport: call it with predict()"
+    elif at_threshold or product == contract.PROBABILITY:
+        hint += "; of a model that answers class indices there is neither probability nor threshold"
     is_other = name in metadata.signatures
     words = f"the signature {name!r} takes no images" if is_other else f"there is no signature {name!r}"
     return SignatureNotFoundError(words, hint=hint)
