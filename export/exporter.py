@@ -18,6 +18,7 @@ from ..serving.agreement import NOTABLE
 from .errors import PublishError, SpecError
 from .graph.module import MaskModule
 from .graph.optimization import BFLOAT16, Optimized, optimize
+from .model.model_graph import weights_of
 from .model.segmentation_model import SegmentationModel
 from .model.servable_ops import check_servable
 from .model.tracing import without_graph_optimization
@@ -122,7 +123,9 @@ class Plan:
     @classmethod
     def make(cls, spec: ExportSpec) -> "Plan":
         """Loads and probes the source and traces the signatures; ExportError where source or spec are not good."""
-        return cls.of_model(spec, load_source(spec), manifest.hash_source(spec))
+        model = load_source(spec)
+        own = manifest.hash_weights(weights_of(model)) if spec.trust_builder_weights else None
+        return cls.of_model(spec, model, own or manifest.hash_source(spec))
 
     @classmethod
     def of_model(cls, spec: ExportSpec, model: SegmentationModel, source_sha256: str) -> "Plan":

@@ -121,10 +121,15 @@ class ExportSpec(pydantic.BaseModel):
 
     source: LocalPath = Field(
         description="The model: a .keras or .h5 file, a SavedModel directory, or package.module:function "
-        "(called without arguments; needs --weights)."
+        "(called without arguments; needs --weights, or --trust_builder_weights)."
     )
     weights: LocalPath | None = Field(
         None, description="With a builder function: a .weights.h5 file or a TensorFlow checkpoint prefix."
+    )
+    trust_builder_weights: bool = Field(
+        False,
+        description="Export a builder's model with the weights that it comes with: for one that wraps a SavedModel or "
+        "loads its weights itself. Others have random ones.",
     )
     custom_objects: str | None = Field(
         None, description="Module to import first: it defines or registers the model's own Keras objects."
@@ -281,8 +286,12 @@ class ExportSpec(pydantic.BaseModel):
                 refuse("scaling", f"mean and std replace it; leave scaling out (got {self.scaling!r})")
             if any(value <= 0 for value in self.std or []):
                 refuse("std", "each value must be above 0")
-        if self.is_builder and not self.weights:
-            refuse("weights", f"needed with the builder {self.source!r}: its own weights would be random")
+        if self.is_builder and not self.weights and not self.trust_builder_weights:
+            own = "a new model's are random; if it comes with trained ones, --trust_builder_weights"
+            refuse("weights", f"needed with the builder {self.source!r}: {own}")
+        if self.trust_builder_weights and (self.weights or not self.is_builder):
+            instead = "weights are given" if self.weights else f"{self.source!r} is none"
+            refuse("trust_builder_weights", f"is for a builder (package.module:function) without weights; {instead}")
         if self.weights and not self.is_builder:
             refuse("weights", f"only a builder (package.module:function) takes them; got {self.source!r}")
         if self.image_dtype == "uint8" and self.full_scale > FULL_SCALE["uint8"]:

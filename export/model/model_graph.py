@@ -36,6 +36,11 @@ def count_constants(graph: graph_pb2.GraphDef) -> int:
     )
 
 
+def weights_of(model: SegmentationModel) -> list[npt.NDArray[np.generic]]:
+    """Returns the values of the variables that a model computes with, in the order in which it first uses them."""
+    return [variable.numpy() for variable in _trace(model).graph.variables]
+
+
 def random_ops(model: SegmentationModel) -> list[str]:
     """Returns the names of the random ops in a model."""
     graph = _trace(model).graph.as_graph_def()

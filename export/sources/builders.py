@@ -1,4 +1,4 @@
-"""Models made by a function of the user's, with weights from a file."""
+"""Models made by a function of the user's, with weights from a file, or with those that they come with."""
 
 import os
 from typing import Any
@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from ..errors import SourceError
 from ..model.causes import cause_of
+from ..model.model_graph import count_constants
 from ..model.segmentation_model import RawModel
 from ..spec import ExportSpec
 from .choosing import choose_output, flatten_named
@@ -29,10 +30,12 @@ def build_model(spec: ExportSpec) -> RawModel:
     except Exception as error:
         raise SourceError(f"{where}: the function fails: {type(error).__name__}: {cause_of(error)}") from error
     if isinstance(model, keras.Model):
-        _restore(model, str(spec.weights), is_keras=True)
+        if spec.weights:
+            _restore(model, spec.weights, is_keras=True)
         return wrap_keras_model(model, spec, where)
     if isinstance(model, tf.Module) and callable(model):
-        _restore(model, str(spec.weights), is_keras=False)
+        if spec.weights:
+            _restore(model, spec.weights, is_keras=False)
         return _wrap_module(model, spec, where)
     raise SourceError(f"{where} returned {type(model).__name__}; wanted a keras.Model, or a tf.Module with __call__")
 
@@ -69,14 +72,15 @@ def _wrap_module(module: Any, spec: ExportSpec, where: str) -> RawModel:
         raise SourceError(
             f"{where}: __call__ of the tf.Module needs to be a tf.function with an input_signature of one image"
         )
-    outputs = flatten_named(call.get_concrete_function().structured_outputs)
-    output_name = choose_output(spec.source_output, outputs, where)
-    parameter_count = sum(int(variable.shape.num_elements() or 0) for variable in module.variables)
+    function = call.get_concrete_function()
+    output_name = choose_output(spec.source_output, flatten_named(function.structured_outputs), where)
+    # What a loaded SavedModel holds is among the function's variables, and not among the module's.
+    parameter_count = sum(int(variable.shape.num_elements() or 0) for variable in function.graph.variables)
     return RawModel(
         # Through the module itself: a bound tf.function would not keep it alive.
         call=lambda images: flatten_named(module(images))[output_name],
-        trackable=list(module.variables),
+        trackable=module if spec.trust_builder_weights else list(module.variables),
         input=tf.TensorSpec(signature[0].shape, signature[0].dtype, name="image"),
         description=f"tf.Module {type(module).__name__}, {parameter_count:,} parameters",
-        parameter_count=parameter_count,
+        parameter_count=parameter_count or count_constants(function.graph.as_graph_def()),
     )

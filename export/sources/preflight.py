@@ -27,7 +27,8 @@ def check_source(spec: ExportSpec) -> None:
         find_user_module(spec.custom_objects, "custom_objects")
     if spec.is_builder:
         find_user_module(spec.source.partition(":")[0], "source")
-        check_weights(str(spec.weights))
+        if spec.weights:
+            check_weights(spec.weights)
     elif "://" not in spec.source and not is_saved_model(spec.source, LOCAL_FILES):
         check_keras_file(spec.source)
 

@@ -1,5 +1,6 @@
 """An export from outside: what is written, what is refused, and what is left behind."""
 
+import hashlib
 import json
 import os
 import resource
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import toy_models
+from exporting import export_unchecked
 from maskport.export import (
     ExportError,
     PublishError,
@@ -244,6 +246,40 @@ def test_random_weights_are_refused(tmp_path, monkeypatch):
         export_model("nets:build", tmp_path / "served", weights=str(tmp_path / "half"))
     with pytest.raises(SpecError, match="weights: needed with the builder"):
         export_model("nets:build", tmp_path / "served")
+
+
+def test_a_builder_that_comes_with_its_weights_is_trusted_where_that_is_said(
+    model_file, version_dir, tmp_path, monkeypatch
+):
+    tf.keras.models.load_model(model_file).export(tmp_path / "saved")
+    (tmp_path / "wrapping.py").write_text(
+        "import keras, tensorflow as tf\n"
+        "class Wrapping(tf.Module):\n"
+        "    def __init__(self):\n"
+        f"        self.loaded = tf.saved_model.load({str(tmp_path / 'saved')!r})\n"
+        "    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)])\n"
+        "    def __call__(self, x):\n"
+        "        return self.loaded.serve(x)\n"
+        "build = Wrapping\n"
+        f"def build_keras(): return keras.saving.load_model({str(model_file)!r})\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    fields = {**QUICK, "threshold": 0.4, "signatures": ["mask"], "trust_builder_weights": True}
+    image = np.random.default_rng(0).integers(0, 256, (1, 24, 32, 3), np.uint8)
+    wanted = tf.saved_model.load(str(version_dir)).signatures["mask"](tf.constant(image))["mask"].numpy()
+    for builder in ("wrapping:build", "wrapping:build_keras"):
+        version = export_unchecked(builder, tmp_path / builder[-5:], **fields)
+        found = tf.saved_model.load(str(version)).signatures["mask"](tf.constant(image))["mask"].numpy()
+        np.testing.assert_array_equal(found, wanted)
+        source = json.loads((version / "assets.extra/maskport.json").read_text())["source"]
+        assert "0 parameters" not in source["description"]
+        assert source["sha256"] != hashlib.sha256().hexdigest()
+    with pytest.raises(SpecError, match="if it comes with trained ones, --trust_builder_weights"):
+        export_model("wrapping:build", tmp_path / "served")
+    with pytest.raises(
+        SpecError, match=r"trust_builder_weights: is for a builder .* without weights; weights are given"
+    ):
+        export_model("wrapping:build", tmp_path / "served", weights="w.weights.h5", trust_builder_weights=True)
 
 
 def limit_file_size():
