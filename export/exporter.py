@@ -5,9 +5,9 @@ import dataclasses
 import functools
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +18,7 @@ from ..serving.agreement import NOTABLE
 from .errors import PublishError, SpecError
 from .graph.module import MaskModule
 from .graph.optimization import BFLOAT16, Optimized, optimize
+from .model.causes import cause_of
 from .model.model_graph import weights_of
 from .model.segmentation_model import SegmentationModel
 from .model.servable_ops import check_servable
@@ -26,9 +27,8 @@ from .probing.alignment import Alignment, align
 from .probing.probe import probe
 from .publish import golden, manifest
 from .publish.movement import Movement, measuring
-from .publish.remote_versions import RemoteVersionWriter
 from .publish.saved_check import FreshProcess
-from .publish.versions import VersionWriter
+from .publish.targets import Writer, open_base_path
 from .sources import adapt_keras_model, load_source
 from .spec import CLASSES, ExportSpec
 
@@ -57,16 +57,22 @@ def export_spec(spec: ExportSpec, on_step: OnStep = lambda _: None) -> Path | st
 
 
 @contextlib.contextmanager
-def publishing(spec: ExportSpec, on_step: OnStep = lambda _: None) -> Iterator[Callable[["Plan"], Path | str]]:
+def publishing(
+    spec: ExportSpec, on_step: OnStep = lambda _: None, target: Writer | None = None
+) -> Iterator[Callable[["Plan"], Path | str]]:
     """Opens what a spec's export goes to, so that what is wrong there is said before its model is loaded.
+
+    Args:
+        spec: of the export.
+        on_step: called with a short text before each step.
+        target: a writer to another place than the spec's `output_dir`.
 
     Yields:
         A function that writes a plan, checks in a fresh process what was written, and publishes it as a version
         directory, which it returns.
     """
-    is_remote = "://" in spec.output_dir
     with (
-        RemoteVersionWriter(spec.output_dir) if is_remote else VersionWriter(Path(spec.output_dir)) as writer,
+        target or open_base_path(spec.output_dir) as writer,
         FreshProcess() as fresh,
         FreshProcess(switches_onednn=True) as other,
     ):
@@ -105,6 +111,7 @@ class Plan:
         signatures: names.
         functions: the signatures but for `export_info`, by name.
         make_manifest: gives the text of `maskport.json`, for how far the model's own answers move.
+        pictures: encoded ones that become part of the golden requests, beside those that are drawn.
     """
 
     spec: ExportSpec
@@ -114,6 +121,7 @@ class Plan:
     signatures: list[str]
     functions: Mapping[str, Any]
     make_manifest: Callable[[Mapping[str, float | None]], str]
+    pictures: Sequence[bytes] = ()
 
     @property
     def model(self) -> SegmentationModel:
@@ -158,6 +166,22 @@ class Plan:
         functions = module.signatures([name for name in names if name != contract.EXPORT_INFO])
         return cls(spec, optimized, probed.alignment, module, names, functions, make_manifest)
 
+    def with_pictures(self, pictures: Mapping[str, bytes]) -> Self:
+        """Returns the plan with encoded pictures, by name, beside the drawn ones in its golden requests.
+
+        Raises:
+            SpecError: one of them is none that the export takes.
+        """
+        read = self.module.file_reader()
+        for name, data in pictures.items():
+            try:
+                _, error = read(tf.constant(data))
+            except tf.errors.OpError as failure:
+                raise SpecError(f"example picture {name}: the model fails on it: {cause_of(failure)}") from failure
+            if error.numpy():
+                raise SpecError(f"example picture {name}: {error.numpy().decode()}")
+        return dataclasses.replace(self, pictures=tuple(pictures.values()))
+
     def describe(self) -> str:
         """Returns the resolved spec and the signatures, for people."""
         lines = ["spec:"]
@@ -192,12 +216,12 @@ class Plan:
             UnservableError: the graph holds ops that a stock server cannot or must not run.
             VerificationError: the model does not run in a fresh process.
         """
-        samples = golden.make_samples(self.module)
+        samples = golden.make_samples(self.module, self.pictures)
         if self.optimized.choice == BFLOAT16:
             other_onednn = None  # without oneDNN a graph of bfloat16 is another, and a wrong one
         with measuring(self.module, samples, as_served, other_onednn) as measure, without_graph_optimization():
             outputs = [self.module.forward(sample.model_input).numpy() for sample in samples]
-            answers = golden.answer(self.functions, self.module)
+            answers = golden.answer(self.functions, self.module, self.pictures)
             movement, outputs = measure(outputs)
         tolerance = movement.tolerance(self.optimized.least_tolerance)
 

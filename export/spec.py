@@ -343,15 +343,20 @@ def read_spec_fields(path: str) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SpecError(f"spec {path}: cannot be read: {reason}") from error
+    return parse_spec_fields(text, path)
+
+
+def parse_spec_fields(text: str, origin: str) -> dict[str, Any]:
+    """Returns the fields of a spec's text, YAML or JSON, as they stand there; SpecError where it holds no mapping."""
     try:
         fields = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
-        raise SpecError(f"spec {path}:{where} is not YAML: {getattr(error, 'problem', error)}") from error
+        raise SpecError(f"spec {origin}:{where} is not YAML: {getattr(error, 'problem', error)}") from error
     if not isinstance(fields, dict):
         found = "is empty" if fields is None else f"holds a {type(fields).__name__}"
-        raise SpecError(f"spec {path}: {found}; wanted lines such as 'source: model.keras'")
+        raise SpecError(f"spec {origin}: {found}; wanted lines such as 'source: model.keras'")
     return fields
 
 

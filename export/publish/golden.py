@@ -54,10 +54,10 @@ class Golden:
     tolerances: dict[str, Tolerance]
 
 
-def make_samples(module: "MaskModule") -> list[Sample]:
-    """Returns the pictures of the golden requests to a module."""
+def make_samples(module: "MaskModule", pictures: Sequence[bytes] = ()) -> list[Sample]:
+    """Returns the pictures of the golden requests to a module; `pictures` are encoded ones beside those drawn here."""
     names = [contract.signature_name(contract.MASK, encoded=is_encoded) for is_encoded in (False, True)]
-    of_pixels, of_files = (_golden_inputs(contract.SIGNATURES[name], module) for name in names)
+    of_pixels, of_files = (_golden_inputs(contract.SIGNATURES[name], module, pictures) for name in names)
     pixels, files = of_pixels[contract.IMAGE], of_files[contract.IMAGE_BYTES]
     return [
         Sample(module.input_of_pixels(tf.constant(pixels)).numpy(), _GOLDEN_SIZES[0], is_encoded=False),
@@ -101,11 +101,13 @@ def find_undecided(
     return found
 
 
-def answer(functions: Mapping[str, SignatureFunction], module: "MaskModule") -> dict[str, Answered]:
+def answer(
+    functions: Mapping[str, SignatureFunction], module: "MaskModule", pictures: Sequence[bytes] = ()
+) -> dict[str, Answered]:
     """Runs a small request through each of a module's signatures; returns inputs and outputs, by their names."""
     answers = {}
     for name, function in functions.items():
-        inputs = _golden_inputs(contract.SIGNATURES[name], module)
+        inputs = _golden_inputs(contract.SIGNATURES[name], module, pictures)
         answers[name] = inputs, run(function, contract.SIGNATURES[name], inputs)
     return answers
 
@@ -183,15 +185,16 @@ def write_warmup(signatures: Iterable[str], module: "MaskModule", path: Path) ->
             writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
 
 
-def _golden_inputs(signature: contract.Signature, module: "MaskModule") -> Tensors:
+def _golden_inputs(signature: contract.Signature, module: "MaskModule", pictures: Sequence[bytes]) -> Tensors:
     spec = module.spec
     # One batch of pixels has one size.
     sizes = _GOLDEN_SIZES if signature.is_encoded else (_GOLDEN_SIZES[0], _GOLDEN_SIZES[0])
-    pictures = [examples.draw_picture(*size, seed=seed) for seed, size in enumerate(sizes)]
-    files = [examples.encode(picture, spec.formats[at % len(spec.formats)]) for at, picture in enumerate(pictures)]
+    drawn = [examples.draw_picture(*size, seed=seed) for seed, size in enumerate(sizes)]
+    files = [examples.encode(picture, spec.formats[at % len(spec.formats)]) for at, picture in enumerate(drawn)]
+    files += pictures
     if spec.bad_image == "report":
         files.append(b"")  # a bad one, to see that it is reported in its own place
-    return _inputs(signature, pictures, files, module)
+    return _inputs(signature, drawn, files, module)
 
 
 def _inputs(
@@ -232,5 +235,9 @@ def _tolerance(
     if spec.edge == "soft":
         scale = FULL_SCALE["uint8"] if is_png and not spec.decodes_16_bits else spec.full_scale
         return Tolerance(atol=tolerance * scale + 1.0, is_png=is_png)
-    values = sum(decode_png(file).size for file in answer if file) if is_png else answer.size
-    return Tolerance(undecided=np.repeat(undecided.foreground, values // undecided.foreground.size), is_png=is_png)
+    # A masked picture has as many channels as the picture: all of them are undecided where the mask is.
+    pictures = [decode_png(file) for file in answer if file] if is_png else list(answer)
+    sizes = [picture.shape[0] * picture.shape[1] for picture in pictures]
+    parted = np.split(undecided.foreground, np.cumsum(sizes)[:-1])
+    repeated = [np.repeat(part, one.size // part.size) for part, one in zip(parted, pictures, strict=True)]
+    return Tolerance(undecided=np.concatenate(repeated), is_png=is_png)

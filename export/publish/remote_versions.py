@@ -39,13 +39,14 @@ class RemoteVersionWriter:
     def __exit__(self, *_: object) -> None:
         self._folder.cleanup()
 
-    def _versions(self) -> dict[int, str]:
+    def versions(self) -> dict[int, str]:
+        """Returns the names of the versions that are there, by number."""
         names = [name.rstrip("/") for name in tf.io.gfile.listdir(self._base_path)]
         return {number: name for name in names if (number := version_number(name)) is not None}
 
     def check_free(self, version: int | None) -> int:
         """Returns the version that would be published now; see `VersionWriter.check_free`."""
-        return choose_version(version, self._versions(), self._base_path)
+        return choose_version(version, self.versions(), self._base_path)
 
     def publish(self, version: int | None, keep: int | None) -> str:
         """Copies the staging directory to a version, then removes the oldest beyond `keep`.
@@ -59,24 +60,23 @@ class RemoteVersionWriter:
         version = self.check_free(version)
         target = f"{self._base_path}/{version}"
         try:
-            self._copy(target)
+            copy_tree(str(self.staging), target)
         except BaseException as error:
             self._remove(target)
             if isinstance(error, tf.errors.OpError):
                 raise PublishError(f"output_dir {self._base_path}: {error.message}") from error
             raise
-        versions = self._versions()
-        for number in oldest(versions, version, keep):
-            self._remove(f"{self._base_path}/{versions[number]}")
+        self.prune(version, keep)
         return target
 
-    def _copy(self, target: str) -> None:
-        files = sorted(Path(parent, name) for parent, _, names in os.walk(self.staging) for name in names)
-        files.sort(key=lambda file: file.name == _LAST)
-        for file in files:
-            copy = f"{target}/{file.relative_to(self.staging).as_posix()}"
-            tf.io.gfile.makedirs(os.path.dirname(copy))
-            tf.io.gfile.copy(str(file), copy)
+    def prune(self, published: int, keep: int | None) -> None:
+        """Removes the oldest versions beyond `keep`, but never the one that was published."""
+        for number in oldest(self.versions(), published, keep):
+            self.withdraw(number)
+
+    def withdraw(self, version: int) -> None:
+        """Removes one version."""
+        self._remove(f"{self._base_path}/{self.versions()[version]}")
 
     @staticmethod
     def _remove(version_dir: str) -> None:
@@ -85,3 +85,13 @@ class RemoteVersionWriter:
             tf.io.gfile.remove(f"{version_dir}/{_LAST}")
         if tf.io.gfile.exists(version_dir):
             tf.io.gfile.rmtree(version_dir)
+
+
+def copy_tree(source: str, target: str) -> None:
+    """Copies all files below a folder into another one, each a path or a URL; `saved_model.pb` last."""
+    files = sorted(os.path.join(parent, name) for parent, _, names in tf.io.gfile.walk(source) for name in names)
+    files.sort(key=lambda file: os.path.basename(file) == _LAST)
+    for file in files:
+        copy = os.path.join(target, os.path.relpath(file, source))
+        tf.io.gfile.makedirs(os.path.dirname(copy))
+        tf.io.gfile.copy(file, copy)

@@ -98,10 +98,13 @@ class VersionWriter:
                 for path in self._made:
                     path.rmdir()
 
+    def versions(self) -> dict[int, str]:
+        """Returns the names of the versions that are there, by number."""
+        return {number: path.name for number, path in list_versions(self._base_path).items()}
+
     def check_free(self, version: int | None) -> int:
         """Returns the version that would be published, the highest plus 1 for None; PublishError where it is taken."""
-        taken = {number: path.name for number, path in list_versions(self._base_path).items()}
-        return choose_version(version, taken, self._base_path)
+        return choose_version(version, self.versions(), self._base_path)
 
     def publish(self, version: int | None, keep: int | None) -> Path:
         """Makes the staging directory a version, then removes the oldest beyond `keep`.
@@ -127,12 +130,25 @@ class VersionWriter:
                 if self._staging_lock is not None:
                     os.close(self._staging_lock)
                     self._staging_lock = None
-                versions = list_versions(self._base_path)
-                for number in oldest(versions, version, keep):
-                    # Renamed first: a server never sees a version that is half deleted.
-                    _remove(versions[number].rename(self._base_path / f"{_REMOVED_PREFIX}{uuid.uuid4().hex}"))
+                self._remove_versions(oldest(self.versions(), version, keep))
         self._made = []
         return target
+
+    def prune(self, published: int, keep: int | None) -> None:
+        """Removes the oldest versions beyond `keep`, as `publish` does, but never the one that was published."""
+        with _as_publish_error(self._base_path), self._lock():
+            self._remove_versions(oldest(self.versions(), published, keep))
+
+    def withdraw(self, version: int) -> None:
+        """Removes one version whole."""
+        with _as_publish_error(self._base_path), self._lock():
+            self._remove_versions([version])
+
+    def _remove_versions(self, numbers: Collection[int]) -> None:
+        versions = list_versions(self._base_path)
+        for number in numbers:
+            # Renamed first: a server never sees a version that is half deleted.
+            _remove(versions[number].rename(self._base_path / f"{_REMOVED_PREFIX}{uuid.uuid4().hex}"))
 
     def _sweep(self) -> None:
         """Removes what exports left behind that were killed."""
