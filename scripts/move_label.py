@@ -8,68 +8,10 @@ model's policy names, as a label of a version that is not served stands for noth
 """
 
 import argparse
-import itertools
-import os
 import sys
-import tempfile
 from pathlib import Path
 
-from google.protobuf import text_format
-from maskport.serving.wire.messages import ModelConfig, ModelServerConfig
-
-
-class LabelError(Exception):
-    """The labels cannot be moved so."""
-
-
-def move_labels(text: str, model: str, labels: dict[str, int | None]) -> str:
-    """Returns a model configuration with some labels moved; comments at its head are kept.
-
-    Args:
-        text: of a ModelServerConfig.
-        model: whose labels they are.
-        labels: version by label; None takes the label away.
-
-    Raises:
-        LabelError: the text is no configuration, or has no such model or version.
-    """
-    try:
-        config = text_format.Parse(text, ModelServerConfig())
-    except text_format.ParseError as error:
-        raise LabelError(f"no ModelServerConfig: {error}") from error
-    names = [one.name for one in config.model_config_list.config]
-    if model not in names:
-        raise LabelError(f"no model {model!r}; there are: {', '.join(names) or 'none'}")
-    entry = config.model_config_list.config[names.index(model)]
-    for label, version in labels.items():
-        _move(entry, label, version)
-    head = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines(keepends=True))
-    return "".join(head) + text_format.MessageToString(config)
-
-
-def _move(entry: ModelConfig, label: str, version: int | None) -> None:
-    if version is None:
-        if label not in entry.version_labels:
-            raise LabelError(f"model {entry.name!r} has no label {label!r} to take away")
-        del entry.version_labels[label]
-        return
-    policy = entry.model_version_policy
-    served = list(policy.specific.versions) if policy.HasField("specific") else []
-    if version not in served:
-        there = ", ".join(map(str, served)) or "none: its policy is not `specific`"
-        raise LabelError(f"version {version} is not one that model {entry.name!r} is to serve; those are: {there}")
-    entry.version_labels[label] = version
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Writes a file in one step, so that readers see the old text or the new one."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    if path.exists():
-        os.chmod(file.name, path.stat().st_mode)
-    os.replace(file.name, path)
+from maskport.serving.verify import LabelError, move_labels, replace_file
 
 
 def _label(word: str) -> tuple[str, int | None]:

@@ -1,5 +1,6 @@
 from .errors import (
     GoldenError as GoldenError,
+    LabelError as LabelError,
     VerificationError as VerificationError,
 )
 from .gate import (
@@ -11,6 +12,11 @@ from .goldens import (
     Record as Record,
     read_export as read_export,
     read_golden as read_golden,
+)
+from .labels import (
+    move_labels as move_labels,
+    replace_file as replace_file,
+    serve_version as serve_version,
 )
 from .reports import (
     AddressReport as AddressReport,

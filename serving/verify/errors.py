@@ -7,3 +7,7 @@ class VerificationError(Exception):
 
 class GoldenError(VerificationError):
     """The golden requests of an export are missing or damaged."""
+
+
+class LabelError(VerificationError):
+    """A label cannot be moved so."""
