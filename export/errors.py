@@ -7,6 +7,7 @@ ExportError
 ├── VerificationError   what was written does not answer as the model does
 ├── PublishError        the version directory: not writable, taken, no room
 ├── CalibrationError    a calibration: no threshold can be recommended, or it cannot be written
+├── EvaluationError     an evaluation: nothing to measure, or nothing that it can be measured on
 └── InspectError        an inspection: nothing there, or something in it is broken
 """
 
@@ -37,6 +38,10 @@ class PublishError(ExportError):
 
 class CalibrationError(ExportError):
     """No threshold can be recommended, or it cannot be written."""
+
+
+class EvaluationError(ExportError):
+    """A model cannot be measured, or there is nothing that it can be measured on."""
 
 
 class InspectError(ExportError):

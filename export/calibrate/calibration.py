@@ -113,7 +113,7 @@ def calibrate(
             f"none of the {tally.pictures} masks has any foreground ({wanted}); they hold {labels.summarize()}"
         )
     best = recommend(tally.curves(average), tally.counts[0] > 0, criterion, target)
-    doubts = [*filter(None, (doubt, _doubt_of_chance(tally, best), _doubt_of_edge(best)))]
+    doubts = [*filter(None, (doubt, *find_doubts(tally, best)))]
     return Calibration(tally, best, criterion, target, average, spec.threshold, failures, labels, doubts)
 
 
@@ -124,6 +124,11 @@ def _count(pair: Pair, reader: ProbabilityReader, meaning: LabelMeaning, tally: 
     counts = meaning.counts(values)
     if counts.any():
         tally.add(probability[counts], meaning.is_foreground(values[counts]))
+
+
+def find_doubts(tally: Tally, best: Recommendation) -> list[str]:
+    """Returns what speaks against a recommended threshold, for people."""
+    return [*filter(None, (_doubt_of_chance(tally, best), _doubt_of_edge(best)))]
 
 
 def _doubt_of_chance(tally: Tally, recommendation: Recommendation) -> str | None:

@@ -1,6 +1,7 @@
 """Pictures and the masks that were drawn for them: found by name, read as truth."""
 
 import dataclasses
+import io
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,7 +69,7 @@ def find_pairs(images_dir: Path, masks_dir: Path) -> Pairing:
 
 def _by_stem(folder: Path, other: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for path in _pictures_below(folder, other):
+    for path in pictures_below(folder, other):
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in found:
             raise CalibrationError(f"{folder}: {found[name].name} and {path.name} share a stem, which has to pair them")
@@ -76,9 +77,9 @@ def _by_stem(folder: Path, other: Path) -> dict[str, Path]:
     return found
 
 
-def _pictures_below(folder: Path, other: Path) -> Iterator[Path]:
-    # One of the folders may lie in the other.
-    nested = other.resolve() if other.resolve().is_relative_to(folder.resolve()) else None
+def pictures_below(folder: Path, other: Path | None = None) -> Iterator[Path]:
+    """Yields the pictures below a folder in order, but none of another folder that may lie in it."""
+    nested = other.resolve() if other and other.resolve().is_relative_to(folder.resolve()) else None
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() not in _PICTURE_ENDINGS or path.name.startswith(".") or not path.is_file():
             continue
@@ -86,7 +87,7 @@ def _pictures_below(folder: Path, other: Path) -> Iterator[Path]:
             yield path
 
 
-def read_values(path: Path, size: tuple[int, int] | None = None) -> Values:
+def read_values(path: Path, size: tuple[int, int] | None = None, content: bytes | None = None) -> Values:
     """Returns a mask file's values, [H, W], upright.
 
     A palette's index counts, not its colour; alpha does not count.
@@ -94,6 +95,7 @@ def read_values(path: Path, size: tuple[int, int] | None = None) -> Values:
     Args:
         path: of any picture that Pillow reads.
         size: (height, width) that it must have.
+        content: of a file that lies in a record; `path` is its name, for people.
 
     Raises:
         CalibrationError: it is no picture, has another size, or says what is foreground in no way that is read here.
@@ -102,7 +104,7 @@ def read_values(path: Path, size: tuple[int, int] | None = None) -> Values:
         with warnings.catch_warnings():
             # The size is checked against the picture's before anything is decoded.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
+            with Image.open(path if content is None else io.BytesIO(content)) as picture:
                 if size is not None:
                     _check_size(picture, size, path)
                 return _values(ImageOps.exif_transpose(picture), path)

@@ -89,8 +89,12 @@ class RemoteVersionWriter:
 
 def copy_tree(source: str, target: str) -> None:
     """Copies all files below a folder into another one, each a path or a URL; `saved_model.pb` last."""
-    files = sorted(os.path.join(parent, name) for parent, _, names in tf.io.gfile.walk(source) for name in names)
-    files.sort(key=lambda file: os.path.basename(file) == _LAST)
+    files = []
+    for parent, folders, names in tf.io.gfile.walk(source):
+        files += [os.path.join(parent, name) for name in names]
+        if not folders and not names:
+            tf.io.gfile.makedirs(os.path.join(target, os.path.relpath(parent, source)))
+    files.sort(key=lambda file: (os.path.basename(file) == _LAST, file))
     for file in files:
         copy = os.path.join(target, os.path.relpath(file, source))
         tf.io.gfile.makedirs(os.path.dirname(copy))
