@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
 from PIL import Image
 
 from ...serving.verify import (
@@ -143,8 +144,12 @@ def measure(
     if baseline_model is not None:
         blessing.set_string_custom_property("baseline_model", baseline_model.uri)
         blessing.set_int_custom_property("baseline_model_id", baseline_model.id)
+    version_dir = serving_dir(model)
+    if not tf.io.gfile.exists(os.path.join(version_dir, "saved_model.pb")):
+        bless(blessing, [f"{version_dir}: there is nothing to measure; the exporter's InfraBlessing says why"])
+        return
     found = evaluate(
-        serving_dir(model),
+        version_dir,
         pictures,
         baseline_dir=None if baseline_model is None else serving_dir(baseline_model),
         foreground_values=_values(foreground_values) or None,

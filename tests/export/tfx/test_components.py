@@ -1,8 +1,10 @@
 """The components one by one: what they refuse when a pipeline is written, and what they do with artifacts."""
 
 import os
+import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +17,10 @@ import toy_models  # noqa: E402
 from exporting import export_unchecked  # noqa: E402
 from google.protobuf import text_format  # noqa: E402
 from maskport.export.errors import EvaluationError, ExportError, PublishError, SourceError, SpecError  # noqa: E402
+from maskport.export.evaluate import Gate  # noqa: E402
 from maskport.export.tfx import (  # noqa: E402
     MaskEvaluator,
+    MaskReport,
     SegmentationExporter,
     VersionedPusher,
     executors,
@@ -36,9 +40,11 @@ from tfx.types.standard_artifacts import (  # noqa: E402
     InfraBlessing,
     Model,
     ModelBlessing,
+    ModelEvaluation,
     PushedModel,
 )
 
+ROOT = Path(__file__).parents[3]
 CONFIG = """# kept
 model_config_list {{
   config {{
@@ -278,3 +284,29 @@ def test_a_server_that_is_not_there_takes_the_version_back(exports, tmp_path):
     assert pushed.get_int_custom_property("pushed") == 0
     assert pushed.get_string_custom_property("push_message").startswith("grpc://127.0.0.1:9: ")
     assert not list((tmp_path / "served").glob("toy/[0-9]*"))
+
+
+def test_nothing_to_measure_is_a_negative_blessing(tmp_path):
+    model, blessing = artifact(Model, tmp_path / "empty"), artifact(ModelBlessing, tmp_path / "blessing")
+    rest = [artifact(kind, tmp_path / kind.__name__) for kind in (ModelEvaluation, MaskReport)]
+    executors.measure(
+        model, None, None, rest[0], blessing, rest[1], foreground_values="", ignore_value="", resamples=1, gate=Gate()
+    )
+    assert blessing.get_int_custom_property("blessed") == 0
+    assert "the exporter's InfraBlessing says why" in blessing.get_string_custom_property("blessing_message")
+
+
+def test_the_guide_s_pipeline_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "export.yaml").write_text("scaling: unit\nactivation: sigmoid\n")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/tfx.md").read_text(), re.DOTALL)
+    guide = {}
+    for block in blocks:
+        exec(block, guide)
+    trained = guide["import_model"](str(tmp_path / "export.yaml"))
+    importer = SimpleNamespace(outputs={"model": trained.outputs["result"]})
+    generator = SimpleNamespace(outputs={"examples": channel(Examples)})
+    components = guide["after_training"](importer, generator)
+    names = ["SegmentationExporter", "BaselineResolver", "MaskEvaluator", "VersionedPusher"]
+    assert [one.id for one in components] == names
+    assert components[2].spec.exec_properties["floor"] == 0.8
