@@ -22,6 +22,8 @@ from .scores import CONFIDENCE, RESAMPLES, Scores, count, score
 
 MASK = "mask"
 """The subject that is the foreground of a model with several classes; their names are the others."""
+_MASK_NAMES = (MASK, "foreground", "mask as a whole")
+"""Where a class has the name, another of these."""
 WORST = 4
 _SHOWN_EDGE = 480
 
@@ -151,20 +153,17 @@ def evaluate(
         raise EvaluationError(f"{pictures.origin}: no picture can be measured{reason}")
 
     recommendation, doubts = _recommend(tally)
-    measured, compared = np.array(counts), np.array(baseline_counts)
-    scores, other_scores, differences = {}, {}, {}
-    for position, subject in enumerate(subjects.names):
-        beside = compared[:, position] if others is not None and position < len(others.names) else None
-        options = {"resamples": resamples, "confidence": confidence}
-        scores[subject], found = score(measured[:, position], beside, **options)  # type: ignore[arg-type]
-        if beside is not None:
-            differences[subject] = found
-            other_scores[subject] = score(beside, **options)[0]  # type: ignore[arg-type]
+    own_scores, other_scores, differences = score(
+        np.array(counts),
+        np.array(baseline_counts) if others is not None else None,
+        resamples=resamples,
+        confidence=confidence,
+    )
     return Evaluation(
         pictures=len(counts),
-        scores=scores,
-        baseline=other_scores,
-        differences=differences,
+        scores=dict(zip(subjects.names, own_scores, strict=True)),
+        baseline=dict(zip(subjects.names, other_scores, strict=False)),
+        differences=dict(zip(subjects.names, differences, strict=False)),
         tally=tally,
         threshold=model.threshold,
         recommendation=recommendation,
@@ -185,7 +184,8 @@ class _Subjects:
         if len(model.classes) == 1:
             self.names = [name if not name.isdecimal() else MASK for name in model.classes]
         else:
-            self.names = [MASK, *(model.classes if has_classes else [])]
+            mask = next(name for name in _MASK_NAMES if name not in model.classes)
+            self.names = [mask, *(model.classes if has_classes else [])]
 
     def count(self, image: bytes, values: Values, meaning: LabelMeaning) -> list[tuple[int, int, int]]:
         """Returns the counts of each subject in one picture, whose label's values are [H, W]."""

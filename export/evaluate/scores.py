@@ -54,46 +54,50 @@ def score(
     resamples: int = RESAMPLES,
     confidence: float = CONFIDENCE,
     seed: int = 0,
-) -> tuple[Scores, Scores]:
-    """Returns the scores of one subject, and how far they are above the baseline's on the same pictures.
+) -> tuple[list[Scores], list[Scores], list[Scores]]:
+    """Returns the scores of some subjects, those of the baseline's, and how far the former are above the latter.
 
     Pictures are drawn with replacement, as many as there are; an interval holds the middle of the scores of all draws
-    (the percentile method). Both models see the same draws, so what is hard about a picture cancels out.
+    (the percentile method). All see the same draws, so in a difference what is hard about a picture cancels out.
 
     Args:
-        counts: int [pictures, 3], of `count`.
-        baseline: likewise, of the same pictures; without one there are no differences.
+        counts: int [pictures, subjects, 3], of `count`.
+        baseline: likewise, of the same pictures and of the first of the same subjects; None is of none of them.
         resamples: how many draws.
         confidence: which part of them an interval holds.
         seed: of the draws.
     """
-    own = _measure(counts, resamples, seed)
-    differences = {}
-    if baseline is not None:
-        other = _measure(baseline, resamples, seed)
-        differences = {name: own[name] - other[name] for name in SCORES}
-    return _intervals(own, confidence), _intervals(differences, confidence)
+    subjects = counts.shape[1]
+    measured = _measure(counts if baseline is None else np.concatenate([counts, baseline], axis=1), resamples, seed)
+    own = {name: values[:, :subjects] for name, values in measured.items()}
+    other = {name: values[:, subjects:] for name, values in measured.items()}
+    differences = {name: own[name][:, : other[name].shape[1]] - other[name] for name in SCORES}
+    of_own, of_other, of_differences = (_intervals(one, confidence) for one in (own, other, differences))
+    return of_own, of_other, of_differences
 
 
 def _measure(counts: Counts, resamples: int, seed: int) -> dict[str, npt.NDArray[np.float64]]:
-    """Returns each score, [1 + resamples]: of all pictures, then of each draw."""
-    pictures = len(counts)
-    sums = [counts.sum(axis=0, keepdims=True)]
+    """Returns each score, [1 + resamples, subjects]: of all pictures, then of each draw."""
+    pictures, subjects, _ = counts.shape
+    flat = counts.reshape(pictures, -1)
+    sums = [flat.sum(axis=0, keepdims=True)]
     if pictures > 1:
         random = np.random.default_rng(seed)
         step = max(1, _AT_ONCE // pictures)
         for start in range(0, resamples, step):
             size = min(step, resamples - start)
-            sums.append(random.multinomial(pictures, np.full(pictures, 1 / pictures), size) @ counts)
-    curves = Curves.of_counts(*np.concatenate(sums).T)
+            sums.append(random.multinomial(pictures, np.full(pictures, 1 / pictures), size) @ flat)
+    curves = Curves.of_counts(*np.moveaxis(np.concatenate(sums).reshape(-1, subjects, 3), -1, 0))
     return {name: getattr(curves, name) for name in SCORES}
 
 
-def _intervals(measured: dict[str, npt.NDArray[np.float64]], confidence: float) -> Scores:
-    intervals = {}
-    for name, (value, *drawn) in measured.items():
-        low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2]) if drawn else (None, None)
-        intervals[name] = Interval(
-            float(value), None if low is None else float(low), None if high is None else float(high)
-        )
-    return intervals
+def _intervals(measured: dict[str, npt.NDArray[np.float64]], confidence: float) -> list[Scores]:
+    """Returns the scores of each subject."""
+    ends = [(1 - confidence) / 2, (1 + confidence) / 2]
+
+    def interval(values: npt.NDArray[np.float64]) -> Interval:
+        low, high = map(float, np.quantile(values[1:], ends)) if len(values) > 1 else (None, None)
+        return Interval(float(values[0]), low, high)
+
+    subjects = next(iter(measured.values())).shape[1]
+    return [{name: interval(values[:, at]) for name, values in measured.items()} for at in range(subjects)]

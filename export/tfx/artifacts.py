@@ -72,6 +72,8 @@ def labelled_of(examples: Any, split: str) -> LabelledPictures:
     uri = examples.uri
     images, masks = (os.path.join(uri, folder) for folder in (IMAGES_FOLDER, MASKS_FOLDER))
     if tf.io.gfile.isdir(images) and tf.io.gfile.isdir(masks):
+        if "://" in uri:
+            raise EvaluationError(f"{uri}: folders of pictures are read from disk only; wanted TFRecords behind a URL")
         return labelled_in_folders(images, masks)
     payload = examples.get_string_custom_property("payload_format") or "FORMAT_TF_EXAMPLE"
     if payload != "FORMAT_TF_EXAMPLE":

@@ -197,6 +197,17 @@ def test_a_model_of_one_channel_is_measured_under_its_class(measured, tmp_path):
     assert (list(found.scores), found.scores["coin"]["iou"].low) == (["coin"], None)
 
 
+def test_a_class_may_be_called_mask(measured, tmp_path):
+    version_dir = export_unchecked(
+        toy_models.keras_model(Toy.make(3, 2, gain=4, seed=6)), tmp_path / "two", activation="softmax", scaling="unit",
+        classes="ground,mask", foreground="mask", warmup=False, signatures="mask_png,probability_png,class_map_png",
+    )  # fmt: skip
+    pixels, label = measured.pictures["photo1"]
+    write_records(tmp_path / "data", [labelled_example(pixels, np.where(label == 1, 1, 0).astype(np.uint8))])
+    found = evaluate(str(version_dir), labelled_in_records(str(tmp_path / "data")))
+    assert (list(found.scores), found.main_subject) == (["foreground", "ground", "mask"], "foreground")
+
+
 def test_an_export_that_cannot_be_measured_is_named(measured, tmp_path):
     with pytest.raises(EvaluationError, match=r"is no export of maskport \(maskport.json is missing or damaged\)"):
         evaluate(str(tmp_path), pictures_of(measured))
