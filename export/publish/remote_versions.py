@@ -92,7 +92,7 @@ def copy_tree(source: str, target: str) -> None:
     files = []
     for parent, folders, names in tf.io.gfile.walk(source):
         files += [os.path.join(parent, name) for name in names]
-        if not folders and not names:
+        if not folders and not names and "://" not in target:  # object stores have no folders but by their files
             tf.io.gfile.makedirs(os.path.join(target, os.path.relpath(parent, source)))
     files.sort(key=lambda file: (os.path.basename(file) == _LAST, file))
     for file in files:
