@@ -87,8 +87,12 @@ def make_page(
     )
 
 
-def _texts(scores: Mapping[str, Scores]) -> dict[str, list[str]]:
-    return {subject: [str(found[name]) for name in _TITLES] for subject, found in scores.items()}
+def _texts(scores: Mapping[str, Scores]) -> dict[str, list[tuple[str, str]]]:
+    """Returns the values and their intervals, as texts."""
+    return {
+        subject: [(value, interval) for value, _, interval in (str(found[name]).partition(" ") for name in _TITLES)]
+        for subject, found in scores.items()
+    }
 
 
 def _asked(gate: Gate, evaluation: Evaluation) -> str:

@@ -156,7 +156,7 @@ def measure(
         ignore_value=_values(ignore_value),
         resamples=resamples,
     )
-    for line in found.left_out:
+    for line in (*found.left_out, *(f"{path}: has no partner" for path in pictures.unpaired)):
         logger.warning("left out: %s", line)
     reasons = judge(found, gate)
     write_file(evaluation, EVALUATION_FILE, json.dumps(to_json(found, gate, reasons), indent=1) + "\n")

@@ -175,7 +175,7 @@ def test_the_page_and_the_record_hold_the_verdict(evaluation):
     page = make_page(evaluation, gate, reasons, {"model": "<b>mine</b>"})
     assert "<h1>Must not be served</h1>" in page
     assert f'<p class="warning">{reasons[0].replace(chr(39), "&#39;")}</p>' in page
-    assert str(evaluation.scores["roof"]["iou"]) in page
+    assert str(evaluation.scores["roof"]["iou"]).replace(" ", "<br><small>", 1) in page
     assert "&lt;b&gt;mine" in page
     assert not re.search(r'(src|href)="(?!data:|#)', page)
     assert "<h1>May be served</h1>" in make_page(evaluation, Gate(floor=0), [])

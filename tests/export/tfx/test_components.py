@@ -1,5 +1,6 @@
 """The components one by one: what they refuse when a pipeline is written, and what they do with artifacts."""
 
+import io
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 from skimage import data
 
 pytest.importorskip("tfx")
@@ -207,6 +209,20 @@ def test_a_replay_that_fails_is_a_negative_blessing_that_the_pusher_heeds(traine
     told = pushed.get_string_custom_property("push_message")
     assert told.startswith("the infra blessing is negative: what was written does not answer as the model does: sig")
     assert not (tmp_path / "served").exists()
+
+
+def test_the_first_pictures_of_a_folder_are_made_small(tmp_path):
+    for index in range(6):
+        (tmp_path / f"{index}.png").write_bytes(png(data.astronaut()[: 100 + 80 * index, :200]))
+    (tmp_path / "notes.txt").write_text("none")
+    found = executors._example_pictures(None, str(tmp_path), "eval")
+    assert list(found) == [str(tmp_path / f"{index}.png") for index in range(4)]
+    sizes = [Image.open(io.BytesIO(one)).size for one in found.values()]
+    assert sizes == [(200, 100), (200, 180), (200, 260), (188, 320)]
+    assert found[str(tmp_path / "0.png")] == (tmp_path / "0.png").read_bytes()
+    (tmp_path / "0.png").write_bytes(b"no picture")
+    with pytest.raises(SpecError, match=r"example picture .*0\.png: it is not a picture, or broken"):
+        executors._example_pictures(None, str(tmp_path), "eval")
 
 
 @pytest.mark.parametrize(
