@@ -189,12 +189,16 @@ class MaskClient(ClientBase):
                 if transport is None:
                     if self._is_closed:
                         raise ClientClosedError("the client is closed")
-                    transport = self._transports[step.address] = connect(step.address, self._options)
+                    transport = self._transports[step.address] = self._connect(step.address)
             return transport.send(step.call, step.timeout_s, step.pairs)
         except CallCancelledError as error:
             if self._is_closed:
                 raise ClientClosedError("the client was closed") from error
             raise
+
+    def _connect(self, address: Address) -> Transport:
+        """Returns what carries calls to an address; nothing is sent yet."""
+        return connect(address, self._options)
 
     def _stream(
         self, scripts: Iterator[Script[T]], concurrency: int, window: int, ordered: bool = True

@@ -12,7 +12,7 @@ from .calling.retries import RetryPolicy
 from .calling.sending import Caller, Terms
 from .errors import ClientClosedError, InvalidRequestError
 from .segmenting.segmentation import Segmentation
-from .transport.addresses import parse_addresses
+from .transport.addresses import Address, parse_addresses
 from .transport.calls import Target
 from .transport.security import Credentials, Metadata, Tls, Token, as_metadata
 from .transport.transports import ConnectionOptions
@@ -72,7 +72,7 @@ class ClientBase(abc.ABC):
             raise InvalidRequestError(f"version={version!r} is no whole number")
         if compression not in (None, "gzip"):
             raise InvalidRequestError(f"compression={compression!r} is neither 'gzip' nor None")
-        addresses = parse_addresses(address)
+        addresses = self._parse_addresses(address)
         credentials = Credentials(metadata, token, allow_plaintext=allow_plaintext_secrets)
         credentials.check(addresses)
         if tls is not None and any(address.is_secure for address in addresses):
@@ -97,6 +97,10 @@ class ClientBase(abc.ABC):
         self._process_id = os.getpid()
         self._is_closed = False
         self._set_up()
+
+    def _parse_addresses(self, address: str | Sequence[str]) -> tuple[Address, ...]:
+        """Returns what the address means; raises `InvalidAddressError`."""
+        return parse_addresses(address)
 
     @abc.abstractmethod
     def _set_up(self) -> None:

@@ -5,7 +5,6 @@ import dataclasses
 import itertools
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -25,8 +24,8 @@ FORMATS = ("png", "npy", "json", "webp", "tif")
 _FILE_ENDINGS = (*IMAGE_ENDINGS, *(f".{name}" for name in FORMATS))
 
 # When so many calls in a row fail like this, it is not the pictures' fault.
-_HOPELESS = 10
-_HOPELESS_ERRORS = (
+HOPELESS = 10
+HOPELESS_ERRORS = (
     errors.ServerUnavailableError,
     errors.ServerBusyError,
     errors.ModelNotFoundError,
@@ -126,8 +125,8 @@ def segment_files(client: MaskClient, work: Work, job: SegmentJob, report_failur
             else:
                 tally.failed += 1
                 report_failure(_failure(picture.path, error))
-                in_a_row = in_a_row + 1 if isinstance(error, _HOPELESS_ERRORS) else 0
-                if in_a_row >= _HOPELESS:
+                in_a_row = in_a_row + 1 if isinstance(error, HOPELESS_ERRORS) else 0
+                if in_a_row >= HOPELESS:
                     raise error
             advance()
     tally.seconds = time.monotonic() - started
@@ -191,9 +190,7 @@ def _write(result: MaskResult, target: Path | None, job: SegmentJob) -> Exceptio
         if target is None:
             if sys.stdout is None:
                 raise errors.InvalidRequestError("standard output is closed")
-            with tempfile.TemporaryDirectory() as folder:
-                content = result.save(Path(folder, f"result.{job.format}"), job.product).read_bytes()
-            sys.stdout.buffer.write(content)
+            sys.stdout.buffer.write(result.encode(f".{job.format}", job.product))
             sys.stdout.buffer.flush()
         else:
             _save_whole(result, target, job.product)

@@ -125,12 +125,7 @@ class MaskResult:
     @property
     def bbox(self) -> tuple[int, int, int, int] | None:
         """The smallest box around the mask: left, top, width and height; None if the mask is empty."""
-        rows = np.flatnonzero(self.mask.any(axis=1))
-        if not rows.size:
-            return None
-        columns = np.flatnonzero(self.mask.any(axis=0))
-        left, top = int(columns[0]), int(rows[0])
-        return left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1
+        return bbox_of(self.mask)
 
     def rle(self) -> Rle:
         """Returns the mask in COCO's run-length encoding, as pycocotools reads it."""
@@ -199,22 +194,26 @@ class MaskResult:
             OSError: the file cannot be written.
         """
         path = Path(path)
+        # Where a disk is full, Pillow leaves a part of some files and says nothing, and NumPy says little.
+        path.write_bytes(self.encode(path.suffix, product))
+        return path
+
+    def encode(self, ending: str, product: str | None = None) -> bytes:
+        """Returns what `save` writes to a file of that ending, such as `.png`; see there."""
         wanted = product or (contract.MASK if contract.MASK in self._outputs else next(iter(self._outputs)))
         if wanted not in _SAVED:
             raise OutputNotRequestedError(f"there is no product {wanted!r}", hint=f"there are: {', '.join(_SAVED)}")
-        # Where a disk is full, Pillow leaves a part of some files and says nothing, and NumPy says little.
         held = io.BytesIO()
-        ending, output = path.suffix.lower(), self._outputs.get(wanted)
-        if ending == ".npy":
+        output = self._outputs.get(wanted)
+        if ending.lower() == ".png" and output is not None and output.png and self._picture.missing is None:
+            return output.png
+        if ending.lower() == ".npy":
             np.save(held, self._values(wanted))
-        elif ending == ".json":
+        elif ending.lower() == ".json":
             held.write(json.dumps(self.as_dict()).encode() + b"\n")
-        elif ending == ".png" and output is not None and output.png and self._picture.missing is None:
-            held.write(output.png)
         else:
-            write_picture(held, path.suffix, wanted, self._shades(wanted), self._picture)
-        path.write_bytes(held.getbuffer())
-        return path
+            write_picture(held, ending, wanted, self._shades(wanted), self._picture)
+        return held.getvalue()
 
     def as_dict(self) -> dict[str, Any]:
         """Returns what the mask comes to, ready for JSON."""
@@ -318,6 +317,16 @@ def pixel_output(product: str, array: Array, picture: Picture) -> Output:
         sizes = f"{_size(array.shape)}, the picture {_size(picture.size or ())}"
         raise InvalidResponseError(f"the {product} in the answer is {sizes}")
     return Output(array=array)
+
+
+def bbox_of(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
+    """Returns the smallest box around a mask [H, W]: left, top, width and height; None if the mask is empty."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not rows.size:
+        return None
+    columns = np.flatnonzero(mask.any(axis=0))
+    left, top = int(columns[0]), int(rows[0])
+    return left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1
 
 
 def _size(sizes: Sequence[int]) -> str:

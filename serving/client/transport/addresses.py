@@ -21,13 +21,13 @@ _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 class Address:
     """One server's address."""
 
-    scheme: str  # `grpc`, `grpcs`, `http`, `https` or `unix` (gRPC over a Unix socket)
-    host: str = ""  # a name or an IP address, without brackets; empty for `unix`
+    scheme: str  # `grpc`, `grpcs`, `http`, `https`, `unix` (gRPC over a Unix socket); `file` of a model in this process
+    host: str = ""  # a name or an IP address, without brackets; empty for `unix` and `file`
     port: int = 0  # likewise 0
     path: str = ""  # of the socket, or a prefix of every URL path (without a slash at the end)
 
     def __str__(self) -> str:
-        return f"unix://{self.path}" if self.scheme == "unix" else f"{self.scheme}://{self.netloc}{self.path}"
+        return f"{self.scheme}://{self.netloc if self.host else ''}{self.path}"
 
     @property
     def netloc(self) -> str:
