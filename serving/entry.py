@@ -21,6 +21,7 @@ def _command(module: str) -> Callable[[], None]:
     return run
 
 
+batch = _command("maskport.serving.batch.cli")
 calibrate = _command("maskport.export.calibrate.cli")
 client = _command("maskport.serving.client.commands.cli")
 export = _command("maskport.export.cli")

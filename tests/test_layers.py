@@ -14,6 +14,7 @@ ALLOWED = {
     "serving.client": {"serving.wire", "contract", "command_line", "status_codes"},
     "serving.server": {"command_line", "status_codes"},
     "serving.verify": {"serving.client", "serving.wire", "contract", "agreement", "command_line", "texts"},
+    "serving.batch": {"serving.client", "serving.server", "serving.wire", "contract", "command_line"},
     "export": {"contract", "agreement", "command_line", "texts"},
     # A pipeline's components go all the way: from the exporter to the gate before a server.
     "export.tfx": {"export", "serving.verify", "contract", "agreement", "command_line", "texts"},
@@ -25,6 +26,8 @@ ORDER = {
     "export.tfx": "fingerprints artifacts baseline executors components __init__",
     "serving.client": "errors transport calling pictures results segmenting telemetry configuration procedures "
     "client async_client commands __init__ __main__",
+    "serving.batch": "files records local_client models watching inference journal naming planning tables "
+    "mask_images job runner_flags cli __init__ __main__",
     "serving.server": "errors calls metrics unsupported_flags inference models service fronts "
     "server cli __init__ __main__",
 }

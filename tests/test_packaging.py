@@ -84,6 +84,8 @@ def test_help_answers_without_tensorflow(command):
         ("mask-export", "tensorflow", ["--source=a.keras", "--output_dir=b", "--verbosity=-2"]),
         ("mask-calibrate", "yaml", ["--help"]),
         ("mask-serve", "tensorflow", ["--model_base_path=/m", "--port=1"]),
+        ("mask-batch", "apache_beam", ["--input=x", "--output=y", "--model=z"]),
+        ("mask-batch", "pyarrow", ["--input=x", "--output=y", "--model=z"]),
     ],
 )
 def test_without_its_extra_a_command_names_it_in_one_line(tmp_path, command, package, words):
@@ -92,6 +94,6 @@ def test_without_its_extra_a_command_names_it_in_one_line(tmp_path, command, pac
     done = subprocess.run(
         [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False, cwd=tmp_path
     )
-    extra = "server" if command == "mask-serve" else "export"
+    extra = {"mask-serve": "server", "mask-batch": "batch"}.get(command, "export")
     assert done.returncode == 1
     assert done.stderr == f"{command}: needs {package}, which is not installed: pip install 'maskport[{extra}]'\n"

@@ -1,0 +1,18 @@
+from .inference import MaskHandler as MaskHandler
+from .job import (
+    BatchError as BatchError,
+    BatchJob as BatchJob,
+    Summary as Summary,
+    run_job as run_job,
+)
+from .mask_images import (
+    MaskedImages as MaskedImages,
+    MaskImages as MaskImages,
+)
+from .models import (
+    LocalModel as LocalModel,
+    ServedModel as ServedModel,
+)
+from .planning import PlanMasks as PlanMasks
+from .records import Record as Record
+from .tables import WriteTables as WriteTables

@@ -1,0 +1,67 @@
+"""What pictures' files are called: as `mask-client segment` calls them, and never two alike."""
+
+import os
+import re
+from collections.abc import Sequence
+
+from ..client.commands.inputs import IMAGE_ENDINGS
+
+_MAGIC = re.compile(r"[*?\[]")
+
+
+class Naming:
+    """How the pictures of some patterns, and the files made of them, are called.
+
+    Args:
+        patterns: of Beam's.
+        output: the folder of the files that are made.
+        ending: of these, such as `.png`.
+    """
+
+    def __init__(self, patterns: Sequence[str], output: str, ending: str):
+        self._folder = folder_of(patterns)
+        self._output, self._ending = output.rstrip("/"), ending
+        # What was asked for by its ending is a picture too.
+        self._endings = {*IMAGE_ENDINGS, *(os.path.splitext(pattern)[1].lower() for pattern in patterns)} - {""}
+        self._takes_hidden = any("/." in pattern.replace("/..", "") for pattern in patterns)
+
+    def relative(self, uri: str) -> str:
+        """Returns a picture's path below the folder of all; of one that lies elsewhere, its path without scheme."""
+        is_below = uri.startswith(self._folder)
+        return uri[len(self._folder) :] if is_below else (uri.partition("://")[2] or uri).lstrip("/")
+
+    def is_picture(self, uri: str) -> bool:
+        """Returns whether a file is a picture by its name; hidden files, and those of an earlier run, are none."""
+        name = self.relative(uri)
+        is_answer = bool(self._output) and f"{uri}/".startswith(f"{self._output}/")
+        is_answer = is_answer and not f"{self._folder}/".startswith(f"{self._output}/")
+        is_hidden = not self._takes_hidden and f"/{name}".find("/.") >= 0
+        return not is_answer and not is_hidden and self._has_ending(name)
+
+    def stem(self, uri: str) -> str:
+        """Returns a picture's path below the folder without its ending; pictures of one stem could want one name."""
+        return os.path.splitext(self.relative(uri))[0]
+
+    def stem_of_answer(self, path: str) -> str:
+        """Returns the stem of the picture that a file was made of."""
+        stem = os.path.splitext(path[len(self._output) :].lstrip("/"))[0]
+        return os.path.splitext(stem)[0] if self._has_ending(stem) else stem
+
+    def answers(self, uris: Sequence[str]) -> dict[str, str]:
+        """Returns the paths of the files of pictures of one stem: `STEM.png`, or `STEM.EXT.png` where several share it.
+
+        Where the stem itself looks like a picture's name, the ending stays too: `x.jpg.jpg` is not taken for `x.jpg`.
+        """
+        keeps = len(uris) > 1 or any(self._has_ending(self.stem(uri)) for uri in uris)
+        names = {uri: (self.relative(uri) if keeps else self.stem(uri)) + self._ending for uri in uris}
+        return {uri: f"{self._output}/{name}" for uri, name in names.items()}
+
+    def _has_ending(self, name: str) -> bool:
+        return os.path.splitext(name)[1].lower() in self._endings
+
+
+def folder_of(patterns: Sequence[str]) -> str:
+    """Returns the folder, with a slash at its end, that all pictures of some patterns lie below; empty for none."""
+    fixed = [_MAGIC.split(pattern, maxsplit=1)[0] for pattern in patterns]
+    shared = os.path.commonprefix([text[: text.rfind("/") + 1] for text in fixed])  # noqa: RUF071
+    return shared[: shared.rfind("/") + 1]
