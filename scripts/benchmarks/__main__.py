@@ -29,6 +29,7 @@ GROUPS = [
     "load",
     "memory",
     "client",
+    "batch",
     "export",
     "openvino",
     "optimize",
