@@ -185,7 +185,7 @@ class _Run:
             )
         )
         masked = wanted | "mask" >> self._transform
-        records = (masked.masks, masked.failed, kept) | "all" >> beam.Flatten()
+        records = (masked.masks, masked.failed, kept)
         _ = records | "tables" >> WriteTables(job.output, job.shards, self._name)
         if job.coco is not None:
             _ = records | "coco" >> WriteCoco(job.output, job.coco, self._naming, self._name)

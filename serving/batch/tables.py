@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,8 +11,9 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet
+from apache_beam.transforms.window import GlobalWindows
 
 from ..client.pictures.png import decode_png
 from ..client.results.mask_result import bbox_of
@@ -19,9 +21,10 @@ from ..client.results.rle import encode_rle
 from . import files
 from .journal import Journal
 from .naming import Naming
-from .records import DEAD_LETTERS, MANIFEST, Record, as_table
+from .records import DEAD_LETTERS, Record, table_of
 
 MANIFEST_NAME, DEAD_LETTERS_NAME = "manifest", "dead_letters"
+_ROWS = 256
 
 
 class WriteTables(beam.PTransform):  # type: ignore[misc]
@@ -38,26 +41,48 @@ class WriteTables(beam.PTransform):  # type: ignore[misc]
         self._output, self._shards, self._job = output, shards, job
 
     def expand(self, records: Any) -> Any:
-        """Takes `Record`s."""
+        """Takes `Record`s, or a tuple of several collections of them."""
         output, shards, journal = self._output, self._shards, Journal(self._output, self._job)
         # Tables without a row are written too: they take the place of those before.
-        every = records.pipeline | "shards" >> beam.Create([(shard, None) for shard in range(shards)])
-        keyed = records | "by shard" >> beam.Map(lambda record: (zlib.crc32(record.uri.encode()) % shards, record))
+        parts = records if isinstance(records, tuple) else (records,)
+        every = parts[0].pipeline | "shards" >> beam.Create([(shard, None) for shard in range(shards)])
+        packed = [part | f"rows {number}" >> beam.ParDo(_PackRows(shards)) for number, part in enumerate(parts)]
+        keyed = packed | "all rows" >> beam.Flatten()
         grouped = {"records": keyed, "shards": every} | beam.CoGroupByKey()
         return grouped | "write" >> beam.MapTuple(
-            lambda shard, held: _write(journal, output, shard, shards, held["records"])
+            lambda shard, held: _write(journal, output, shard, shards, itertools.chain(*held["records"]))
         )
 
 
-def _write(journal: Journal, output: str, shard: int, shards: int, records: Iterable[Record]) -> None:
-    rows = list(records)
-    bad = [record for record in rows if record.error is not None]
-    for name, table in (
-        (MANIFEST_NAME, as_table(rows, MANIFEST)),
-        (DEAD_LETTERS_NAME, as_table(bad, DEAD_LETTERS)),
-    ):
+class _PackRows(beam.DoFn):  # type: ignore[misc]
+    """Puts some rows of a shard together: what a runner holds of an element is many times a row's size."""
+
+    def __init__(self, shards: int):
+        super().__init__()
+        self._shards = shards
+        self._held: dict[int, list[bytes]] = {}
+
+    def start_bundle(self) -> None:
+        self._held = {}
+
+    def process(self, record: Record) -> Iterator[tuple[int, list[bytes]]]:
+        shard = zlib.crc32(record.uri.encode()) % self._shards
+        rows = self._held.setdefault(shard, [])
+        rows.append(record.packed())
+        if len(rows) >= _ROWS:
+            yield shard, self._held.pop(shard)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for shard, rows in self._held.items():
+            yield GlobalWindows.windowed_value((shard, rows))
+
+
+def _write(journal: Journal, output: str, shard: int, shards: int, rows: Iterable[bytes]) -> None:
+    manifest = table_of(rows)
+    bad = manifest.filter(pyarrow.compute.is_valid(manifest["error"])).select(DEAD_LETTERS)
+    for name, table in ((MANIFEST_NAME, manifest), (DEAD_LETTERS_NAME, bad)):
         buffer = io.BytesIO()
-        pa.parquet.write_table(table, buffer)
+        pyarrow.parquet.write_table(table, buffer)
         journal.write_whole(files.join(output, table_name(name, shard, shards)), buffer.getvalue())
 
 
@@ -95,14 +120,18 @@ class WriteCoco(beam.PTransform):  # type: ignore[misc]
         self._journal, self._path, self._naming = Journal(output, job), path, naming
 
     def expand(self, records: Any) -> Any:
-        """Takes `Record`s."""
+        """Takes `Record`s, or a tuple of several collections of them."""
         journal, path, naming = self._journal, self._path, self._naming
-        items = (
-            records
-            | beam.Filter(lambda record: record.mask is not None)
-            | "run lengths" >> beam.Map(lambda record: (None, coco_item(record, naming.relative(record.uri))))
-        )
-        nothing = records.pipeline | "nothing" >> beam.Create([(None, None)])
+        parts = records if isinstance(records, tuple) else (records,)
+        with_masks = [
+            part | f"with masks {number}" >> beam.Filter(lambda record: record.mask is not None)
+            for number, part in enumerate(parts)
+        ]
+        items = [
+            part | f"items {number}" >> beam.Map(lambda record: (None, coco_item(record, naming.relative(record.uri))))
+            for number, part in enumerate(with_masks)
+        ] | "all items" >> beam.Flatten()
+        nothing = parts[0].pipeline | "nothing" >> beam.Create([(None, None)])
         grouped = {"items": items, "nothing": nothing} | beam.CoGroupByKey()
         return grouped | "write" >> beam.MapTuple(
             lambda _, held: journal.write_whole(path, "".join(coco_json(held["items"])).encode())
