@@ -26,8 +26,8 @@ ORDER = {
     "export.tfx": "fingerprints artifacts baseline executors components __init__",
     "serving.client": "errors transport calling pictures results segmenting telemetry configuration procedures "
     "client async_client commands __init__ __main__",
-    "serving.batch": "files records local_client models watching inference journal naming planning tables "
-    "mask_images job runner_flags cli __init__ __main__",
+    "serving.batch": "watching bookkeeping local_client models inference planning mask_images job runner_flags cli "
+    "__init__ __main__",
     "serving.server": "errors calls metrics unsupported_flags inference models service fronts "
     "server cli __init__ __main__",
 }

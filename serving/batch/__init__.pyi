@@ -1,3 +1,5 @@
+from .bookkeeping.records import Record as Record
+from .bookkeeping.tables import WriteTables as WriteTables
 from .inference import MaskHandler as MaskHandler
 from .job import (
     BatchError as BatchError,
@@ -14,5 +16,3 @@ from .models import (
     ServedModel as ServedModel,
 )
 from .planning import PlanMasks as PlanMasks
-from .records import Record as Record
-from .tables import WriteTables as WriteTables

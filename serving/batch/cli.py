@@ -117,9 +117,9 @@ def _main(words: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     check_installed("pyarrow")
     check_installed("apache_beam")
+    from .bookkeeping.records import MaskOptions
     from .job import BatchError, BatchJob, run_job
     from .mask_images import check_options
-    from .records import MaskOptions
 
     options = MaskOptions(_PRODUCT.value, _THRESHOLD.value, _FORMAT.value, _PAGE.value, _bands())
     try:

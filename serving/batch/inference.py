@@ -22,9 +22,9 @@ from ..client.client import MaskClient
 from ..client.commands.segment_command import DERIVED_PRODUCTS, HOPELESS, HOPELESS_ERRORS
 from ..client.results.mask_result import MaskResult
 from ..command_line import one_line
-from . import files
+from .bookkeeping import files
+from .bookkeeping.records import MaskOptions, Record
 from .models import LocalModel, Model, identity_of
-from .records import MaskOptions, Record
 from .watching import watch_of
 
 

@@ -23,13 +23,13 @@ from apache_beam.runners.runner import PipelineState
 from ..client.client import MaskClient
 from ..client.errors import InvalidRequestError, MaskServingError
 from ..command_line import one_line
-from . import files
-from .journal import Journal
+from .bookkeeping import files
+from .bookkeeping.journal import Journal
+from .bookkeeping.naming import Naming
+from .bookkeeping.tables import DEAD_LETTERS_NAME, MANIFEST_NAME, WriteCoco, WriteTables, find_tables, table_name
 from .mask_images import MaskImages
 from .models import Model, identity_of
-from .naming import Naming
 from .planning import PlanMasks
-from .tables import DEAD_LETTERS_NAME, MANIFEST_NAME, WriteCoco, WriteTables, find_tables, table_name
 from .watching import Watch, watching
 
 _LOCAL_RUNNERS = ("DirectRunner", "FnApiRunner", "")

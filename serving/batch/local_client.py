@@ -16,7 +16,7 @@ from ..client.transport.refusals import error_of_code
 from ..client.transport.signatures import metadata_of_message
 from ..command_line import import_quietly
 from ..wire.messages import SignatureDefMap
-from . import files
+from .bookkeeping import files
 
 _FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
 _VERSION = re.compile(r"[0-9]+")

@@ -15,11 +15,11 @@ from ..client.pictures.channels import as_choice
 from ..client.results.files import check_file_form
 from ..client.segmenting.plans import check_threshold
 from ..contract import CLASS_MAP, MASK, PROBABILITY
+from .bookkeeping.journal import Journal
+from .bookkeeping.naming import Naming
+from .bookkeeping.records import MaskOptions, Record
 from .inference import MaskHandler, Wanted, default_concurrency
-from .journal import Journal
 from .models import Model
-from .naming import Naming
-from .records import MaskOptions, Record
 from .watching import DONE, watch_of
 
 BATCH_SIZE = 16

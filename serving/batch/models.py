@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import contract
 from ..client.client import MaskClient
-from .records import Identity
+from .bookkeeping.records import Identity
 
 
 @dataclasses.dataclass(frozen=True)

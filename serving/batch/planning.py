@@ -10,12 +10,12 @@ import pyarrow.parquet
 from apache_beam.io.filesystem import FileMetadata
 from apache_beam.metrics import Metrics
 
-from . import files
+from .bookkeeping import files
+from .bookkeeping.journal import Entry, read_entries
+from .bookkeeping.naming import Naming
+from .bookkeeping.records import Identity, MaskOptions, Record
 from .inference import Wanted
-from .journal import Entry, read_entries
 from .models import Model, identify
-from .naming import Naming
-from .records import Identity, MaskOptions, Record
 from .watching import PLANNED, watch_of
 
 KEPT = "kept"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..client.errors import InvalidImageError
-from ..contract import MASK
+from ...client.errors import InvalidImageError
+from ...contract import MASK
 
 
 @dataclasses.dataclass(frozen=True)

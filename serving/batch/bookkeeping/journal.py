@@ -21,9 +21,9 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from ..watching import watch_of
 from . import files
 from .records import Record
-from .watching import watch_of
 
 FOLDER = ".mask-batch"
 _RECORDS = ".records.jsonl"

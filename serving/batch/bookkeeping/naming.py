@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from ..client.commands.inputs import IMAGE_ENDINGS
+from ...client.commands.inputs import IMAGE_ENDINGS
 
 _MAGIC = re.compile(r"[*?\[]")
 

@@ -15,9 +15,9 @@ import pyarrow.compute
 import pyarrow.parquet
 from apache_beam.transforms.window import GlobalWindows
 
-from ..client.pictures.png import decode_png
-from ..client.results.mask_result import bbox_of
-from ..client.results.rle import encode_rle
+from ...client.pictures.png import decode_png
+from ...client.results.mask_result import bbox_of
+from ...client.results.rle import encode_rle
 from . import files
 from .journal import Journal
 from .naming import Naming
