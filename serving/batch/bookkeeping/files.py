@@ -68,7 +68,8 @@ def remove(paths: Sequence[str]) -> None:
 
 def literal(path: str) -> str:
     """Returns the pattern that means just this path."""
-    return re.sub(r"([*?\[])", r"[\1]", path)
+    # Beam makes a regular expression of it, in which a set that begins with a bracket means something to come.
+    return re.sub(r"([*?])", r"[\1]", path.replace("[", "[\\[]"))
 
 
 def join(folder: str, *names: str) -> str:

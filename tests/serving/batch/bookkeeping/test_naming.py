@@ -1,0 +1,54 @@
+import itertools
+
+import pytest
+from hypothesis import given, strategies as st
+from maskport.serving.batch.bookkeeping.naming import Naming, folder_of
+
+
+@pytest.mark.parametrize(
+    ("patterns", "folder"),
+    [
+        (["photos/**/*.jpg"], "photos/"),
+        (["/data/photos/x.jpg"], "/data/photos/"),
+        (["gs://bucket/photos-*/x.jpg"], "gs://bucket/"),
+        (["*.jpg"], ""),
+        (["photos/a/*.jpg", "photos/ab/*.jpg"], "photos/"),
+        (["photos/*.jpg", "/photos/*.jpg"], ""),
+    ],
+)
+def test_the_folder_of_patterns(patterns, folder):
+    assert folder_of(patterns) == folder
+
+
+@pytest.mark.parametrize(
+    ("uri", "is_picture"),
+    [
+        ("photos/x.jpg", True),
+        ("photos/X.TIFF", True),
+        ("photos/deep/x.weird", True),  # as a pattern asks for it
+        ("photos/notes.txt", False),
+        ("photos/.x.jpg", False),
+        ("photos/.git/x.jpg", False),
+        ("photos/masks/x.png", False),
+        ("photos/masks2/x.png", True),
+    ],
+)
+def test_what_is_a_picture(uri, is_picture):
+    assert Naming(["photos/**", "photos/**/*.weird"], "photos/masks/", ".png").is_picture(uri) == is_picture
+
+
+NAMES = st.lists(st.sampled_from(["x", "x.jpg", "y", "a/x", "x.weird", "x.png.jpg"]), min_size=1, unique=True)
+ENDINGS = st.lists(st.sampled_from([".jpg", ".png", ".JPG", ".weird"]), min_size=1, unique=True)
+
+
+@given(NAMES, ENDINGS)
+def test_no_two_pictures_get_one_name_and_each_is_found_by_its_answer(stems, endings):
+    naming = Naming(["photos/**/*.weird"], "masks", ".png")
+    uris = [f"photos/{stem}{ending}" for stem in stems for ending in endings]
+    answers = {}
+    for _, group in itertools.groupby(sorted(uris, key=naming.stem), naming.stem):
+        answers |= naming.answers(list(group))
+    assert set(answers) == set(uris)
+    assert len(set(answers.values())) == len(answers)
+    for uri, answer in answers.items():
+        assert naming.stem_of_answer(answer) == naming.stem(uri)
