@@ -32,7 +32,7 @@ class Effort:
     files: int = 1000  # photographs for the command line
     exports: int = 2  # how often an export is timed
     batch_small: int = 1000  # pictures of 512² for the batch job
-    batch_large: int = 80  # likewise of 12 megapixels
+    batch_large: int = 160  # likewise of 12 megapixels
     batch_rounds: int = 3
 
 
@@ -41,7 +41,7 @@ QUICK = Effort(
     rounds=10, slow_rounds=3, budget_s=2, longest_call_s=2, edges=(256, 512, 1024), batches=(1, 8), callers=(1, 16),
     load_s=1.5, load_turns=1, open_s=3, open_turns=1, requests=500, large_edge=1000, large_cases=1,
     optimized=("light",), imports=1, files=100, exports=1,
-    batch_small=200, batch_large=12, batch_rounds=1,
+    batch_small=300, batch_large=40, batch_rounds=1,
 )  # fmt: skip
 
 

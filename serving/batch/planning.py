@@ -2,7 +2,7 @@
 
 import dataclasses
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -19,6 +19,7 @@ from .models import Model, identify
 from .watching import PLANNED, watch_of
 
 KEPT = "kept"
+_Found = tuple[str, int, float]  # path, size and time
 _FROM_MANIFEST = 0.0
 """When a manifest's records were written: before any journal's that there still is."""
 
@@ -70,7 +71,7 @@ class PlanMasks(beam.PTransform):  # type: ignore[misc]
             | "by their stem" >> beam.Map(lambda entry: (_stem(entry.record, naming), entry))
         )
         plan = _Plan(self._options, naming, self._overwrites, self._job)
-        grouped = {"pictures": listed, "entries": entries} | beam.CoGroupByKey()
+        grouped = (listed, entries) | "all" >> beam.Flatten() | "same stem" >> beam.GroupByKey()
         planned = grouped | beam.ParDo(plan, beam.pvalue.AsSingleton(identity)).with_outputs(KEPT, main="wanted")
         # Else all that a worker does would hang on how stems were spread.
         return planned["wanted"] | "balance" >> beam.Reshuffle(), planned[KEPT]
@@ -84,11 +85,12 @@ class _Plan(beam.DoFn):  # type: ignore[misc]
         self._options, self._naming, self._overwrites, self._job = options, naming, overwrites, job
         self._counters = {name: Metrics.counter("maskport", name) for name in ("pictures", "skipped", "failed")}
 
-    def process(self, element: tuple[str, Mapping[str, Iterable[Any]]], identity: Identity) -> Iterator[Any]:
-        found = {path: (size, modified) for path, size, modified in element[1]["pictures"]}
+    def process(self, element: tuple[str, Iterable[_Found | Entry]], identity: Identity) -> Iterator[Any]:
+        held = list(element[1])
+        found = {one[0]: one[1:] for one in held if isinstance(one, tuple)}
         latest: dict[str, Record] = {}
         owners: dict[str | None, str] = {}
-        for entry in sorted(element[1]["entries"], key=lambda entry: entry.written_at):
+        for entry in sorted((one for one in held if isinstance(one, Entry)), key=lambda entry: entry.written_at):
             latest[entry.record.uri] = entry.record
             owners[entry.record.mask] = entry.record.uri
         answers = self._naming.answers(sorted(found))
@@ -147,5 +149,5 @@ def _stem(record: Record, naming: Naming) -> str:
     return naming.stem(record.uri) if record.mask is None else naming.stem_of_answer(record.mask)
 
 
-def _as_tuple(found: FileMetadata) -> tuple[str, int, float]:
+def _as_tuple(found: FileMetadata) -> _Found:
     return found.path, found.size_in_bytes, found.last_updated_in_seconds

@@ -15,6 +15,8 @@ from ..measuring import ratio, spread
 from ..results import Finding, Row, at_least, number_text
 
 _GOAL = 0.85
+_DIFFERENT = 40
+"""Pictures that are drawn, and repeated."""
 _SIZES = {"512²": (512, 512), "12 megapixels": (4000, 3000)}
 
 
@@ -22,7 +24,9 @@ def measure(lab: Lab) -> Iterator[Finding]:
     """Yields the job's rate ÷ the signature's, of small pictures and of photographs."""
     light = lab.subjects.light
     for (name, size), count in zip(_SIZES.items(), (lab.effort.batch_small, lab.effort.batch_large), strict=True):
-        folder = pictures.write_files(pictures.variants(count, [size]), lab.folder / f"{size[0]}")
+        different = pictures.variants(min(count, _DIFFERENT), [size])
+        files = [different[number % len(different)] for number in range(count)]
+        folder = pictures.write_files(files, lab.folder / f"{size[0]}")
         command = [sys.executable, "-m", "benchmarks.batch_rates", light.base_path / "1", folder]
         done = subprocess.run(
             [*map(str, command), str(lab.effort.batch_rounds)], check=True, capture_output=True, text=True

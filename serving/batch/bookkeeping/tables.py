@@ -45,12 +45,11 @@ class WriteTables(beam.PTransform):  # type: ignore[misc]
         output, shards, journal = self._output, self._shards, Journal(self._output, self._job)
         # Tables without a row are written too: they take the place of those before.
         parts = records if isinstance(records, tuple) else (records,)
-        every = parts[0].pipeline | "shards" >> beam.Create([(shard, None) for shard in range(shards)])
+        every = parts[0].pipeline | "shards" >> beam.Create([(shard, list[bytes]()) for shard in range(shards)])
         packed = [part | f"rows {number}" >> beam.ParDo(_PackRows(shards)) for number, part in enumerate(parts)]
-        keyed = packed | "all rows" >> beam.Flatten()
-        grouped = {"records": keyed, "shards": every} | beam.CoGroupByKey()
+        grouped = [*packed, every] | "all rows" >> beam.Flatten() | "by shard" >> beam.GroupByKey()
         return grouped | "write" >> beam.MapTuple(
-            lambda shard, held: _write(journal, output, shard, shards, itertools.chain(*held["records"]))
+            lambda shard, rows: _write(journal, output, shard, shards, itertools.chain.from_iterable(rows))
         )
 
 
@@ -130,11 +129,11 @@ class WriteCoco(beam.PTransform):  # type: ignore[misc]
         items = [
             part | f"items {number}" >> beam.Map(lambda record: (None, coco_item(record, naming.relative(record.uri))))
             for number, part in enumerate(with_masks)
-        ] | "all items" >> beam.Flatten()
+        ]
         nothing = parts[0].pipeline | "nothing" >> beam.Create([(None, None)])
-        grouped = {"items": items, "nothing": nothing} | beam.CoGroupByKey()
+        grouped = [*items, nothing] | "all items" >> beam.Flatten() | "in one" >> beam.GroupByKey()
         return grouped | "write" >> beam.MapTuple(
-            lambda _, held: journal.write_whole(path, "".join(coco_json(held["items"])).encode())
+            lambda _, held: journal.write_whole(path, "".join(coco_json(filter(None, held))).encode())
         )
 
 
