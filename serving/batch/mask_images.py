@@ -56,7 +56,7 @@ class MaskImages(beam.PTransform):  # type: ignore[misc]
             more than there are cores for one that is loaded.
         batch_size: pictures that Beam hands on together.
         call_size: pictures that go to the model in one call, where they are small.
-        job: name of the job that watches, if one does.
+        job: name of the job that this is a part of: records are kept beside the masks until it ends; see `Journal`.
 
     Raises:
         InvalidRequestError: an argument makes no sense.
@@ -132,7 +132,7 @@ class _Commit(beam.DoFn):  # type: ignore[misc]
 
     def __init__(self, output: str | None, job: str):
         super().__init__()
-        self._journal = Journal(output, job) if output else None
+        self._journal = Journal(output, job, keeps=bool(job)) if output else None
         self._job = job
         self._held: list[tuple[Record, Any, Any]] = []
         self._counts = {name: Metrics.counter("maskport", name) for name in ("masked", "failed", "unchanged")}

@@ -39,11 +39,17 @@ class Entry:
 
 
 class Journal:
-    """The records of a job that is not finished, beside its masks; `job` is the one's name that watches."""
+    """The records of a job that is not finished, beside its masks.
 
-    def __init__(self, output: str, job: str = ""):
+    Args:
+        output: the folder of the masks.
+        job: name of the job that watches, if one does.
+        keeps: whether there are records; else masks just get their names when they are whole.
+    """
+
+    def __init__(self, output: str, job: str = "", *, keeps: bool = True):
         self.folder = files.join(output, FOLDER)
-        self._job = job
+        self._job, self._keeps = job, keeps
 
     def write(self, records: Sequence[Record]) -> list[Record]:
         """Writes the masks of pictures and their records; returns the records, of which some may have failed by now.
@@ -59,13 +65,14 @@ class Journal:
         for record in records:
             temporary = None
             if record.content is not None and record.mask is not None:
-                temporary = files.join(self.folder, uuid.uuid4().hex + files.TEMPORARY)
+                folder = self.folder if self._keeps else os.path.dirname(record.mask)
+                temporary = files.join(folder, f".{uuid.uuid4().hex}{files.TEMPORARY}")
                 files.write(temporary, record.content)
                 temporaries[record.mask] = temporary
             lines.append(json.dumps({**record.as_row(), "written_at": time.time(), "temporary": temporary}))
-        self._write_whole(
-            files.join(self.folder, f"{uuid.uuid4().hex}{_RECORDS}"), "".join(f"{line}\n" for line in lines).encode()
-        )
+        if self._keeps:
+            text = "".join(f"{line}\n" for line in lines)
+            self._write_whole(files.join(self.folder, f"{uuid.uuid4().hex}{_RECORDS}"), text.encode())
         failed = self._name(temporaries)
         return [_unwritten(record, failed[record.mask]) if record.mask in failed else record for record in records]
 

@@ -4,11 +4,12 @@ import json
 import os
 import threading
 
+import apache_beam as beam
 import numpy as np
 import pytest
 from batch_photos import rows_of, sha256, wanted_mask
 from fake_serving import RefusedError, slow
-from maskport.serving.batch import BatchJob, LocalModel, ServedModel, run_job
+from maskport.serving.batch import BatchJob, LocalModel, MaskImages, ServedModel, run_job
 from maskport.serving.client import InvalidRequestError, ModelNotFoundError, ServerUnavailableError
 from maskport.serving.client.commands.inputs import find_inputs, output_paths
 from PIL import Image
@@ -316,6 +317,30 @@ def test_a_mask_that_cannot_be_written_is_its_pictures_failure(run, photos):
     (row,) = photos.dead_letters().values()
     assert "a.png: cannot write" in row["error"]
     assert not list(photos.masks.rglob("*.tmp"))
+
+
+def test_the_transform_alone_writes_masks_and_nothing_else(photos, serving):
+    good, bad = photos.write_many(12)
+    with beam.Pipeline("FnApiRunner") as pipeline:
+        masked = (
+            pipeline
+            | beam.Create([str(path) for path in good + bad])
+            | MaskImages(ServedModel(serving.grpc_address, "model"), str(photos.masks), base=str(photos.folder))
+        )
+        counts = (
+            (masked.masks | "masks" >> beam.combiners.Count.Globally()),
+            (masked.failed | "failed" >> beam.combiners.Count.Globally()),
+        )
+        _ = counts | beam.Flatten() | beam.combiners.ToList() | beam.Map(_expect_counts)
+    wanted = {f"{path.relative_to(photos.folder)}.png": path for path in good}
+    assert set(photos.files()) == set(wanted)
+    for name, path in wanted.items():
+        with Image.open(photos.masks / name) as mask:
+            np.testing.assert_array_equal(np.asarray(mask) > 0, wanted_mask(path))
+
+
+def _expect_counts(counts):
+    assert sorted(counts) == [1, 11]
 
 
 def test_json_files_say_what_the_mask_comes_to(run, photos):
