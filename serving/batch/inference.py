@@ -27,6 +27,8 @@ from .bookkeeping.records import MaskOptions, Record
 from .models import LocalModel, Model, identity_of
 from .watching import watch_of
 
+_HOPELESS = (*HOPELESS_ERRORS, errors.SignatureNotFoundError)
+
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
@@ -38,7 +40,6 @@ class Wanted:
         size: in bytes, where it was listed.
         modified: when it was changed last; 0 where that is not known.
         before: what an earlier run made of it, which counts if the picture has still the same bytes.
-        coco: whether the mask's run lengths are wanted too.
     """
 
     uri: str
@@ -218,7 +219,7 @@ class Masker:
     def _count_hopeless(self, error: Exception | None) -> None:
         """Raises an error that so many pictures in a row had that it is not theirs."""
         with self._lock:
-            self._in_a_row = self._in_a_row + 1 if isinstance(error, HOPELESS_ERRORS) else 0
+            self._in_a_row = self._in_a_row + 1 if isinstance(error, _HOPELESS) else 0
             is_hopeless = self._in_a_row >= HOPELESS
         if is_hopeless and error is not None:
             raise error

@@ -10,7 +10,12 @@ import pytest
 from batch_photos import rows_of, sha256, wanted_mask
 from fake_serving import RefusedError, slow
 from maskport.serving.batch import BatchJob, LocalModel, MaskImages, ServedModel, run_job
-from maskport.serving.client import InvalidRequestError, ModelNotFoundError, ServerUnavailableError
+from maskport.serving.client import (
+    InvalidRequestError,
+    ModelNotFoundError,
+    ServerUnavailableError,
+    SignatureNotFoundError,
+)
 from maskport.serving.client.commands.inputs import find_inputs, output_paths
 from PIL import Image
 from pycocotools import mask as coco_masks
@@ -348,3 +353,18 @@ def test_json_files_say_what_the_mask_comes_to(run, photos):
     run(options={"format": "json"})
     found = json.loads((photos.masks / "x.json").read_text())
     assert (found["source"], found["area"]) == (str(path), wanted_mask(path).sum())
+
+
+def test_a_model_without_the_signature_ends_the_job(run, photos, serving):
+    photos.write_many(40)
+    with pytest.raises(SignatureNotFoundError, match="there is no signature 'mask"):
+        _without(serving, "mask_png_at_threshold", lambda: run(options={"threshold": 0.4}))
+
+
+def _without(serving, signature, call):
+    known = serving.model.signatures
+    serving.model.signatures = {name: one for name, one in known.items() if name != signature}
+    try:
+        return call()
+    finally:
+        del serving.model.signatures
