@@ -120,7 +120,7 @@ class ExportSpec(pydantic.BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     source: LocalPath = Field(
-        description="The model: a .keras or .h5 file, a SavedModel directory, or package.module:function "
+        description="The model: a .keras, .h5 or .onnx file, a SavedModel directory, or package.module:function "
         "(called without arguments; needs --weights, or --trust_builder_weights)."
     )
     weights: LocalPath | None = Field(

@@ -15,7 +15,7 @@ from .builders import build_model
 from .choosing import is_classes
 from .keras_models import load_keras_file, wrap_keras_model
 from .outputs import OutputForm, find_output_form
-from .preflight import LOCAL_FILES, is_saved_model
+from .preflight import KERAS, LOCAL_FILES, SAVED_MODEL, find_kind
 from .saved_models import load_saved_model
 from .user_code import import_user_module, own_objects
 
@@ -42,7 +42,14 @@ def _load_raw(spec: ExportSpec, own: Mapping[str, Any]) -> RawModel:
     if spec.is_builder:
         return build_model(spec)
     files = tf.io.gfile if "://" in spec.source else LOCAL_FILES
-    return load_saved_model(spec) if is_saved_model(spec.source, files) else load_keras_file(spec, own)
+    kind = find_kind(spec.source, files)
+    if kind == SAVED_MODEL:
+        return load_saved_model(spec)
+    if kind == KERAS:
+        return load_keras_file(spec, own)
+    from .onnx.loading import load_onnx  # needs an extra
+
+    return load_onnx(spec)
 
 
 def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:

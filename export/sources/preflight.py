@@ -10,11 +10,18 @@ from typing import Any
 from ..errors import ExportError, SourceError
 from ..spec import ExportSpec
 from .keras_files import KERAS_FILES, check_keras_file
+from .onnx.files import SUFFIX as ONNX_FILE, check_onnx_file
 from .user_code import find_user_module
 
 SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 KERAS_WEIGHTS = (".weights.h5", *KERAS_FILES)
 
+SAVED_MODEL, KERAS, ONNX = "SavedModel", "Keras", "ONNX"
+"""Kinds of sources."""
+_KINDS = {**dict.fromkeys(KERAS_FILES, KERAS), ONNX_FILE: ONNX}
+"""By the ending of a file's name."""
+_FILE_CHECKS = {KERAS: check_keras_file, ONNX: check_onnx_file}
+_PYTORCH_FILES = (".pt", ".pth")
 
 LOCAL_FILES = SimpleNamespace(exists=os.path.exists, isdir=os.path.isdir, listdir=os.listdir)
 """This machine's, to be used as tf.io.gfile."""
@@ -29,16 +36,16 @@ def check_source(spec: ExportSpec) -> None:
         find_user_module(spec.source.partition(":")[0], "source")
         if spec.weights:
             check_weights(spec.weights)
-    elif "://" not in spec.source and not is_saved_model(spec.source, LOCAL_FILES):
-        check_keras_file(spec.source)
+    elif "://" not in spec.source and (check := _FILE_CHECKS.get(find_kind(spec.source, LOCAL_FILES))):
+        check(spec.source)
 
 
-def is_saved_model(path: str, files: Any) -> bool:
-    """Tells a SavedModel directory from a Keras file; SourceError where it is neither, or not there."""
+def find_kind(path: str, files: Any) -> str:
+    """Returns the kind of a file, or of a directory; SourceError where it is none that is known, or not there."""
     where = f"source {path}"
     if files.isdir(path):
         if any(files.exists(os.path.join(path, name)) for name in SAVED_MODEL_FILES):
-            return True
+            return SAVED_MODEL
         versions = [name for name in files.listdir(path) if name.strip("/").isdecimal()]
         advice = f"; did you mean {os.path.join(path, max(versions, key=int))}?" if versions else ""
         raise SourceError(f"{where}: a directory without saved_model.pb{advice}")
@@ -46,12 +53,18 @@ def is_saved_model(path: str, files: Any) -> bool:
         raise SourceError(f"{where}: no such file or directory")
     if os.path.basename(path) in SAVED_MODEL_FILES:
         raise SourceError(f"{where}: give its directory, {os.path.dirname(path) or '.'}")
-    if Path(path).suffix.lower() not in KERAS_FILES:
+    suffix = Path(path).suffix.lower()
+    if suffix in _PYTORCH_FILES:
         raise SourceError(
-            f"{where}: not a kind of model that is known; wanted a .keras or .h5 file, a SavedModel "
+            f"{where}: PyTorch's files hold no graph; in Python: torch.onnx.export(model.eval(), "
+            "(torch.zeros(1, 3, HEIGHT, WIDTH),), 'model.onnx'), then --source=model.onnx"
+        )
+    if suffix not in _KINDS:
+        raise SourceError(
+            f"{where}: not a kind of model that is known; wanted a .keras, .h5 or .onnx file, a SavedModel "
             "directory or package.module:function"
         )
-    return False
+    return _KINDS[suffix]
 
 
 def check_weights(weights: str) -> None:

@@ -1,0 +1,69 @@
+"""Reading ONNX files. Nothing here needs TensorFlow, so that what is no model is said before it starts."""
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+from ...errors import SourceError
+
+SUFFIX = ".onnx"
+OLDEST_OPSET = 7
+
+
+def check_onnx_file(path: str) -> None:
+    """SourceError where a file on this machine cannot be read as an ONNX model, or what reads it is not installed."""
+    read_model(path, with_weights=False)
+
+
+def read_model(path: str, content: bytes | None = None, with_weights: bool = True) -> Any:
+    """Returns the `ModelProto` of a file, with weights that lie beside it.
+
+    Args:
+        path: of the file.
+        content: the file's bytes, where they come from elsewhere; else it is read.
+        with_weights: whether to read what lies in other files.
+
+    Raises:
+        SourceError: `onnx` is not installed, or the file holds no whole model.
+    """
+    where = f"source {path}"
+    if importlib.util.find_spec("onnx") is None:
+        raise SourceError(f"{where}: reading ONNX needs the extra onnx: pip install 'maskport[onnx]'")
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        content = Path(path).read_bytes() if content is None else content
+    except OSError as error:
+        raise SourceError(f"{where}: cannot be read: {error.strerror}") from error
+    if not content:
+        raise SourceError(f"{where}: it is empty")
+    if content.startswith(b"version https://git-lfs"):
+        raise SourceError(f"{where}: it is a pointer of Git LFS, not the model itself; fetch that by git lfs pull")
+    try:
+        model = onnx.ModelProto.FromString(content)
+    except DecodeError as error:
+        raise SourceError(f"{where}: it is no ONNX model, or a broken or truncated one") from error
+    if not model.graph.node or not model.graph.output or not model.opset_import:
+        raise SourceError(f"{where}: it is no ONNX model, or one without any operators")
+    if with_weights:
+        _read_weights(model, path, where)
+    return model
+
+
+def _read_weights(model: Any, path: str, where: str) -> None:
+    from onnx.external_data_helper import load_external_data_for_model, uses_external_data
+
+    tensors = [tensor for tensor in model.graph.initializer if uses_external_data(tensor)]
+    if not tensors:
+        return
+    folder = os.path.dirname(os.path.abspath(path))
+    names = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
+    for name in sorted(names):
+        if not os.path.isfile(os.path.join(folder, name)):
+            raise SourceError(f"{where}: its weights lie in {name!r}, which is not beside it")
+    try:
+        load_external_data_for_model(model, folder)
+    except Exception as error:
+        raise SourceError(f"{where}: its weights in {', '.join(sorted(names))} cannot be read: {error}") from error

@@ -1,0 +1,110 @@
+"""What is computed once, when a file is read: constants of constants, and normalizations as part of convolutions."""
+
+import collections
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from .graph import Graph, names_used
+from .ops.normalization import affine_of
+from .ops.registry import Node
+from .running import compute
+from .values import Array
+
+_RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+_CONVOLUTIONS = ("Conv", "ConvTranspose")
+
+
+def fold(graph: Graph) -> Graph:
+    """Returns a graph with the same answers that has fewer nodes."""
+    return _fold_affine(_fold_constants(graph))
+
+
+def _fold_constants(graph: Graph) -> Graph:
+    constants, nodes = dict(graph.constants), []
+    for node in graph.nodes:
+        values = [constants.get(name) if name else None for name in node.inputs]
+        is_constant = all(name in constants for name in names_used(node)) and node.op not in _RANDOM
+        if not is_constant or any(isinstance(part, Graph) for part in node.attributes.values()):
+            nodes.append(node)
+            continue
+        results: list[Any] = compute(node, values)
+        constants |= {name: result for name, result in zip(node.outputs, results, strict=False) if name}
+    return dataclasses.replace(graph, nodes=nodes, constants=constants)
+
+
+def _fold_affine(graph: Graph) -> Graph:
+    """Multiplies what a constant does to each channel behind a convolution into its weights and bias."""
+    constants = dict(graph.constants)
+    uses = collections.Counter(name for node in graph.nodes for name in names_used(node))
+    uses.update(graph.outputs)
+    places = {node.outputs[0]: at for at, node in enumerate(graph.nodes)}
+    nodes: list[Node | None] = list(graph.nodes)
+    for at, node in enumerate(graph.nodes):
+        for data in node.inputs[:2]:
+            before = nodes[places[data]] if data in places else None
+            if before is None or before.op not in _CONVOLUTIONS or uses[data] != 1:
+                continue
+            if any(name and name not in constants for name in before.inputs[1:]):
+                continue
+            weights = constants[before.inputs[1]]
+            groups = before.get("group", 1)
+            channels = weights.shape[0] if before.op == "Conv" else weights.shape[1] * groups
+            found = _affine(node, data, constants, channels, weights.ndim)
+            if found is None:
+                continue
+            bias = constants[before.inputs[2]] if before.inputs[2:] and before.inputs[2] else np.zeros(channels)
+            folded = _folded(before, weights, bias, *found)
+            names = [f"{node.outputs[0]}/{part}" for part in ("weights", "bias")]
+            constants |= dict(zip(names, folded, strict=True))
+            nodes[places[data]] = None
+            nodes[at] = dataclasses.replace(before, inputs=[before.inputs[0], *names], outputs=node.outputs)
+            break
+    return dataclasses.replace(graph, nodes=[node for node in nodes if node is not None], constants=constants)
+
+
+def _affine(node: Node, data: str, constants: dict[str, Array], channels: int, rank: int) -> tuple[Array, Array] | None:
+    """Returns what a node multiplies each channel of a tensor by, and what it adds; None where it does else."""
+    others = [name for name in node.inputs if name != data]
+    if not others or any(name not in constants for name in others) or any(node.outputs[1:]):
+        return None
+    if node.op == "BatchNormalization" and node.inputs[0] == data:
+        return affine_of(node, *(constants[name] for name in node.inputs[1:]))
+    is_first = node.inputs[0] == data
+    if len(node.inputs) != 2 or len(others) != 1 or (node.op in ("Sub", "Div") and not is_first):
+        return None
+    number = _by_channel(constants[others[0]], channels, rank)
+    if number is None:
+        return None
+    ones, zeros = np.ones(channels), np.zeros(channels)
+    match node.op:
+        case "Add":
+            return ones, number
+        case "Sub":
+            return ones, -number
+        case "Mul":
+            return number, zeros
+        case "Div":
+            return 1 / number, zeros
+    return None
+
+
+def _by_channel(constant: Array, channels: int, rank: int) -> Array | None:
+    if constant.dtype.kind != "f" or constant.ndim > rank:
+        return None
+    shape = [1] * (rank - constant.ndim) + list(constant.shape)
+    if shape[1] in (1, channels) and all(edge == 1 for at, edge in enumerate(shape) if at != 1):
+        return np.broadcast_to(constant.astype(np.float64).ravel(), channels)
+    return None
+
+
+def _folded(convolution: Node, weights: Array, bias: Any, factor: Array, offset: Array) -> tuple[Array, Array]:
+    if convolution.op == "Conv":
+        by_weight = factor
+    else:
+        # [C, O / group, …]: each group's rows make channels of their own.
+        groups = convolution.get("group", 1)
+        by_weight = np.repeat(factor.reshape(groups, -1), weights.shape[0] // groups, 0)
+    by_weight = by_weight.reshape([*by_weight.shape, *[1] * (weights.ndim - by_weight.ndim)])
+    return (weights * by_weight).astype(weights.dtype), (bias * factor + offset).astype(weights.dtype)

@@ -1,0 +1,74 @@
+"""From an ONNX file to a `RawModel`."""
+
+import dataclasses
+from typing import Any
+
+import tensorflow as tf
+
+from ...errors import SourceError
+from ...model.segmentation_model import RawModel
+from ...model.tracing import find_data_format, trace, with_size
+from ...spec import ExportSpec
+from ..choosing import choose_image, choose_output
+from .files import read_model
+from .folding import fold
+from .graph import Graph, names_used, read_graph, sort
+from .running import Weights, run
+from .values import Tensor, natural
+
+
+def load_onnx(spec: ExportSpec) -> RawModel:
+    """Reads an ONNX file; SourceError where it is none, has unknown operators, or input or output is unclear."""
+    where = f"source {spec.source}"
+    content = tf.io.gfile.GFile(spec.source, "rb").read() if "://" in spec.source else None
+    proto = read_model(spec.source, content)
+    try:
+        graph = fold(read_graph(proto, where))
+    except ValueError as error:
+        raise SourceError(f"{where}: {error}") from error
+    graph = _only_needed(graph, [spec.source_output] if spec.source_output in graph.outputs else graph.outputs, where)
+    image_name = choose_image(spec.source_input, graph.inputs, where)
+    image, weights = graph.inputs[image_name], Weights()
+
+    def outputs_of(images: tf.Tensor) -> dict[str, Any]:
+        results = run(graph, [Tensor(images, natural(images.shape.rank))], weights)
+        return {name: _plain(result) for name, result in zip(graph.outputs, results, strict=True)}
+
+    traced = trace(outputs_of, _with_known_size(image, spec, where), where).structured_outputs
+    output_name = choose_output(spec.source_output, traced, where)
+    graph = _only_needed(graph, [output_name], where)
+    parameter_count = sum(array.size for array in graph.constants.values() if array.ndim and array.dtype.kind == "f")
+    return RawModel(
+        call=lambda images: outputs_of(images)[output_name],
+        trackable=weights,
+        input=image,
+        description=f"ONNX model of opset {_opset(proto)}, {parameter_count:,} parameters",
+        parameter_count=parameter_count,
+    )
+
+
+def _plain(result: Any) -> Any:
+    return result.in_order(natural(result.rank)) if isinstance(result, Tensor) else tf.constant(result)
+
+
+def _opset(proto: Any) -> int:
+    return max(opset.version for opset in proto.opset_import if opset.domain in ("", "ai.onnx"))
+
+
+def _with_known_size(image: tf.TensorSpec, spec: ExportSpec, where: str) -> tf.TensorSpec:
+    if image.shape.rank != 4 or spec.model_size is None:
+        return image
+    return with_size(image, spec.data_format or find_data_format(image.shape, where), spec.model_size)
+
+
+def _only_needed(graph: Graph, outputs: list[str], where: str) -> Graph:
+    """Returns what of a graph some of its outputs need."""
+    nodes = sort(graph.nodes, outputs, where)
+    used = {*outputs, *(name for node in nodes for name in names_used(node))}
+    return dataclasses.replace(
+        graph,
+        inputs={name: form for name, form in graph.inputs.items() if name in used},
+        outputs=outputs,
+        nodes=nodes,
+        constants={name: array for name, array in graph.constants.items() if name in used},
+    )

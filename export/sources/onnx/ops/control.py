@@ -1,0 +1,51 @@
+"""Operators that choose or repeat graphs."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ..values import Value, static, wrap
+from .registry import Node, op
+
+
+@op("Constant")
+def constant(node: Node) -> Any:
+    """Returns the array, number or list that the node holds."""
+    for name in ("value", "value_float", "value_floats", "value_int", "value_ints"):
+        if name in node.attributes:
+            value = np.asarray(node.attributes[name])
+            return value.astype(np.float32) if name.startswith("value_float") else value
+    raise ValueError("it holds neither a tensor nor numbers")
+
+
+@op("If")
+def choose(node: Node, condition: Value) -> list[Value]:
+    """Returns what one of two graphs answers; both are in the exported graph only where the picture decides."""
+    try:
+        is_true = bool(static(condition, "condition").all())
+    except ValueError:
+        branches = [
+            lambda branch=branch: [node.plain(value) for value in node.run_graph(node.get(branch), [])]
+            for branch in ("then_branch", "else_branch")
+        ]
+        return [wrap(result) for result in tf.cond(tf.reshape(node.plain(condition), []), *branches)]
+    return node.run_graph(node.get("then_branch" if is_true else "else_branch"), [])
+
+
+@op("Loop")
+def repeat(node: Node, count: Value | None, condition: Value | None, *carried: Value) -> list[Value]:
+    """Returns what a graph makes of its own answers, a known number of times."""
+    rounds = int(static(count, "trip count").ravel()[0]) if count is not None else None
+    if rounds is None or rounds > 1000:
+        raise ValueError("its number of rounds is not known, or large")
+    body, values = node.get("body"), list(carried)
+    scans: list[list[Any]] = []
+    goes_on: Value = np.array(True) if condition is None else condition
+    for at in range(rounds):
+        if not bool(static(goes_on, "condition").all()):
+            break
+        goes_on, *answers = node.run_graph(body, [np.array(at, np.int64), goes_on, *values])
+        values = answers[: len(carried)]
+        scans.append([node.plain(value) for value in answers[len(carried) :]])
+    return [*values, *(wrap(tf.stack(parts)) for parts in zip(*scans, strict=True))]

@@ -1,0 +1,113 @@
+"""Normalizations: by statistics that a model has learned, or by those of what it is given."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ..values import Tensor, Value, channels_last
+from .registry import Node, elementwise, op, plain, spatial
+
+
+@op("BatchNormalization")
+def batch_normalization(node: Node, x: Value, scale: Value, bias: Value, mean: Value, variance: Value) -> Tensor:
+    """Returns each channel with a learned mean and variance taken out, and others put in."""
+    tensor = node.tensor(x)
+    order = channels_last(tensor.rank)
+    if all(isinstance(value, np.ndarray) for value in (scale, bias, mean, variance)):
+        factor, offset = (node.plain(part) for part in affine_of(node, scale, bias, mean, variance))
+    else:
+        scale, bias, mean, variance = (node.plain(value) for value in (scale, bias, mean, variance))
+        factor = scale * tf.math.rsqrt(variance + node.get("epsilon", 1e-5))
+        offset = bias - mean * factor
+    return Tensor(tensor.in_order(order) * factor + offset, order)
+
+
+def affine_of(node: Node, scale: Any, bias: Any, mean: Any, variance: Any) -> tuple[Any, Any]:
+    """Returns what a batch normalization multiplies each channel by, and what it adds then."""
+    scale, bias, mean, variance = (np.asarray(value, np.float64) for value in (scale, bias, mean, variance))
+    factor = scale / np.sqrt(variance + node.get("epsilon", 1e-5))
+    return factor.astype(np.float32), (bias - mean * factor).astype(np.float32)
+
+
+def _normalized(x: Any, axes: list[int], epsilon: float) -> Any:
+    mean = tf.reduce_mean(x, axes, keepdims=True)
+    centred = x - mean
+    return centred * tf.math.rsqrt(tf.reduce_mean(tf.square(centred), axes, keepdims=True) + epsilon)
+
+
+@spatial("InstanceNormalization")
+def instance_normalization(node: Node, x: Any, scale: Value, bias: Value) -> Any:
+    """Returns each channel of each picture with its own mean and variance taken out."""
+    axes = list(range(1, x.shape.rank - 1))
+    return _normalized(x, axes, node.get("epsilon", 1e-5)) * node.plain(scale) + node.plain(bias)
+
+
+@spatial("GroupNormalization")
+def group_normalization(node: Node, x: Any, scale: Value, bias: Value) -> Any:
+    """Returns each group of channels with its own mean and variance taken out."""
+    groups, channels = node.get("num_groups"), x.shape[-1]
+    shape = tf.shape(x)
+    apart = tf.reshape(x, tf.concat([shape[:-1], [groups, channels // groups]], 0))
+    axes = [*range(1, x.shape.rank - 1), x.shape.rank]
+    result = tf.ensure_shape(tf.reshape(_normalized(apart, axes, node.get("epsilon", 1e-5)), shape), x.shape)
+    scale, bias = node.plain(scale), node.plain(bias)
+    if scale.shape[0] != channels:  # before opset 21 there was one for each group
+        scale, bias = (tf.repeat(value, channels // groups) for value in (scale, bias))
+    return result * scale + bias
+
+
+@op("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
+def layer_normalization(node: Node, x: Value, scale: Value, bias: Value | None = None) -> Tensor:
+    """Returns the last axes with their own mean and variance taken out, or divided by their root mean square."""
+    tensor = node.tensor(x)
+    axis = node.get("axis", -1) % tensor.rank
+    axes, order = list(range(axis, tensor.rank)), tensor.order
+    places, epsilon = [tensor.place(at) for at in axes], node.get("epsilon", 1e-5)
+    if node.op == "LayerNormalization":
+        result = _normalized(tensor.data, places, epsilon)
+    else:
+        squares = tf.reduce_mean(tf.square(tensor.data), places, keepdims=True)
+        result = tensor.data * tf.math.rsqrt(squares + epsilon)
+    result *= node.in_order(scale, order)
+    return Tensor(result if bias is None else result + node.in_order(bias, order), order)
+
+
+@elementwise("SkipLayerNormalization")
+def skip_layer_normalization(
+    node: Node, x: Any, skip: Any, scale: Any, bias: Any = None, extra: Any = None
+) -> list[Any]:
+    """Returns the normalized sum of two tensors, as onnxruntime fuses it, and that sum."""
+    total = x + skip if extra is None else x + skip + extra
+    result = _normalized(total, [-1], node.get("epsilon", 1e-12)) * scale
+    return [result if bias is None else result + bias, None, None, total]
+
+
+@op("LpNormalization")
+def lp_normalization(node: Node, x: Value) -> Tensor:
+    """Returns vectors along an axis of length 1, by the sum of sizes or of squares."""
+    tensor = node.tensor(x)
+    place = tensor.place(node.get("axis", -1))
+    norm = tf.norm(tensor.data, ord=node.get("p", 2), axis=place, keepdims=True)
+    return Tensor(tf.math.divide_no_nan(tensor.data, norm), tensor.order)
+
+
+@plain("MeanVarianceNormalization")
+def mean_variance_normalization(node: Node, x: Any) -> Any:
+    """Returns numbers with their mean and variance along some axes taken out."""
+    axes = node.get("axes", [0, 2, 3])
+    mean = tf.reduce_mean(x, axes, keepdims=True)
+    variance = tf.reduce_mean(tf.square(x), axes, keepdims=True) - tf.square(mean)
+    return (x - mean) / (tf.sqrt(variance) + 1e-9)
+
+
+@spatial("LRN")
+def local_response_normalization(node: Node, x: Any) -> Any:
+    """Returns numbers divided by a power of the mean square of the channels around theirs."""
+    size, alpha = node.get("size"), node.get("alpha", 1e-4)
+    before = (size - 1) // 2
+    edges = [[0, 0]] * (x.shape.rank - 1) + [[before, size - 1 - before]]
+    squares = tf.pad(tf.square(x), edges)
+    channels = x.shape[-1]
+    total = tf.add_n([squares[..., at : at + channels] for at in range(size)])
+    return x / (node.get("bias", 1.0) + alpha / size * total) ** node.get("beta", 0.75)
