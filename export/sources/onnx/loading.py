@@ -14,7 +14,7 @@ from .files import read_model
 from .folding import fold
 from .graph import Graph, names_used, read_graph, sort
 from .running import Weights, run
-from .values import Tensor, natural
+from .values import Tensor, as_plain, natural
 
 
 def load_onnx(spec: ExportSpec) -> RawModel:
@@ -32,7 +32,7 @@ def load_onnx(spec: ExportSpec) -> RawModel:
 
     def outputs_of(images: tf.Tensor) -> dict[str, Any]:
         results = run(graph, [Tensor(images, natural(images.shape.rank))], weights)
-        return {name: _plain(result) for name, result in zip(graph.outputs, results, strict=True)}
+        return {name: as_plain(result) for name, result in zip(graph.outputs, results, strict=True)}
 
     traced = trace(outputs_of, _with_known_size(image, spec, where), where).structured_outputs
     output_name = choose_output(spec.source_output, traced, where)
@@ -45,10 +45,6 @@ def load_onnx(spec: ExportSpec) -> RawModel:
         description=f"ONNX model of opset {_opset(proto)}, {parameter_count:,} parameters",
         parameter_count=parameter_count,
     )
-
-
-def _plain(result: Any) -> Any:
-    return result.in_order(natural(result.rank)) if isinstance(result, Tensor) else tf.constant(result)
 
 
 def _opset(proto: Any) -> int:

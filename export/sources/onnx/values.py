@@ -96,14 +96,19 @@ def as_sizes(items: Sequence[Any]) -> Array:
     return sizes
 
 
-def pack(sizes: Value, dtype: Any = tf.int64) -> Any:
-    """Returns sizes, of any rank, as one tensor."""
+def pack(sizes: Value, dtype: Any = None) -> Any:
+    """Returns sizes, of any rank, as one tensor: int64 unless a dtype is given."""
     if isinstance(sizes, Tensor):
-        return tf.cast(sizes.data, dtype)
+        return tf.cast(sizes.data, dtype or tf.int64)
     if sizes.dtype != object:
         return tf.constant(sizes, dtype)
-    items = [tf.cast(item, dtype) for item in sizes.ravel()]
+    items = [tf.cast(item, dtype or tf.int64) for item in sizes.ravel()]
     return tf.reshape(tf.stack(items), sizes.shape) if sizes.ndim != 1 else tf.stack(items)
+
+
+def as_plain(value: Value) -> Any:
+    """Returns a value as a tensor of TensorFlow's, in ONNX's order of axes."""
+    return value.in_order(natural(value.rank)) if isinstance(value, Tensor) else pack(value, None)
 
 
 def static(value: Any, what: str) -> Array:

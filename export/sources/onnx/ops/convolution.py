@@ -48,11 +48,7 @@ def window_of(
 
 
 def pad(x: Any, pads: Pads, value: float = 0) -> Any:
-    """Pads a picture [B, H, W, C], or crops it where pads are negative."""
-    if any(number < 0 for pair in pads for number in pair):
-        cuts = [slice(max(-before, 0), min(after, 0) or None) for before, after in pads]
-        x = x[(slice(None), *cuts, slice(None))]
-        pads = [[max(number, 0) for number in pair] for pair in pads]
+    """Pads a picture [B, H, W, C]."""
     if not any(number for pair in pads for number in pair):
         return x
     return tf.pad(x, [[0, 0], *pads, [0, 0]], constant_values=tf.cast(value, x.dtype))
@@ -96,8 +92,6 @@ def conv2d(node: Node, x: Any, kernel: Any, bias: Any = None) -> Any:
     x, strides, dilations, pads = to_two_axes(x, strides, dilations, pads, fill=(1, 1, [0, 0]))
     kernel = kernel[tf.newaxis] if is_row else kernel
     groups = node.get("group", 1)
-    if pads and any(number < 0 for pair in pads for number in pair):
-        x, pads = pad(x, pads), [[0, 0], [0, 0]]
     if groups == 1:
         result = tf.nn.conv2d(x, kernel, strides, _padding(kernel, strides, dilations, pads), dilations=dilations)
     elif kernel.shape[2] == 1 and groups == x.shape[3]:
@@ -185,8 +179,8 @@ def _pads_back(node: Node, sizes: list[int], strides: list[int], edges: Sequence
             raise ValueError("output_shape needs a fixed size")
         else:
             total = (edge - 1) * stride + extra[axis] + size - wanted[len(wanted) - rank + axis]
-        # What is missing is put behind rather than cut off.
-        extra[axis] += max(-total, 0)
+        # What a wanted size has more is put behind; what auto_pad promises more than there is, onnxruntime leaves out.
+        extra[axis] += max(-total, 0) if wanted is not None else 0
         total = max(total, 0)
         less, more = total // 2, total - total // 2
         pads.append([less, more] if how == "SAME_UPPER" else [more, less])

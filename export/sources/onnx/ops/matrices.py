@@ -43,7 +43,7 @@ def _matrices(x: Tensor) -> tuple[Any, bool]:
 
 def _by_rows(x: Any, weights: Any, transposes: bool) -> Any:
     """Returns the product of many rows with one matrix, as one product: TensorFlow would spread the matrix first."""
-    rows = tf.reshape(x, [-1, x.shape[-1]])
+    rows = tf.reshape(x, [-1, weights.shape[1 if transposes else 0]])
     product = tf.matmul(rows, weights, transpose_b=transposes)
     known = [*x.shape[:-1], product.shape[-1]]
     if known.count(None) <= 1:
@@ -58,6 +58,8 @@ def gemm(node: Node, a: Any, b: Any, c: Any = None) -> Any:
     product = tf.matmul(a, b, transpose_a=bool(node.get("transA", 0)), transpose_b=bool(node.get("transB", 0)))
     alpha, beta = node.get("alpha", 1.0), node.get("beta", 1.0)
     product = product if alpha == 1 else tf.cast(alpha, product.dtype) * product
+    if c is not None and c.shape.rank == 2 and c.shape[0] == 1:
+        c = c[0]  # TensorFlow fuses it with the product, and then wants a vector
     return product if c is None else product + (c if beta == 1 else tf.cast(beta, c.dtype) * c)
 
 

@@ -59,19 +59,22 @@ class Node:
         tensor = self.tensor(value)
         return tensor.in_order(natural(tensor.rank))
 
-    def in_order(self, value: Value, order: Order) -> Any:
-        """Returns a value's data in an order of axes, of a rank that may be lower: sizes of 1 are put in front."""
+    def in_order(self, value: Value, order: Order, spreads: bool = False) -> Any:
+        """Returns a value's data in an order of axes; one of a lower rank gets sizes of 1 in front.
+
+        With `spreads` a constant loses such sizes, as far as its numbers are spread over another tensor anyway.
+        """
         missing = len(order) - (value.rank if isinstance(value, Tensor) else value.ndim)
         if isinstance(value, Tensor) and not missing:
             return value.in_order(order)
         if isinstance(value, Tensor) or is_sizes(value):
-            data = self.plain(value)
-            return (
-                tf.transpose(data[(tf.newaxis,) * missing], order) if len(order) > 1 else data[(tf.newaxis,) * missing]
-            )
-        if value.size == 1:
-            return tf.constant(value.reshape([1] * len(order) if value.ndim else []))
-        return self.tensor(value.reshape([1] * missing + list(value.shape)).transpose(order)).data
+            data = self.plain(value)[(tf.newaxis,) * missing]
+            return data if order == natural(len(order)) else tf.transpose(data, order)
+        array = value.reshape([1] * missing + list(value.shape)).transpose(order)
+        edges = list(array.shape)
+        while spreads and edges and edges[0] == 1:
+            edges.pop(0)
+        return self.tensor(array.reshape(edges)).data
 
 
 def op(*names: str) -> Callable[[Handler], Handler]:
@@ -105,7 +108,10 @@ def elementwise(*names: str) -> Callable[[Handler], Handler]:
         @functools.wraps(function)
         def handler(node: Node, *values: Value | None) -> Any:
             order = common_order([value for value in values if value is not None])
-            data = [None if value is None else node.in_order(value, order) for value in values]
+            # A tensor has all axes, so that constants need no sizes of 1 in front. TensorFlow fuses them with products
+            # as a bias, and then wants them so.
+            spreads = any(isinstance(value, Tensor) and value.rank == len(order) for value in values)
+            data = [None if value is None else node.in_order(value, order, spreads) for value in values]
             return _wrapped(function(node, *data), lambda result: Tensor(result, order))
 
         OPS.update(dict.fromkeys(names, handler))

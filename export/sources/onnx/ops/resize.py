@@ -32,8 +32,9 @@ def _resize(node: Node, x: Tensor, scales: Any, sizes: Value | None, roi: Value 
     wanted = _numbers(sizes) or None
     factors: Any = None if wanted is not None else np.asarray(static(scales, "scales"), np.float32).ravel().tolist()
     edges = {axis: x.size(axis) for axis in axes}
+    shared = None
     if wanted is not None and node.get("keep_aspect_ratio_policy", "stretch") != "stretch":
-        wanted = _keeping_aspect(node, wanted, [edges[axis] for axis in axes])
+        wanted, shared = _keeping_aspect(node, wanted, [edges[axis] for axis in axes])
     plans = []
     for axis in axes:
         edge = edges[axis]
@@ -41,7 +42,7 @@ def _resize(node: Node, x: Tensor, scales: Any, sizes: Value | None, roi: Value 
             size = wanted[places[axis]]
             if isinstance(size, int) and isinstance(edge, int) and size == edge:
                 continue
-            factor = size / edge if isinstance(size, int) and isinstance(edge, int) else None
+            factor = shared or (size / edge if isinstance(size, int) and isinstance(edge, int) else None)
         else:
             factor = factors[places[axis]]
             if factor == 1:
@@ -85,12 +86,13 @@ def _numbers(value: Value | None) -> list[Number]:
     return [int(number) for number in value.ravel()]
 
 
-def _keeping_aspect(node: Node, wanted: list[Number], edges: list[Number]) -> list[Number]:
+def _keeping_aspect(node: Node, wanted: list[Number], edges: list[Number]) -> tuple[list[Number], float]:
+    """Returns sizes that keep a picture's shape, and the scale of all its axes."""
     if not all(isinstance(number, int) for number in [*wanted, *edges]):
         raise ValueError("keep_aspect_ratio_policy needs a fixed size")
     ratios = [size / edge for size, edge in zip(wanted, edges, strict=True)]
     ratio = (min if node.get("keep_aspect_ratio_policy") == "not_larger" else max)(ratios)
-    return [int(ratio * edge + 0.5) for edge in edges]
+    return [int(ratio * edge + 0.5) for edge in edges], ratio
 
 
 def _floor(edge: Number, factor: float) -> Number:

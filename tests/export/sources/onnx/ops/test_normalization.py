@@ -1,0 +1,40 @@
+"""Normalizations, over their attributes."""
+
+from onnx_cases import Case, check, drawn
+
+X = drawn(2, 6, 5, 4)
+
+
+def test_learned():
+    numbers = [drawn(6), drawn(6), drawn(6), drawn(6, low=0.5, high=2.0)]
+    check(Case("BatchNormalization", X, *numbers), Case("BatchNormalization", X, *numbers, epsilon=0.1))
+    check(Case("BatchNormalization", drawn(3, 6), *numbers), Case("BatchNormalization", drawn(3, 6, 7), *numbers))
+
+
+def test_of_each_picture():
+    check(
+        Case("InstanceNormalization", X, drawn(6), drawn(6)),
+        Case("InstanceNormalization", drawn(2, 6, 9), drawn(6), drawn(6), epsilon=0.01),
+        Case("LpNormalization", X, axis=1), Case("LpNormalization", X, axis=-1, p=1),
+        Case("LRN", X, size=3), Case("LRN", X, size=5, alpha=0.1, beta=0.5, bias=2.0),
+        Case("MeanVarianceNormalization", X), Case("MeanVarianceNormalization", X, axes=[1, 3]),
+    )  # fmt: skip
+
+
+def test_of_groups():
+    check(Case("GroupNormalization", X, drawn(6), drawn(6), num_groups=3), opset=21)
+    check(Case("GroupNormalization", X, drawn(2), drawn(2), num_groups=2, epsilon=0.1), opset=18)
+
+
+def test_of_layers():
+    tokens = drawn(2, 7, 6)
+    check(
+        Case("LayerNormalization", tokens, drawn(6), drawn(6)),
+        Case("LayerNormalization", tokens, drawn(6), epsilon=0.1),
+        Case("LayerNormalization", drawn(2, 3, 6), drawn(3, 6), drawn(3, 6), axis=1),
+        Case("LayerNormalization", X, drawn(5, 4), drawn(5, 4), axis=-2, epsilon=1e-3),
+        Case("SimplifiedLayerNormalization", tokens, drawn(6)),
+    )
+    skipped = Case("SkipLayerNormalization", tokens, tokens[::-1], drawn(6), drawn(6), drawn(6), domain="com.microsoft")
+    check(skipped)
+    check(Case("RMSNormalization", tokens, drawn(6)), opset=23)
