@@ -24,6 +24,7 @@ from .model.segmentation_model import SegmentationModel
 from .model.servable_ops import check_servable
 from .model.tracing import without_graph_optimization
 from .probing.alignment import Alignment, align
+from .probing.comparison import Comparison
 from .probing.probe import probe
 from .publish import golden, manifest
 from .publish.movement import Movement, measuring
@@ -84,6 +85,8 @@ def publishing(
                 on_step(f"Optimized: {plan.optimized.description}")
             if plan.alignment:
                 on_step(f"Aligned: {plan.alignment.describe(plan.model.size)}")
+            if plan.comparison:
+                on_step(f"Compared with {plan.comparison}")
             on_step(f"Writing {len(plan.signatures)} signatures ({plan.model.description})")
             try:
                 movement = plan.write(writer.staging, fresh, other)
@@ -107,6 +110,7 @@ class Plan:
         spec: of the export.
         optimized: the form of the model, and how that was chosen.
         alignment: of the model's map; None where that shows the whole of its input.
+        comparison: with what the model's file is made for; None where that is TensorFlow, or not installed.
         module: that is saved.
         signatures: names.
         functions: the signatures but for `export_info`, by name.
@@ -117,6 +121,7 @@ class Plan:
     spec: ExportSpec
     optimized: Optimized
     alignment: Alignment | None
+    comparison: Comparison | None
     module: MaskModule
     signatures: list[str]
     functions: Mapping[str, Any]
@@ -164,7 +169,7 @@ class Plan:
         )
         module = make_module(optimized.model)
         functions = module.signatures([name for name in names if name != contract.EXPORT_INFO])
-        return cls(spec, optimized, probed.alignment, module, names, functions, make_manifest)
+        return cls(spec, optimized, probed.alignment, probed.comparison, module, names, functions, make_manifest)
 
     def with_pictures(self, pictures: Mapping[str, bytes]) -> Self:
         """Returns the plan with encoded pictures, by name, beside the drawn ones in its golden requests.
@@ -192,6 +197,7 @@ class Plan:
             f"  size: {size}; channels: {self.model.channels}; output channels: {self.model.output_channels}",
             f"  map: {self.alignment.describe(self.model.size) if self.alignment else 'shows the whole input'}",
             f"  optimized: {self.optimized.description or self.optimized.choice}",
+            *([f"  compared with {self.comparison}"] if self.comparison else []),
             "signatures:",
         ]
         for name in self.signatures:

@@ -13,6 +13,14 @@ IMAGE_CHANNELS = (1, 3, 4)
 
 
 @dataclasses.dataclass(frozen=True)
+class Reference:
+    """What a model's file is made for, as far as that is installed: to hold TensorFlow's answers against."""
+
+    name: str  # with its release, for people
+    call: Callable[[tf.Tensor], tf.Tensor]  # the model's own; cannot be traced
+
+
+@dataclasses.dataclass(frozen=True)
 class RawModel:
     """A loaded model as it is: its own layout, dtypes and batch size."""
 
@@ -21,6 +29,7 @@ class RawModel:
     input: tf.TensorSpec  # shape (rank 4, sizes may be None) and dtype that `call` takes
     description: str  # for people, such as "Keras model 'unet' (129,665 parameters)"
     parameter_count: int  # number of weights
+    reference: Reference | None = None  # takes and returns what `call` does
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +50,7 @@ class SegmentationModel:
         answers_classes: whether it answers class indices, so that there are no probabilities and no thresholds.
         description: for people.
         parameter_count: number of weights.
+        reference: takes and returns what `forward` does; None where there is no other than TensorFlow.
     """
 
     forward: Callable[[tf.Tensor], tf.Tensor]
@@ -54,3 +64,4 @@ class SegmentationModel:
     description: str
     parameter_count: int
     answers_classes: bool = False
+    reference: Reference | None = None

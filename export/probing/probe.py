@@ -18,6 +18,7 @@ from ..sources.outputs import DISTORTION
 from ..spec import ExportSpec
 from .alignment import Alignment, align
 from .alignment_probe import find_alignment
+from .comparison import Comparison, compare
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class ProbeResult:
     min_edge: int  # smallest height and width, in pixels, that a model without a fixed size takes; else 1
     excludes: bool  # whether its outputs are probabilities of classes that exclude each other: they add up to 1
     alignment: Alignment | None = None  # of its map; None where that shows the whole of its input
+    comparison: Comparison | None = None  # with what the model's file is made for, where that is installed
 
     @property
     def looks_like_probabilities(self) -> bool:
@@ -60,9 +62,10 @@ def probe(model: SegmentationModel, spec: ExportSpec) -> ProbeResult:
         SourceError: it does not run at sizes that it must.
         SpecError: `activation: none`, but the outputs are no probabilities; or it is not clear how its map lies.
     """
+    sizes = [model.size] if model.size else _FREE_SIZES
+    comparison = compare(model, _model_input(model, spec, *sizes[0]), f"source {spec.source}")
     alignment = find_alignment(model, spec)
     model = align(model, alignment)
-    sizes = [model.size] if model.size else _FREE_SIZES
     outputs = [_answer(model, spec, *size) for size in sizes]
     for size, output in zip(sizes, outputs, strict=True):
         _check_shape(output.shape, size, spec)
@@ -77,6 +80,7 @@ def probe(model: SegmentationModel, spec: ExportSpec) -> ProbeResult:
         min_edge=1 if model.size or alignment else _find_min_edge(model),
         excludes=bool(model.output_channels > 1 and np.abs(values.sum(-1) - 1).max() < _ROUNDING),
         alignment=alignment,
+        comparison=comparison,
     )
     if model.answers_classes:
         return result
@@ -136,7 +140,8 @@ def _check_shape(shape: tuple[int, ...], size: tuple[int, int], spec: ExportSpec
         )
 
 
-def _answer(model: SegmentationModel, spec: ExportSpec, height: int, width: int) -> np.ndarray:
+def _model_input(model: SegmentationModel, spec: ExportSpec, height: int, width: int) -> tf.Tensor:
+    """Returns drawn pictures, and a black and a white one, as the model takes them."""
     pixels = np.stack(
         [
             examples.as_pixels(picture, model.channels, "float32", spec.full_scale)
@@ -149,8 +154,12 @@ def _answer(model: SegmentationModel, spec: ExportSpec, height: int, width: int)
         ]
     )
     scaling, geometry = ValueScaling(spec, model), make_geometry(spec, model)
+    return scaling(geometry.to_model(tf.constant(pixels)), spec.full_scale)
+
+
+def _answer(model: SegmentationModel, spec: ExportSpec, height: int, width: int) -> np.ndarray:
     try:
-        outputs = model.forward(scaling(geometry.to_model(tf.constant(pixels)), spec.full_scale))
+        outputs = model.forward(_model_input(model, spec, height, width))
     except Exception as error:
         advice = "" if model.size else "; it may need --pad_to_multiple=32 or a fixed --model_size=HEIGHT,WIDTH"
         raise SourceError(

@@ -4,6 +4,7 @@ Nothing in it depends on the time or the machine, and nothing tells where files 
 can read it by `export_info`.
 """
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -74,6 +75,7 @@ def make_manifest(
             "min_edge": probed.min_edge,
             "outputs_exclude_each_other": probed.excludes,
             "map": probed.alignment.to_json(model.size) if probed.alignment else None,
+            "compared": dataclasses.asdict(probed.comparison) if probed.comparison else None,
         },
         "reproducibility": reproducibility,
         "versions": {

@@ -7,7 +7,14 @@ from typing import Any
 import tensorflow as tf
 
 from ..errors import SourceError
-from ..model.segmentation_model import CHANNELS_FIRST, CHANNELS_LAST, IMAGE_CHANNELS, RawModel, SegmentationModel
+from ..model.segmentation_model import (
+    CHANNELS_FIRST,
+    CHANNELS_LAST,
+    IMAGE_CHANNELS,
+    RawModel,
+    Reference,
+    SegmentationModel,
+)
 from ..model.servable_ops import check_servable
 from ..model.tracing import find_data_format, trace
 from ..spec import CLASSES, ExportSpec
@@ -87,6 +94,7 @@ def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:
         description=raw.description,
         parameter_count=raw.parameter_count,
         answers_classes=trial.answers_classes,
+        reference=_reference(raw, data_format, trial.form, batch),
     )
 
 
@@ -119,6 +127,13 @@ def _channels_last(raw: RawModel, data_format: str, form: OutputForm) -> Callabl
         return form(tf.cast(raw.call(_as_model_input(images, raw, data_format)), tf.float32), images)
 
     return forward
+
+
+def _reference(raw: RawModel, data_format: str, form: OutputForm, batch: int | None) -> Reference | None:
+    if raw.reference is None:
+        return None
+    forward = _channels_last(dataclasses.replace(raw, call=raw.reference.call), data_format, form)
+    return dataclasses.replace(raw.reference, call=forward if batch is None else _in_chunks(forward, batch))
 
 
 def _in_chunks(forward: Callable[[tf.Tensor], tf.Tensor], batch: int) -> Callable[[tf.Tensor], tf.Tensor]:

@@ -13,6 +13,7 @@ from ..choosing import choose_image, choose_output
 from .files import read_model
 from .folding import fold
 from .graph import Graph, names_used, read_graph, sort
+from .reference import make_reference
 from .running import Weights, run
 from .values import Tensor, as_plain, natural
 
@@ -44,6 +45,7 @@ def load_onnx(spec: ExportSpec) -> RawModel:
         input=image,
         description=f"ONNX model of opset {_opset(proto)}, {parameter_count:,} parameters",
         parameter_count=parameter_count,
+        reference=make_reference(spec.source, content, image_name, output_name),
     )
 
 

@@ -1,0 +1,75 @@
+"""How far a model's answers are from those of what its file is made for."""
+
+import dataclasses
+import logging
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ..errors import SourceError
+from ..model.causes import cause_of
+from ..model.segmentation_model import SegmentationModel
+from ..model.tracing import without_graph_optimization
+
+logger = logging.getLogger(__name__)
+
+_NOTABLE = 0.01
+_WRONG = 0.05
+"""Of the answers' range: by how much one of them, and all of them on average, may differ."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What came out of running a model by two runtimes."""
+
+    reference: str  # the other one's name and release
+    largest: float  # difference between two answers
+    answers_range: float  # of the other one's answers, from the smallest to the largest
+
+    def __str__(self) -> str:
+        return f"{self.reference}: answers differ by {self.largest:.2g} at most, of a range of {self.answers_range:.3g}"
+
+
+def compare(model: SegmentationModel, images: tf.Tensor, where: str) -> Comparison | None:
+    """Runs a model by TensorFlow and by what its file is made for, where that is installed.
+
+    Args:
+        model: to be compared.
+        images: float32 [B, h, w, channels], as the model takes them.
+        where: what model, for people.
+
+    Returns:
+        None where there is nothing to compare with; that it fails is warned of.
+
+    Raises:
+        SourceError: the answers have little to do with each other.
+    """
+    if model.reference is None:
+        return None
+    name = model.reference.name
+    try:
+        wanted = np.asarray(model.reference.call(images), np.float64)
+    except Exception as error:
+        logger.warning("%s cannot run the model, so that its answers are not compared: %s", name, cause_of(error))
+        return None
+    with without_graph_optimization():
+        found = np.asarray(tf.function(model.forward, autograph=False)(images), np.float64)
+    if found.shape != wanted.shape:
+        raise SourceError(f"{where}: answers {found.shape}, and by {name} {wanted.shape}: {_ADVICE}")
+    differences = np.abs(found - wanted)
+    differences[np.isnan(found) & np.isnan(wanted)] = 0
+    extent: Any = np.nanmax(wanted) - np.nanmin(wanted)
+    scale = max(extent, np.nanmax(np.abs(wanted)) * 1e-3, 1e-6)
+    if not differences.mean() <= _WRONG * scale:
+        raise SourceError(
+            f"{where}: its answers differ from those of {name} by {differences.mean():.2g} on average, of a range of "
+            f"{extent:.3g}: {_ADVICE}"
+        )
+    comparison = Comparison(name, float(differences.max()), float(extent))
+    if comparison.largest > _NOTABLE * scale:
+        logger.warning("%s; compare masks of your own pictures", comparison)
+    return comparison
+
+
+_ADVICE = "one of its operators is read wrongly here, which is a fault to report; nothing is exported"

@@ -1,0 +1,36 @@
+"""onnxruntime, as far as it is installed: what an ONNX file answers without this package."""
+
+import importlib.metadata
+import importlib.util
+from typing import Any
+
+import tensorflow as tf
+
+from ...model.segmentation_model import Reference
+
+_FATAL = 4
+"""The only messages of onnxruntime's log that are let through."""
+
+
+def make_reference(path: str, content: bytes | None, image: str, output: str) -> Reference | None:
+    """Returns what runs a model file, or its bytes, by onnxruntime; None where that is not installed."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return None
+
+    def call(images: tf.Tensor) -> tf.Tensor:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _FATAL
+        # Only here: a session holds all of the model's weights.
+        session = onnxruntime.InferenceSession(content or path, options, providers=["CPUExecutionProvider"])
+        wanted = {one.name: one.type for one in session.get_inputs()}[image]
+        dtype = _DTYPES.get(wanted, images.dtype)
+        answers: list[Any] = session.run([output], {image: tf.cast(images, dtype).numpy()})
+        return tf.constant(answers[0])
+
+    return Reference(f"onnxruntime {importlib.metadata.version('onnxruntime')}", call)
+
+
+_DTYPES = {"tensor(float16)": tf.float16, "tensor(bfloat16)": tf.bfloat16}
+"""What this package takes as float32."""
