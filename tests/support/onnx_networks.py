@@ -52,13 +52,7 @@ class Network:
             node.output[:] = [renamed.get(name, name) for name in node.output]
             node.input[:] = [renamed.get(name, name) for name in node.input]
         if halves:
-            arrays = [(one.name, numpy_helper.to_array(one)) for one in self.constants]
-            self.constants = [
-                numpy_helper.from_array(
-                    array.astype(np.float16) if array.dtype == np.float32 and array.size else array, name
-                )
-                for name, array in arrays
-            ]
+            self.constants = [_halved(one) for one in self.constants]
         graph = helper.make_graph(
             self.nodes,
             "network",
@@ -69,6 +63,12 @@ class Network:
         opsets = [helper.make_opsetid("", self.opset)]
         onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path, **options)
         return path
+
+
+def _halved(tensor):
+    array = numpy_helper.to_array(tensor)
+    is_number = array.dtype == np.float32 and array.size
+    return numpy_helper.from_array(array.astype(np.float16) if is_number else array, tensor.name)
 
 
 def torch_unet(path, opset=11, size=("h", "w"), batch="b", **options):

@@ -11,10 +11,11 @@ from exporting import export_unchecked
 from maskport.export.sources import load_source
 from maskport.export.spec import make_spec
 
+FIXED = {"size": (32, 48), "batch": 1}
 ZOO = {
     "torch_unet_11": (networks.torch_unet, {"source_output": "out"}, [(32, 48), (40, 24)]),
     "torch_unet_18": (functools.partial(networks.torch_unet, opset=18), {"source_output": "side2"}, [(34, 46)]),
-    "torch_unet_fixed": (functools.partial(networks.torch_unet, size=(32, 48), batch=1), {"source_output": "out"}, [(32, 48)]),
+    "torch_unet_fixed": (functools.partial(networks.torch_unet, **FIXED), {"source_output": "out"}, [(32, 48)]),
     "torch_deeplab": (networks.torch_deeplab, {}, [(32, 48)]),
     "paddle": (networks.paddle_detector, {}, [(32, 48), (64, 32)]),
     "tf2onnx": (networks.tf2onnx_mobile, {}, [(32, 48), (28, 36)]),
