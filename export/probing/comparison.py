@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -59,14 +58,15 @@ def compare(model: SegmentationModel, images: tf.Tensor, where: str) -> Comparis
         raise SourceError(f"{where}: answers {found.shape}, and by {name} {wanted.shape}: {_ADVICE}")
     differences = np.abs(found - wanted)
     differences[np.isnan(found) & np.isnan(wanted)] = 0
-    extent: Any = np.nanmax(wanted) - np.nanmin(wanted)
-    scale = max(extent, np.nanmax(np.abs(wanted)) * 1e-3, 1e-6)
+    numbers = wanted[np.isfinite(wanted)]
+    extent = float(np.ptp(numbers)) if numbers.size else 0.0
+    scale = max(extent, 1e-3 * float(np.abs(numbers).max(initial=0)), 1e-6)
     if not differences.mean() <= _WRONG * scale:
         raise SourceError(
             f"{where}: its answers differ from those of {name} by {differences.mean():.2g} on average, of a range of "
             f"{extent:.3g}: {_ADVICE}"
         )
-    comparison = Comparison(name, float(differences.max()), float(extent))
+    comparison = Comparison(name, float(differences.max()), extent)
     if comparison.largest > _NOTABLE * scale:
         logger.warning("%s; compare masks of your own pictures", comparison)
     return comparison

@@ -32,6 +32,7 @@ GROUPS = [
     "batch",
     "export",
     "openvino",
+    "onnx",
     "optimize",
 ]
 PROGRAM = "scripts/benchmark"

@@ -7,7 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
-_PACKAGES = ("tensorflow", "keras", "numpy", "grpcio", "protobuf", "openvino")
+_PACKAGES = ("tensorflow", "keras", "numpy", "grpcio", "protobuf", "openvino", "onnxruntime")
 _ROOT = Path(__file__).resolve().parents[2]
 
 

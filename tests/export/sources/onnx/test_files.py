@@ -1,0 +1,72 @@
+"""What is said of files that cannot be read, before TensorFlow starts."""
+
+import importlib.util
+
+import numpy as np
+import onnx
+import onnx_networks as networks
+import pytest
+from maskport.export import SourceError
+from maskport.export.sources.onnx.files import check_onnx_file, read_model
+from onnx import numpy_helper
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    return networks.paddle_detector(tmp_path_factory.mktemp("onnx") / "good.onnx")
+
+
+def test_a_whole_model_is_let_through(good):
+    check_onnx_file(str(good))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it is empty"),
+        (b"<html>404: not found</html>", "it is no ONNX model, or"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:12",
+            "it is a pointer of Git LFS, not the model itself",
+        ),
+        (onnx.ModelProto(ir_version=8).SerializeToString(), "it is no ONNX model, or one without any operators"),
+    ],
+)
+def test_what_is_no_model_is_said_in_one_line(tmp_path, content, message):
+    path = tmp_path / "net.onnx"
+    path.write_bytes(content)
+    with pytest.raises(SourceError) as caught:
+        check_onnx_file(str(path))
+    assert str(caught.value).startswith(f"source {path}: {message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_file_is_told(tmp_path, good):
+    path = tmp_path / "half.onnx"
+    path.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
+    with pytest.raises(SourceError, match="it is no ONNX model, or a broken or truncated one"):
+        check_onnx_file(str(path))
+
+
+def test_the_extra_is_named_where_it_is_missing(monkeypatch, good):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SourceError, match=r"reading ONNX needs the extra onnx: pip install 'maskport\[onnx\]'"):
+        check_onnx_file(str(good))
+
+
+def test_weights_beside_the_file_are_read(tmp_path):
+    whole = onnx.load(networks.torch_deeplab(tmp_path / "whole.onnx"))
+    options = {"save_as_external_data": True, "size_threshold": 0, "location": "net.onnx.data"}
+    path = tmp_path / "net.onnx"
+    onnx.save(onnx.load(tmp_path / "whole.onnx"), path, **options)
+    found = read_model(str(path))
+    for one, other in zip(found.graph.initializer, whole.graph.initializer, strict=True):
+        np.testing.assert_array_equal(numpy_helper.to_array(one), numpy_helper.to_array(other))
+    check_onnx_file(str(path))
+    data = tmp_path / "net.onnx.data"
+    data.write_bytes(data.read_bytes()[:100])
+    with pytest.raises(SourceError, match=r"its weights in net\.onnx\.data cannot be read"):
+        read_model(str(path))
+    data.unlink()
+    with pytest.raises(SourceError, match=r"its weights lie in 'net\.onnx\.data', which is not beside it"):
+        read_model(str(path))

@@ -1,0 +1,70 @@
+"""What is computed once when a file is read."""
+
+import numpy as np
+import onnx_networks as networks
+import pytest
+import tensorflow as tf
+from maskport.export.sources.onnx.folding import fold
+from maskport.export.sources.onnx.graph import read_graph
+from maskport.export.sources.onnx.running import Weights, run
+from maskport.export.sources.onnx.values import Tensor, as_plain
+from onnx import helper
+
+X = np.random.default_rng(0).random((2, 3, 8, 10), np.float32)
+
+
+def graph_of(net, output):
+    inputs = [helper.make_tensor_value_info("x", 1, ["b", 3, "h", "w"])]
+    graph = helper.make_graph(net.nodes, "g", inputs, [helper.make_empty_tensor_value_info(output)], net.constants)
+    return read_graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", net.opset)]), "g")
+
+
+def answer(graph):
+    return as_plain(run(graph, [Tensor(tf.constant(X), (0, 1, 2, 3))], Weights())[0]).numpy()
+
+
+def folded_operators(net, output):
+    """The operators that are left, once they were seen to answer the same."""
+    graph = graph_of(net, output)
+    folded = fold(graph)
+    np.testing.assert_allclose(answer(folded), answer(graph), rtol=1e-4, atol=1e-5)
+    return [node.op for node in folded.nodes]
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("bias", [True, False])
+def test_normalizations_become_part_of_convolutions(groups, bias):
+    net = networks.Network(13)
+    x = net.normalize(net.conv("x", 3, 6, group=groups, bias=bias), 6)
+    weights = net.drawn(6, 4 // groups if groups == 1 else 2, 3, 3)
+    filters = 4 if groups == 1 else 6
+    x = net.add("ConvTranspose", x, weights, group=groups)
+    assert folded_operators(net, net.add("Relu", net.normalize(x, filters))) == ["Conv", "ConvTranspose", "Relu"]
+
+
+def test_sums_and_products_by_channel_become_part_of_convolutions():
+    net = networks.Network(13)
+    x = net.conv("x", 3, 6)
+    for op, shape in (("Mul", [1, 6, 1, 1]), ("Add", [6, 1, 1]), ("Sub", []), ("Div", [6, 1, 1])):
+        x = net.add(op, x, net.drawn(*shape, low=0.5, high=2.0))
+    x = net.add("Add", net.drawn(1, 6, 1, 1), x)
+    assert folded_operators(net, x) == ["Conv"]
+
+
+def test_what_is_used_twice_or_is_no_factor_stays():
+    net = networks.Network(13)
+    x = net.conv("x", 3, 6)
+    assert folded_operators(net, net.add("Add", net.normalize(x, 6), x)) == ["Conv", "BatchNormalization", "Add"]
+    net = networks.Network(13)
+    spread = net.add("Mul", net.conv("x", 3, 6), net.drawn(8, 10, low=0.5))
+    assert folded_operators(net, net.add("Sub", net.drawn(6, 1, 1, low=0.5), spread)) == ["Conv", "Mul", "Sub"]
+    net = networks.Network(13)
+    one = net.add("Mul", net.conv("x", 3, 1), net.drawn(6, 1, 1, low=0.5))  # makes six channels of one
+    assert folded_operators(net, one) == ["Conv", "Mul"]
+
+
+def test_constants_of_constants_are_computed_once():
+    net = networks.Network(13)
+    sizes = net.add("Concat", net.as_node(0), net.add("Mul", net.as_node(1), net.as_node(3)), net.as_node(-1), axis=0)
+    scaled = net.add("Mul", "x", net.add("Sqrt", net.constant(4.0)))
+    assert folded_operators(net, net.add("Reshape", scaled, sizes)) == ["Mul", "Reshape"]

@@ -1,0 +1,70 @@
+"""Inputs and outputs of ONNX files: found, chosen, or listed."""
+
+import numpy as np
+import onnx
+import onnx_networks as networks
+import pytest
+import tensorflow as tf
+from maskport.export import SourceError
+from maskport.export.sources import load_source
+from maskport.export.spec import make_spec
+from onnx import helper
+
+
+def load(path, **fields):
+    return load_source(make_spec({"source": str(path), "output_dir": "served", **fields}))
+
+
+def test_several_outputs_are_listed_by_name_and_shape(tmp_path):
+    path = networks.torch_unet(tmp_path / "net.onnx")
+    with pytest.raises(SourceError) as caught:
+        load(path)
+    listed = ", ".join(f"'{name}' float32[-1, 1, -1, -1]" for name in ("out", "side1", "side2"))
+    assert str(caught.value) == f"source {path} has 3 outputs; choose one by source_output: {listed}"
+    with pytest.raises(SourceError, match=r"source_output: source .* has no output 'masks'; it has: 'out'"):
+        load(path, source_output="masks")
+
+
+def test_what_the_chosen_output_does_not_need_is_left_out(tmp_path):
+    path = networks.yolo_segmenter(tmp_path / "net.onnx")
+    whole, part = load(path, source_output="output1"), onnx.load(path)
+    used = {name for node in part.graph.node for name in node.input}
+    assert whole.parameter_count < sum(
+        np.prod(one.dims) for one in part.graph.initializer if one.name in used and one.data_type == 1
+    )
+    assert (whole.size, whole.batch, whole.channels, whole.output_channels) == ((32, 32), 1, 3, 4)
+
+
+def test_an_input_beside_the_image_is_no_matter_where_the_output_does_not_need_it(tmp_path):
+    path = networks.paddle_detector(tmp_path / "net.onnx")
+    model = onnx.load(path)
+    model.graph.input.append(helper.make_tensor_value_info("scale_factor", 1, [-1, 2]))
+    # Before IR 4 weights were inputs as well.
+    model.graph.input.extend(helper.make_tensor_value_info(one.name, 1, one.dims) for one in model.graph.initializer)
+    onnx.save(model, tmp_path / "more.onnx")
+    images = tf.constant(np.random.default_rng(0).random((1, 32, 32, 3), np.float32))
+    np.testing.assert_array_equal(load(tmp_path / "more.onnx").forward(images), load(path).forward(images))
+    model.graph.node.append(helper.make_node("ReduceMax", ["scale_factor"], ["scale"], keepdims=0))
+    model.graph.node.append(helper.make_node("Mul", [model.graph.output[0].name, "scale"], ["scaled"]))
+    model.graph.output.append(helper.make_empty_tensor_value_info("scaled"))
+    onnx.save(model, tmp_path / "two.onnx")
+    with pytest.raises(SourceError, match=r"takes 2 inputs; an export has one, the image: 'x' float32.*'scale_factor'"):
+        load(tmp_path / "two.onnx", source_output="scaled")
+
+
+def test_weights_are_variables_that_are_shared_between_traces(tmp_path):
+    model = load(networks.paddle_detector(tmp_path / "net.onnx"))
+    before = len(model.trackable.variables)
+    for edge in (32, 48):
+        tf.function(model.forward, autograph=False).get_concrete_function(tf.TensorSpec([None, edge, edge, 3]))
+    assert len(model.trackable.variables) == before > 0
+    assert sum(np.prod(one.shape) for one in model.trackable.variables) <= model.parameter_count
+
+
+def test_what_needs_a_fixed_size_is_said_with_the_operator(tmp_path):
+    net = networks.Network(13)
+    x = net.conv("x", 3, 4, stride=2, auto_pad="SAME_LOWER")
+    path = net.save(tmp_path / "net.onnx", [("x", ["b", 3, "h", "w"])], [(x, "y")])
+    with pytest.raises(SourceError, match=r"Conv 'node_0': auto_pad SAME_LOWER needs a fixed size; .*--model_size"):
+        load(path)
+    assert load(path, model_size=(16, 24)).size == (16, 24)
