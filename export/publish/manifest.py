@@ -19,6 +19,7 @@ import numpy.typing as npt
 from ...serving import contract
 from ..model.segmentation_model import SegmentationModel
 from ..probing.probe import ProbeResult
+from ..sources.onnx.files import SUFFIX as ONNX_FILE, weights_beside
 from ..spec import ExportSpec, is_builder
 
 SCHEMA_VERSION = 1
@@ -99,13 +100,14 @@ def hash_weights(weights: Sequence[npt.NDArray[Any]]) -> str:
 
 
 def hash_source(spec: ExportSpec) -> str:
-    """Returns the SHA-256 of the model's file, of a directory's files in order, or of a builder's weights."""
+    """Returns the SHA-256 of a model's file with its weights, of a directory's in order, or of a builder's weights."""
     path = Path(spec.weights or "") if spec.is_builder else Path(spec.source)
     if path.is_dir():
         files = sorted(Path(parent, name) for parent, _, names in os.walk(path) for name in names)
         files = [file for file in files if file.is_file()]  # no pipes, no dangling links
     elif path.is_file():
-        files = [path]
+        beside = weights_beside(str(path)) if path.suffix.lower() == ONNX_FILE else []
+        files = [path, *(file for file in beside if file.is_file())]
     else:
         # A checkpoint is named by the prefix that its files share.
         files = sorted(path.parent.glob(f"{path.name}.*"))

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,18 +53,37 @@ def read_model(path: str, content: bytes | None = None, with_weights: bool = Tru
     return model
 
 
-def _read_weights(model: Any, path: str, where: str) -> None:
-    from onnx.external_data_helper import load_external_data_for_model, uses_external_data
+def weights_beside(path: str) -> list[Path]:
+    """Returns the files that hold weights of a model, other than its own; in order, whether they are there or not."""
+    return [Path(path).parent / name for name in _names_beside(read_model(path, with_weights=False).graph)]
 
-    tensors = [tensor for tensor in model.graph.initializer if uses_external_data(tensor)]
-    if not tensors:
+
+def _names_beside(graph: Any) -> list[str]:
+    names = set()
+    for tensor in _tensors(graph):
+        names |= {entry.value for entry in tensor.external_data if entry.key == "location"}
+    return sorted(names)
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    yield from graph.initializer
+    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for part in (attribute.g, *attribute.graphs):
+            yield from _tensors(part)
+
+
+def _read_weights(model: Any, path: str, where: str) -> None:
+    from onnx.external_data_helper import load_external_data_for_model
+
+    names = _names_beside(model.graph)
+    if not names:
         return
     folder = os.path.dirname(os.path.abspath(path))
-    names = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
-    for name in sorted(names):
+    for name in names:
         if not os.path.isfile(os.path.join(folder, name)):
             raise SourceError(f"{where}: its weights lie in {name!r}, which is not beside it")
     try:
         load_external_data_for_model(model, folder)
     except Exception as error:
-        raise SourceError(f"{where}: its weights in {', '.join(sorted(names))} cannot be read: {error}") from error
+        raise SourceError(f"{where}: its weights in {', '.join(names)} cannot be read: {error}") from error

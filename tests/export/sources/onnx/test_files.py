@@ -7,7 +7,9 @@ import onnx
 import onnx_networks as networks
 import pytest
 from maskport.export import SourceError
-from maskport.export.sources.onnx.files import check_onnx_file, read_model
+from maskport.export.publish.manifest import hash_source
+from maskport.export.sources.onnx.files import check_onnx_file, read_model, weights_beside
+from maskport.export.spec import make_spec
 from onnx import numpy_helper
 
 
@@ -70,3 +72,17 @@ def test_weights_beside_the_file_are_read(tmp_path):
     data.unlink()
     with pytest.raises(SourceError, match=r"its weights lie in 'net\.onnx\.data', which is not beside it"):
         read_model(str(path))
+
+
+def test_weights_beside_the_file_count_for_its_hash(tmp_path):
+    networks.torch_deeplab(tmp_path / "whole.onnx")
+    options = {"save_as_external_data": True, "size_threshold": 0, "location": "net.data"}
+    onnx.save(onnx.load(tmp_path / "whole.onnx"), tmp_path / "net.onnx", **options)
+    assert weights_beside(str(tmp_path / "net.onnx")) == [tmp_path / "net.data"]
+    assert weights_beside(str(tmp_path / "whole.onnx")) == []
+    spec = make_spec({"source": str(tmp_path / "net.onnx"), "output_dir": "served"})
+    before = hash_source(spec)
+    data = bytearray((tmp_path / "net.data").read_bytes())
+    data[7] ^= 1
+    (tmp_path / "net.data").write_bytes(data)
+    assert hash_source(spec) != before
