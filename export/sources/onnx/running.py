@@ -72,13 +72,20 @@ def compute(node: Node, values: Sequence[Value | None]) -> list[Value]:
                 constant = dataclasses.replace(node, weight=tf.constant)
                 if not any(hasattr(part, "nodes") for part in node.attributes.values()):
                     return [_as_array(result) for result in _listed(OPS[node.op](constant, *values))]
-        return _listed(OPS[node.op](node, *values))
+        return [_known(result) for result in _listed(OPS[node.op](node, *values))]
     except Exception as error:
         raise ValueError(f"{node.op} {node.name!r}: {cause_of(error)}") from error
 
 
 def _listed(results: Any) -> list[Any]:
     return list(results) if isinstance(results, list | tuple) else [results]
+
+
+def _known(result: Any) -> Any:
+    """Returns sizes as a plain constant where all of them are known."""
+    if is_sizes(result) and not any(map(tf.is_tensor, result.ravel())):
+        return result.astype(np.int64)
+    return result
 
 
 def _as_array(result: Any) -> Any:

@@ -26,9 +26,6 @@ _TWO = {
     "Xor": tf.math.logical_xor,
 }  # fmt: skip
 _MANY = {"Max": tf.maximum, "Min": tf.minimum, "Sum": tf.add}
-_OF_SIZES: dict[str, Callable[[Any, Any], Any]] = {
-    "Add": lambda a, b: a + b, "Sub": lambda a, b: a - b, "Mul": lambda a, b: a * b, "Div": lambda a, b: a // b,
-}  # fmt: skip
 
 
 for _name, _function in {**_ONE, **_TWO}.items():
@@ -42,28 +39,6 @@ for _name, _function in _MANY.items():
 def divide(node: Node, numerator: Any, denominator: Any) -> Any:
     """Returns quotients; those of integers are rounded towards 0."""
     return (tf.truediv if numerator.dtype.is_floating else tf.truncatediv)(numerator, denominator)
-
-
-def _of_sizes(name: str) -> None:
-    """Lets an operator compute with sizes one by one, so that the known ones stay known."""
-    of_tensors, compute = OPS[name], _OF_SIZES[name]
-
-    def handler(node: Node, first: Value, second: Value) -> Any:
-        values = (first, second)
-        if any(map(is_sizes, values)) and all(_are_integers(value) for value in values):
-            one, other = (np.asarray(value, object) for value in values)
-            return np.asarray(np.frompyfunc(compute, 2, 1)(one, other), object)
-        return of_tensors(node, first, second)
-
-    OPS[name] = handler
-
-
-def _are_integers(value: Value) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype.kind in "Oiu"
-
-
-for _name in _OF_SIZES:
-    _of_sizes(_name)
 
 
 @elementwise("Mean")
@@ -200,3 +175,41 @@ def gelu(node: Node, x: Any, bias: Any = None) -> Any:
     """Returns x times the normal distribution's share below x, exactly or by its tanh formula."""
     x = x if bias is None else x + bias
     return tf.nn.gelu(x, approximate=node.get("approximate", "none") == "tanh" or node.op == "FastGelu")
+
+
+def _equal_sizes(first: Any, second: Any) -> bool:
+    if not tf.is_tensor(first) and not tf.is_tensor(second):
+        return bool(first == second)
+    if any(not tf.is_tensor(size) and size < 0 for size in (first, second)):
+        return False  # -1 stands for what is not given; no size is negative
+    raise LookupError("only a run can tell")
+
+
+_OF_SIZES: dict[str, Callable[..., Any]] = {
+    "Add": lambda a, b: a + b, "Sub": lambda a, b: a - b, "Mul": lambda a, b: a * b, "Div": lambda a, b: a // b,
+    "Equal": _equal_sizes, "Where": lambda condition, yes, no: yes if condition else no,
+}  # fmt: skip
+
+
+def _of_sizes(name: str) -> None:
+    """Lets an operator compute with sizes one by one, so that the known ones stay known."""
+    of_tensors, compute = OPS[name], _OF_SIZES[name]
+
+    def handler(node: Node, *values: Value) -> Any:
+        arrays = [one for one in values if isinstance(one, np.ndarray) and one.dtype.kind in "Oiub"]
+        if any(map(is_sizes, arrays)) and len(arrays) == len(values):
+            spread = np.broadcast_arrays(*arrays)
+            result = np.empty(spread[0].shape, object)
+            try:
+                for place in np.ndindex(result.shape):
+                    result[place] = compute(*(one[place] for one in spread))
+            except LookupError:
+                return of_tensors(node, *values)
+            return result.astype(bool) if name == "Equal" else result
+        return of_tensors(node, *values)
+
+    OPS[name] = handler
+
+
+for _name in _OF_SIZES:
+    _of_sizes(_name)

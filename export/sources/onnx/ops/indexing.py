@@ -23,15 +23,13 @@ def gather(node: Node, x: Value, indices: Value) -> Value:
     """Returns the slices along an axis that the indices name."""
     axis = node.get("axis", 0)
     axis += rank_of(x) if axis < 0 else 0
-    if isinstance(x, np.ndarray) and isinstance(indices, np.ndarray) and not is_sizes(indices):
-        taken = np.take(x, indices, axis)
-        return (
-            taken
-            if isinstance(taken, np.ndarray)
-            else np.asarray(taken, x.dtype)
-            if not tf.is_tensor(taken)
-            else _scalar(taken)
-        )
+    if isinstance(x, np.ndarray) and isinstance(indices, np.ndarray) and x.ndim == 1 and not is_sizes(indices):
+        if not is_sizes(x):
+            return np.asarray(np.take(x, indices))
+        sizes = np.empty(indices.shape, object)
+        for at in np.ndindex(indices.shape):
+            sizes[at] = x[indices[at]]
+        return sizes
     tensor, index = node.tensor(x), node.plain(indices)
     place = tensor.place(axis)
     if index.shape.rank == 0:
@@ -44,12 +42,6 @@ def gather(node: Node, x: Value, indices: Value) -> Value:
     if index.shape.rank == 1:
         return Tensor(tf.gather(tensor.data, from_start(index, tensor.size(axis)), axis=place), tensor.order)
     return wrap(tf.gather(node.plain(x), from_start(index, tensor.size(axis)), axis=axis))
-
-
-def _scalar(item: Any) -> Any:
-    size = np.empty([], object)
-    size[()] = item
-    return size
 
 
 @plain("GatherElements")

@@ -1,12 +1,14 @@
 """Operators that make one number of many along some axes, or weigh them against each other."""
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from ..values import Tensor, Value, static
+from ..values import Tensor, Value, as_sizes, static
 from .registry import OPS, Node, op
 
 _REDUCTIONS: dict[str, Callable[..., Any]] = {
@@ -50,12 +52,7 @@ def _reduce(name: str) -> None:
 
 
 def _product(node: Node, sizes: Any) -> Any:
-    product = np.empty([1] if node.get("keepdims", 1) else [], object)
-    product[...] = 1
-    for item in sizes:
-        product = np.frompyfunc(lambda a, b=item: a * b, 1, 1)(product)
-        product = np.asarray(product, object)
-    return product
+    return as_sizes([functools.reduce(operator.mul, sizes)]).reshape([1] if node.get("keepdims", 1) else [])
 
 
 for _name in _REDUCTIONS:
