@@ -9,7 +9,7 @@ import tensorflow as tf
 from ..values import Tensor, Value, wrap
 from .convolution import conv2d, weights_last
 from .matrices import matmul
-from .registry import OPS, Node, op, plain
+from .registry import OPS, Node, op
 
 
 def _along(node: Node, numbers: Value, x: Tensor, axis: int) -> Any:
@@ -59,14 +59,16 @@ def dequantize(node: Node, x: Value, scale: Value, zero: Value | None = None) ->
     return _to_float(node, x, scale, zero, node.get("axis", 1))
 
 
-@plain("DynamicQuantizeLinear")
-def quantize_dynamically(node: Node, x: Any) -> list[Any]:
+@op("DynamicQuantizeLinear")
+def quantize_dynamically(node: Node, values: Value) -> list[Tensor]:
     """Returns unsigned 8-bit integers, and the scale and zero point that fit what there is."""
+    tensor = node.tensor(values)
+    x = tensor.data
     low, high = tf.minimum(tf.reduce_min(x), 0), tf.maximum(tf.reduce_max(x), 0)
     scale = (high - low) / 255
     zero = tf.clip_by_value(tf.round(tf.math.divide_no_nan(-low, scale)), 0, 255)
     integers = tf.clip_by_value(tf.round(tf.math.divide_no_nan(x, scale)) + zero, 0, 255)
-    return [tf.cast(integers, tf.uint8), scale, tf.cast(zero, tf.uint8)]
+    return [Tensor(tf.cast(integers, tf.uint8), tensor.order), wrap(scale), wrap(tf.cast(zero, tf.uint8))]
 
 
 def _centred(node: Node, x: Value, zero: Value | None, axis: int) -> Value:
@@ -129,7 +131,7 @@ def quantize_and_multiply(
     node: Node, a: Value, b: Value, b_scale: Value, b_zero: Value | None = None, bias: Value | None = None
 ) -> Tensor:
     """Returns the product of a matrix, quantized first, with a quantized one, as onnxruntime fuses it."""
-    integers, scale, zero = (wrap(part) for part in quantize_dynamically(node, node.plain(a)))
+    integers, scale, zero = quantize_dynamically(node, a)
     return multiply_integers_to_float(node, integers, b, scale, b_scale, zero, b_zero, bias)
 
 
