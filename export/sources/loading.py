@@ -22,7 +22,7 @@ from .builders import build_model
 from .choosing import is_classes
 from .keras_models import load_keras_file, wrap_keras_model
 from .outputs import OutputForm, find_output_form
-from .preflight import KERAS, LOCAL_FILES, SAVED_MODEL, find_kind
+from .preflight import KERAS, LITE, LOCAL_FILES, SAVED_MODEL, find_kind
 from .saved_models import load_saved_model
 from .user_code import import_user_module, own_objects
 
@@ -54,6 +54,10 @@ def _load_raw(spec: ExportSpec, own: Mapping[str, Any]) -> RawModel:
         return load_saved_model(spec)
     if kind == KERAS:
         return load_keras_file(spec, own)
+    if kind == LITE:
+        from .tflite.loading import load_tflite  # its schema takes half a second to import
+
+        return load_tflite(spec)
     from .onnx.loading import load_onnx  # needs an extra
 
     return load_onnx(spec)

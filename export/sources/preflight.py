@@ -11,16 +11,17 @@ from ..errors import ExportError, SourceError
 from ..spec import ExportSpec
 from .keras_files import KERAS_FILES, check_keras_file
 from .onnx.files import SUFFIX as ONNX_FILE, check_onnx_file
+from .tflite.files import SUFFIX as LITE_FILE, check_tflite_file
 from .user_code import find_user_module
 
 SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 KERAS_WEIGHTS = (".weights.h5", *KERAS_FILES)
 
-SAVED_MODEL, KERAS, ONNX = "SavedModel", "Keras", "ONNX"
+SAVED_MODEL, KERAS, ONNX, LITE = "SavedModel", "Keras", "ONNX", "TensorFlow Lite"
 """Kinds of sources."""
-_KINDS = {**dict.fromkeys(KERAS_FILES, KERAS), ONNX_FILE: ONNX}
+_KINDS = {**dict.fromkeys(KERAS_FILES, KERAS), ONNX_FILE: ONNX, LITE_FILE: LITE}
 """By the ending of a file's name."""
-_FILE_CHECKS = {KERAS: check_keras_file, ONNX: check_onnx_file}
+_FILE_CHECKS = {KERAS: check_keras_file, ONNX: check_onnx_file, LITE: check_tflite_file}
 _PYTORCH_FILES = (".pt", ".pth")
 
 LOCAL_FILES = SimpleNamespace(exists=os.path.exists, isdir=os.path.isdir, listdir=os.listdir)
@@ -61,7 +62,7 @@ def find_kind(path: str, files: Any) -> str:
         )
     if suffix not in _KINDS:
         raise SourceError(
-            f"{where}: not a kind of model that is known; wanted a .keras, .h5 or .onnx file, a SavedModel "
+            f"{where}: not a kind of model that is known; wanted a .keras, .h5, .onnx or .tflite file, a SavedModel "
             "directory or package.module:function"
         )
     return _KINDS[suffix]

@@ -1,0 +1,1 @@
+"""TensorFlow Lite files, read into TensorFlow's own ops: float, dynamically quantised, and fully quantised ones."""

@@ -1,0 +1,123 @@
+"""From a TensorFlow Lite file to a `RawModel`."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ...errors import SourceError
+from ...model.causes import cause_of
+from ...model.segmentation_model import RawModel, Reference
+from ...spec import ExportSpec
+from ..choosing import choose_image, choose_output
+from ..onnx.running import Weights
+from .files import check_head
+from .graph import LiteGraph, Operator, Values, input_spec, output_spec, read_graph
+from .ops import OPS, Node
+
+
+def load_tflite(spec: ExportSpec) -> RawModel:
+    """Reads a TensorFlow Lite file; SourceError where it is none, has unknown operators, or input or output is unclear.
+
+    Quantised values become real ones: weights once; what flows between operators is kept within the file's limits, and
+    not rounded to its steps.
+    """
+    where = f"source {spec.source}"
+    content = tf.io.gfile.GFile(spec.source, "rb").read()
+    check_head(content[:32], where)
+    graph = read_graph(content, where)
+    inputs = {graph.tensors[place].name: place for place in graph.inputs}
+    outputs = {graph.tensors[place].name: place for place in graph.outputs}
+    takes = {name: input_spec(graph.tensors[place]) for name, place in inputs.items()}
+    gives = {name: output_spec(graph.tensors[place]) for name, place in outputs.items()}
+    image = inputs[choose_image(spec.source_input, takes, where)]
+    output = outputs[choose_output(spec.source_output, gives, where)]
+    operators = _needed(graph, output)
+    missing = sorted({one.name for one in operators} - OPS.keys())
+    if missing:
+        raise SourceError(f"{where}: holds operators that are not read here: {', '.join(missing)}")
+    weights = Weights()
+    constants = [one.constant for one in graph.tensors if one.constant is not None]
+    count = sum(constant.size for constant in constants if constant.ndim and constant.dtype.kind == "f")
+    quantised = ", quantised" if any(one.scale is not None for one in graph.tensors) else ""
+
+    def call(images: tf.Tensor) -> tf.Tensor:
+        return _run(graph, operators, {image: _as_real(images, graph.tensors[image])}, output, weights, where)
+
+    return RawModel(
+        call=call,
+        trackable=weights,
+        input=input_spec(graph.tensors[image]),
+        description=f"TensorFlow Lite model{quantised}, {count:,} parameters",
+        parameter_count=count,
+        reference=_make_reference(content, graph, image, output),
+    )
+
+
+def _needed(graph: LiteGraph, output: int) -> list[Operator]:
+    """Returns the operators that an output needs, in their order."""
+    wanted, needed = {output}, []
+    for operator in reversed(graph.operators):
+        if wanted & set(operator.outputs):
+            needed.append(operator)
+            wanted |= set(operator.inputs)
+    return needed[::-1]
+
+
+def _run(
+    graph: LiteGraph, operators: list[Operator], fed: dict[int, Any], output: int, weights: Weights, where: str
+) -> tf.Tensor:
+    values: dict[int, Any] = {
+        place: one.constant for place, one in enumerate(graph.tensors) if one.constant is not None
+    } | {-1: None, **fed}
+    for operator in operators:
+        # Where bias is left out at the end, it may be missing, or be -1.
+        inputs = [values[place] for place in operator.inputs]
+        try:
+            found = OPS[operator.name](
+                Node(operator.options, output_spec(graph.tensors[operator.outputs[0]]).dtype, weights), *inputs
+            )
+        except SourceError:
+            raise
+        except Exception as error:
+            name = graph.tensors[operator.outputs[0]].name
+            raise SourceError(f"{where}: {operator.name} {name!r}: {cause_of(error)}") from error
+        listed = found if isinstance(found, list | tuple) else [found]
+        for place, value in zip(operator.outputs, listed, strict=True):
+            limits = graph.tensors[place].limits
+            is_real = not isinstance(value, np.ndarray) and value.dtype.is_floating
+            values[place] = tf.clip_by_value(value, *limits) if limits and is_real else value
+    return tf.convert_to_tensor(values[output])
+
+
+def _as_real(images: tf.Tensor, form: Values) -> tf.Tensor:
+    """Returns what a model computes with, of its input as `input_spec` has it."""
+    if form.scale is None or images.dtype.is_floating:
+        return images
+    return (tf.cast(images, tf.float32) - float(form.zero_point[0])) * float(form.scale[0])
+
+
+def _make_reference(content: bytes, graph: LiteGraph, image: int, output: int) -> Reference:
+    """Returns what runs a file's bytes by TensorFlow Lite's interpreter."""
+    taken, given = graph.tensors[image], graph.tensors[output]
+
+    def call(images: tf.Tensor) -> tf.Tensor:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it will move to a package of its own
+            plain = tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            interpreter = tf.lite.Interpreter(model_content=content, experimental_op_resolver_type=plain)
+        interpreter.resize_tensor_input(image, images.shape)
+        interpreter.allocate_tensors()
+        fed = images.numpy()
+        if taken.scale is not None and images.dtype.is_floating:
+            kind = np.iinfo(taken.dtype)
+            fed = np.clip(np.round(fed / taken.scale[0]) + taken.zero_point[0], kind.min, kind.max)
+        interpreter.set_tensor(image, fed.astype(taken.dtype))
+        interpreter.invoke()
+        answer = interpreter.get_tensor(output)
+        if given.scale is not None:
+            answer = (answer.astype(np.float32) - given.zero_point[0]) * given.scale[0]
+        return tf.constant(answer)
+
+    return Reference(f"TensorFlow Lite {tf.__version__}", call)

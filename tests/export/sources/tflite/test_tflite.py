@@ -1,0 +1,211 @@
+"""TensorFlow Lite files, held against TensorFlow Lite's interpreter."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from exporting import export_unchecked
+from maskport.export import SourceError
+from maskport.export.sources import load_source
+from maskport.export.sources.preflight import check_source
+from maskport.export.spec import make_spec
+from PIL import Image
+from skimage import data
+
+SIZE = (24, 32)
+PHOTO = np.asarray(Image.fromarray(data.astronaut()).resize(SIZE[::-1]))
+RANDOM = np.random.default_rng(3)
+
+
+def drawn(*shape):
+    return tf.constant(RANDOM.normal(0, 0.4, shape).astype(np.float32))
+
+
+KERNELS = {
+    "3x3": drawn(3, 3, 3, 8), "depthwise": drawn(3, 3, 8, 2), "grouped": drawn(3, 3, 4, 6),
+    "transposed": drawn(2, 2, 4, 8), "dense": drawn(8, 5), "slope": drawn(1, 1, 8), "bias": drawn(8),
+}  # fmt: skip
+
+
+def many_operators(x):
+    """An output for each operator, of the same features."""
+    features = tf.nn.relu6(tf.nn.conv2d(x, KERNELS["3x3"], 1, "SAME") + KERNELS["bias"])
+    signed = features - 1.0
+    depthwise = KERNELS["depthwise"]
+    half = tf.nn.avg_pool2d(features, 2, 2, "VALID")
+    yield from (
+        features,
+        tf.nn.conv2d(x, KERNELS["3x3"], [2, 2], "VALID"),
+        tf.nn.relu(tf.nn.conv2d(x, KERNELS["3x3"], 1, "SAME", dilations=2)),
+        tf.nn.conv2d(features, KERNELS["grouped"], 1, "SAME"),
+        tf.nn.depthwise_conv2d(features, depthwise, [1, 1, 1, 1], "SAME"),
+        tf.nn.depthwise_conv2d(features, depthwise, [1, 2, 2, 1], "SAME") + drawn(16),
+        tf.nn.depthwise_conv2d(features, depthwise[..., :1], [1, 1, 1, 1], "SAME", dilations=[2, 2]),
+        tf.nn.conv2d_transpose(half, KERNELS["transposed"], [1, 24, 32, 4], 2, "SAME"),
+        tf.nn.max_pool2d(features, 3, 2, "SAME"),
+        tf.image.resize(half, SIZE),
+        tf.compat.v1.image.resize_bilinear(half, [25, 33], align_corners=True),
+        tf.compat.v1.image.resize_bilinear(half, [30, 40]),
+        tf.image.resize(half, [36, 48], "nearest"),
+        tf.concat([features, signed], 3),
+        tf.pad(features, [[0, 0], [1, 2], [3, 0], [0, 0]], constant_values=0.5),
+        tf.pad(features, [[0, 0], [1, 2], [3, 0], [0, 0]], "REFLECT"),
+        tf.matmul(features, tf.broadcast_to(KERNELS["dense"], [1, 24, 8, 5])),
+        tf.reshape(tf.matmul(tf.reshape(features, [-1, 8]), KERNELS["dense"]), [1, 24, 32, 5]),
+        tf.nn.softmax(signed),
+        tf.sigmoid(signed) * tf.tanh(signed) - tf.exp(-features) / (1.0 + features),
+        signed * tf.nn.relu6(signed + 3.0) / 6.0,
+        tf.nn.leaky_relu(signed, 0.3) + tf.nn.elu(signed),
+        tf.maximum(signed, 0.0) + KERNELS["slope"] * tf.minimum(signed, 0.0),
+        features * tf.reduce_mean(features, [1, 2], keepdims=True),
+        tf.reduce_max(signed, 3, keepdims=True) + tf.reduce_sum(features, 3, keepdims=True),
+        tf.nn.depth_to_space(features, 2),
+        tf.nn.space_to_depth(features, 2),
+        tf.transpose(tf.transpose(features, [0, 3, 1, 2])[:, ::2], [0, 2, 3, 1]),
+        tf.concat(tf.split(features, 2, 3)[::-1], 3),
+        tf.stack(tf.unstack(features, axis=3)[:3], 3),
+        tf.where(signed > 0.2, features, tf.sqrt(features + 1.0)),
+        tf.gather(features, [3, 0, 1], axis=3),
+        features[:, 2:-2, ::2, 1:5],
+        tf.cast(tf.cast(features * 3.0, tf.int32), tf.float32),
+        tf.math.l2_normalize(signed, -1),
+    )  # fmt: skip
+
+
+def convert(function, size=SIZE, **options):
+    traced = tf.function(function).get_concrete_function(tf.TensorSpec([1, *size, 3], tf.float32, name="pixels"))
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([traced])
+    for name, value in options.items():
+        setattr(converter, name, value)
+    return converter.convert()
+
+
+def write(path, content):
+    path.write_bytes(content)
+    return path
+
+
+def load(path, **fields):
+    return load_source(make_spec({"source": str(path), "output_dir": "served", **fields}))
+
+
+def interpreted(content, images):
+    """What the interpreter answers to one picture: all its outputs by name, of quantised ones the real values."""
+    interpreter = tf.lite.Interpreter(model_content=content)
+    (taken,) = interpreter.get_input_details()
+    interpreter.allocate_tensors()
+    scale, zero = taken["quantization"]
+    stored = np.round(images / scale + zero) if scale and taken["dtype"] != np.uint8 else images
+    interpreter.set_tensor(taken["index"], stored.astype(taken["dtype"]))
+    interpreter.invoke()
+    answers = {}
+    for given in interpreter.get_output_details():
+        answer, (scale, zero) = interpreter.get_tensor(given["index"]), given["quantization"]
+        answers[given["name"]] = (answer.astype(np.float32) - zero) * scale if scale else answer
+    return answers
+
+
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
+def test_every_operator_answers_as_the_interpreter(tmp_path):
+    content = convert(lambda x: {f"out{at:02}": one for at, one in enumerate(many_operators(x))})
+    path = write(tmp_path / "many.tflite", content)
+    images = (PHOTO / 255).astype(np.float32)[np.newaxis]
+    wanted = interpreted(content, images)
+    assert len(wanted) == 35
+    for name, answer in wanted.items():
+        model = load(path, source_output=name)
+        found = model.forward(tf.constant(np.concatenate([images, images[:, ::-1]]))).numpy()
+        assert found.shape == (2, *answer.shape[1:]), name
+        np.testing.assert_allclose(found[:1], answer, atol=2e-5, rtol=1e-4, err_msg=name)
+
+
+def segmenter(x):
+    features = tf.nn.relu6(tf.nn.conv2d(x, KERNELS["3x3"], 2, "SAME") + KERNELS["bias"])
+    features = tf.nn.relu(tf.nn.depthwise_conv2d(features, KERNELS["depthwise"][..., :1], [1, 1, 1, 1], "SAME"))
+    logits = tf.nn.conv2d(features, tf.reshape(KERNELS["dense"], [1, 1, 8, 5])[..., :1], 1, "SAME")
+    return {"mask": tf.sigmoid(tf.image.resize(logits, SIZE))}
+
+
+def pictures():
+    for at in range(8):
+        yield [np.roll(PHOTO, 4 * at, 1)[np.newaxis].astype(np.float32) / 255]
+
+
+QUANTISED = {
+    "float16": {
+        "optimizations": [tf.lite.Optimize.DEFAULT], "target_spec": tf.lite.TargetSpec(supported_types=[tf.float16]),
+    },
+    "weights": {"optimizations": [tf.lite.Optimize.DEFAULT]},
+    "float in and out": {"optimizations": [tf.lite.Optimize.DEFAULT], "representative_dataset": pictures},
+    "int8": {
+        "optimizations": [tf.lite.Optimize.DEFAULT], "representative_dataset": pictures,
+        "target_spec": tf.lite.TargetSpec(supported_ops=[tf.lite.OpsSet.TFLITE_BUILTINS_INT8]),
+        "inference_input_type": tf.int8, "inference_output_type": tf.int8,
+    },
+    "uint8": {
+        "optimizations": [tf.lite.Optimize.DEFAULT], "representative_dataset": pictures,
+        "target_spec": tf.lite.TargetSpec(supported_ops=[tf.lite.OpsSet.TFLITE_BUILTINS_INT8]),
+        "inference_input_type": tf.uint8, "inference_output_type": tf.uint8,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated", "ignore:Statistics for quantized inputs")
+@pytest.mark.parametrize("kind", QUANTISED)
+def test_quantised_files_answer_nearly_as_the_interpreter(tmp_path, kind):
+    content = convert(segmenter, **QUANTISED[kind])
+    model = load(write(tmp_path / "quantised.tflite", content))
+    assert model.input_dtype == (tf.uint8 if kind == "uint8" else tf.float32)
+    images = (PHOTO if kind == "uint8" else PHOTO / 255).astype(np.float32)[np.newaxis]
+    (wanted,) = interpreted(content, images).values()
+    found = model.forward(tf.constant(images)).numpy()
+    assert np.ptp(wanted) > 0.2
+    assert np.abs(found - wanted).max() <= (0.002 if kind == "float16" else 0.03)
+    reference = model.reference.call(tf.constant(images)).numpy()
+    np.testing.assert_allclose(reference, wanted, atol=1e-6 if kind == "float16" else 0.02)
+
+
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
+def test_a_file_is_exported_and_compared(tmp_path):
+    content = convert(segmenter)
+    version = export_unchecked(write(tmp_path / "net.tflite", content), tmp_path / "served", scaling="unit")
+    mask = tf.saved_model.load(str(version)).signatures["mask"](tf.constant(PHOTO[np.newaxis]))["mask"].numpy()
+    (wanted,) = interpreted(content, (PHOTO / 255).astype(np.float32)[np.newaxis]).values()
+    decided = np.abs(wanted - 0.5) > 1e-4
+    np.testing.assert_array_equal(mask[decided], (wanted > 0.5)[decided])
+    compared = json.loads((version / "assets.extra/maskport.json").read_text())["probe"]["compared"]
+    assert compared["reference"].startswith("TensorFlow Lite ")
+    assert compared["largest"] < 1e-5
+
+
+def test_class_indices_come_out_of_an_argmax(tmp_path):
+    def labels(x):
+        return {"labels": tf.argmax(tf.nn.conv2d(x, KERNELS["3x3"], 1, "SAME"), -1)}
+
+    model = load(write(tmp_path / "labels.tflite", convert(labels)))
+    assert (model.answers_classes, model.output_channels) == (True, 1)
+
+
+def test_what_is_no_model_is_told_in_one_line(tmp_path):
+    whole = convert(segmenter)
+    for content, told in (
+        (b"", "it is empty"),
+        (b"GIF89a and more", "it is no TensorFlow Lite model (its bytes 4 to 8 are not TFL3)"),
+        (b"version https://git-lfs.github.com/spec/v1", "it is a pointer of Git LFS"),
+    ):
+        path = write(tmp_path / "bad.tflite", content)
+        with pytest.raises(SourceError, match=re.escape(f"source {path}: {told}")):
+            check_source(make_spec({"source": str(path), "output_dir": "o"}))
+    for length in (20, 300, len(whole) // 2):
+        with pytest.raises(SourceError, match="it is a broken or truncated TensorFlow Lite model"):
+            load(write(tmp_path / "short.tflite", whole[:length]))
+
+
+def test_operators_that_are_not_read_are_all_named(tmp_path):
+    def unusual(x):
+        return {"y": tf.sign(tf.cumsum(x, 1)) + tf.math.floormod(tf.cumsum(x, 2), 0.3)}
+
+    with pytest.raises(SourceError, match=r"holds operators that are not read here: CUMSUM, SIGN$"):
+        load(write(tmp_path / "unusual.tflite", convert(unusual, (24, 32))))
