@@ -120,7 +120,7 @@ class ExportSpec(pydantic.BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     source: LocalPath = Field(
-        description="The model: a .keras, .h5, .onnx or .tflite file, a SavedModel directory, or "
+        description="The model: a .keras, .h5, .onnx, .tflite or .pb file, a SavedModel directory, or "
         "package.module:function (called without arguments; needs --weights, or --trust_builder_weights)."
     )
     weights: LocalPath | None = Field(

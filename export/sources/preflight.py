@@ -17,9 +17,9 @@ from .user_code import find_user_module
 SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 KERAS_WEIGHTS = (".weights.h5", *KERAS_FILES)
 
-SAVED_MODEL, KERAS, ONNX, LITE = "SavedModel", "Keras", "ONNX", "TensorFlow Lite"
+SAVED_MODEL, KERAS, ONNX, LITE, FROZEN = "SavedModel", "Keras", "ONNX", "TensorFlow Lite", "frozen graph"
 """Kinds of sources."""
-_KINDS = {**dict.fromkeys(KERAS_FILES, KERAS), ONNX_FILE: ONNX, LITE_FILE: LITE}
+_KINDS = {**dict.fromkeys(KERAS_FILES, KERAS), ONNX_FILE: ONNX, LITE_FILE: LITE, ".pb": FROZEN}
 """By the ending of a file's name."""
 _FILE_CHECKS = {KERAS: check_keras_file, ONNX: check_onnx_file, LITE: check_tflite_file}
 _PYTORCH_FILES = (".pt", ".pth")
@@ -62,7 +62,7 @@ def find_kind(path: str, files: Any) -> str:
         )
     if suffix not in _KINDS:
         raise SourceError(
-            f"{where}: not a kind of model that is known; wanted a .keras, .h5, .onnx or .tflite file, a SavedModel "
+            f"{where}: not a kind of model that is known; wanted a .keras, .h5, .onnx, .tflite or .pb file, a SavedModel "
             "directory or package.module:function"
         )
     return _KINDS[suffix]

@@ -1,0 +1,73 @@
+"""Frozen graphs of TensorFlow 1: a GraphDef whose variables are constants."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+
+from ..errors import SourceError
+from ..model.causes import cause_of
+from ..model.model_graph import count_constants
+from ..model.segmentation_model import RawModel
+from ..spec import ExportSpec
+from .choosing import choose_image, choose_output
+
+_WITHOUT_RESULT = {"NoOp", "Assert", "Const", "Placeholder"}
+"""Ops whose result is no output, though none takes it."""
+
+
+def load_frozen_graph(spec: ExportSpec) -> RawModel:
+    """Reads a frozen graph; its placeholders are the inputs, and what no other op takes are the outputs.
+
+    Raises:
+        SourceError: it is no graph, holds variables, or input or output is unclear.
+    """
+    where = f"source {spec.source}"
+    graph_def = tf.compat.v1.GraphDef()
+    try:
+        graph_def.ParseFromString(tf.io.gfile.GFile(spec.source, "rb").read())
+    except DecodeError as error:
+        raise SourceError(f"{where}: it is no graph of TensorFlow, or a broken or truncated one") from error
+    if not graph_def.node:
+        raise SourceError(f"{where}: it is no graph of TensorFlow, or one without any ops")
+    variables = sorted({node.op for node in graph_def.node if node.op in ("VariableV2", "VarHandleOp", "Variable")})
+    if variables:
+        raise SourceError(
+            f"{where}: the graph is not frozen: the values of its variables are in a checkpoint; save a SavedModel, or "
+            "freeze it (tf.compat.v1.graph_util.convert_variables_to_constants)"
+        )
+    try:
+        wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
+    except Exception as error:
+        raise SourceError(f"{where}: TensorFlow cannot load it: {cause_of(error)}") from error
+    taken = {name.lstrip("^").partition(":")[0] for node in graph_def.node for name in node.input}
+    placeholders = [node.name for node in graph_def.node if node.op in ("Placeholder", "PlaceholderWithDefault")]
+    ends = [node.name for node in graph_def.node if node.name not in taken and node.op not in _WITHOUT_RESULT]
+    inputs = _results(wrapped.graph, placeholders)
+    outputs = _results(wrapped.graph, ends)
+    wanted = spec.source_output
+    if wanted and wanted not in outputs:  # what others take can be chosen, too
+        inner = wanted.removesuffix(":0")
+        outputs |= {wanted: found for found in _results(wrapped.graph, [inner]).values()}
+    image_name = choose_image(spec.source_input, inputs, where)
+    output_name = choose_output(wanted, outputs, where)
+    image = inputs[image_name]
+    function = wrapped.prune(image, outputs[output_name])
+    parameter_count = count_constants(function.graph.as_graph_def())
+    return RawModel(
+        call=function,
+        trackable=None,
+        input=tf.TensorSpec(image.shape, image.dtype, name="image"),
+        description=f"frozen graph, {parameter_count:,} parameters",
+        parameter_count=parameter_count,
+    )
+
+
+def _results(graph: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Returns the tensors that ops of a graph give, by the op's name, with their number where it is not the first."""
+    found = {}
+    for operation in graph.get_operations():
+        if operation.name in names:
+            found |= {name.removesuffix(":0"): tensor for tensor in operation.outputs for name in [tensor.name]}
+    return found
