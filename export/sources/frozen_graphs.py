@@ -48,8 +48,8 @@ def load_frozen_graph(spec: ExportSpec) -> RawModel:
     outputs = _results(wrapped.graph, ends)
     wanted = spec.source_output
     if wanted and wanted not in outputs:  # what others take can be chosen, too
-        inner = wanted.removesuffix(":0")
-        outputs |= {wanted: found for found in _results(wrapped.graph, [inner]).values()}
+        inner = _results(wrapped.graph, [wanted.removesuffix(":0")])
+        outputs |= dict.fromkeys([wanted], next(iter(inner.values()))) if inner else {}
     image_name = choose_image(spec.source_input, inputs, where)
     output_name = choose_output(wanted, outputs, where)
     image = inputs[image_name]
@@ -66,7 +66,7 @@ def load_frozen_graph(spec: ExportSpec) -> RawModel:
 
 def _results(graph: Any, names: Sequence[str]) -> dict[str, Any]:
     """Returns the tensors that ops of a graph give, by the op's name, with their number where it is not the first."""
-    found = {}
+    found: dict[str, Any] = {}
     for operation in graph.get_operations():
         if operation.name in names:
             found |= {name.removesuffix(":0"): tensor for tensor in operation.outputs for name in [tensor.name]}

@@ -19,9 +19,10 @@ from ..model.servable_ops import check_servable
 from ..model.tracing import find_data_format, trace
 from ..spec import CLASSES, ExportSpec
 from .builders import build_model
-from .outputs import OutputForm, find_output_form
+from .choosing import is_classes
 from .frozen_graphs import load_frozen_graph
 from .keras_models import load_keras_file, wrap_keras_model
+from .outputs import OutputForm, find_output_form
 from .preflight import FROZEN, KERAS, LITE, LOCAL_FILES, SAVED_MODEL, find_kind
 from .saved_models import load_saved_model
 from .user_code import import_user_module, own_objects

@@ -62,8 +62,8 @@ def find_kind(path: str, files: Any) -> str:
         )
     if suffix not in _KINDS:
         raise SourceError(
-            f"{where}: not a kind of model that is known; wanted a .keras, .h5, .onnx, .tflite or .pb file, a SavedModel "
-            "directory or package.module:function"
+            f"{where}: not a kind of model that is known; wanted a .keras, .h5, .onnx, .tflite or .pb file, a "
+            "SavedModel directory or package.module:function"
         )
     return _KINDS[suffix]
 
