@@ -65,10 +65,19 @@ class MapRecord(_Part):
     columns: AxisRecord
 
 
+class ComparisonRecord(_Part):
+    """How far the model's answers are from those of what its file is made for."""
+
+    reference: str
+    largest: float
+    answers_range: float
+
+
 class ProbeRecord(_Part):
     """What was found out by running the model."""
 
     map: MapRecord | None = None
+    compared: ComparisonRecord | None = None
 
 
 class ExportRecord(_Part):

@@ -87,6 +87,7 @@ def _of_record(record: ExportRecord) -> dict[str, str]:
         "classes": ", ".join(f"{index} {name}" for index, name in enumerate(record.classes or [])) or "not named",
         "its own answers": f"move by {moves.plain:g} between TensorFlow's plain and its optimized graph{other}; "
         f"{moves.tolerance:g} is tolerated",
+        **_compared(record),
         "made with": ", ".join(f"{name} {version}" for name, version in record.versions.items()),
     }
 
@@ -102,6 +103,16 @@ def _map(record: ExportRecord) -> dict[str, str]:
     return {
         "map": f"lacks a border (rows {borders[0]}, columns {borders[1]} pixels): pictures are continued by "
         f"reflection{again}"
+    }
+
+
+def _compared(record: ExportRecord) -> dict[str, str]:
+    found = record.probe.compared
+    if found is None:
+        return {}
+    return {
+        "compared": f"with {found.reference}, whose answers differ by {found.largest:.2g} at most, of a range of "
+        f"{found.answers_range:.3g}"
     }
 
 

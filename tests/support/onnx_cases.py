@@ -1,8 +1,11 @@
 """Single operators of ONNX, held against onnxruntime: many cases make one model, so that they cost one session."""
 
+import contextlib
+
 import numpy as np
 import onnxruntime
 import tensorflow as tf
+from maskport.export.model.tracing import without_graph_optimization
 from maskport.export.sources.onnx.graph import read_graph
 from maskport.export.sources.onnx.running import Weights, run
 from maskport.export.sources.onnx.values import Tensor, as_plain, natural
@@ -71,5 +74,7 @@ def _by_tensorflow(model, feeds, is_free):
         results = run(graph, [Tensor(value, natural(value.shape.rank)) for value in values], weights)
         return [as_plain(result) for result in results]
 
-    results = answer(*(tf.constant(value) for value in feeds.values()))
+    # Optimizing takes longest; it has its say where the sizes are known.
+    with without_graph_optimization() if is_free else contextlib.nullcontext():
+        results = answer(*(tf.constant(value) for value in feeds.values()))
     return dict(zip(graph.outputs, (result.numpy() for result in results), strict=True))

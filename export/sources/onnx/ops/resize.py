@@ -30,7 +30,7 @@ def _resize(node: Node, x: Tensor, scales: Any, sizes: Value | None, roi: Value 
     axes = [axis % x.rank for axis in node.get("axes", range(x.rank))]
     places = {axis: at for at, axis in enumerate(axes)}
     wanted = _numbers(sizes) or None
-    factors: Any = None if wanted is not None else np.asarray(static(scales, "scales"), np.float32).ravel().tolist()
+    factors = _factors(scales) if wanted is None else []
     edges = {axis: x.size(axis) for axis in axes}
     shared = None
     if wanted is not None and node.get("keep_aspect_ratio_policy", "stretch") != "stretch":
@@ -45,7 +45,8 @@ def _resize(node: Node, x: Tensor, scales: Any, sizes: Value | None, roi: Value 
             factor = shared or (size / edge if isinstance(size, int) and isinstance(edge, int) else None)
         else:
             factor = factors[places[axis]]
-            if factor == 1:
+            # Scales that a run computes are for height and width.
+            if (axis < 2) if tf.is_tensor(factor) else factor == 1:
                 continue
             size = _floor(edge, factor)
         plans.append((axis, edge, size, factor))
@@ -86,6 +87,13 @@ def _numbers(value: Value | None) -> list[Number]:
     return [int(number) for number in value.ravel()]
 
 
+def _factors(scales: Any) -> list[Number]:
+    known = tf.get_static_value(scales.data) if isinstance(scales, Tensor) else scales
+    if known is None:
+        return [scales.data[place] for place in range(scales.shape[0])]
+    return [float(factor) for factor in np.asarray(known, np.float32).ravel()]
+
+
 def _keeping_aspect(node: Node, wanted: list[Number], edges: list[Number]) -> tuple[list[Number], float]:
     """Returns sizes that keep a picture's shape, and the scale of all its axes."""
     if not all(isinstance(number, int) for number in [*wanted, *edges]):
@@ -95,18 +103,20 @@ def _keeping_aspect(node: Node, wanted: list[Number], edges: list[Number]) -> tu
     return [int(ratio * edge + 0.5) for edge in edges], ratio
 
 
-def _floor(edge: Number, factor: float) -> Number:
-    if isinstance(edge, int):
+def _floor(edge: Number, factor: Number) -> Number:
+    if isinstance(edge, int) and not tf.is_tensor(factor):
         return int(np.floor(np.float32(edge) * np.float32(factor)))
-    if factor == int(factor):
+    if not tf.is_tensor(factor) and factor == int(factor):
         return edge * int(factor)
     return tf.cast(tf.floor(tf.cast(edge, tf.float32) * factor), tf.int64)
 
 
-def _is_exact(plan: tuple[int, Number, Number, float | None]) -> bool:
+def _is_exact(plan: tuple[int, Number, Number, Number | None]) -> bool:
     """Whether the scale is the ratio of the sizes, which TensorFlow's ops compute with."""
     _, edge, size, factor = plan
-    if factor is None or factor == int(factor):
+    if factor is None or tf.is_tensor(factor):
+        return factor is None
+    if factor == int(factor):
         return True
     return isinstance(edge, int) and size == edge * factor
 

@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 import tensorflow as tf
 from exporting import export_unchecked
+from maskport.export.inspect.record import read_record
 from maskport.export.sources import load_source
 from maskport.export.spec import make_spec
 
@@ -72,6 +73,9 @@ def test_what_is_exported_needs_nothing_of_onnx(tmp_path, optimize):
     path = networks.torch_deeplab(tmp_path / "net.onnx")
     fields = {"activation": "softmax", "scaling": "unit", "foreground": 1, "optimize": optimize}
     version = export_unchecked(path, tmp_path / "served", **fields)
+    record = read_record(version)
+    assert record.probe.compared.reference == f"onnxruntime {onnxruntime.__version__}"
+    assert record.probe.compared.largest < 1e-5 < record.probe.compared.answers_range
     picture = np.random.default_rng(0).integers(0, 256, (1, 32, 48, 3), np.uint8)
     loaded = tf.saved_model.load(str(version))
     probability = loaded.signatures["probability"](image=tf.constant(picture))["probability"].numpy()

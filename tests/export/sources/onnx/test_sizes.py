@@ -41,6 +41,14 @@ def cast(net, shape):
     return net.add("Resize", "x", "", "", sizes, mode="linear")
 
 
+def scaled(net, shape):
+    """What PyTorch wrote of old: scales, of a size and the one before."""
+    before = net.add("Cast", net.add("Slice", shape, net.as_node(2), net.as_node(4)), to=1)
+    after = net.add("Floor", net.add("Mul", before, net.constant(2.3)))
+    scales = net.add("Concat", net.constant([1, 1]), net.add("Div", after, before), axis=0)
+    return net.add("Resize", "x", "", scales, mode="linear", coordinate_transformation_mode="asymmetric")
+
+
 def grouped(net, shape):
     batch, channels, rows, columns = (net.add("Gather", shape, net.as_node(axis)) for axis in range(4))
     apart = net.add("Concat", batch, net.as_node(3), net.add("Div", channels, net.as_node(3)), rows, columns, axis=0)
@@ -48,7 +56,7 @@ def grouped(net, shape):
     return net.add("Reshape", shuffled, shape)
 
 
-@pytest.mark.parametrize("write", [expanded, halved, multiplied, cast, grouped])
+@pytest.mark.parametrize("write", [expanded, halved, multiplied, cast, scaled, grouped])
 @pytest.mark.parametrize("known", [[2, 3, 6, 8], [None, 3, 6, 8], [None, 3, None, None]])
 def test_sizes_are_computed(write, known):
     net = networks.Network(13)
