@@ -39,8 +39,8 @@ class Graph:
 def read_graph(model: Any, where: str) -> Graph:
     """Returns the graph of a `ModelProto`; SourceError where it is too old, or has operators that are not known."""
     versions = {opset.domain: opset.version for opset in model.opset_import}
-    opset = versions.get("", versions.get("ai.onnx", 0))
-    if 0 < opset < OLDEST_OPSET:
+    opset = versions.get("", versions.get("ai.onnx", onnx.defs.onnx_opset_version()))
+    if opset < OLDEST_OPSET:
         raise SourceError(
             f"{where}: its operators are those of opset {opset}, and {OLDEST_OPSET} is the oldest that is read; "
             f"onnx.version_converter.convert_version(model, {OLDEST_OPSET + 6}) makes newer ones of them"

@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from ...errors import SourceError
+from ...model.causes import cause_of
 from ...model.segmentation_model import RawModel
 from ...model.tracing import find_data_format, trace, with_size
 from ...spec import ExportSpec
@@ -25,8 +26,10 @@ def load_onnx(spec: ExportSpec) -> RawModel:
     proto = read_model(spec.source, content)
     try:
         graph = fold(read_graph(proto, where))
-    except ValueError as error:
-        raise SourceError(f"{where}: {error}") from error
+    except SourceError:
+        raise
+    except Exception as error:  # whatever a broken file, or one against the standard, leads to
+        raise SourceError(f"{where}: its graph cannot be read: {cause_of(error)}") from error
     graph = _only_needed(graph, [spec.source_output] if spec.source_output in graph.outputs else graph.outputs, where)
     image_name = choose_image(spec.source_input, graph.inputs, where)
     image, weights = graph.inputs[image_name], Weights()
@@ -38,19 +41,16 @@ def load_onnx(spec: ExportSpec) -> RawModel:
     traced = trace(outputs_of, _with_known_size(image, spec, where), where).structured_outputs
     output_name = choose_output(spec.source_output, traced, where)
     graph = _only_needed(graph, [output_name], where)
+    by = f" of {proto.producer_name} {proto.producer_version}".rstrip() if proto.producer_name else ""
     parameter_count = sum(array.size for array in graph.constants.values() if array.ndim and array.dtype.kind == "f")
     return RawModel(
         call=lambda images: outputs_of(images)[output_name],
         trackable=weights,
         input=image,
-        description=f"ONNX model of opset {_opset(proto)}, {parameter_count:,} parameters",
+        description=f"ONNX model{by}, {parameter_count:,} parameters",
         parameter_count=parameter_count,
         reference=make_reference(spec.source, content, image_name, output_name),
     )
-
-
-def _opset(proto: Any) -> int:
-    return max(opset.version for opset in proto.opset_import if opset.domain in ("", "ai.onnx"))
 
 
 def _with_known_size(image: tf.TensorSpec, spec: ExportSpec, where: str) -> tf.TensorSpec:

@@ -52,6 +52,17 @@ def test_an_input_beside_the_image_is_no_matter_where_the_output_does_not_need_i
         load(tmp_path / "two.onnx", source_output="scaled")
 
 
+def test_what_is_against_the_standard_is_said_in_one_line(tmp_path):
+    net = networks.Network(13)
+    x = net.add("Reshape", net.conv("x", 3, 4), net.add("Concat", net.as_node(0, 7), net.as_node(-1)))
+    path = net.save(tmp_path / "net.onnx", [("x", ["b", 3, 8, 8])], [(x, "y")])
+    model = onnx.load(path)
+    model.graph.initializer[0].dims[:] = [9, 9]
+    onnx.save(model, path)
+    with pytest.raises(SourceError, match=r"^source .*net\.onnx: its graph cannot be read: .+$"):
+        load(path)
+
+
 def test_weights_are_variables_that_are_shared_between_traces(tmp_path):
     model = load(networks.paddle_detector(tmp_path / "net.onnx"))
     before = len(model.trackable.variables)
