@@ -27,8 +27,12 @@ class Weights(tf.Module):
         digest = hashlib.sha256(array.tobytes()).hexdigest()
         key = f"{array.dtype.name}_{'x'.join(map(str, array.shape))}_{digest[:32]}"
         if key not in self.by_hash:
-            with tf.init_scope():
-                self.by_hash[key] = tf.Variable(array, trainable=False, name="weights")
+            try:
+                with tf.init_scope():
+                    self.by_hash[key] = tf.Variable(array, trainable=False, name="weights")
+            except ValueError:
+                # Only a function's first trace may make variables; what a later one needs comes of its sizes.
+                return tf.constant(array)
         return self.by_hash[key].value()
 
 

@@ -72,6 +72,18 @@ def test_weights_are_variables_that_are_shared_between_traces(tmp_path):
     assert sum(np.prod(one.shape) for one in model.trackable.variables) <= model.parameter_count
 
 
+def test_constants_that_depend_on_the_size_are_made_in_every_trace(tmp_path):
+    net = networks.Network(13)
+    rows = net.add("Gather", net.add("Shape", "x"), net.constant(2, np.int64))
+    ramp = net.add("Cast", net.add("Range", net.constant(0, np.int64), rows, net.constant(1, np.int64)), to=1)
+    x = net.add("Add", net.conv("x", 3, 4), net.add("Unsqueeze", ramp, net.as_node(1)))
+    model = load(net.save(tmp_path / "net.onnx", [("x", ["b", 3, "h", "w"])], [(x, "y")]))
+    forward = tf.function(model.forward, autograph=False)
+    for edge in (80, 96):
+        images = tf.constant(np.random.default_rng(edge).random((1, edge, edge, 3), np.float32))
+        np.testing.assert_allclose(forward(images), model.reference.call(images), rtol=1e-5, atol=1e-5)
+
+
 def test_what_needs_a_fixed_size_is_said_with_the_operator(tmp_path):
     net = networks.Network(13)
     x = net.conv("x", 3, 4, stride=2, auto_pad="SAME_LOWER")
