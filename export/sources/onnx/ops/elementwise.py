@@ -93,10 +93,23 @@ def clip(node: Node, x: Any, low: Any = None, high: Any = None) -> Any:
     low = node.get("min") if low is None else low
     high = node.get("max") if high is None else high
     bounds = [None if bound is None else tf.get_static_value(tf.convert_to_tensor(bound)) for bound in (low, high)]
-    if [bound.item() for bound in bounds if bound is not None and bound.size == 1] == [0, 6]:
-        return tf.nn.relu6(x)  # which TensorFlow fuses with a convolution before it
+    numbers = [bound.item() for bound in bounds if bound is not None and bound.size == 1]
+    if len(numbers) == 2:
+        return _within(x, *numbers)
     x = x if low is None else tf.maximum(x, tf.cast(low, x.dtype))
     return x if high is None else tf.minimum(x, tf.cast(high, x.dtype))
+
+
+def _within(x: Any, low: float, high: float) -> Any:
+    """Returns numbers within bounds, by one op.
+
+    ReLU6 is one that TensorFlow fuses with a convolution before it. Elsewhere it is not used: its graph optimizer takes
+    x relu6(x + 3) c for a hard swish also where c is only near to 1/6.
+    """
+    before = getattr(x, "op", None)  # none while nothing is traced
+    if (low, high) == (0, 6) and before is not None and before.type in ("BiasAdd", "Conv2D", "DepthwiseConv2dNative"):
+        return tf.nn.relu6(x)
+    return tf.raw_ops.ClipByValue(t=x, clip_value_min=tf.cast(low, x.dtype), clip_value_max=tf.cast(high, x.dtype))
 
 
 @elementwise("LeakyRelu")
@@ -149,13 +162,13 @@ def shrink(node: Node, x: Any) -> Any:
 @elementwise("HardSigmoid")
 def hard_sigmoid(node: Node, x: Any) -> Any:
     """Returns alpha x + beta within [0, 1]."""
-    return tf.clip_by_value(node.get("alpha", 0.2) * x + node.get("beta", 0.5), 0, 1)
+    return _within(node.get("alpha", 0.2) * x + node.get("beta", 0.5), 0, 1)
 
 
 @elementwise("HardSwish")
 def hard_swish(node: Node, x: Any) -> Any:
     """Returns x (x + 3) / 6, with (x + 3) / 6 within [0, 1]."""
-    return x * (tf.nn.relu6(x + 3) * (1 / 6))
+    return x * _within(x * (1 / 6) + 0.5, 0, 1)
 
 
 @elementwise("Mish")

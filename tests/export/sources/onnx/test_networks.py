@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 import tensorflow as tf
 from exporting import export_unchecked
+from maskport.export.graph.frozen_graph import freeze
 from maskport.export.inspect.record import read_record
 from maskport.export.sources import load_source
 from maskport.export.spec import make_spec
@@ -82,6 +83,20 @@ def test_what_is_exported_needs_nothing_of_onnx(tmp_path, optimize):
     logits = by_onnxruntime(path, (picture / 255).astype(np.float32))
     shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     np.testing.assert_allclose(probability.squeeze(-1), shares[..., 1], atol=1e-5)
+
+
+def test_a_scaled_hard_swish_is_not_taken_for_a_plain_one(tmp_path):
+    net = networks.Network(11)
+    x = net.conv("x", 3, 8, size=1)
+    bounded = net.add("Clip", net.add("Add", x, net.constant(3.0)), net.constant(0), net.constant(6))
+    x = net.add("Div", net.add("Mul", x, bounded), net.constant(6.0))
+    x = net.add("Add", net.add("Mul", net.constant([1.03]), x), net.constant([0.1]))
+    x = net.conv(net.add("Mul", net.constant([1.02]), net.add("HardSigmoid", x)), 8, 1)
+    path = net.save(tmp_path / "net.onnx", [("x", ["b", 3, 32, 48])], [(x, "y")])
+    model = load_source(make_spec({"source": str(path), "output_dir": "served"}))
+    images = np.random.default_rng(0).random((2, 32, 48, 3), np.float32)
+    frozen = freeze(model).forward()(tf.constant(images))
+    np.testing.assert_allclose(np.asarray(frozen).squeeze(), by_onnxruntime(path, images).squeeze(), atol=1e-5)
 
 
 def test_no_picture_is_transposed_between_channels_last_images_and_masks(tmp_path):
