@@ -11,11 +11,12 @@ from ...model.segmentation_model import RawModel
 from ...model.tracing import find_data_format, trace, with_size
 from ...spec import ExportSpec
 from ..choosing import choose_image, choose_output
+from ..weights import Weights
 from .files import read_model
 from .folding import fold
 from .graph import Graph, names_used, read_graph, sort
 from .reference import make_reference
-from .running import Weights, run
+from .running import run
 from .values import Tensor, as_plain, natural
 
 

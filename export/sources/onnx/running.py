@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,30 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from ...model.causes import cause_of
+from ..weights import Weights
 from .ops import OPS
 from .ops.registry import Node
-from .values import Array, Tensor, Value, is_sizes, natural
-
-
-class Weights(tf.Module):
-    """The weights of a model as variables: made when they are first needed, shared where they are equal."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.by_hash: dict[str, tf.Variable] = {}
-
-    def __call__(self, array: Array) -> Any:
-        """Returns an array as a tensor."""
-        digest = hashlib.sha256(array.tobytes()).hexdigest()
-        key = f"{array.dtype.name}_{'x'.join(map(str, array.shape))}_{digest[:32]}"
-        if key not in self.by_hash:
-            try:
-                with tf.init_scope():
-                    self.by_hash[key] = tf.Variable(array, trainable=False, name="weights")
-            except ValueError:
-                # Only a function's first trace may make variables; what a later one needs comes of its sizes.
-                return tf.constant(array)
-        return self.by_hash[key].value()
+from .values import Tensor, Value, is_sizes, natural
 
 
 def run(graph: Any, feeds: Sequence[Value], weights: Weights, around: Mapping[str, Value] | None = None) -> list[Value]:

@@ -6,8 +6,9 @@ import onnxruntime
 import pytest
 import tensorflow as tf
 from maskport.export.sources.onnx.graph import read_graph
-from maskport.export.sources.onnx.running import Weights, run
+from maskport.export.sources.onnx.running import run
 from maskport.export.sources.onnx.values import Tensor, as_plain
+from maskport.export.sources.weights import Weights
 from onnx import helper
 
 X = np.random.default_rng(0).random((2, 3, 6, 8), np.float32)
