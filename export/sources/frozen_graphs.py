@@ -1,6 +1,6 @@
 """Frozen graphs of TensorFlow 1: a GraphDef whose variables are constants."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -18,7 +18,7 @@ _WITHOUT_RESULT = {"NoOp", "Assert", "Const", "Placeholder"}
 
 
 def load_frozen_graph(spec: ExportSpec) -> RawModel:
-    """Reads a frozen graph; its placeholders are the inputs, and what no other op takes are the outputs.
+    """Reads a frozen graph; the inputs are the placeholders that the output needs, the outputs what no other op takes.
 
     Raises:
         SourceError: it is no graph, holds variables, or input or output is unclear.
@@ -41,17 +41,20 @@ def load_frozen_graph(spec: ExportSpec) -> RawModel:
         wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
     except Exception as error:
         raise SourceError(f"{where}: TensorFlow cannot load it: {cause_of(error)}") from error
-    taken = {name.lstrip("^").partition(":")[0] for node in graph_def.node for name in node.input}
-    placeholders = [node.name for node in graph_def.node if node.op in ("Placeholder", "PlaceholderWithDefault")]
+    takes = {node.name: [name.lstrip("^").partition(":")[0] for name in node.input] for node in graph_def.node}
+    taken = {name for names in takes.values() for name in names}
     ends = [node.name for node in graph_def.node if node.name not in taken and node.op not in _WITHOUT_RESULT]
-    inputs = _results(wrapped.graph, placeholders)
     outputs = _results(wrapped.graph, ends)
     wanted = spec.source_output
     if wanted and wanted not in outputs:  # what others take can be chosen, too
         inner = _results(wrapped.graph, [wanted.removesuffix(":0")])
         outputs |= dict.fromkeys([wanted], next(iter(inner.values()))) if inner else {}
-    image_name = choose_image(spec.source_input, inputs, where)
     output_name = choose_output(wanted, outputs, where)
+    needed = _needed(takes, outputs[output_name].op.name)
+    # A placeholder with a default is set already: a rate of dropout, say.
+    placeholders = [node.name for node in graph_def.node if node.op == "Placeholder" and node.name in needed]
+    inputs = _results(wrapped.graph, placeholders)
+    image_name = choose_image(spec.source_input, inputs, where)
     image = inputs[image_name]
     function = wrapped.prune(image, outputs[output_name])
     parameter_count = count_constants(function.graph.as_graph_def())
@@ -62,6 +65,16 @@ def load_frozen_graph(spec: ExportSpec) -> RawModel:
         description=f"frozen graph, {parameter_count:,} parameters",
         parameter_count=parameter_count,
     )
+
+
+def _needed(takes: Mapping[str, Sequence[str]], name: str) -> set[str]:
+    """Returns the names of an op, and of all that it needs."""
+    needed, open_names = {name}, [name]
+    while open_names:
+        new = [one for one in takes[open_names.pop()] if one not in needed]
+        needed.update(new)
+        open_names += new
+    return needed
 
 
 def _results(graph: Any, names: Sequence[str]) -> dict[str, Any]:

@@ -17,12 +17,14 @@ def content():
     v1 = tf.compat.v1
     with tf.Graph().as_default() as graph, v1.Session() as session:
         pixels = v1.placeholder(tf.float32, [1, None, None, 3], name="ImageTensor")
+        v1.placeholder(tf.bool, [], name="is_training")  # that nothing needs
+        rate = v1.placeholder_with_default(1.0, [], name="rate")
         kernel = v1.get_variable("kernel", initializer=TOY.kernel, use_resource=False)
-        logits = tf.add(tf.nn.conv2d(pixels, kernel, 1, "SAME"), TOY.bias, name="deep/logits")
+        logits = tf.add(tf.nn.conv2d(pixels * rate, kernel, 1, "SAME"), TOY.bias, name="deep/logits")
         v1.Assert(tf.reduce_all(tf.math.is_finite(logits)), [logits], name="check")
         tf.argmax(logits, -1, name="SemanticPredictions")
         session.run(v1.global_variables_initializer())
-        names = ["SemanticPredictions"]
+        names = ["SemanticPredictions", "is_training"]
         frozen = v1.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), names)
         return frozen.SerializeToString(), graph.as_graph_def().SerializeToString()
 
