@@ -137,8 +137,9 @@ class Plan:
     def make(cls, spec: ExportSpec) -> "Plan":
         """Loads and probes the source and traces the signatures; ExportError where source or spec are not good."""
         model = load_source(spec)
-        own = manifest.hash_weights(weights_of(model)) if spec.trust_builder_weights else None
-        return cls.of_model(spec, model, own or manifest.hash_source(spec))
+        if spec.trust_builder_weights:
+            return cls.of_model(spec, model, manifest.hash_weights(weights_of(model)))
+        return cls.of_model(spec, model, manifest.hash_source(spec))
 
     @classmethod
     def of_model(cls, spec: ExportSpec, model: SegmentationModel, source_sha256: str) -> "Plan":

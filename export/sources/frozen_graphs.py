@@ -26,7 +26,8 @@ def load_frozen_graph(spec: ExportSpec) -> RawModel:
     where = f"source {spec.source}"
     graph_def = tf.compat.v1.GraphDef()
     try:
-        graph_def.ParseFromString(tf.io.gfile.GFile(spec.source, "rb").read())
+        with tf.io.gfile.GFile(spec.source, "rb") as file:
+            graph_def.ParseFromString(file.read())
     except DecodeError as error:
         raise SourceError(f"{where}: it is no graph of TensorFlow, or a broken or truncated one") from error
     if not graph_def.node:

@@ -21,6 +21,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineState
 
 from ..client.client import MaskClient
+from ..client.commands.segment_command import describe_counts
 from ..client.errors import InvalidRequestError, MaskServingError
 from ..command_line import one_line
 from .bookkeeping import files
@@ -69,14 +70,7 @@ class Summary:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        parts = [f"{self.masked} written"]
-        if self.skipped:
-            parts.append(f"{self.skipped} skipped as they are there already (--overwrite makes them again)")
-        if self.failed:
-            parts.append(f"{self.failed} failed")
-        if self.masked and self.seconds > 0:
-            parts.append(f"{self.masked / self.seconds:.1f} images/s")
-        return ", ".join(parts)
+        return describe_counts(self.masked, self.skipped, self.failed, self.seconds)
 
 
 class BatchError(Exception):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import SourceError
+from ..contents import check_content
 
 SUFFIX = ".onnx"
 OLDEST_OPSET = 7
@@ -38,10 +39,7 @@ def read_model(path: str, content: bytes | None = None, with_weights: bool = Tru
         content = Path(path).read_bytes() if content is None else content
     except OSError as error:
         raise SourceError(f"{where}: cannot be read: {error.strerror}") from error
-    if not content:
-        raise SourceError(f"{where}: it is empty")
-    if content.startswith(b"version https://git-lfs"):
-        raise SourceError(f"{where}: it is a pointer of Git LFS, not the model itself; fetch that by git lfs pull")
+    check_content(content, where)
     try:
         model = onnx.ModelProto.FromString(content)
     except DecodeError as error:

@@ -3,16 +3,19 @@
 from pathlib import Path
 
 from ...errors import SourceError
+from ..contents import check_content
 
 SUFFIX = ".tflite"
 _MARK = b"TFL3"
+HEAD_BYTES = 32
+"""What `check_head` needs of a file."""
 
 
 def check_tflite_file(path: str) -> None:
     """SourceError where a file on this machine is no TensorFlow Lite model."""
     try:
         with Path(path).open("rb") as file:
-            head = file.read(len("version https://git-lfs"))
+            head = file.read(HEAD_BYTES)
     except OSError as error:
         raise SourceError(f"source {path}: cannot be read: {error.strerror}") from error
     check_head(head, f"source {path}")
@@ -20,9 +23,6 @@ def check_tflite_file(path: str) -> None:
 
 def check_head(head: bytes, where: str) -> None:
     """SourceError where the first bytes of a file are not those of a TensorFlow Lite model."""
-    if not head:
-        raise SourceError(f"{where}: it is empty")
-    if head.startswith(b"version https://git-lfs"):
-        raise SourceError(f"{where}: it is a pointer of Git LFS, not the model itself; fetch that by git lfs pull")
+    check_content(head, where)
     if head[4:8] != _MARK:
         raise SourceError(f"{where}: it is no TensorFlow Lite model (its bytes 4 to 8 are not {_MARK.decode()})")

@@ -12,7 +12,7 @@ from ...model.segmentation_model import RawModel, Reference
 from ...spec import ExportSpec
 from ..choosing import choose_image, choose_output
 from ..weights import Weights
-from .files import check_head
+from .files import HEAD_BYTES, check_head
 from .graph import LiteGraph, Operator, Values, input_spec, output_spec, read_graph
 from .ops import OPS, Node
 
@@ -24,8 +24,9 @@ def load_tflite(spec: ExportSpec) -> RawModel:
     not rounded to its steps.
     """
     where = f"source {spec.source}"
-    content = tf.io.gfile.GFile(spec.source, "rb").read()
-    check_head(content[:32], where)
+    with tf.io.gfile.GFile(spec.source, "rb") as file:
+        content = file.read()
+    check_head(content[:HEAD_BYTES], where)
     graph = read_graph(content, where)
     inputs = {graph.tensors[place].name: place for place in graph.inputs}
     outputs = {graph.tensors[place].name: place for place in graph.outputs}

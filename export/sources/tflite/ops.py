@@ -38,9 +38,9 @@ _ACTIVATIONS: dict[int, Callable[[tf.Tensor], tf.Tensor]] = {
 }
 
 
-def _op(*names: str) -> Callable[[Op], Op]:
+def _op(name: str) -> Callable[[Op], Op]:
     def register(function: Op) -> Op:
-        OPS.update(dict.fromkeys(names, function))
+        OPS[name] = function
         return function
 
     return register
@@ -154,9 +154,8 @@ OPS["AVERAGE_POOL_2D"] = functools.partial(_pool, tf.nn.avg_pool2d)
 OPS["MAX_POOL_2D"] = functools.partial(_pool, tf.nn.max_pool2d)
 
 
-@_op("RESIZE_BILINEAR")
-def _resize_bilinear(node: Node, images: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    return tf.raw_ops.ResizeBilinear(
+def _resize(function: Callable[..., tf.Tensor], node: Node, images: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    return function(
         images=images,
         size=size,
         align_corners=node.options.alignCorners,
@@ -164,14 +163,8 @@ def _resize_bilinear(node: Node, images: tf.Tensor, size: tf.Tensor) -> tf.Tenso
     )
 
 
-@_op("RESIZE_NEAREST_NEIGHBOR")
-def _resize_nearest(node: Node, images: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    return tf.raw_ops.ResizeNearestNeighbor(
-        images=images,
-        size=size,
-        align_corners=node.options.alignCorners,
-        half_pixel_centers=node.options.halfPixelCenters,
-    )
+OPS["RESIZE_BILINEAR"] = functools.partial(_resize, tf.raw_ops.ResizeBilinear)
+OPS["RESIZE_NEAREST_NEIGHBOR"] = functools.partial(_resize, tf.raw_ops.ResizeNearestNeighbor)
 
 
 @_op("FULLY_CONNECTED")

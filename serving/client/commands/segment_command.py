@@ -76,14 +76,19 @@ class Tally:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        parts = [f"{self.written} written"]
-        if self.skipped:
-            parts.append(f"{self.skipped} skipped as they are there already (--overwrite makes them again)")
-        if self.failed:
-            parts.append(f"{self.failed} failed")
-        if self.written and self.seconds > 0:
-            parts.append(f"{self.written / self.seconds:.1f} images/s")
-        return ", ".join(parts)
+        return describe_counts(self.written, self.skipped, self.failed, self.seconds)
+
+
+def describe_counts(written: int, skipped: int, failed: int, seconds: float) -> str:
+    """Returns what became of pictures, and how fast, for people."""
+    parts = [f"{written} written"]
+    if skipped:
+        parts.append(f"{skipped} skipped as they are there already (--overwrite makes them again)")
+    if failed:
+        parts.append(f"{failed} failed")
+    if written and seconds > 0:
+        parts.append(f"{written / seconds:.1f} images/s")
+    return ", ".join(parts)
 
 
 def segment_files(client: MaskClient, work: Work, job: SegmentJob, report_failure: Callable[[str], None]) -> Tally:
