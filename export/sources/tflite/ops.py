@@ -129,7 +129,7 @@ def _transposed(
     known = tf.get_static_value(size)
     if known is not None:
         found.set_shape([images.shape[0], *known[1:]])
-    return _activated(node, _with_bias(found, bias)) if hasattr(node, "fusedActivationFunction") else found
+    return _activated(node, _with_bias(found, bias))
 
 
 @_op("Convolution2DTransposeBias")
