@@ -11,10 +11,9 @@ from ..serving import command_line
 from .errors import ExportError, SpecError
 
 with command_line.importing("mask-export", extra="export"):
-    from . import spec_flags
     from .entry import check_export
     from .sources.preflight import check_source
-    from .spec import load_spec
+    from .spec import flags as spec_flags, load_spec
 
 _DESCRIPTION = """
 Exports a segmentation model as a SavedModel for TensorFlow Serving.

@@ -21,7 +21,7 @@ ALLOWED = {
 }
 # The rooms of a house in their order: each may import of those before it, never of one after it.
 ORDER = {
-    "export": "errors spec spec_flags pages masks model sources graph probing publish "
+    "export": "errors spec pages masks model sources graph probing publish "
     "exporter entry cli calibrate evaluate inspect __init__ __main__",
     "export.tfx": "fingerprints artifacts baseline executors components __init__",
     "serving.client": "errors transport calling pictures results segmenting telemetry configuration procedures "
@@ -32,7 +32,7 @@ ORDER = {
     "server cli __init__ __main__",
 }
 WITHOUT_TENSORFLOW = ("serving.wire", "serving.client", "serving.verify", *FLOORS)
-COMMAND_LINES = {"cli", "command_line", "connection_flags", "spec_flags", "unsupported_flags"}
+COMMAND_LINES = {"cli", "command_line", "connection_flags", "flags", "unsupported_flags"}
 
 
 def sources():

@@ -15,9 +15,8 @@ from .pairs import find_pairs
 from .tally import AVERAGES
 
 with command_line.importing("mask-calibrate", extra="export"):
-    from .. import spec_flags
     from ..sources.preflight import check_source
-    from ..spec import ExportSpec, make_spec, read_spec_fields
+    from ..spec import ExportSpec, flags as spec_flags, make_spec, read_spec_fields
 
 _DESCRIPTION = """
 Runs the model of an export spec over pictures with masks, and recommends the threshold that fits them best.

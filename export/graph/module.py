@@ -15,6 +15,7 @@ from ..masks.operations import create_binary_mask
 from ..model.segmentation_model import SegmentationModel
 from ..spec import ExportSpec
 from . import masking, png
+from .answers import Answers
 from .decoding import Decoder, Picture, isolate
 from .geometry import make_geometry
 from .inputs import FILES_WANTED, THRESHOLDS_WANTED, checked_pixels, checked_vector, is_threshold
@@ -35,7 +36,7 @@ class MaskModule(tf.Module):
     indices there may be; as many as output channels unless it is given.
 
     Attributes:
-        answers_classes: whether the model answers class indices: no probabilities, and no thresholds.
+        answers: what the model's outputs say of pictures.
         info: the text that `export_info` answers; to be set before that is traced.
     """
 
@@ -52,16 +53,20 @@ class MaskModule(tf.Module):
         self._state = model.trackable
         self.spec = spec
         self.channels = model.channels
-        self._foreground = foreground
-        self._adds_foreground = adds_foreground
         self._geometry = make_geometry(spec, model, min_edge)
         self._scaling = ValueScaling(spec, model)
         self.info = ""
         self._trace = functools.cache(self._trace_once)
         max_pixels = min(spec.max_image_pixels, self._geometry.max_pixels or spec.max_image_pixels)
         self._decoder = Decoder(spec, model.channels, max_pixels)
-        self.answers_classes = model.answers_classes
-        self.class_map_dtype = tf.uint8 if (class_count or model.output_channels) <= 256 else tf.uint16
+        self.answers = Answers(
+            spec,
+            self._geometry,
+            foreground,
+            adds_foreground,
+            model.answers_classes,
+            class_count or model.output_channels,
+        )
         size = self._geometry.model_size or (None, None)
         self.forward = tf.function(
             model.forward,
@@ -110,73 +115,6 @@ class MaskModule(tf.Module):
         alone.state, alone.forward = self._state, self.forward
         return alone
 
-    # From the model's answer to probabilities.
-
-    def _activate(self, outputs: tf.Tensor) -> tf.Tensor:
-        match self.spec.activation:
-            case "softmax":
-                return tf.nn.softmax(outputs)
-            case "sigmoid":
-                return tf.sigmoid(outputs)
-            case "byte":
-                outputs /= 255.0
-            case "tanh":
-                outputs = (outputs + 1.0) / 2.0
-        return tf.clip_by_value(outputs, 0.0, 1.0)
-
-    def _foreground_probability(self, outputs: tf.Tensor) -> tf.Tensor:
-        """Returns float32 [B, h', w', 1] of the model's [B, h', w', K]; 0 and 1 of class indices."""
-        if self.answers_classes:
-            is_foreground = tf.round(outputs) == tf.constant(self._foreground, tf.float32)
-            return tf.cast(tf.reduce_any(is_foreground, -1, keepdims=True), tf.float32)
-        if self.spec.activation == "softmax":
-            outputs = self._activate(outputs)
-        chosen = [outputs[..., index : index + 1] for index in self._foreground]
-        if self._adds_foreground:
-            # A sum of probabilities can be above 1 by rounding.
-            together = tf.minimum(tf.add_n(chosen), 1.0)
-        else:
-            together = tf.reduce_max(tf.concat(chosen, -1), -1, keepdims=True)
-        return together if self.spec.activation == "softmax" else self._activate(together)
-
-    def _probability_at(self, outputs: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-        return self._geometry.to_image(self._foreground_probability(outputs), size)
-
-    def _class_map(self, outputs: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-        """Returns each pixel's class, [B, H, W, 1]; of indices that its dtype cannot hold, the largest that it can."""
-        if not self.answers_classes:
-            return self._geometry.most_probable(self._activate(outputs), size, self.class_map_dtype)
-        classes, largest = tf.round(self._geometry.to_image(outputs, size)), float(self.class_map_dtype.max)
-        return tf.cast(tf.where((classes < 0) | (classes > largest), largest, classes), self.class_map_dtype)
-
-    def class_borders(self, outputs: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-        """Returns where another class is next to a pixel's, for a model that answers class indices.
-
-        Args:
-            outputs: float32 [B, h', w', 1], of the model.
-            size: height and width of the pictures.
-
-        Returns:
-            bool [B, H, W, 1]; as far around the borders as cleaning carries a change of them.
-        """
-        is_border = tf.nn.max_pool2d(outputs, 3, 1, "SAME") != -tf.nn.max_pool2d(-outputs, 3, 1, "SAME")
-        borders = self._geometry.to_image(tf.cast(is_border, tf.float32), tf.constant(size))
-        reach = 2 * (self.spec.clean.open + self.spec.clean.close)
-        return tf.nn.max_pool2d(borders, 2 * reach + 1, 1, "SAME") > 0
-
-    def probabilities(self, outputs: tf.Tensor, size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns what masks and class maps of pictures of a size are decided by: values in [0, 1], or NaN.
-
-        Args:
-            outputs: float32 [B, h', w', K], of the model.
-            size: height and width.
-
-        Returns:
-            What a mask compares with its threshold, float32 [B, H, W, 1], and each channel's probability, [B, H, W, K].
-        """
-        foreground = masking.clean(self._probability_at(outputs, tf.constant(size)), self.spec.clean)
-        return foreground, self._geometry.to_image(self._activate(outputs), tf.constant(size))
-
     # Pixels in, pixels out.
 
     def _answer_pixels(self, product: str, images: tf.Tensor, threshold: tf.Tensor | None) -> Mapping[str, tf.Tensor]:
@@ -184,13 +122,12 @@ class MaskModule(tf.Module):
         size = tf.shape(images)[1:3]
         outputs = self._run_on_batch(self.input_of_pixels(images))
         if product == contract.CLASS_MAP:
-            return {product: self._class_map(outputs, size)}
-        probability = self._probability_at(outputs, size)
+            return {product: self.answers.class_map(outputs, size)}
         if product == contract.PROBABILITY:
-            return {product: probability}
+            return {product: self.answers.probability(outputs, size)}
         if threshold is None:
             threshold = tf.constant(self.spec.threshold)
-        cleaned = masking.clean(probability, self.spec.clean)
+        cleaned = self.answers.cleaned(outputs, size)
         if product == contract.MASK:
             return {product: create_binary_mask(cleaned, threshold, dtype=tf.as_dtype(self.spec.mask_dtype))}
         alpha = self._alpha(cleaned, threshold)
@@ -257,8 +194,7 @@ class MaskModule(tf.Module):
 
             def answer() -> tf.Tensor:
                 outputs = self.forward(self._model_input(picture))
-                probability = self._probability_at(outputs, tf.shape(picture.image)[:2])
-                return masking.clean(probability, self.spec.clean)[0, :, :, 0]
+                return self.answers.cleaned(outputs, tf.shape(picture.image)[:2])[0, :, :, 0]
 
             nothing = tf.zeros(tf.constant([0, 0]))
             return tf.cond(tf.equal(picture.error, ""), answer, lambda: nothing), picture.error
@@ -366,11 +302,10 @@ class MaskModule(tf.Module):
     ) -> tf.Tensor:
         """Returns one picture's product as PNG, from the model's outputs [1, h', w', K]."""
         if product == contract.CLASS_MAP:
-            return png.encode(self._class_map(outputs, size)[0])
-        probability = self._probability_at(outputs, size)
+            return png.encode(self.answers.class_map(outputs, size)[0])
         if product == contract.PROBABILITY:
-            return png.encode(png.probability_as_uint16(probability)[0])
-        cleaned = masking.clean(probability, self.spec.clean)
+            return png.encode(png.probability_as_uint16(self.answers.probability(outputs, size))[0])
+        cleaned = self.answers.cleaned(outputs, size)
         if product == contract.MASK:
             return png.encode(create_binary_mask(cleaned, threshold, dtype=tf.uint8)[0] * 255)
         image, full_scale, _ = picture()

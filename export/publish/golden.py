@@ -88,12 +88,14 @@ def find_undecided(
         for sample, output in zip(samples, outputs, strict=True):
             if sample.is_encoded != is_encoded:
                 continue
-            if module.answers_classes:
-                borders = np.ravel(module.class_borders(output, sample.size))
+            if module.answers.are_classes:
+                borders = np.ravel(module.answers.class_borders(output, sample.size))
                 near.append(borders)
                 close.append(borders)
             else:
-                foreground, classes = (np.asarray(one, np.float64) for one in module.probabilities(output, sample.size))
+                foreground, classes = (
+                    np.asarray(one, np.float64) for one in module.answers.probabilities(output, sample.size)
+                )
                 near.append(np.ravel(np.abs(foreground - module.spec.threshold) <= tolerance))
                 margins = np.diff(np.sort(classes, axis=-1)[..., -2:], axis=-1)  # none where there is one class
                 close.append(np.ravel(margins <= 2 * tolerance))

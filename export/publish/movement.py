@@ -99,12 +99,12 @@ def _probabilities(module: MaskModule, samples: Sequence[Sample], outputs: Outpu
 
     Nothing of class indices: what they were decided by is not known.
     """
-    if module.answers_classes:
+    if module.answers.are_classes:
         return []
     return [
         np.asarray(probability, np.float64)
         for sample, output in zip(samples, outputs, strict=True)
-        for probability in module.probabilities(output, sample.size)
+        for probability in module.answers.probabilities(output, sample.size)
     ]
 
 

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
-import yaml
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
-from ..serving import contract
-from .errors import SpecError
+from ...serving import contract
+from ..errors import SpecError
 
 FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 """The default `input_max` of each `image_dtype`."""
@@ -27,8 +26,6 @@ CENTRE, STRETCH = "centre", "stretch"
 CLASSES = "classes"
 """Of `activation`: the outputs are class indices."""
 
-DEFAULT_MAX_MODEL_PIXELS = 4_000_000
-DEFAULT_MAX_IMAGE_PIXELS = 50_000_000
 
 _MAX_MODEL_EDGE = 32768
 _MAX_VERSION = 2**63 - 1
@@ -180,7 +177,7 @@ class ExportSpec(pydantic.BaseModel):
     )
     antialias: bool = Field(True, description="Smooth before shrinking an image to model_size.")
     max_model_pixels: pydantic.PositiveInt = Field(
-        DEFAULT_MAX_MODEL_PIXELS,
+        4_000_000,
         description="Without model_size: larger images are refused.",
     )
     pad_to_multiple: pydantic.PositiveInt = Field(
@@ -223,7 +220,7 @@ class ExportSpec(pydantic.BaseModel):
         Field(min_length=1),
     ] = Field(["jpeg", "png", "bmp", "webp"], description="Encodings that are accepted, by a file's first bytes.")
     max_image_pixels: pydantic.PositiveInt = Field(
-        DEFAULT_MAX_IMAGE_PIXELS, description="Larger encoded images are refused before decoding."
+        50_000_000, description="Larger encoded images are refused before decoding."
     )
     bad_image: Literal["report", "fail"] = Field(
         "report",
@@ -310,54 +307,6 @@ class ExportSpec(pydantic.BaseModel):
 def is_builder(source: str) -> bool:
     """Tells a `package.module:function` from a path."""
     return bool(_BUILDER.fullmatch(source)) and not Path(source).exists()
-
-
-def load_spec(path: str | None, overrides: Mapping[str, Any]) -> ExportSpec:
-    """Returns the spec of a YAML file, or none, with fields overridden by values or by the texts of flags.
-
-    Raises:
-        SpecError: the file is not readable or not YAML, or the spec is not valid. Names the key.
-    """
-    fields = read_spec_fields(path) if path else {}
-    return make_spec({**fields, **overrides}, origin=path)
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which plain YAML takes the last in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key_node.value!r} is given twice", key_node.start_mark
-                )
-            seen.add(key_node.value)
-        return super().construct_mapping(node, deep)
-
-
-def read_spec_fields(path: str) -> dict[str, Any]:
-    """Returns a spec file's fields as they stand there; SpecError where it is not readable, or holds no mapping."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SpecError(f"spec {path}: cannot be read: {reason}") from error
-    return parse_spec_fields(text, path)
-
-
-def parse_spec_fields(text: str, origin: str) -> dict[str, Any]:
-    """Returns the fields of a spec's text, YAML or JSON, as they stand there; SpecError where it holds no mapping."""
-    try:
-        fields = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        raise SpecError(f"spec {origin}:{where} is not YAML: {getattr(error, 'problem', error)}") from error
-    if not isinstance(fields, dict):
-        found = "is empty" if fields is None else f"holds a {type(fields).__name__}"
-        raise SpecError(f"spec {origin}: {found}; wanted lines such as 'source: model.keras'")
-    return fields
 
 
 def make_spec(fields: Mapping[str, Any], origin: str | None = None) -> ExportSpec:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from absl import flags
 from pydantic.fields import FieldInfo
 
-from .spec import Clean, ExportSpec
+from .fields import Clean, ExportSpec
 
 
 def define(without: Collection[str] = (), prefix: str = "") -> Callable[[], dict[str, object]]:
