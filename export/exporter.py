@@ -11,7 +11,6 @@ from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
 
 from ..serving import contract
 from ..serving.agreement import NOTABLE
@@ -29,6 +28,7 @@ from .probing.probe import probe
 from .publish import golden, manifest
 from .publish.movement import Movement, measuring
 from .publish.saved_check import FreshProcess
+from .publish.slimming import slim
 from .publish.targets import Writer, open_base_path
 from .sources import adapt_keras_model, load_source
 from .spec import CLASSES, ExportSpec
@@ -235,7 +235,7 @@ class Plan:
         self.module.info = self.make_manifest({**dataclasses.asdict(movement), "tolerance": tolerance})
         functions = self.module.signatures(self.signatures)
         tf.saved_model.save(self.module, str(directory), signatures=functions)
-        saved = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
+        saved = slim(directory)
         check_servable(saved.meta_graphs[0].graph_def, self.spec.allow_ops)
         assets = directory / contract.ASSETS_DIR
         assets.mkdir()

@@ -68,13 +68,16 @@ class MaskModule(tf.Module):
             class_count or model.output_channels,
         )
         size = self._geometry.model_size or (None, None)
-        self.forward = tf.function(
-            model.forward,
-            input_signature=[tf.TensorSpec([None, *size, model.channels], tf.float32, name="model_input")],
-            autograph=False,
+        # As attributes the saver would trace and save these once more, each on its own; a partial hides them from it.
+        self.forward = functools.partial(
+            tf.function(
+                model.forward,
+                input_signature=[tf.TensorSpec([None, *size, model.channels], tf.float32, name="model_input")],
+                autograph=False,
+            )
         )
-        self._decode = tf.function(
-            self._decoder.decode, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
+        self._decode = functools.partial(
+            tf.function(self._decoder.decode, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
         )
 
     def signatures(self, names: list[str]) -> dict[str, Any]:
@@ -112,7 +115,7 @@ class MaskModule(tf.Module):
     def forward_alone(self) -> tf.Module:
         """Returns a module that can be saved, of nothing but the model's `forward`."""
         alone = tf.Module()
-        alone.state, alone.forward = self._state, self.forward
+        alone.state, alone.forward = self._state, self.forward.func
         return alone
 
     # Pixels in, pixels out.
