@@ -8,10 +8,11 @@ Sources: JPEG (ITU-T T.81 B), EXIF 2.3 / TIFF 6.0, PNG 1.2 with APNG's acTL, BMP
 the WebP container specification.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 JPEG, PNG, BMP, WEBP = range(4)
@@ -29,23 +30,17 @@ _XMP_BYTES = 1 << 16
 # Pillow's own pattern, from the packet's first byte on; \C is any byte, as a packet need not be UTF-8.
 _XMP_ORIENTATION = r'^\C*?tiff:Orientation(="|>)([0-9])'
 
-_ANY = -1
-"""Stands for any byte in a pattern."""
-_SIGNATURES = [
-    [*start, *[_ANY] * (12 - len(start))]
-    for start in (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", (*b"RIFF", *[_ANY] * 4, *b"WEBP"))
-]
+_ANY, _NONE = -1, -2
+"""In a pattern: any byte, and none."""
+_HEAD_BYTES = 70
+"""How much of a file's begin is looked at: up to the masks of a BMP."""
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", (*b"RIFF", *[_ANY] * 4, *b"WEBP"))
 """How a file of each format begins."""
-_XMP_NAME = b"http://ns.adobe.com/xap/1.0/\x00"
-_EXIF_NAME = b"Exif\x00\x00"
-_JPEG_MARKS = [
-    [0xFF, 0xE1, _ANY, _ANY, *name, *[_ANY] * (len(_XMP_NAME) - len(name))] for name in (_EXIF_NAME, _XMP_NAME)
-]
-# A text chunk with XMP that is not compressed; what no graph can unpack at ease is left.
+_EXIF_NAME, _XMP_NAME = b"Exif\x00\x00", b"http://ns.adobe.com/xap/1.0/\x00"
 _PNG_XMP = b"iTXtXML:com.adobe.xmp\x00\x00"
-_PNG_KINDS = [
-    [*kind, *[_ANY] * (len(_PNG_XMP) - len(kind))] for kind in (b"IDAT", bytes(4), b"acTL", b"eXIf", _PNG_XMP)
-]
+"""A text chunk with XMP that is not compressed; what no graph can unpack at ease is left."""
+_PART_BYTES = 4 + len(_XMP_NAME)
+"""How much of the begin of a JPEG's segment, or of a chunk of PNG and WebP, tells what it is."""
 
 # SOF0 to SOF15, without DHT (C4), JPG (C8) and DAC (CC), which share the range.
 _JPEG_FRAMES = [marker for marker in range(0xC0, 0xD0) if marker not in (0xC4, 0xC8, 0xCC)]
@@ -69,234 +64,268 @@ class Header(NamedTuple):
     is_supported: tf.Tensor  # bool; False where a decoder would fail or silently read something else
 
 
+class _Parts(NamedTuple):
+    """How a format's segments or chunks are read, so that one loop walks through all formats."""
+
+    start: int = 0
+    """Where the first is; 0 where there is none."""
+    header: int = 0
+    """How many bytes it takes beside those that its length counts."""
+    is_padded: int = 0
+    """Whether one of an odd length is followed by a byte."""
+    least: int = 0
+    """The least length of one that counts."""
+    exif: int = 0
+    """Where in its part the TIFF block begins."""
+    takes_last_exif: int = 0
+    xmp: int = 0
+    """Where in its part the XMP packet begins."""
+    xmp_length: int = 0
+    """What is to be added to a part's length for the packet's."""
+    takes_last_xmp: int = 0
+
+
+_PARTS = [_Parts()] * (UNKNOWN + 1)
+_PARTS[JPEG] = _Parts(
+    start=2, header=2, least=2, exif=4 + len(_EXIF_NAME), xmp=_PART_BYTES, xmp_length=2 - _PART_BYTES, takes_last_xmp=1
+)
+_PARTS[PNG] = _Parts(
+    start=33,
+    header=12,
+    exif=8,
+    takes_last_exif=1,
+    xmp=4 + len(_PNG_XMP),
+    xmp_length=4 - len(_PNG_XMP),
+    takes_last_xmp=1,
+)
+_PARTS[WEBP] = _Parts(start=12, header=8, is_padded=1, exif=8, xmp=8)
+
+
+def _pattern(*text: int | bytes | None) -> list[int]:
+    """Returns a pattern of a part: bytes, and how many of any stand between them; one that fits none of nothing."""
+    pattern = [byte for one in text for byte in ([_ANY] * one if isinstance(one, int) else [*(one or b"")])]
+    return pattern + [_ANY if pattern else _NONE] * (_PART_BYTES - len(pattern))
+
+
+# What a part is by its first bytes: two kinds that end the walk (zeros are the file's end), one that says that the
+# picture moves, EXIF, EXIF with JPEG's name before it (as some writers of WebP keep it), and XMP.
+_KINDS = [[_pattern()] * 6] * (UNKNOWN + 1)
+_KINDS[JPEG] = [
+    *[_pattern()] * 3,
+    _pattern(b"\xff\xe1", 2, _EXIF_NAME),
+    _pattern(),
+    _pattern(b"\xff\xe1", 2, _XMP_NAME),
+]
+_KINDS[PNG] = [
+    _pattern(4, b"IDAT"),
+    _pattern(4, bytes(4)),
+    _pattern(4, b"acTL"),
+    _pattern(4, b"eXIf"),
+    _pattern(),
+    _pattern(4, _PNG_XMP),
+]
+_KINDS[WEBP] = [
+    _pattern(bytes(4)),
+    _pattern(),
+    _pattern(),
+    _pattern(b"EXIF"),
+    _pattern(b"EXIF", 4, _EXIF_NAME),
+    _pattern(b"XMP "),
+]
+
+
+def _big(at: int, count: int, among: int) -> npt.NDArray[np.int64]:
+    """Returns the weights, int64 [among], by which bytes add up to the big-endian number of some of them."""
+    weights = np.zeros(among, np.int64)
+    weights[at : at + count] = [256**i for i in reversed(range(count))]
+    return weights
+
+
+def _little(at: int, count: int, among: int) -> npt.NDArray[np.int64]:
+    return _big(among - at - count, count, among)[::-1]
+
+
+_LENGTHS = np.zeros([UNKNOWN + 1, _PART_BYTES], np.int64)
+_LENGTHS[JPEG] = _big(2, 2, _PART_BYTES)
+_LENGTHS[PNG] = _big(0, 4, _PART_BYTES)
+_LENGTHS[WEBP] = _little(4, 4, _PART_BYTES)
+
+
+_PART_NUMBERS = np.stack(
+    [np.stack([_big(0, 1, _PART_BYTES), _big(1, 1, _PART_BYTES), lengths], -1) for lengths in _LENGTHS]
+)
+_HEAD_NUMBERS = np.stack(
+    [
+        *(_big(at, count, _HEAD_BYTES) for at, count in [(20, 4), (16, 4), (24, 1)]),
+        *(_little(at, count, _HEAD_BYTES) for at, count in [(14, 4), (22, 4), (18, 4), (28, 2), (30, 4)]),
+        *(_little(at, count, _HEAD_BYTES) for at, count in [(27, 3), (24, 3), (21, 4), (28, 2), (26, 2), (20, 1)]),
+    ],
+    -1,
+)
+"""Of PNG: height, width, bits. Of BMP: the header's size, height, width, bits, compression. Of WebP: height and width
+less 1 (VP8X), both in one (VP8L), height and width (VP8), flags (VP8X)."""
+_BMP_MASKS = [0, 0, 255, 0, 0, 255, 0, 0, 255, 0, 0, 0]
+_FRAME_BYTES = 9
+_FRAME_NUMBERS = np.stack([_big(at, n, _FRAME_BYTES) for at, n in [(0, 1), (1, 1), (2, 2), (5, 2), (7, 2)]], -1)
+"""Of a JPEG's frame header: FF, marker, length, height, width."""
+_TIFF_DIRECTORY = [order(4, 4, 8)[:, np.newaxis] for order in (_little, _big)]
+_TIFF_ENTRY = [
+    np.stack([order(at, count, 12) for at, count in [(0, 2), (2, 2), (8, 2), (8, 4), (10, 2)]], -1)
+    for order in (_little, _big)
+]
+"""Of an entry: tag, kind, value (of 16 or 32 bits); and the number that its last two bytes are."""
+
+
 def read_header(data: tf.Tensor) -> Header:
     """Returns the header of an encoded picture: a string scalar of any bytes."""
-    head = bytes_at(data, 0, 32)
-    found = _find_format(head)
-    branches = {
-        JPEG: lambda: _read_jpeg(data),
-        PNG: lambda: _read_png(data, head),
-        BMP: lambda: _read_bmp(data),
-        WEBP: lambda: _read_webp(data, head),
-    }
-    fields = _Fields(*tf.switch_case(found, branches, default=_fields))
-    orientation = tf.cond(fields.exif > 0, lambda: _exif_orientation(data, fields.exif), lambda: tf.constant(-1))
+    # Few nodes rather than few steps: a server pays for each node of each signature when it starts. So numbers are read
+    # by one product with their weights, those of all formats at once, and one loop walks through the parts of any.
+    head = bytes_at(data, 0, _HEAD_BYTES)
+    is_format = tf.cast(_matches(head[:12], _SIGNATURES), tf.int32)
+    found = tf.argmax(tf.concat([is_format, [1]], 0), output_type=tf.int32)
+    is_png, is_bmp, is_webp = found == PNG, found == BMP, found == WEBP
+    is_ihdr, is_lossless, is_extended = tf.unstack(_matches(head[12:16], (b"IHDR", b"VP8L", b"VP8X")))
+    numbers = _numbers(head, _HEAD_NUMBERS)
+    png_size, png_bits = numbers[:2], numbers[2]
+    bmp_header, bmp_height, bmp_width, bmp_bits, bmp_compression = numbers[3:8]
+    extended_size, lossless_size, lossy_size, flags = numbers[8:10], numbers[10], numbers[11:13], numbers[13]
+
+    # TensorFlow's decoder takes any pixels for uncompressed B, G, R (A) or indices of 8 bits.
+    bmp_height, bmp_width = _signed(bmp_height), _signed(bmp_width)
+    is_plain = (bmp_compression == 0) & tf.reduce_any(bmp_bits == [8, 24, 32])
+    is_plain_by_masks = (bmp_compression == 3) & (bmp_bits == 32) & tf.reduce_all(head[54:66] == _BMP_MASKS)
+    is_plain_bmp = (bmp_header >= 40) & (is_plain | is_plain_by_masks) & (bmp_width > 0)
+
+    webp_size = tf.where(
+        is_extended,
+        tf.stack(extended_size) + 1,
+        tf.where(is_lossless, lossless_size // [2**14, 1] % 2**14 + 1, tf.stack(lossy_size) % 2**14),
+    )
+    has_exif, has_xmp, is_moving_webp = tf.unstack((tf.bitwise.bitwise_and(flags, [8, 4, 2]) > 0) & is_extended)
+
+    end, is_moving_png, exif, xmp = _walk(data, found)
+    # Chunks that the first does not announce do not count.
+    exif, xmp = tf.where(~is_webp | has_exif, exif, 0), tf.where(~is_webp | has_xmp, xmp, 0)
+    sizes = [_jpeg_size(data, end), tf.stack(png_size), tf.stack([tf.abs(bmp_height), bmp_width]), webp_size, [0, 0]]
+    height, width = tf.unstack(tf.gather(tf.stack(sizes), found))
+
+    orientation = tf.cond(exif > 0, lambda: _exif_orientation(data, exif), lambda: tf.constant(-1))
     # Like Pillow: XMP counts where Exif is silent.
-    is_in_xmp = (orientation < 0) & (fields.xmp[1] > 0)
-    orientation = tf.cond(is_in_xmp, lambda: _xmp_orientation(data, fields.xmp), lambda: orientation)
-    orientation = tf.where((orientation >= 1) & (orientation <= 8), orientation, 1)
-    return Header(found, fields.height, fields.width, orientation, fields.bits, fields.is_animated, fields.is_supported)
+    is_in_xmp = (orientation < 0) & (xmp[1] > 0)
+    orientation = tf.cond(is_in_xmp, lambda: _xmp_orientation(data, xmp), lambda: orientation)
+    return Header(
+        found,
+        height,
+        width,
+        tf.where((orientation >= 1) & (orientation <= 8), orientation, 1),
+        tf.cast(tf.where(is_png, png_bits, 8), tf.int32),
+        is_moving_png | (is_webp & is_moving_webp),
+        (~is_png | is_ihdr) & (~is_bmp | is_plain_bmp),
+    )
 
 
 def bytes_at(data: tf.Tensor, position: tf.Tensor | int, count: int) -> tf.Tensor:
     """Returns int64 [count] bytes from a position on, which is 0 or more; 0 beyond the end."""
-    start = tf.minimum(tf.cast(position, tf.int64), tf.cast(tf.strings.length(data), tf.int64))
+    start = tf.minimum(tf.cast(position, tf.int64), _length(data))
     found = tf.strings.substr(data, start, tf.constant(count, tf.int64))
     return tf.cast(tf.io.decode_raw(found, tf.uint8, fixed_length=count), tf.int64)
 
 
-class _Fields(NamedTuple):
-    """What the reader of each format returns: a `Header` but for its format, and where EXIF and XMP begin.
+def _length(data: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.strings.length(data), tf.int64)
 
-    `exif` is int64, of its TIFF block; `xmp` int64 [2], the packet's begin and length; 0 where there is none.
+
+def _matches(values: tf.Tensor, patterns: Sequence[Sequence[int]]) -> tf.Tensor:
+    """Returns which patterns some bytes begin with; shorter ones take any bytes at their end."""
+    wanted = np.full([len(patterns), values.shape[0]], _ANY)
+    for row, pattern in zip(wanted, patterns, strict=True):
+        row[: len(pattern)] = [*pattern]
+    return tf.reduce_all((values == wanted) | (wanted == _ANY), -1)
+
+
+def _numbers(values: tf.Tensor, weights: tf.Tensor | npt.NDArray[np.int64]) -> list[tf.Tensor]:
+    """Returns k numbers, int64 scalars, that bytes [n] add up to with weights [n, k]."""
+    return tf.unstack(tf.squeeze(tf.matmul(values[tf.newaxis], weights), 0))
+
+
+def _signed(values: tf.Tensor) -> tf.Tensor:
+    """Returns what an unsigned number of 32 bits is as a signed one."""
+    return tf.cast(tf.cast(values, tf.int32), tf.int64)
+
+
+def _walk(data: tf.Tensor, found: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Goes from segment to segment, or chunk to chunk, up to the pixels.
+
+    Returns:
+        The last position, whether the picture moves, where its TIFF block begins, and begin and length of its XMP
+        packet; 0 where there is none.
     """
+    size = _length(data)
+    is_jpeg = found == JPEG
+    kinds, weights = tf.gather(tf.constant(_KINDS, tf.int64), found), tf.gather(_PART_NUMBERS, found)
+    is_any = kinds == _ANY
+    parts = _Parts(*tf.unstack(tf.gather(tf.constant(_PARTS, tf.int64), found)))
+    takes_last_exif, takes_last_xmp = parts.takes_last_exif > 0, parts.takes_last_xmp > 0
 
-    height: tf.Tensor
-    width: tf.Tensor
-    bits: tf.Tensor
-    is_animated: tf.Tensor
-    is_supported: tf.Tensor
-    exif: tf.Tensor
-    xmp: tf.Tensor
+    def step(
+        position: tf.Tensor, _: tf.Tensor, is_moving: tf.Tensor, exif: tf.Tensor, xmp: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        part = bytes_at(data, position, _PART_BYTES)
+        first, second, length = _numbers(part, weights)
+        is_whole = length >= parts.least
+        advance = length + parts.header + parts.is_padded * (length % 2)
+        # Decoders of JPEG skip what is no marker.
+        by_marker = tf.where(first == 0xFF, tf.gather(tf.constant(_JPEG_ADVANCES), second), 1)
+        by_marker = tf.where(by_marker == _HAS_LENGTH, tf.where(is_whole, advance, 0), by_marker)
+        advance = tf.where(is_jpeg, by_marker, advance)
+        is_kind = tf.reduce_all((part == kinds) | is_any, -1) & is_whole
+        is_pixels, is_end, moves, is_exif, is_named, is_xmp = tf.unstack(is_kind)
+        after = position + advance
+        tiff = position + parts.exif + len(_EXIF_NAME) * tf.cast(is_named, tf.int64)
+        packet = tf.stack([position + parts.xmp, length + parts.xmp_length])
+        return (
+            after,
+            (advance > 0) & (after < size) & ~(is_pixels | is_end),
+            is_moving | moves,
+            tf.where(is_exif & (takes_last_exif | (exif == 0)), tiff, exif),
+            tf.where(is_xmp & (takes_last_xmp | (xmp[0] == 0)), packet, xmp),
+        )
 
-
-_FIELDS = _Fields(0, 0, 8, False, True, 0, (0, 0))
-_DTYPES = _Fields(tf.int64, tf.int64, tf.int32, tf.bool, tf.bool, tf.int64, tf.int64)
-
-
-def _fields(**found: tf.Tensor) -> _Fields:
-    return _Fields(*(tf.cast(value, dtype) for value, dtype in zip(_FIELDS._replace(**found), _DTYPES, strict=True)))
-
-
-def _little_endian(values: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_sum(values * tf.constant([256**i for i in range(values.shape[-1])], tf.int64), -1)
-
-
-def _big_endian(values: tf.Tensor) -> tf.Tensor:
-    return _little_endian(values[..., ::-1])
-
-
-def _match(values: tf.Tensor, pattern: Sequence[int] | Sequence[Sequence[int]]) -> tf.Tensor:
-    """Returns whether some bytes begin with a pattern, or with each of several of one length; `_ANY` is any byte."""
-    wanted = np.array([*pattern])
-    is_same = values[: wanted.shape[-1]] == tf.constant(wanted, tf.int64)
-    is_any = wanted == _ANY
-    return tf.reduce_all(is_same | is_any if is_any.any() else is_same, -1)
-
-
-def _walk(step: Callable[..., tuple[tf.Tensor, ...]], start: int, *found: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Goes from segment to segment, and returns the last position and what was found.
-
-    A step takes a position and what was found so far; it gives the next, whether to go on, and what was found.
-    """
     position, _, *last = tf.while_loop(
         lambda _, goes_on, *__: goes_on,
-        lambda position, _, *so_far: step(position, *so_far),
-        (tf.constant(start, tf.int64), tf.constant(True), *found),
+        step,
+        (parts.start, parts.start > 0, tf.constant(False), tf.constant(0, tf.int64), tf.constant([0, 0], tf.int64)),
         parallel_iterations=1,
         maximum_iterations=_MAX_SEGMENTS,
     )
     return position, *last
 
 
-def _nowhere() -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns where an EXIF block and an XMP packet are that are not there."""
-    return tf.constant(0, tf.int64), tf.constant([0, 0], tf.int64)
-
-
-def _find_format(head: tf.Tensor) -> tf.Tensor:
-    matches = tf.cast(_match(head, _SIGNATURES), tf.int32)
-    return tf.argmax(tf.concat([matches, [1]], 0), output_type=tf.int32)
-
-
-def _read_jpeg(data: tf.Tensor) -> _Fields:
-    """Walks the segments up to the first frame header; EXIF and XMP stand before it. Decoders skip what is none."""
-    size = tf.cast(tf.strings.length(data), tf.int64)
-
-    def step(position: tf.Tensor, exif: tf.Tensor, xmp: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        segment = bytes_at(data, position, len(_JPEG_MARKS[0]))
-        length = _big_endian(segment[2:4])
-        advance = tf.gather(tf.constant(_JPEG_ADVANCES, tf.int64), segment[1])
-        advance = tf.where(advance == _HAS_LENGTH, tf.where(length >= 2, 2 + length, 0), advance)
-        advance = tf.where(segment[0] == 0xFF, advance, 1)
-        is_exif, is_xmp = tf.unstack(_match(segment, _JPEG_MARKS) & (length >= 2))
-        after = position + advance
-        text = position + len(_JPEG_MARKS[0])
-        return (
-            after,
-            (advance > 0) & (after < size),
-            tf.where(is_exif & (exif == 0), position + 4 + len(_EXIF_NAME), exif),
-            tf.where(is_xmp, tf.stack([text, after - text]), xmp),
-        )
-
-    end, exif, xmp = _walk(step, 2, *_nowhere())
-    # marker (2), length (2), and a frame header's precision (1), height (2), width (2)
-    frame = bytes_at(data, end, 9)
-    is_frame = (frame[0] == 0xFF) & tf.reduce_any(frame[1] == tf.constant(_JPEG_FRAMES, tf.int64))
-    known = tf.cast(is_frame & (_big_endian(frame[2:4]) >= 2), tf.int64)
-    height, width = known * _big_endian(frame[5:7]), known * _big_endian(frame[7:9])
-    return _fields(height=height, width=width, exif=exif, xmp=xmp)
+def _jpeg_size(data: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+    """Returns height and width, int64 [2], by the frame header at a position; 0 where there is none."""
+    first, second, length, height, width = _numbers(bytes_at(data, position, _FRAME_BYTES), _FRAME_NUMBERS)
+    is_frame = (first == 0xFF) & tf.reduce_any(second == _JPEG_FRAMES) & (length >= 2)
+    return tf.stack([height, width]) * tf.cast(is_frame, tf.int64)
 
 
 def _exif_orientation(data: tf.Tensor, tiff: tf.Tensor) -> tf.Tensor:
     """Returns int32 from the TIFF block that begins at `tiff`; -1 where it says nothing of it."""
     head = bytes_at(data, tiff, 8)
-    is_little = _match(head, b"II")
-    is_tiff = is_little | _match(head, b"MM")
-
-    def number(values: tf.Tensor) -> tf.Tensor:
-        return tf.where(is_little, _little_endian(values), _big_endian(values))
-
-    directory = tiff + number(head[4:8])
-    count = number(bytes_at(data, directory, 2))
-    entries = tf.reshape(bytes_at(data, directory + 2, 12 * _EXIF_ENTRIES), [_EXIF_ENTRIES, 12])
-    is_orientation = (number(entries[:, 0:2]) == _ORIENTATION_TAG) & (tf.range(_EXIF_ENTRIES, dtype=tf.int64) < count)
-    kinds = number(entries[:, 2:4])
-    longs = tf.where(kinds == _LONG, number(entries[:, 8:12]), 0)
-    values = tf.where(kinds == _SHORT, number(entries[:, 8:10]), longs)
-    found = tf.reduce_max(tf.where(is_orientation & is_tiff, values, -1))
-    return tf.cast(tf.minimum(found, 9), tf.int32)
+    is_order = _matches(head[:2], (b"II", b"MM"))
+    is_little = is_order[0]
+    (directory,) = _numbers(head, tf.where(is_little, *_TIFF_DIRECTORY))
+    # The count of entries stands before them: as the end of an entry.
+    rows = tf.reshape(bytes_at(data, tiff + directory - 10, 12 * (1 + _EXIF_ENTRIES)), [1 + _EXIF_ENTRIES, 12])
+    tags, kinds, shorts, longs, counts = tf.unstack(tf.matmul(rows, tf.where(is_little, *_TIFF_ENTRY)), axis=1)
+    index = np.arange(1 + _EXIF_ENTRIES)
+    is_orientation = (tags == _ORIENTATION_TAG) & (index > 0) & (index <= counts[0]) & tf.reduce_any(is_order)
+    values = tf.where(kinds == _SHORT, shorts, tf.where(kinds == _LONG, longs, 0))
+    return tf.cast(tf.minimum(tf.reduce_max(tf.where(is_orientation, values, -1)), 9), tf.int32)
 
 
 def _xmp_orientation(data: tf.Tensor, xmp: tf.Tensor) -> tf.Tensor:
     """Returns int32 0 to 9 from an XMP packet; another number where it says nothing of it."""
-    start = tf.minimum(xmp[0], tf.cast(tf.strings.length(data), tf.int64))
-    packet = tf.strings.substr(data, start, tf.minimum(xmp[1], _XMP_BYTES))
+    packet = tf.strings.substr(data, tf.minimum(xmp[0], _length(data)), tf.minimum(xmp[1], _XMP_BYTES))
     # All up to the digit is replaced by it; where nothing is, the first byte is that of some markup.
     digit = bytes_at(tf.strings.regex_replace(packet, _XMP_ORIENTATION, r"\2", replace_global=False), 0, 1)
     return tf.cast(digit[0] - ord("0"), tf.int32)
-
-
-def _read_png(data: tf.Tensor, head: tf.Tensor) -> _Fields:
-    """Reads the first chunk, then walks on to the pixels, looking for an animation and EXIF."""
-
-    def step(position: tf.Tensor, is_animated: tf.Tensor, exif: tf.Tensor, xmp: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        chunk = bytes_at(data, position, 4 + len(_PNG_XMP))
-        length, kind = _big_endian(chunk[:4]), chunk[4:]
-        # A kind of zeros is the file's end.
-        is_pixels, is_end, is_animation, is_exif, is_xmp = tf.unstack(_match(kind, _PNG_KINDS))
-        return (
-            position + 12 + length,
-            ~(is_pixels | is_end),
-            is_animated | is_animation,
-            tf.where(is_exif, position + 8, exif),
-            tf.where(is_xmp, tf.stack([position + 4 + len(_PNG_XMP), length + 4 - len(_PNG_XMP)]), xmp),
-        )
-
-    _, is_animated, exif, xmp = _walk(step, 33, tf.constant(False), *_nowhere())
-    return _fields(
-        height=_big_endian(head[20:24]),
-        width=_big_endian(head[16:20]),
-        bits=head[24],
-        is_animated=is_animated,
-        is_supported=_match(head[12:], b"IHDR"),
-        exif=exif,
-        xmp=xmp,
-    )
-
-
-def _read_bmp(data: tf.Tensor) -> _Fields:
-    head = bytes_at(data, 0, 70)
-    header_size = _little_endian(head[14:18])
-    edges = _little_endian(tf.reshape(head[18:26], [2, 4]))
-    width, height = tf.unstack(tf.where(edges >= 2**31, edges - 2**32, edges))  # signed
-    bits, compression = _little_endian(head[28:30]), _little_endian(head[30:34])
-    # TensorFlow's decoder takes any pixels for uncompressed B, G, R (A) or indices of 8 bits.
-    is_plain = compression == 0
-    masks = tf.constant([0, 0, 255, 0, 0, 255, 0, 0, 255, 0, 0, 0], tf.int64)
-    is_plain_by_masks = (compression == 3) & (bits == 32) & tf.reduce_all(head[54:66] == masks)
-    is_supported = (
-        (header_size >= 40) & ((bits == 8) | (bits == 24) | (bits == 32)) & (is_plain | is_plain_by_masks) & (width > 0)
-    )
-    return _fields(height=tf.abs(height), width=width, is_supported=is_supported)
-
-
-def _read_webp(data: tf.Tensor, head: tf.Tensor) -> _Fields:
-    is_lossless, is_extended = _match(head[12:], b"VP8L"), _match(head[12:], b"VP8X")
-    packed = _little_endian(head[21:25])
-    height = tf.where(
-        is_extended,
-        _little_endian(head[27:30]) + 1,
-        tf.where(is_lossless, packed // 2**14 % 2**14 + 1, _little_endian(head[28:30]) % 2**14),
-    )
-    width = tf.where(
-        is_extended,
-        _little_endian(head[24:27]) + 1,
-        tf.where(is_lossless, packed % 2**14 + 1, _little_endian(head[26:28]) % 2**14),
-    )
-    flags = head[20] * tf.cast(is_extended, tf.int64)
-    has_exif, has_xmp, is_animated = flags // 8 % 2 == 1, flags // 4 % 2 == 1, flags // 2 % 2 == 1
-    exif, xmp = tf.cond(has_exif | has_xmp, lambda: _webp_exif_and_xmp(data), _nowhere)
-    # Chunks that the first does not announce do not count.
-    exif, xmp = exif * tf.cast(has_exif, tf.int64), xmp * tf.cast(has_xmp, tf.int64)
-    return _fields(height=height, width=width, is_animated=is_animated, exif=exif, xmp=xmp)
-
-
-def _webp_exif_and_xmp(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns where the TIFF block of the first EXIF chunk is, and the packet of the first XMP chunk."""
-
-    def step(position: tf.Tensor, exif: tf.Tensor, xmp: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        chunk = bytes_at(data, position, 14)
-        length = _little_endian(chunk[4:8])
-        is_exif, is_xmp, is_end = tf.unstack(_match(chunk, [list(kind) for kind in (b"EXIF", b"XMP ", bytes(4))]))
-        # Some writers keep JPEG's name before the TIFF block.
-        tiff = position + 8 + len(_EXIF_NAME) * tf.cast(_match(chunk[8:], _EXIF_NAME), tf.int64)
-        return (
-            position + 8 + length + length % 2,
-            ~is_end,
-            tf.where(is_exif & (exif == 0), tiff, exif),
-            tf.where(is_xmp & (xmp[0] == 0), tf.stack([position + 8, length]), xmp),
-        )
-
-    _, exif, xmp = _walk(step, 12, *_nowhere())
-    return exif, xmp
