@@ -95,7 +95,8 @@ def check_equal(plan: Any, photo: Path, results: dict[str, MaskResult]) -> None:
 
 
 def write_pictures(result: MaskResult, output_dir: Path) -> None:
-    result.save(output_dir / "mask.png", product="mask")
+    # Of 8 bits, so that whatever reads it finds 0 and 255.
+    Image.fromarray(result.mask).convert("L").save(output_dir / "mask.png")
     result.save(output_dir / "masked_image.png", product="masked_image")
     result.save(output_dir / "overlay.png", product="overlay")
 
@@ -111,7 +112,7 @@ def account(
     height, width = result.mask.shape
     channels = plan.model.channels
     naive = 4 * height * width * (channels + 1)
-    sent = photo.stat().st_size + (output_dir / "mask.png").stat().st_size
+    sent = photo.stat().st_size + len(result.encode(".png", "mask"))
     return {
         "model": plan.model.description,
         "version": str(version_dir),

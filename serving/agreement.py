@@ -98,9 +98,9 @@ def _compare_png(expected: npt.NDArray[Any], got: npt.NDArray[Any], tolerance: T
 
 
 def decode_png(data: bytes) -> npt.NDArray[np.float64]:
-    """Returns the pixels of a PNG, [H, W] or [H, W, C]; raises `OSError` where it is none."""
+    """Returns the pixels of a PNG, [H, W] or [H, W, C], those of one bit as 0 and 255; `OSError` where it is none."""
     with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-        return np.asarray(picture, np.float64)
+        return np.asarray(picture.convert("L") if picture.mode == "1" else picture, np.float64)
 
 
 def _compare_values(expected: npt.NDArray[np.float64], got: npt.NDArray[np.float64], tolerance: Tolerance) -> Agreement:

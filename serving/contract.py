@@ -17,6 +17,8 @@ Shapes, with B images of H×W pixels and C channels:
 | `…_bytes` | [B] | string | the same as PNG, at each upright picture's own size; empty where `error` is not |
 | `error` | [B] | string | empty for a good image, else begins with one of `IMAGE_ERRORS` |
 | `info` | [B] | string | the export's `maskport.json` |
+
+A mask's PNG is gray, of 1 bit a pixel, or of 8 with the values 0 and 255 (the spec's `mask_png_bits`).
 """
 
 import dataclasses

@@ -310,7 +310,8 @@ class MaskModule(tf.Module):
             return png.encode(png.probability_as_uint16(self.answers.probability(outputs, size))[0])
         cleaned = self.answers.cleaned(outputs, size)
         if product == contract.MASK:
-            return png.encode(create_binary_mask(cleaned, threshold, dtype=tf.uint8)[0] * 255)
+            mask = create_binary_mask(cleaned, threshold, dtype=tf.bool)[0]
+            return png.encode_mask(mask, self.spec.mask_png_bits)
         image, full_scale, _ = picture()
         alpha = self._alpha(cleaned, threshold)[0]
         if self.spec.background == "transparent":

@@ -43,9 +43,13 @@ def _as_list(value: Any) -> Any:
     return list(value) if isinstance(value, Sequence) else [value]
 
 
+def _as_whole(value: Any) -> Any:
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
 def _as_channels(value: Any) -> Any:
     # A channel given on the command line as "1" is an index, not a class of that name.
-    return [int(word) if isinstance(word, str) and word.isdecimal() else word for word in _as_list(value)]
+    return [_as_whole(word) for word in _as_list(value)]
 
 
 def _as_size(value: Any) -> Any:
@@ -202,6 +206,11 @@ class ExportSpec(pydantic.BaseModel):
     )
     threshold: float = Field(0.5, ge=0, le=1, description="A pixel is foreground when its probability is above this.")
     mask_dtype: Literal["float32", "uint8", "bool"] = Field("float32", description="Of masks in the pixel signatures.")
+    mask_png_bits: Annotated[Literal[1, 8], BeforeValidator(_as_whole)] = Field(
+        1,
+        description="Of masks as PNG, a pixel: 1, the smallest and quickest, which some readers show as 0 and 1 or as "
+        "booleans; or 8, always 0 and 255.",
+    )
     background: Annotated[str, AfterValidator(_background)] = Field(
         "black",
         description="Of masked images: black, #rrggbb, or transparent (RGBA; encoded signatures only).",

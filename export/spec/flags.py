@@ -30,7 +30,7 @@ def define(without: Collection[str] = (), prefix: str = "") -> Callable[[], dict
 def _help_text(field: FieldInfo) -> str:
     text = field.description or ""
     if typing.get_origin(field.annotation) is typing.Literal:
-        text += f" One of: {', '.join(typing.get_args(field.annotation))}."
+        text += f" One of: {', '.join(map(str, typing.get_args(field.annotation)))}."
     if field.default not in (None, []) and not field.is_required():
         default = field.default
         shown = ",".join(map(str, default)) if isinstance(default, list) else str(default)

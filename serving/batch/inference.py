@@ -233,7 +233,7 @@ def failed(record: Record, error: Exception) -> Record:
 
 
 def count_foreground(png: bytes) -> int:
-    """Returns how many pixels of a mask, a PNG of 8 bits that was checked, are foreground."""
+    """Returns how many pixels of a mask, a PNG of 1 or 8 bits that was checked, are foreground."""
     from PIL import PngImagePlugin
 
     with PngImagePlugin.PngImageFile(io.BytesIO(png)) as picture:

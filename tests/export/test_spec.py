@@ -29,6 +29,7 @@ def test_flags_override_single_fields_of_the_file(tmp_path):
         ("0.4,0.5,0.6", "mean", [0.4, 0.5, 0.6]),
         ("mask,mask_png", "signatures", ["mask", "mask_png"]),
         ("7", "version", 7),
+        ("8", "mask_png_bits", 8),
     ],
 )
 def test_flag_texts_become_values(text, field, value):
@@ -65,6 +66,7 @@ def test_full_scale_follows_the_image_dtype(dtype, full_scale):
         ({"threshold": 1.5}, "threshold: input should be less than or equal to 1 (got 1.5)"),
         ({"threshold": "high"}, "threshold: input should be a valid number"),
         ({"threshold": float("nan")}, "threshold: input should be a finite number"),
+        ({"mask_png_bits": 4}, "mask_png_bits: input should be 1 or 8 (got 4)"),
         ({"activation": "relu"}, "'softmax', 'byte', 'tanh' or 'classes' (got 'relu')"),
         ({"classes": ["a", "a"]}, "classes: given twice: a"),
         ({"classes": ["sky"], "foreground": "cat"}, "foreground: no class 'cat'; classes are: sky"),

@@ -47,6 +47,12 @@ def test_masks_in_files_are_compared_by_their_pixels():
     files = np.array([png(one), b"", png(one)], object)
     assert compare(files, np.array([png(other), b"", png(one)], object), tolerance).holds
     assert not compare(files, np.array([png(one), b"", png(other)], object), tolerance).holds
+    one_bit = png(MASK[0, ..., 0] > 0)
+    assert compare(files, np.array([one_bit, b"", one_bit], object), tolerance).holds
+    assert (
+        "by up to 255 "
+        in compare(np.array([one_bit] * 3, object), np.array([png(other)] * 3, object), Tolerance(is_png=True)).problem
+    )
     assert "a picture at position 1" in compare(files, np.array([png(one)] * 3, object), tolerance).problem
 
 

@@ -98,7 +98,8 @@ class MaskResult:
     @functools.cached_property
     def mask(self) -> npt.NDArray[np.bool_]:
         """The mask: bool [H, W] at the upright picture's own size."""
-        return _plane(self._array_of(contract.MASK)) > 0
+        plane = _plane(self._array_of(contract.MASK))
+        return plane if plane.dtype == bool else plane > 0
 
     @functools.cached_property
     def probability(self) -> npt.NDArray[np.float32]:
@@ -181,7 +182,8 @@ class MaskResult:
 
         Args:
             path: `.npy` is the array itself; `.json` the mask's numbers: size, area, box, RLE; everything
-                else a picture in a format of Pillow's. Masks are 0 and 255, probabilities 16-bit gray.
+                else a picture in a format of Pillow's. Masks are black and white: a `.png` as the server's is, of
+                one bit a pixel or of 8, others 0 and 255. Probabilities are 16-bit gray.
             product: `mask`, `masked_image`, `cutout`, `overlay`, `probability` or `class_map`; None is the
                 mask, or the first product that was asked for.
 
@@ -212,7 +214,7 @@ class MaskResult:
         elif ending.lower() == ".json":
             held.write(json.dumps(self.as_dict()).encode() + b"\n")
         else:
-            write_picture(held, ending, wanted, self._shades(wanted), self._picture)
+            write_picture(held, ending, wanted, self._shades(wanted, ending.lower()), self._picture)
         return held.getvalue()
 
     def as_dict(self) -> dict[str, Any]:
@@ -247,12 +249,15 @@ class MaskResult:
         value = getattr(self, product)
         return np.array(value()) if callable(value) else value
 
-    def _shades(self, product: str) -> Array:
-        """Returns a product's values as a picture's."""
+    def _shades(self, product: str, ending: str) -> Array:
+        """Returns a product's values as those of a picture in a file of an ending."""
         array = self._values(product)
         if product == contract.PROBABILITY:
             array = np.rint(array * _WHITE).astype(np.uint16)
-        return array.astype(np.uint8) * 255 if product == contract.MASK else array
+        # One bit a pixel, as it came, is for PNG.
+        if product == contract.MASK and not (ending == ".png" and self._outputs[product].array.dtype == bool):
+            array = array.astype(np.uint8) * 255
+        return array
 
     def _fitting_image(self) -> "Image.Image":
         image = self.image()
@@ -283,7 +288,7 @@ class SegmentItem:
 
 # What a PNG of each product must be: bits of a sample, and channels.
 _FORMS: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
-    contract.MASK: ((8,), (1,)),
+    contract.MASK: ((1, 8), (1,)),
     contract.PROBABILITY: ((16,), (1,)),
     contract.CLASS_MAP: ((8, 16), (1,)),
     contract.MASKED_IMAGE: ((8, 16), (1, 2, 3, 4)),

@@ -199,6 +199,7 @@ def make_cases():
                 "foreground": [1, 3],
                 "background": "transparent",
                 "mask_dtype": "bool",
+                "mask_png_bits": 8,
             },
         ),
         Case(
@@ -322,7 +323,8 @@ def test_masks_of_files(case, answers, name):
     pipeline = dataclasses.replace(case.pipeline, full_scale=255.0)
     for file, image, threshold in zip(files, encoded_batch(case), thresholds_of(name, case, 3), strict=False):
         mask = png(file)
-        assert set(np.unique(mask)) <= {0, 255}
+        assert mask.dtype == (bool if case.fields.get("mask_png_bits", 1) == 1 else np.uint8)
+        assert set(np.unique(tf.io.decode_png(file))) <= {0, 255}
         assert_mask(mask > 0, pipeline.cleaned(image), threshold)
 
 

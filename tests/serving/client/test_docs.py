@@ -56,7 +56,8 @@ def test_the_python_examples_run(place, monkeypatch, capsys):
     assert re.search(r"SignatureNotFoundError FAILED_PRECONDITION it has: ", printed)
     assert re.search(r"Predict 1 \d+ ms \d+ None", printed)
     with Image.open(folder / "mask.png") as mask:
-        assert set(np.unique(np.array(mask))) == {0, 255}
+        assert mask.mode == "1"
+        assert set(np.unique(np.array(mask.convert("L")))) == {0, 255}
     assert sorted(path.name for path in folder.glob("coins?.png")) == ["coins0.png", "coins1.png"]
     with Image.open(folder / "cutout.png") as cutout:
         assert cutout.mode == "RGBA"

@@ -28,10 +28,14 @@ def _saved(picture, kind, **options):
 
 @given(st.data())
 def test_what_is_sent_as_png_is_read_back_by_pillow(data):
-    dtype = data.draw(st.sampled_from([np.uint8, np.uint16]))
-    channels = data.draw(st.sampled_from([(), (1,), (2,), (3,), (4,)]))
-    shape = data.draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
+    dtype = data.draw(st.sampled_from([np.uint8, np.uint16, bool]))
+    channels = data.draw(st.sampled_from([(), (1,), (2,), (3,), (4,)] if dtype is not bool else [()]))
+    shape = data.draw(st.tuples(st.integers(1, 19), st.integers(1, 19)))
     array = data.draw(hnp.arrays(dtype, (*shape, *channels)))
+    decoded = decode_png(encode_png(array))
+    assert decoded.dtype == array.dtype
+    if dtype is bool:
+        assert decoded.view(np.uint8).max() <= 1
     np.testing.assert_array_equal(decode_png(encode_png(array)).reshape(array.shape), array)
     if dtype is np.uint16 and channels not in ((), (1,)):
         return  # of these Pillow keeps 8 bits only

@@ -45,13 +45,14 @@ def result(image, mask):
     return _result(image, mask=mask.astype(np.uint8) * 255)
 
 
-def test_pixels_without_data_are_0_in_every_product(image, mask, tmp_path):
+@pytest.mark.parametrize("full_scale", [1, 255])
+def test_pixels_without_data_are_0_in_every_product(image, mask, tmp_path, full_scale):
     missing = np.zeros(mask.shape, bool)
     missing[0, 1] = missing[2, 2] = True
     picture = read_picture(np.ma.MaskedArray(image, np.repeat(missing[..., None], 3, axis=2)))
     picture.encoded()
     given = {
-        "mask": mask.astype(np.uint8) * 255,
+        "mask": mask if full_scale == 1 else mask.astype(np.uint8) * 255,
         "probability": np.full(mask.shape, 50000, np.uint16),
         "masked_image": image + 1,
         "class_map": np.ones(mask.shape, np.uint8),
@@ -62,6 +63,7 @@ def test_pixels_without_data_are_0_in_every_product(image, mask, tmp_path):
     assert result.area == mask.sum() - 1
     for name, array in given.items():
         saved = decode_png(result.save(tmp_path / f"{name}.png", name).read_bytes())
+        assert saved.dtype == array.dtype
         np.testing.assert_array_equal(saved.T, np.where(missing.T, 0, array.T))
     assert result.class_areas() == {"a": 2, "b": 10}
 
@@ -172,15 +174,20 @@ def test_what_was_not_asked_for_is_named_with_how_to_ask(result):
 
 
 @pytest.mark.parametrize("ending", ["png", "bmp", "tif", "webp"])
-def test_masks_are_saved_losslessly_in_the_format_of_the_ending(result, mask, tmp_path, ending):
+@pytest.mark.parametrize("bits", [1, 8])
+def test_masks_are_saved_losslessly_in_the_format_of_the_ending(image, mask, tmp_path, ending, bits):
+    result = _result(image, mask=mask if bits == 1 else mask.astype(np.uint8) * 255)
+    assert (result.mask.dtype, result.area) == (bool, 3)
     path = result.save(tmp_path / f"mask.{ending}")
     with Image.open(path) as saved:
+        assert (saved.mode == "1") == (ending == "png" and bits == 1)
         np.testing.assert_array_equal(np.array(saved.convert("L")), mask * 255)
 
 
-def test_pngs_are_saved_as_the_server_made_them(image, mask, tmp_path):
+@pytest.mark.parametrize("dtype", [bool, np.uint8])
+def test_pngs_are_saved_as_the_server_made_them(image, mask, tmp_path, dtype):
     picture = read_picture(image)
-    png = encode_png(mask.astype(np.uint8) * 255)
+    png = encode_png(mask if dtype is bool else mask.astype(np.uint8) * 255)
     result = MaskResult(picture, {"mask": encoded_output("mask", png, picture)}, context=CallContext())
     assert result.save(tmp_path / "mask.png").read_bytes() == png
 
