@@ -2,8 +2,9 @@
 
 import tensorflow as tf
 
-from ..spec import ExportSpec
-from . import masking
+from ..masks.operations import create_binary_mask
+from ..spec import Clean, ExportSpec
+from . import bits, masking
 from .geometry import Geometry
 
 
@@ -38,8 +39,20 @@ class Answers:
         return self._geometry.to_image(self._foreground_probability(outputs), size)
 
     def cleaned(self, outputs: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-        """Returns what masks are made of: `probability`, opened and closed."""
+        """Returns `probability` opened and closed: above a threshold, that is the mask above it, opened and closed."""
         return masking.clean(self.probability(outputs, size), self._spec.clean)
+
+    def mask(self, outputs: tf.Tensor, size: tf.Tensor, threshold: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+        """Returns where the cleaned probability is above a threshold, of all or [B]: `dtype` [B, H, W, 1]."""
+        if self._spec.clean == Clean():
+            return create_binary_mask(self.probability(outputs, size), threshold, dtype=dtype)
+        packed = self.mask_bits(outputs, size, threshold)
+        return tf.cast(bits.unpack(packed, size[1])[..., tf.newaxis], dtype)
+
+    def mask_bits(self, outputs: tf.Tensor, size: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
+        """Returns the same pixels as `mask`, as `bits.pack` does."""
+        packed = self._geometry.bits_above(self._foreground_probability(outputs), size, threshold)
+        return bits.clean(packed, size[1], self._spec.clean)
 
     def class_map(self, outputs: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         """Returns each pixel's class, [B, H, W, 1]; of indices that its dtype cannot hold, the largest that it can."""

@@ -11,7 +11,6 @@ from typing import Any
 import tensorflow as tf
 
 from ...serving import contract
-from ..masks.operations import create_binary_mask
 from ..model.segmentation_model import SegmentationModel
 from ..spec import ExportSpec
 from . import masking, png
@@ -130,10 +129,9 @@ class MaskModule(tf.Module):
             return {product: self.answers.probability(outputs, size)}
         if threshold is None:
             threshold = tf.constant(self.spec.threshold)
-        cleaned = self.answers.cleaned(outputs, size)
         if product == contract.MASK:
-            return {product: create_binary_mask(cleaned, threshold, dtype=tf.as_dtype(self.spec.mask_dtype))}
-        alpha = self._alpha(cleaned, threshold)
+            return {product: self.answers.mask(outputs, size, threshold, tf.as_dtype(self.spec.mask_dtype))}
+        alpha = self._alpha(outputs, size, threshold)
         background = "black" if self.spec.background == "transparent" else self.spec.background
         return {product: masking.compose(images, alpha, background, self.spec.full_scale)}
 
@@ -149,10 +147,10 @@ class MaskModule(tf.Module):
         some.set_shape(inputs.shape)
         return self.forward(some)[:count]
 
-    def _alpha(self, probability: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
+    def _alpha(self, outputs: tf.Tensor, size: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
         if self.spec.edge == "soft":
-            return probability
-        return create_binary_mask(probability, threshold, dtype=tf.bool)
+            return self.answers.cleaned(outputs, size)
+        return self.answers.mask(outputs, size, threshold, tf.bool)
 
     # Encoded pictures in, PNG out.
 
@@ -308,12 +306,12 @@ class MaskModule(tf.Module):
             return png.encode(self.answers.class_map(outputs, size)[0])
         if product == contract.PROBABILITY:
             return png.encode(png.probability_as_uint16(self.answers.probability(outputs, size))[0])
-        cleaned = self.answers.cleaned(outputs, size)
         if product == contract.MASK:
-            mask = create_binary_mask(cleaned, threshold, dtype=tf.bool)[0]
-            return png.encode_mask(mask, self.spec.mask_png_bits)
+            if self.spec.mask_png_bits == 1:
+                return png.encode_bits(self.answers.mask_bits(outputs, size, threshold)[0], size[1])
+            return png.encode(self.answers.mask(outputs, size, threshold, tf.uint8)[0] * 255)
         image, full_scale, _ = picture()
-        alpha = self._alpha(cleaned, threshold)[0]
+        alpha = self._alpha(outputs, size, threshold)[0]
         if self.spec.background == "transparent":
             return png.encode_like(masking.cut_out(image, alpha, full_scale), full_scale)
         return png.encode_like(masking.compose(image, alpha, self.spec.background, full_scale), full_scale)

@@ -7,7 +7,6 @@ import numpy as np
 import tensorflow as tf
 
 from ..spec import FULL_SCALE
-from . import bits
 
 _UINT16_MAX = FULL_SCALE["uint16"]
 
@@ -44,15 +43,8 @@ def encode(image: tf.Tensor) -> tf.Tensor:
     return tf.io.encode_png(image, compression=_LEVEL)
 
 
-def encode_mask(mask: tf.Tensor, depth: int) -> tf.Tensor:
-    """Returns the PNG of a mask, bool [H, W, 1]: gray, of 1 bit a pixel, or of 8 with the values 0 and 255."""
-    if depth == 1:
-        return _encode_bits(bits.pack(mask[..., 0]), tf.shape(mask)[1])
-    return encode(tf.cast(mask, tf.uint8) * 255)
-
-
-def _encode_bits(packed: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """Returns the PNG of a mask's bits, uint8 [H, width/8, rounded up].
+def encode_bits(packed: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """Returns the PNG of a mask, gray of one bit a pixel: of uint8 [H, width/8, rounded up], as `bits.pack` does it.
 
     PNG filters and compresses bytes, whatever pixels they hold: all but the header is that of a picture of 8 bits.
     """

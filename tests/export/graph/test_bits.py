@@ -1,0 +1,48 @@
+"""Masks of one bit a pixel, against NumPy's bits and SciPy's morphology."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings, strategies as st
+from hypothesis.extra import numpy as hnp
+from maskport.export.graph import bits
+from maskport.export.spec import Clean
+from reference import disc
+from scipy import ndimage
+
+MASKS = [tf.TensorSpec([None, None, None], tf.bool)]
+
+
+@tf.function(input_signature=MASKS, autograph=False)
+def there_and_back(masks):
+    packed = bits.pack(masks)
+    return packed, bits.unpack(packed, tf.shape(masks)[2])
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)  # tracing the first call takes seconds
+@given(hnp.arrays(bool, st.tuples(st.integers(0, 3), st.integers(1, 9), st.integers(1, 40))))
+def test_bits_are_in_the_order_of_numpy_and_come_back(masks):
+    packed, unpacked = there_and_back(masks)
+    np.testing.assert_array_equal(packed, np.packbits(masks, axis=2))
+    np.testing.assert_array_equal(unpacked, masks)
+
+
+@pytest.mark.parametrize("radii", [(1, 0), (0, 1), (2, 3), (7, 0), (0, 50), (50, 12)])
+def test_cleaning_is_morphology_with_a_disc_and_nothing_outside(radii):
+    opening, closing = (disc(radius) for radius in radii)
+
+    @tf.function(input_signature=MASKS, autograph=False)
+    def cleaned(masks):
+        width = tf.shape(masks)[2]
+        return bits.unpack(bits.clean(bits.pack(masks), width, Clean(open=radii[0], close=radii[1])), width)
+
+    rng = np.random.default_rng(0)
+    for shape in [(1, 1), (1, 70), (70, 1), (5, 64), (33, 129), (120, 190)]:
+        # Of the middle masks something is left by large discs too.
+        for share in (0.02, 0.5, 0.98):
+            specks = rng.random((2, *shape)) < share
+            masks = specks ^ (np.add.outer(np.arange(shape[0]), np.arange(shape[1])) // 60 % 2 > 0)
+            for mask, got in zip(masks, cleaned(masks).numpy(), strict=True):
+                opened = ndimage.binary_dilation(ndimage.binary_erosion(mask, opening, border_value=1), opening)
+                closed = ndimage.binary_erosion(ndimage.binary_dilation(opened, closing), closing, border_value=1)
+                np.testing.assert_array_equal(got, closed)
