@@ -12,6 +12,7 @@ from ..errors import SpecError
 from ..model.segmentation_model import SegmentationModel
 from ..spec import ExportSpec
 from . import bits
+from .class_maps import most_probable
 
 _STRIP_VALUES = 4_000_000
 """How many resized class probabilities are held at once for a class map: 16 MB."""
@@ -126,37 +127,13 @@ class Geometry(abc.ABC):
     def most_probable(self, probabilities: tf.Tensor, size: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
         """Returns the most probable class at the image's size, `dtype` [B, H, W, 1]; ties go to the lower index.
 
-        Works in strips of rows, so that memory does not grow with the number of classes.
-
         Args:
             probabilities: float32 [B, h', w', K].
             size: int32 [2], the image's height and width.
             dtype: of the result.
         """
         placed, scale = self.place(probabilities, size)
-        batch, classes = tf.shape(placed)[0], tf.shape(placed)[3]
-        height, width = size[0], size[1]
-        rows = tf.maximum(1, _STRIP_VALUES // tf.maximum(1, batch * width * classes))
-        strips = (height + rows - 1) // tf.maximum(rows, 1)
-
-        def strip(index: tf.Tensor, done: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-            top = index * rows
-            count = tf.minimum(rows, height - top)
-            part = tf.raw_ops.ScaleAndTranslate(
-                images=placed,
-                size=[count, width],
-                scale=scale,
-                translation=[-tf.cast(top, tf.float32), 0.0],
-                kernel_type="triangle",
-                antialias=False,
-            )
-            best = tf.cast(tf.argmax(part, -1, output_type=tf.int32), dtype)
-            # Rows first, so that the strips can be joined along the leading axis.
-            return index + 1, done.write(index, tf.transpose(best, [1, 0, 2]))
-
-        done = tf.TensorArray(dtype, strips, element_shape=[None, None, None], infer_shape=False)
-        _, done = tf.while_loop(lambda index, _: index < strips, strip, (0, done), parallel_iterations=1)
-        return tf.transpose(done.concat(), [1, 0, 2])[..., tf.newaxis]
+        return most_probable(placed, scale, size, dtype, _STRIP_VALUES)[..., tf.newaxis]
 
 
 class Stretch(Geometry):
