@@ -11,6 +11,9 @@ from ..spec import Clean
 
 _GATHERS_BITS = 0x8040201008040201
 """Bytes of 0 and 1, times this, are as bits in the product's highest byte, the lowest byte's as its highest bit."""
+_REPEATS_BYTE = 0x0101010101010101
+_ONE_BIT_A_BYTE = 0x0102040810204080
+"""The highest bit in the lowest byte, and so on."""
 _WORD = 64
 
 
@@ -27,7 +30,8 @@ def pack(mask: tf.Tensor) -> tf.Tensor:
 def unpack(packed: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     """Returns what `pack` was given."""
     shape = tf.shape(packed)
-    single = tf.bitwise.bitwise_and(packed[..., tf.newaxis], tf.constant([128, 64, 32, 16, 8, 4, 2, 1], tf.uint8))
+    repeated = tf.cast(packed, tf.uint64) * tf.constant(_REPEATS_BYTE, tf.uint64)
+    single = tf.bitcast(tf.bitwise.bitwise_and(repeated, tf.constant(_ONE_BIT_A_BYTE, tf.uint64)), tf.uint8)
     return tf.reshape(single > 0, [shape[0], shape[1], 8 * shape[2]])[..., :width]
 
 

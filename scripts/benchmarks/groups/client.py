@@ -72,7 +72,7 @@ def _canned_server(mask_file: Path) -> Iterator[str]:
 
 def _per_call(lab: Lab) -> Iterator[Finding]:
     jpeg = pictures.square_jpeg(512)
-    mask = Image.open(io.BytesIO(jpeg)).convert("L").point(lambda value: 255 * (value > 127))
+    mask = Image.open(io.BytesIO(jpeg)).convert("L").point(lambda value: 255 * (value > 127), "1")
     mask_file = lab.folder / "mask.png"
     mask.save(mask_file)
     request = predict_pb2.PredictRequest()

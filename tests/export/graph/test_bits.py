@@ -27,7 +27,7 @@ def test_bits_are_in_the_order_of_numpy_and_come_back(masks):
     np.testing.assert_array_equal(unpacked, masks)
 
 
-@pytest.mark.parametrize("radii", [(1, 0), (0, 1), (2, 3), (7, 0), (0, 50), (50, 12)])
+@pytest.mark.parametrize("radii", [(1, 0), (2, 3), (0, 50), (50, 12)])
 def test_cleaning_is_morphology_with_a_disc_and_nothing_outside(radii):
     opening, closing = (disc(radius) for radius in radii)
 
@@ -39,7 +39,7 @@ def test_cleaning_is_morphology_with_a_disc_and_nothing_outside(radii):
     rng = np.random.default_rng(0)
     for shape in [(1, 1), (1, 70), (70, 1), (5, 64), (33, 129), (120, 190)]:
         # Of the middle masks something is left by large discs too.
-        for share in (0.02, 0.5, 0.98):
+        for share in (0.02, 0.5):
             specks = rng.random((2, *shape)) < share
             masks = specks ^ (np.add.outer(np.arange(shape[0]), np.arange(shape[1])) // 60 % 2 > 0)
             for mask, got in zip(masks, cleaned(masks).numpy(), strict=True):
