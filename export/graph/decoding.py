@@ -14,33 +14,43 @@ import tensorflow as tf
 from ...serving import contract
 from ..spec import FULL_SCALE, ExportSpec
 from . import headers
+from .geometry import Geometry, View
 
 _UINT8_SCALE = FULL_SCALE["uint8"]
+_JPEG_RATIOS = (1, 2, 4, 8)
+"""The scales, as 1/ratio, that a JPEG can be decoded at: an edge of n pixels becomes one of n/ratio, rounded up."""
+_LEFT_TO_SHRINK = 2.0
+"""How many pixels along each edge must be left for one of the model's, so that it sees the same (docs/export.md)."""
 
 
 class Picture(NamedTuple):
     """A decoded picture; where `error` is not empty it has no pixels.
 
     Attributes:
-        image: uint8 (uint16 where the export keeps 16 bits) [H, W, C], upright. C is 3 or 4 for models that take as
+        image: uint8 (uint16 where the export keeps 16 bits) [h, w, C], upright. C is 3 or 4 for models that take as
             many; 1 or 3, as in the file, for gray models.
         full_scale: float32 scalar, the value of `image` that means full scale.
         error: string scalar, empty or beginning with one of `contract.IMAGE_ERRORS`.
+        view: how the picture lies in `image`; of size 0, 0 where there are no pixels.
     """
 
     image: tf.Tensor
     full_scale: tf.Tensor
     error: tf.Tensor
+    view: View
 
 
 class Decoder:
-    """Decodes pictures as one export's spec says, of `max_pixels` at most, for a model of 1, 3 or 4 channels."""
+    """Decodes pictures as one export's spec says, for a model of 1, 3 or 4 channels that sees them by a geometry."""
 
-    def __init__(self, spec: ExportSpec, channels: int, max_pixels: int):
+    def __init__(self, spec: ExportSpec, channels: int, geometry: Geometry):
         self._accepted = [name in spec.formats for name in headers.FORMAT_NAMES] + [False]
         self._formats_text = ", ".join(spec.formats)
         self._channels = channels
-        self._max_pixels = max_pixels
+        self._geometry = geometry
+        self._max_pixels = min(spec.max_image_pixels, geometry.max_pixels or spec.max_image_pixels)
+        # A smaller scale averages pixels, too: it stands for nothing where the spec takes single ones.
+        self.scales_down = spec.decode == "fast" and geometry.smooths and "jpeg" in spec.formats
         self._is_16_bit = spec.decodes_16_bits
         self._input_max = spec.full_scale
         self.dtype = tf.uint16 if self._is_16_bit else tf.uint8
@@ -51,24 +61,38 @@ class Decoder:
             headers.WEBP: self._decode_webp,
         }
 
-    def decode(self, data: tf.Tensor) -> Picture:
-        """Returns the picture in some bytes (string scalar); never fails."""
+    def decode(self, data: tf.Tensor, is_for_model: tf.Tensor) -> Picture:
+        """Returns the picture in some bytes (string scalar); never fails.
+
+        Where it is only for the model (a bool scalar), the image may be smaller than the picture.
+        """
         header = headers.read_header(data)
         refused = self._refuse(data, header)
         is_accepted = tf.equal(refused, "")
-        image = tf.switch_case(
-            tf.where(is_accepted, header.format, headers.UNKNOWN),
-            {
-                found: functools.partial(self._decode_isolated, decoder, data, header)
-                for found, decoder in self._decoders.items()
-            },
-            default=self._no_pixels,
-        )
-        is_as_announced = tf.reduce_all(tf.shape(image, tf.int64)[:2] == [header.height, header.width])
+        ratio = self._ratio(header, is_for_model)
+        branches = {
+            found: functools.partial(self._decode_isolated, decoder, data, header, ratio)
+            for found, decoder in self._decoders.items()
+        }
+        found = tf.where(is_accepted, header.format, headers.UNKNOWN)
+        image = tf.switch_case(found, branches, default=self._no_pixels)
+        stored = tf.stack([header.height, header.width])
+        is_as_announced = tf.reduce_all(tf.shape(image, tf.int64)[:2] == (stored + ratio - 1) // ratio)
         is_broken = is_accepted & ~is_as_announced
         image = tf.cond(is_broken, self._no_pixels, lambda: _turn_upright(image, header.orientation))
         error = tf.where(is_broken, f"{contract.ERROR_CANNOT_BE_DECODED}: corrupt, truncated or unsupported", refused)
-        return Picture(image, self.full_scale(header), error)
+        view = _view(stored * tf.cast(tf.equal(error, ""), tf.int64), ratio, header.orientation)
+        return Picture(image, self.full_scale(header), error, view)
+
+    def _ratio(self, header: headers.Header, is_for_model: tf.Tensor) -> tf.Tensor:
+        """Returns one of `_JPEG_RATIOS` (int64 scalar): the largest at which the model sees the same."""
+        if not self.scales_down:
+            return tf.constant(1, tf.int64)
+        size = tf.cast(_upright_size(header), tf.int32)
+        shrunk = tf.reduce_min(size / self._geometry.inner_size(tf.maximum(size, 1)))
+        ratios = tf.constant(_JPEG_RATIOS, tf.int64)
+        fits = tf.cast(ratios, tf.float64) * _LEFT_TO_SHRINK <= shrunk
+        return tf.reduce_max(tf.where(fits & is_for_model & (header.format == headers.JPEG), ratios, 1))
 
     def full_scale(self, header: headers.Header) -> tf.Tensor:
         """Returns the pixel value that means full scale, float32 scalar."""
@@ -77,9 +101,7 @@ class Decoder:
         return tf.where(header.bits == 16, self._input_max, _UINT8_SCALE)
 
     def _refuse(self, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
-        is_turned = header.orientation >= 5
-        height = tf.where(is_turned, header.width, header.height)
-        width = tf.where(is_turned, header.height, header.width)
+        height, width = tf.unstack(_upright_size(header))
         edges = [tf.strings.as_string(edge) for edge in (height, width)]
         size = tf.strings.join([f"{contract.ERROR_TOO_LARGE}: ", tf.strings.join(edges, "x")])
         too_large = tf.strings.join([size, f" > {self._max_pixels} pixels"])
@@ -105,17 +127,24 @@ class Decoder:
         return tf.zeros(tf.constant([0, 0, self._channels]), self.dtype)
 
     def _decode_isolated(
-        self, decoder: Callable[[tf.Tensor, headers.Header], tf.Tensor], data: tf.Tensor, header: headers.Header
+        self, decoder: Callable[..., tf.Tensor], data: tf.Tensor, header: headers.Header, ratio: tf.Tensor
     ) -> tf.Tensor:
         # Only what may fail is in the pipeline: it is made anew for each picture, and the less it holds the better.
-        return isolate(lambda data: decoder(data, header), (data,), self._no_pixels)
+        return isolate(lambda data: decoder(data, header, ratio), (data,), self._no_pixels)
 
-    def _decode_jpeg(self, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
+    def _decode_jpeg(self, data: tf.Tensor, header: headers.Header, ratio: tf.Tensor) -> tf.Tensor:
         # The accurate integer transform gives the very pixels that Pillow gives.
         channels = 0 if self._channels == 1 else 3
-        return self._finish(tf.io.decode_jpeg(data, channels=channels, dct_method="INTEGER_ACCURATE"))
 
-    def _decode_png(self, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
+        def at(ratio: int) -> tf.Tensor:
+            return self._finish(tf.io.decode_jpeg(data, channels, ratio, dct_method="INTEGER_ACCURATE"))
+
+        if not self.scales_down:
+            return at(1)
+        position = tf.argmax(tf.constant(_JPEG_RATIOS, tf.int64) == ratio, output_type=tf.int32)
+        return tf.switch_case(position, [functools.partial(at, ratio) for ratio in _JPEG_RATIOS])
+
+    def _decode_png(self, data: tf.Tensor, header: headers.Header, ratio: tf.Tensor) -> tf.Tensor:
         def decode(dtype: tf.DType) -> tf.Tensor:
             def with_channels(count: int) -> tf.Tensor:
                 return self._finish(tf.io.decode_png(data, channels=count, dtype=dtype))
@@ -131,7 +160,7 @@ class Decoder:
             return decode(tf.uint8)
         return tf.cond(header.bits == 16, lambda: decode(tf.uint16), lambda: decode(tf.uint8))
 
-    def _decode_bmp(self, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
+    def _decode_bmp(self, data: tf.Tensor, header: headers.Header, ratio: tf.Tensor) -> tf.Tensor:
         image = tf.io.decode_bmp(data, channels=0)
 
         def look_up() -> tf.Tensor:
@@ -145,7 +174,7 @@ class Decoder:
         # A fourth byte is padding more often than alpha, and Pillow drops it too.
         return self._finish(tf.cond(tf.shape(image)[2] == 1, look_up, lambda: image[..., :3]))
 
-    def _decode_webp(self, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
+    def _decode_webp(self, data: tf.Tensor, header: headers.Header, ratio: tf.Tensor) -> tf.Tensor:
         # decode_image, since DecodeWebP as an op of its own is unknown to older releases.
         return self._finish(tf.io.decode_image(data, channels=0, expand_animations=False))
 
@@ -187,15 +216,34 @@ def _as_rgba(image: tf.Tensor) -> tf.Tensor:
     return tf.gather(tf.concat([image, opaque], 2), sources[found - 1], axis=2)
 
 
+def _upright_size(header: headers.Header) -> tf.Tensor:
+    """Returns int64 [2], the picture's height and width."""
+    stored = tf.stack([header.height, header.width])
+    return tf.where(header.orientation >= 5, stored[::-1], stored)
+
+
+def _view(stored: tf.Tensor, ratio: tf.Tensor, orientation: tf.Tensor) -> View:
+    """Returns how an upright picture lies in its image: stored in a size (int64 [2]), and decoded at a ratio."""
+    extent = tf.cast(stored, tf.float32) / tf.cast(ratio, tf.float32)
+    # The last pixels stand for more than there is: these come first where that edge is turned to the top or left.
+    beyond = tf.math.ceil(extent) - extent
+    is_turned = orientation >= 5
+    stored, extent, beyond = (tf.where(is_turned, one[::-1], one) for one in (stored, extent, beyond))
+    return View(tf.cast(stored, tf.int32), tf.where(_reversals(orientation), beyond, 0.0), extent)
+
+
+def _reversals(orientation: tf.Tensor) -> tf.Tensor:
+    """Returns bool [2]: whether rows, and columns, are put in the opposite order, after a transposition from 5 on."""
+    return tf.reduce_any(orientation == tf.constant([[3, 4, 7, 8], [2, 3, 6, 7]]), 1)
+
+
 def _turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """Turns [H, W, C] as EXIF's orientation says."""
 
-    def is_one_of(*values: int) -> tf.Tensor:
-        return tf.reduce_any(orientation == tf.constant(values))
-
     def turn() -> tf.Tensor:
         turned = tf.cond(orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
-        turned = tf.cond(is_one_of(2, 3, 6, 7), lambda: tf.reverse(turned, [1]), lambda: turned)
-        return tf.cond(is_one_of(3, 4, 7, 8), lambda: tf.reverse(turned, [0]), lambda: turned)
+        reversals = _reversals(orientation)
+        turned = tf.cond(reversals[1], lambda: tf.reverse(turned, [1]), lambda: turned)
+        return tf.cond(reversals[0], lambda: tf.reverse(turned, [0]), lambda: turned)
 
     return tf.cond(orientation == 1, lambda: image, turn)

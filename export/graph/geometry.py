@@ -5,6 +5,8 @@ the nearest pixel.
 """
 
 import abc
+from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -18,6 +20,25 @@ _STRIP_VALUES = 4_000_000
 """How many resized class probabilities are held at once for a class map: 16 MB."""
 _STRIP_PIXELS = 3_000_000
 """How many resized probabilities are held at once for the bits of a mask: 12 MB, which stay in a processor's cache."""
+
+
+class View(NamedTuple):
+    """How a picture lies in an image of it, which has fewer pixels where a file was decoded at a smaller scale.
+
+    Attributes:
+        size: int32 [2], the height and width of the picture.
+        corner: float32 [2], where in the image, in pixels of it, the picture's top left corner is.
+        extent: float32 [2], how many rows and columns of the image the picture fills: not always whole ones.
+    """
+
+    size: tf.Tensor
+    corner: tf.Tensor
+    extent: tf.Tensor
+
+    @classmethod
+    def whole(cls, size: tf.Tensor) -> "View":
+        """Returns that of an image of the picture's own size, int32 [2]."""
+        return cls(size, tf.zeros([2]), tf.cast(size, tf.float32))
 
 
 def make_geometry(spec: ExportSpec, model: SegmentationModel, min_edge: int = 1) -> "Geometry":
@@ -48,9 +69,19 @@ class Geometry(abc.ABC):
     mixes: bool = True
     """Whether pixels of maps may be mixed when these are resized: between two class indices lies another class."""
 
+    smooths: bool = False
+    """Whether several pixels are averaged where a picture is shrunk: of no other does a smaller image do as well."""
+
     @abc.abstractmethod
-    def to_model(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns integer or float [B, H, W, C] as float32 [B, h, w, C] for the model, values as they were."""
+    def inner_size(self, size: tf.Tensor) -> tf.Tensor:
+        """Returns int32 [2], the height and width that a picture of a size, int32 [2], has in the model's input."""
+
+    @abc.abstractmethod
+    def to_model(self, images: tf.Tensor, view: View | None = None) -> tf.Tensor:
+        """Returns integer or float [B, H, W, C] as float32 [B, h, w, C] for the model, values as they were.
+
+        `view` says how the pictures lie in the images; None: they are the pictures.
+        """
 
     @abc.abstractmethod
     def place(self, maps: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -140,11 +171,14 @@ class Stretch(Geometry):
     """The whole image is stretched to the model's size."""
 
     def __init__(self, model_size: tuple[int, int], antialias: bool):
-        self.model_size = model_size
-        self._antialias = antialias
+        self.model_size = self._size = model_size
+        self.smooths = antialias
 
-    def to_model(self, images: tf.Tensor) -> tf.Tensor:  # noqa: D102
-        return _resize(images, tf.constant(self.model_size), self._antialias)
+    def inner_size(self, size: tf.Tensor) -> tf.Tensor:  # noqa: D102
+        return tf.constant(self._size)
+
+    def to_model(self, images: tf.Tensor, view: View | None = None) -> tf.Tensor:  # noqa: D102
+        return _shrink(images, tf.constant(self._size), self.smooths, view)
 
     def place(self, maps: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:  # noqa: D102
         return maps, tf.cast(size, tf.float32) / tf.cast(tf.shape(maps)[1:3], tf.float32)
@@ -155,7 +189,10 @@ class Letterbox(Geometry):
 
     def __init__(self, model_size: tuple[int, int], antialias: bool):
         self.model_size = self._size = model_size
-        self._antialias = antialias
+        self.smooths = antialias
+
+    def inner_size(self, size: tf.Tensor) -> tf.Tensor:  # noqa: D102
+        return self._box(size)[1]
 
     def _box(self, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns int32 [2] the top left corner, and [2] the size of the image within the model's."""
@@ -165,9 +202,9 @@ class Letterbox(Geometry):
         inner = tf.clip_by_value(inner, 1, model_size)
         return (model_size - inner) // 2, inner
 
-    def to_model(self, images: tf.Tensor) -> tf.Tensor:  # noqa: D102
-        corner, inner = self._box(tf.shape(images)[1:3])
-        resized = _resize(images, inner, self._antialias)
+    def to_model(self, images: tf.Tensor, view: View | None = None) -> tf.Tensor:  # noqa: D102
+        corner, inner = self._box(view.size if view else tf.shape(images)[1:3])
+        resized = _shrink(images, inner, self.smooths, view)
         after = tf.constant(self._size) - corner - inner
         padding = [[0, 0], [corner[0], after[0]], [corner[1], after[1]], [0, 0]]
         padded = tf.pad(resized, padding)
@@ -198,7 +235,10 @@ class AtImageSize(Geometry):
         size = tf.maximum(size, self._min_edge)
         return (size + self._multiple - 1) // self._multiple * self._multiple
 
-    def to_model(self, images: tf.Tensor) -> tf.Tensor:  # noqa: D102
+    def inner_size(self, size: tf.Tensor) -> tf.Tensor:  # noqa: D102
+        return size
+
+    def to_model(self, images: tf.Tensor, view: View | None = None) -> tf.Tensor:  # noqa: D102
         size = tf.shape(images)[1:3]
         padded = self._padded(size)
 
@@ -238,12 +278,29 @@ def _enlarge_rows(maps: tf.Tensor, height: tf.Tensor) -> tf.Tensor:
     return tf.reshape(_resize(as_channels, tf.stack([height, 1])), [shape[0], height, shape[2], shape[3]])
 
 
-def _resize(images: tf.Tensor, size: tf.Tensor, antialias: bool = False, method: str = "bilinear") -> tf.Tensor:
-    """Returns [B, H, W, C] as float32 [B, *size, C]."""
+def _shrink(images: tf.Tensor, size: tf.Tensor, smooths: bool, view: View | None) -> tf.Tensor:
+    """Returns the pictures in [B, H, W, C] as float32 [B, *size, C]."""
+    if not smooths:
+        return _resize(images, size)  # the pictures themselves, since no others are decoded at a smaller scale
+    _, corner, extent = view or View.whole(tf.shape(images)[1:3])
+    scale = tf.cast(size, tf.float32) / extent
+    return _resize(
+        images,
+        size,
+        lambda: tf.raw_ops.ScaleAndTranslate(
+            images=images, size=size, scale=scale, translation=-corner * scale, kernel_type="triangle", antialias=True
+        ),
+    )
+
+
+def _resize(
+    images: tf.Tensor, size: tf.Tensor, resize: Callable[[], tf.Tensor] | None = None, method: str = "bilinear"
+) -> tf.Tensor:
+    """Returns [B, H, W, C] as float32 [B, *size, C], unless they are so by a method, or by what `resize` gives."""
     resized = tf.cond(
         tf.reduce_all(tf.shape(images)[1:3] == size),
         lambda: tf.cast(images, tf.float32),
-        lambda: tf.cast(tf.image.resize(images, size, method, antialias=antialias), tf.float32),
+        resize or (lambda: tf.cast(tf.image.resize(images, size, method), tf.float32)),
     )
     known = tf.get_static_value(size)
     static_size: tuple[int | None, int | None] = (None, None) if known is None else tuple(known)

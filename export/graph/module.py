@@ -16,7 +16,7 @@ from ..spec import ExportSpec
 from . import masking, png
 from .answers import Answers
 from .decoding import Decoder, Picture, isolate
-from .geometry import make_geometry
+from .geometry import View, make_geometry
 from .inputs import FILES_WANTED, THRESHOLDS_WANTED, checked_pixels, checked_vector, is_threshold
 from .scaling import ValueScaling
 
@@ -56,8 +56,7 @@ class MaskModule(tf.Module):
         self._scaling = ValueScaling(spec, model)
         self.info = ""
         self._trace = functools.cache(self._trace_once)
-        max_pixels = min(spec.max_image_pixels, self._geometry.max_pixels or spec.max_image_pixels)
-        self._decoder = Decoder(spec, model.channels, max_pixels)
+        self._decoder = Decoder(spec, model.channels, self._geometry)
         self.answers = Answers(
             spec,
             self._geometry,
@@ -76,7 +75,11 @@ class MaskModule(tf.Module):
             )
         )
         self._decode = functools.partial(
-            tf.function(self._decoder.decode, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+            tf.function(
+                self._decoder.decode,
+                input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.bool)],
+                autograph=False,
+            )
         )
 
     def signatures(self, names: list[str]) -> dict[str, Any]:
@@ -174,9 +177,9 @@ class MaskModule(tf.Module):
                 encoded = tf.identity(encoded)
         return {f"{product}_bytes": encoded, contract.ERROR: errors}
 
-    def _read(self, data: tf.Tensor, threshold: tf.Tensor) -> Picture:
-        """Decodes one picture and adds the threshold's error to its own."""
-        picture = Picture(*self._decode(data))
+    def _read(self, data: tf.Tensor, threshold: tf.Tensor, *, is_for_model: bool) -> Picture:
+        """Decodes one picture, whole if it is not only for the model, and adds the threshold's error to its own."""
+        picture = Picture(*self._decode(data, is_for_model))
         text = tf.strings.join(
             [f"{contract.ERROR_BAD_THRESHOLD}: ", tf.strings.as_string(threshold), " is not in [0, 1]"]
         )
@@ -191,11 +194,11 @@ class MaskModule(tf.Module):
 
         @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
         def read(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            picture = Picture(*self._decode(data))
+            picture = Picture(*self._decode(data, True))
 
             def answer() -> tf.Tensor:
                 outputs = self.forward(self._model_input(picture))
-                return self.answers.cleaned(outputs, tf.shape(picture.image)[:2])[0, :, :, 0]
+                return self.answers.cleaned(outputs, picture.view.size)[0, :, :, 0]
 
             nothing = tf.zeros(tf.constant([0, 0]))
             return tf.cond(tf.equal(picture.error, ""), answer, lambda: nothing), picture.error
@@ -203,23 +206,28 @@ class MaskModule(tf.Module):
         return read
 
     def input_of_file(self, data: tf.Tensor) -> tuple[tf.Tensor, tuple[int, int]]:
-        """Returns, eagerly, what the model is given for a good encoded picture, [1, h, w, C], and that one's size."""
-        picture = Picture(*self._decode(data))
-        return self._model_input(picture), (picture.image.shape[0], picture.image.shape[1])
+        """Returns, eagerly, what the model is given for a good encoded picture, and that one's height and width.
+
+        That is float32 [1, h, w, C]; or [2, h, w, C] where it is another for products that show the picture itself.
+        """
+        pictures = [Picture(*self._decode(data, is_for_model)) for is_for_model in (True, False)]
+        used = pictures[: len({picture.image.shape[:2] for picture in pictures})]
+        height, width = pictures[0].view.size.numpy()
+        return tf.concat([self._model_input(picture) for picture in used], 0), (int(height), int(width))
 
     def _model_input(self, picture: Picture) -> tf.Tensor:
         """Returns float32 [1, h, w, C]."""
-        return self._scaling(self._geometry.to_model(picture.image[tf.newaxis]), picture.full_scale)
+        return self._scaling(self._geometry.to_model(picture.image[tf.newaxis], picture.view), picture.full_scale)
 
     def _answer_in_one_pass(self, product: str, data: tf.Tensor, threshold: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Runs a model that takes any size picture by picture, so that none is padded to a batch-mate's size."""
 
         def step(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            picture = self._read(data[index], threshold[index])
+            picture = self._read(data[index], threshold[index], is_for_model=False)
             nothing = tf.constant(b"")
 
             def answer(image: tf.Tensor, full_scale: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
-                good = Picture(image, full_scale, tf.constant(""))
+                good = Picture(image, full_scale, tf.constant(""), View.whole(tf.shape(image)[:2]))
                 outputs = self.forward(self._model_input(good))
                 return self._encode(product, outputs, tf.shape(image)[:2], threshold, lambda: good)
 
@@ -246,13 +254,13 @@ class MaskModule(tf.Module):
         input_shape = [height, width, self.channels]
 
         def read(index: tf.Tensor, inputs: Any, sizes: Any, errors: Any, scales: Any, *kept: Any) -> Any:
-            picture = self._read(data[index], threshold[index])
+            picture = self._read(data[index], threshold[index], is_for_model=not needs_image)
             model_input = tf.cond(
                 tf.equal(picture.error, ""),
                 lambda: tf.ensure_shape(self._model_input(picture)[0], input_shape),
                 lambda: tf.zeros(input_shape),
             )
-            size = tf.shape(picture.image)[:2]
+            size = picture.view.size
             written = [
                 inputs.write(index, model_input),
                 sizes.write(index, size),
@@ -286,8 +294,9 @@ class MaskModule(tf.Module):
 
         def picture_again(index: tf.Tensor) -> Picture:
             image = kept[0].read(index)
-            image = tf.cond(tf.shape(image)[0] > 0, lambda: image, lambda: Picture(*self._decode(data[index])).image)
-            return Picture(image, scales[index], errors[index])
+            again = lambda: Picture(*self._decode(data[index], False)).image  # noqa: E731
+            image = tf.cond(tf.shape(image)[0] > 0, lambda: image, again)
+            return Picture(image, scales[index], errors[index], View.whole(sizes[index]))
 
         def write(index: tf.Tensor) -> tf.Tensor:
             def encode() -> tf.Tensor:
@@ -310,7 +319,7 @@ class MaskModule(tf.Module):
             if self.spec.mask_png_bits == 1:
                 return png.encode_bits(self.answers.mask_bits(outputs, size, threshold)[0], size[1])
             return png.encode(self.answers.mask(outputs, size, threshold, tf.uint8)[0] * 255)
-        image, full_scale, _ = picture()
+        image, full_scale, *_ = picture()
         alpha = self._alpha(outputs, size, threshold)[0]
         if self.spec.background == "transparent":
             return png.encode_like(masking.cut_out(image, alpha, full_scale), full_scale)

@@ -30,7 +30,7 @@ _SCHEMA_VERSION = 2
 
 
 class Sample(NamedTuple):
-    """Pictures of the golden requests, as the model gets them."""
+    """Pictures of the golden requests, as the model gets them; or one of them, in each way that it is decoded."""
 
     model_input: npt.NDArray[np.float32]  # float32 [B, h, w, C]
     size: tuple[int, int]  # height and width of the pictures themselves
@@ -89,17 +89,19 @@ def find_undecided(
             if sample.is_encoded != is_encoded:
                 continue
             if module.answers.are_classes:
-                borders = np.ravel(module.answers.class_borders(output, sample.size))
+                borders = module.answers.class_borders(output, sample.size).numpy()
                 near.append(borders)
                 close.append(borders)
             else:
                 foreground, classes = (
                     np.asarray(one, np.float64) for one in module.answers.probabilities(output, sample.size)
                 )
-                near.append(np.ravel(np.abs(foreground - module.spec.threshold) <= tolerance))
+                near.append(np.abs(foreground - module.spec.threshold) <= tolerance)
                 margins = np.diff(np.sort(classes, axis=-1)[..., -2:], axis=-1)  # none where there is one class
-                close.append(np.ravel(margins <= 2 * tolerance))
-        found[is_encoded] = Undecided(np.concatenate(near), np.concatenate(close))
+                close.append(margins <= 2 * tolerance)
+        if is_encoded:  # in whichever way a picture is decoded
+            near, close = ([one.any(0) for one in ones] for ones in (near, close))
+        found[is_encoded] = Undecided(*(np.concatenate([one.ravel() for one in ones]) for ones in (near, close)))
     return found
 
 

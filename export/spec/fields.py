@@ -231,6 +231,11 @@ class ExportSpec(pydantic.BaseModel):
     max_image_pixels: pydantic.PositiveInt = Field(
         50_000_000, description="Larger encoded images are refused before decoding."
     )
+    decode: Literal["fast", "exact"] = Field(
+        "fast",
+        description="fast: a JPEG of which only the mask, probability or class map is asked is decoded at 1/2, 1/4 or "
+        "1/8 of its size where twice the model's size is left, if antialias is on. exact: always whole.",
+    )
     bad_image: Literal["report", "fail"] = Field(
         "report",
         description="report: a bad image has its own error text, others in the batch are served. fail: the "

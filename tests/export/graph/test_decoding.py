@@ -1,15 +1,17 @@
 """Decoding in the graph against Pillow, and bytes that no decoder should get to see."""
 
 import io
+import itertools
 
 import numpy as np
 import pytest
 import reference
 import tensorflow as tf
 from maskport.export.graph.decoding import Decoder
+from maskport.export.graph.geometry import AtImageSize, Letterbox, Stretch
 from maskport.export.spec import make_spec
 from maskport.serving.client.pictures.image_headers import read_header
-from PIL import Image
+from PIL import Image, ImageOps
 from skimage import data
 
 
@@ -61,10 +63,14 @@ KINDS |= {
 }
 
 
-def make_decoder(channels=3, max_pixels=50_000_000, **fields):
+def make_decoder(channels=3, max_pixels=50_000_000, edge=None, **fields):
+    """Returns a decoder's graph for a model at image size, or for one of edge × edge pixels."""
     spec = make_spec({"source": "model.keras", "output_dir": "models", **fields})
-    decoder = Decoder(spec, channels, max_pixels)
-    return tf.function(decoder.decode, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+    geometry = Stretch((edge, edge), spec.antialias) if edge else AtImageSize(1, max_pixels)
+    decoder = Decoder(spec, channels, geometry)
+    signature = [tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.bool)]
+    decode = tf.function(decoder.decode, input_signature=signature, autograph=False)
+    return lambda file, is_for_model=True: decode(file, is_for_model)
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +152,66 @@ def test_bad_bytes_are_reported_and_give_no_pixels(decode, name):
     image, _, error = decode(file)
     assert error.startswith(reason)
     assert image.size == 0
+    assert decode(file, edge=7)[2] == error
+
+
+JPEGS = [kind for kind in KINDS if kind.startswith("jpeg")]
+RATIOS = {11: 2, 5: 4, 2: 8}
+"""By the edge of a model: at which 1/ratio these pictures are decoded, so that twice the edge is left."""
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+@pytest.mark.parametrize("edge", RATIOS)
+def test_a_jpeg_that_only_a_small_model_sees_is_decoded_at_the_scale_that_pillow_drafts(decode, kind, edge):
+    with Image.open(io.BytesIO(KINDS[kind])) as picture:
+        whole = max(picture.size)
+        picture.draft(None, tuple(length // RATIOS[edge] for length in picture.size))
+        expected = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    assert max(expected.shape) == -(-whole // RATIOS[edge])
+    image, _, error = decode(KINDS[kind], edge=edge)
+    assert error == ""
+    np.testing.assert_array_equal(image, expected)
+
+
+def test_a_jpeg_is_decoded_whole_where_it_is_shown_and_where_the_spec_says_so(decode):
+    shown = make_decoder(edge=2)(JPEG, is_for_model=False).image
+    for image in (shown, decode(JPEG, edge=2, decode="exact")[0], decode(JPEG, edge=2, antialias=False)[0]):
+        np.testing.assert_array_equal(image, reference.open_upright(JPEG, "RGB"))
+
+
+@pytest.mark.parametrize("kind", ["png rgb", "bmp rgb", "webp"])
+def test_what_is_no_jpeg_is_decoded_whole(decode, kind):
+    np.testing.assert_array_equal(decode(KINDS[kind], edge=2)[0], reference.open_upright(KINDS[kind], "RGB"))
+
+
+@pytest.mark.parametrize("edge", [26, 13, 7])
+@pytest.mark.parametrize("geometry", [Stretch, Letterbox])
+def test_a_jpeg_decoded_at_a_smaller_scale_lies_where_the_whole_one_would(geometry, edge):
+    to_model = geometry((edge, edge), antialias=True)
+    decoder = Decoder(make_spec({"source": "model.keras", "output_dir": "models"}), 3, to_model)
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+    def read(file):
+        picture = decoder.decode(file, tf.constant(True))
+        return to_model.to_model(picture.image[tf.newaxis], picture.view)[0], tf.shape(picture.image), picture.view.size
+
+    for size, orientation in itertools.product([(128, 192), (121, 190), (125, 193)], range(1, 9)):
+        ramps = np.stack(np.mgrid[: size[0], : size[1]], -1)[..., [0, 1, 1]] / 193 * 255
+        picture, exif = Image.fromarray(ramps.round().astype(np.uint8)), with_orientation(orientation)
+        file = encode(picture, "JPEG", quality=100, subsampling=0, exif=exif)
+        upright = reference.open_upright(file, "RGB")
+        got, shape, found_size = (one.numpy() for one in read(file))
+        assert shape[0] < upright.shape[0] / 1.9
+        assert tuple(found_size) == upright.shape[:2]
+        scale = min(edge / length for length in upright.shape[:2])
+        inner = [round(length * scale) if geometry is Letterbox else edge for length in upright.shape[:2]]
+        rows, columns = (slice((edge - length) // 2, (edge - length) // 2 + length) for length in inner)
+        difference = np.abs(got[rows, columns] - reference.resize(upright, inner, antialias=True))
+        # A pixel's shift is 1.3. What stands beyond an edge, in the last block, counts a little there.
+        assert difference.max() < 4
+        assert difference[1:-1, 1:-1].max() < 1
+        got[rows, columns] = 0
+        assert not got.any()
 
 
 @pytest.mark.parametrize("between", [b"\xff\xff", b"\0\0\7", b"\xff\0", b"\xff\xd0", b"\xff\1", b"junk" * 20])
@@ -191,5 +257,7 @@ def test_no_bytes_whatever_fail_the_graph(decode):
         file = bytearray(originals[random.integers(len(originals))])
         for _ in range(random.integers(1, 12)):
             file[random.integers(min(len(file), 120))] = random.integers(256)
-        image, _, error = decode(bytes(file[: random.integers(1, len(file) + 1)]))
+        damaged = bytes(file[: random.integers(1, len(file) + 1)])
+        image, _, error = decode(damaged)
         assert (image.size == 0) == (error != "")
+        assert decode(damaged, edge=7)[2] == error

@@ -128,6 +128,26 @@ def test_too_large_pictures_are_refused_by_the_limit_that_applies(plan_of, size)
     assert errors == expected
 
 
+def test_masks_of_jpegs_are_of_the_whole_or_of_a_smaller_scale_as_the_spec_says(plan_of):
+    """A model of 32 × 32 pixels sees a picture of 131 × 163 at half its size, of which the mask is as large as it."""
+    file = io.BytesIO()
+    Image.fromarray(data.coffee()).resize((163, 131)).save(file, "JPEG", quality=95)
+    file = file.getvalue()
+    names = ["probability_png", "masked_image_png"]
+    exact, fast = (plan_of(size=(32, 32), decode=how, signatures=names).functions for how in ("exact", "fast"))
+
+    def answer(functions, name, file):
+        return decoded(next(iter(functions[name](image_bytes=tf.constant([file])).values())).numpy()[0])
+
+    of_whole = answer(exact, "probability_png", file)
+    for functions in (exact, fast):
+        np.testing.assert_array_equal(answer(functions, "probability_png", png(decoded(file))), of_whole)
+    of_half = answer(fast, "probability_png", file)
+    assert of_half.shape == (131, 163)
+    assert 50 < np.abs(of_half.astype(int) - of_whole).max() < 3000
+    np.testing.assert_array_equal(answer(fast, "masked_image_png", file), answer(exact, "masked_image_png", file))
+
+
 def test_bad_image_fail_fails_the_request_and_names_the_reason(plan_of):
     mask = plan_of(bad_image="fail", signatures=["mask_png"]).functions["mask_png"]
     assert mask(image_bytes=tf.constant([png(PHOTO)]))["error"].numpy() == [b""]
