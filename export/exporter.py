@@ -31,7 +31,7 @@ from .publish.saved_check import FreshProcess
 from .publish.slimming import slim
 from .publish.targets import Writer, open_base_path
 from .sources import adapt_keras_model, load_source
-from .spec import CLASSES, ExportSpec
+from .spec import ALL_SIGNATURES, CLASSES, ExportSpec
 
 logger = logging.getLogger(__name__)
 
@@ -265,13 +265,18 @@ def _choose_signatures(spec: ExportSpec, model: SegmentationModel) -> list[str]:
             if model.answers_classes
             else signature.product != contract.CLASS_MAP or model.output_channels > 1
         )
+        and not (signature.product == contract.MASKED_IMAGE_JPEG and spec.background == "transparent")
     ]
-    for name in spec.signatures or []:
+    if spec.signatures is None:
+        return [name for name in available if contract.SIGNATURES[name].product != contract.MASKED_IMAGE_JPEG]
+    if ALL_SIGNATURES in spec.signatures:
+        return available
+    for name in spec.signatures:
         if name not in available and model.answers_classes:
             raise SpecError(f"signatures: {name!r} needs probabilities; the model answers class indices")
         if name not in available:
             raise SpecError(f"signatures: {name!r} needs two or more output channels; the model has one")
-    return spec.signatures or available
+    return spec.signatures
 
 
 def _check_class_indices(spec: ExportSpec) -> None:

@@ -30,6 +30,7 @@ class Tolerance:
     # Tells people how much agrees: intersection over union of masks, or the share of equal values of class maps.
     share: Literal["", "iou", "equal"] = ""
     is_png: bool = False  # whether the tensor holds PNG files
+    is_jpeg: bool = False  # whether it holds JPEG files
 
     def to_json(self) -> dict[str, Any]:
         """Returns a form for JSON."""
@@ -66,17 +67,19 @@ def compare(expected: npt.NDArray[Any], got: npt.NDArray[Any], tolerance: Tolera
         return _incomparable(f"shape {list(got.shape)} instead of {list(expected.shape)}")
     if expected.dtype != got.dtype:
         return _incomparable(f"dtype {got.dtype} instead of {expected.dtype}")
-    if expected.dtype == object and not tolerance.is_png:
+    is_file = tolerance.is_png or tolerance.is_jpeg
+    if expected.dtype == object and not is_file:
         for wanted, found in zip(expected.flat, got.flat, strict=True):
             if wanted != found:
                 return _incomparable(f"text {_excerpt(found)} instead of {_excerpt(wanted)}")
         return Agreement(True, 0.0, None)
-    if tolerance.is_png:
-        return _compare_png(expected, got, tolerance)
+    if is_file:
+        return _compare_files(expected, got, tolerance)
     return _compare_values(expected.astype(np.float64), got.astype(np.float64), tolerance)
 
 
-def _compare_png(expected: npt.NDArray[Any], got: npt.NDArray[Any], tolerance: Tolerance) -> Agreement:
+def _compare_files(expected: npt.NDArray[Any], got: npt.NDArray[Any], tolerance: Tolerance) -> Agreement:
+    form: Literal["PNG", "JPEG"] = "JPEG" if tolerance.is_jpeg else "PNG"
     flat_expected, flat_got = [], []
     for position, (one, other) in enumerate(zip(expected.flat, got.flat, strict=True)):
         if bool(one) != bool(other):
@@ -85,9 +88,9 @@ def _compare_png(expected: npt.NDArray[Any], got: npt.NDArray[Any], tolerance: T
         if not one:
             continue
         try:
-            pixels, other_pixels = decode_png(one), decode_png(other)
+            pixels, other_pixels = (decode_file(file, form) for file in (one, other))
         except (OSError, ValueError) as error:
-            return _incomparable(f"no PNG at position {position}: {error}")
+            return _incomparable(f"no {form} at position {position}: {error}")
         if pixels.shape != other_pixels.shape:
             return _incomparable(f"a picture of {other_pixels.shape} instead of {pixels.shape}")
         flat_expected.append(pixels.ravel())
@@ -99,7 +102,12 @@ def _compare_png(expected: npt.NDArray[Any], got: npt.NDArray[Any], tolerance: T
 
 def decode_png(data: bytes) -> npt.NDArray[np.float64]:
     """Returns the pixels of a PNG, [H, W] or [H, W, C], those of one bit as 0 and 255; `OSError` where it is none."""
-    with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+    return decode_file(data, "PNG")
+
+
+def decode_file(data: bytes, form: Literal["PNG", "JPEG"]) -> npt.NDArray[np.float64]:
+    """Returns the pixels of a picture of a form, [H, W] or [H, W, C]; raises `OSError` where it is none."""
+    with Image.open(io.BytesIO(data), formats=[form]) as picture:
         return np.asarray(picture.convert("L") if picture.mode == "1" else picture, np.float64)
 
 

@@ -15,6 +15,7 @@ Shapes, with B images of H×W pixels and C channels:
 | `probability` | [B, H, W, 1] | float32 | 0 to 1 |
 | `class_map` | [B, H, W, 1] | uint8, or uint16 above 256 classes | index of the most probable class |
 | `…_bytes` | [B] | string | the same as PNG, at each upright picture's own size; empty where `error` is not |
+| `masked_image_jpeg_bytes` | [B] | string | the masked image as JPEG, likewise |
 | `error` | [B] | string | empty for a good image, else begins with one of `IMAGE_ERRORS` |
 | `info` | [B] | string | the export's `maskport.json` |
 
@@ -36,11 +37,16 @@ MASK = "mask"
 MASKED_IMAGE = "masked_image"
 PROBABILITY = "probability"
 CLASS_MAP = "class_map"
+MASKED_IMAGE_JPEG = "masked_image_jpeg"
+"""The masked image as a JPEG file: no pixels, and only of exports that were told to make it."""
 
-PRODUCTS = (MASK, MASKED_IMAGE, PROBABILITY, CLASS_MAP)
+PRODUCTS = (MASK, MASKED_IMAGE, PROBABILITY, CLASS_MAP, MASKED_IMAGE_JPEG)
 """What can be asked of a segmentation model, each by signatures of its own."""
 
-THRESHOLDED_PRODUCTS = (MASK, MASKED_IMAGE)
+MASKED_IMAGES = (MASKED_IMAGE, MASKED_IMAGE_JPEG)
+"""The products that show the picture."""
+
+THRESHOLDED_PRODUCTS = (MASK, *MASKED_IMAGES)
 """The products that depend on the threshold; each has an `_at_threshold` signature too."""
 
 EXPORT_INFO = "export_info"
@@ -78,7 +84,7 @@ class Signature:
 
     @property
     def is_encoded(self) -> bool:
-        """Whether it takes encoded pictures and answers in PNG, rather than pixels."""
+        """Whether it takes encoded pictures and answers such, rather than pixels."""
         return IMAGE_BYTES in self.inputs
 
     @property
@@ -96,13 +102,14 @@ def signature_name(product: str, *, encoded: bool, at_threshold: bool = False) -
         raise ValueError(f"no product {product!r}; there are: {', '.join(PRODUCTS)}")
     if at_threshold and product not in THRESHOLDED_PRODUCTS:
         raise ValueError(f"{product!r} has no threshold; only {', '.join(THRESHOLDED_PRODUCTS)} have")
-    return product + ("_png" if encoded else "") + ("_at_threshold" if at_threshold else "")
+    ending = "_png" if encoded and product != MASKED_IMAGE_JPEG else ""
+    return product + ending + ("_at_threshold" if at_threshold else "")
 
 
 def _all_signatures() -> dict[str, Signature]:
     table = {}
     for encoded, image in ((False, IMAGE), (True, IMAGE_BYTES)):
-        for product in PRODUCTS:
+        for product in PRODUCTS if encoded else PRODUCTS[:-1]:
             outputs = (f"{product}_bytes", ERROR) if encoded else (product,)
             for at_threshold in (False, True) if product in THRESHOLDED_PRODUCTS else (False,):
                 name = signature_name(product, encoded=encoded, at_threshold=at_threshold)
@@ -115,5 +122,5 @@ SIGNATURES: Mapping[str, Signature] = MappingProxyType(_all_signatures())
 """Every signature an export can have, by name.
 
 One-channel models have no `class_map` signatures; models that answer class indices none of probabilities, and none that
-take a threshold.
+take a threshold. Those of JPEG are made where they are asked for, and the background is not transparent.
 """

@@ -56,6 +56,12 @@ def compose(images: tf.Tensor, alpha: tf.Tensor, background: str, full_scale: tf
     return _to_dtype(mixed, images.dtype)
 
 
+def compose_opaque(image: tf.Tensor, alpha: tf.Tensor, background: str, full_scale: float) -> tf.Tensor:
+    """Returns `compose` of an RGBA image, as RGB: the background shows, too, where the image itself is transparent."""
+    own = tf.cast(image[..., 3:], tf.float32) / full_scale
+    return compose(image[..., :3], tf.cast(alpha, tf.float32) * own, background, full_scale)
+
+
 def _colour(images: tf.Tensor, background: str, full_scale: tf.Tensor | float) -> tf.Tensor:
     """Returns float32 [C] of `#rrggbb` in the images' channels and range."""
     red, green, blue = (int(background[i : i + 2], 16) / 255 for i in (1, 3, 5))

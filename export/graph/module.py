@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from ...serving import contract
 from ..model.segmentation_model import SegmentationModel
-from ..spec import ExportSpec
-from . import masking, png
+from ..spec import FULL_SCALE, ExportSpec
+from . import jpeg, masking, png
 from .answers import Answers
 from .decoding import Decoder, Picture, isolate
 from .geometry import View, make_geometry
@@ -155,7 +155,7 @@ class MaskModule(tf.Module):
             return self.answers.cleaned(outputs, size)
         return self.answers.mask(outputs, size, threshold, tf.bool)
 
-    # Encoded pictures in, PNG out.
+    # Encoded pictures in, such out.
 
     def _answer_encoded(self, product: str, data: tf.Tensor, threshold: tf.Tensor | None) -> Mapping[str, tf.Tensor]:
         data = checked_vector(data, FILES_WANTED)
@@ -177,9 +177,14 @@ class MaskModule(tf.Module):
                 encoded = tf.identity(encoded)
         return {f"{product}_bytes": encoded, contract.ERROR: errors}
 
-    def _read(self, data: tf.Tensor, threshold: tf.Tensor, *, is_for_model: bool) -> Picture:
-        """Decodes one picture, whole if it is not only for the model, and adds the threshold's error to its own."""
-        picture = Picture(*self._decode(data, is_for_model))
+    def _read(self, product: str, data: tf.Tensor, threshold: tf.Tensor) -> Picture:
+        """Decodes one picture, whole if the product shows it; its error may be the threshold's or the product's."""
+        picture = Picture(*self._decode(data, product not in contract.MASKED_IMAGES))
+        if product == contract.MASKED_IMAGE_JPEG:
+            edge = tf.reduce_max(picture.view.size)
+            words = [f"{contract.ERROR_TOO_LARGE}: ", tf.strings.as_string(edge), f" > {jpeg.MAX_EDGE}, a JPEG's edge"]
+            too_large = tf.where(edge > jpeg.MAX_EDGE, tf.strings.join(words), "")
+            picture = picture._replace(error=tf.where(tf.equal(picture.error, ""), too_large, picture.error))
         text = tf.strings.join(
             [f"{contract.ERROR_BAD_THRESHOLD}: ", tf.strings.as_string(threshold), " is not in [0, 1]"]
         )
@@ -223,7 +228,7 @@ class MaskModule(tf.Module):
         """Runs a model that takes any size picture by picture, so that none is padded to a batch-mate's size."""
 
         def step(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            picture = self._read(data[index], threshold[index], is_for_model=False)
+            picture = self._read(product, data[index], threshold[index])
             nothing = tf.constant(b"")
 
             def answer(image: tf.Tensor, full_scale: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
@@ -249,12 +254,12 @@ class MaskModule(tf.Module):
     def _answer_in_two_passes(self, product: str, data: tf.Tensor, threshold: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Runs a model of a fixed size once for all pictures: decode each, one forward pass, encode each."""
         count = tf.size(data)
-        needs_image = product == contract.MASKED_IMAGE
+        needs_image = product in contract.MASKED_IMAGES
         height, width = self._geometry.model_size or (0, 0)
         input_shape = [height, width, self.channels]
 
         def read(index: tf.Tensor, inputs: Any, sizes: Any, errors: Any, scales: Any, *kept: Any) -> Any:
-            picture = self._read(data[index], threshold[index], is_for_model=not needs_image)
+            picture = self._read(product, data[index], threshold[index])
             model_input = tf.cond(
                 tf.equal(picture.error, ""),
                 lambda: tf.ensure_shape(self._model_input(picture)[0], input_shape),
@@ -310,7 +315,7 @@ class MaskModule(tf.Module):
     def _encode(
         self, product: str, outputs: tf.Tensor, size: tf.Tensor, threshold: tf.Tensor, picture: Callable[[], Picture]
     ) -> tf.Tensor:
-        """Returns one picture's product as PNG, from the model's outputs [1, h', w', K]."""
+        """Returns one picture's product as a file, from the model's outputs [1, h', w', K]."""
         if product == contract.CLASS_MAP:
             return png.encode(self.answers.class_map(outputs, size)[0])
         if product == contract.PROBABILITY:
@@ -321,6 +326,10 @@ class MaskModule(tf.Module):
             return png.encode(self.answers.mask(outputs, size, threshold, tf.uint8)[0] * 255)
         image, full_scale, *_ = picture()
         alpha = self._alpha(outputs, size, threshold)[0]
+        if product == contract.MASKED_IMAGE_JPEG:
+            compose = masking.compose_opaque if self.channels == 4 else masking.compose
+            shown = compose(jpeg.as_bytes(image, full_scale), alpha, self.spec.background, FULL_SCALE["uint8"])
+            return jpeg.encode(shown, self.spec.jpeg_quality)
         if self.spec.background == "transparent":
             return png.encode_like(masking.cut_out(image, alpha, full_scale), full_scale)
         return png.encode_like(masking.compose(image, alpha, self.spec.background, full_scale), full_scale)

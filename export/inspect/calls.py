@@ -27,7 +27,7 @@ _IMAGE = "@image"
 """Stands in a request for what the shell puts there."""
 _RESULTS = {
     contract.MASK: "result.mask.shape, result.area",
-    contract.MASKED_IMAGE: "result.masked_image.shape",
+    **dict.fromkeys(contract.MASKED_IMAGES, "result.masked_image.shape"),
     contract.PROBABILITY: "result.probability.max()",
     contract.CLASS_MAP: "result.class_map.max()",
 }
@@ -81,7 +81,8 @@ def _curl(signature: contract.Signature, record: ExportRecord, target: Target) -
     answer = f"{signature.name}.json"
     call = f"{maker} |\n  curl -sS -d @- {url} -o {answer}"
     # The answer to an encoded picture holds one, in base64.
-    picture = rf"""sed -n 's/.*"b64": *"\([^"]*\)".*/\1/p' {answer} | base64 --decode > {signature.name}.png"""
+    file = f"{signature.name}.{_ending(signature)}"
+    picture = rf"""sed -n 's/.*"b64": *"\([^"]*\)".*/\1/p' {answer} | base64 --decode > {file}"""
     return f"{call}\n{picture}" if signature.is_encoded else call
 
 
@@ -152,7 +153,7 @@ def _python(signature: contract.Signature, record: ExportRecord, target: Target)
             f"{client}\n\n{connect}\n"
             f"    result = client.segment({target.picture!r}{threshold}{outputs})\n"
             f"    print({_RESULTS[signature.product]})\n"
-            f"    result.save('{signature.name}.png', product={signature.product!r})"
+            f"    result.save('{signature.name}.{_ending(signature)}', product={signature.product!r})"
         )
     threshold = f", '{contract.THRESHOLD}': [{record.threshold!r}]" if signature.takes_threshold else ""
     inputs = f"{{'{contract.IMAGE}': image[np.newaxis]{threshold}}}"
@@ -162,6 +163,11 @@ def _python(signature: contract.Signature, record: ExportRecord, target: Target)
         f"    answer = client.predict({signature.name!r}, {inputs})\n"
         f"    print(answer[{signature.product!r}].shape)"
     )
+
+
+def _ending(signature: contract.Signature) -> str:
+    """Returns that of the file that is answered."""
+    return "jpg" if signature.product == contract.MASKED_IMAGE_JPEG else "png"
 
 
 def _array(record: ExportRecord, picture: str) -> str:

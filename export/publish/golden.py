@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from ...serving import contract
-from ...serving.agreement import Tolerance, decode_png
+from ...serving.agreement import Tolerance, decode_file
 from ..model import examples
 from ..spec import FULL_SCALE, ExportSpec
 
@@ -27,6 +27,11 @@ SignatureFunction = Callable[..., Mapping[str, tf.Tensor]]
 _GOLDEN_SIZES = ((64, 80), (61, 47))
 _WARMUP_SIZE = (384, 512)
 _SCHEMA_VERSION = 2
+
+_JPEG_BLOCK, _JPEG_REACH = 16, 2
+"""Pixels along a block that is encoded together, and how far beyond it its colours reach."""
+_JPEG_COARSEST = 121.0
+"""The coarsest step of brightness at quality 50 (ITU-T T.81, table K.1)."""
 
 
 class Sample(NamedTuple):
@@ -229,19 +234,43 @@ def _response(signature: contract.Signature, outputs: Tensors) -> predict_pb2.Pr
 def _tolerance(
     signature: contract.Signature, answer: npt.NDArray[Any], undecided: Undecided, spec: ExportSpec, tolerance: float
 ) -> Tolerance:
-    is_png = signature.is_encoded
+    is_jpeg = signature.product == contract.MASKED_IMAGE_JPEG
+    is_png = signature.is_encoded and not is_jpeg
     if signature.product == contract.CLASS_MAP:
         return Tolerance(undecided=undecided.classes, share="equal", is_png=is_png)
     if signature.product == contract.PROBABILITY:
         return Tolerance(atol=tolerance * (FULL_SCALE["uint16"] if is_png else 1.0), is_png=is_png)
     if signature.product == contract.MASK:
         return Tolerance(undecided=undecided.foreground, share="iou", is_png=is_png)
+    if spec.edge == "soft" and is_jpeg:
+        return Tolerance(atol=tolerance * FULL_SCALE["uint8"] + 1.0 + _coarsest_step(spec.jpeg_quality), is_jpeg=True)
     if spec.edge == "soft":
         scale = FULL_SCALE["uint8"] if is_png and not spec.decodes_16_bits else spec.full_scale
         return Tolerance(atol=tolerance * scale + 1.0, is_png=is_png)
     # A masked picture has as many channels as the picture: all of them are undecided where the mask is.
-    pictures = [decode_png(file) for file in answer if file] if is_png else list(answer)
+    form: Literal["JPEG", "PNG"] = "JPEG" if is_jpeg else "PNG"
+    pictures = [decode_file(file, form) for file in answer if file] if signature.is_encoded else list(answer)
     sizes = [picture.shape[0] * picture.shape[1] for picture in pictures]
     parted = np.split(undecided.foreground, np.cumsum(sizes)[:-1])
+    if is_jpeg:
+        parted = [_spread(part.reshape(one.shape[:2])) for part, one in zip(parted, pictures, strict=True)]
     repeated = [np.repeat(part, one.size // part.size) for part, one in zip(parted, pictures, strict=True)]
-    return Tolerance(undecided=np.concatenate(repeated), is_png=is_png)
+    return Tolerance(atol=float(is_jpeg), undecided=np.concatenate(repeated), is_png=is_png, is_jpeg=is_jpeg)
+
+
+def _spread(undecided: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Returns where a JPEG's pixels may be others, bool [H, W], for where the picture's may be.
+
+    That is in all of a block, and beside it, since colours are stored at half the size and interpolated.
+    """
+    height, width = undecided.shape
+    padded = np.pad(undecided, [(0, -height % _JPEG_BLOCK), (0, -width % _JPEG_BLOCK)])
+    blocks = np.any(padded.reshape(len(padded) // _JPEG_BLOCK, _JPEG_BLOCK, -1, _JPEG_BLOCK), (1, 3))
+    near = np.pad(blocks.repeat(_JPEG_BLOCK, 0).repeat(_JPEG_BLOCK, 1), _JPEG_REACH)
+    windows = np.lib.stride_tricks.sliding_window_view(near, [2 * _JPEG_REACH + 1] * 2)
+    return np.asarray(windows.any((2, 3)))[:height, :width]
+
+
+def _coarsest_step(quality: int) -> float:
+    """Returns how far a value may move where a JPEG's coefficient is rounded to the other side: its coarsest step."""
+    return min(_JPEG_COARSEST * (50 / quality if quality < 50 else 2 - quality / 50), FULL_SCALE["uint8"])

@@ -1,6 +1,7 @@
 """The export spec: its fields, its files, and its flags."""
 
 from .fields import (
+    ALL_SIGNATURES as ALL_SIGNATURES,
     CENTRE as CENTRE,
     CLASSES as CLASSES,
     FULL_SCALE as FULL_SCALE,

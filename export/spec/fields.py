@@ -26,6 +26,8 @@ CENTRE, STRETCH = "centre", "stretch"
 CLASSES = "classes"
 """Of `activation`: the outputs are class indices."""
 
+ALL_SIGNATURES = "all"
+"""Of `signatures`: those too that are not made by default."""
 
 _MAX_MODEL_EDGE = 32768
 _MAX_VERSION = 2**63 - 1
@@ -80,7 +82,7 @@ def _background(text: str) -> str:
 
 
 def _known_signatures(names: list[str]) -> list[str]:
-    known = contract.SIGNATURES
+    known = (*contract.SIGNATURES, ALL_SIGNATURES)
     for name in names:
         if name not in known:
             raise ValueError(f"no signature {name!r}{_did_you_mean(name, known)}; there are: {', '.join(known)}")
@@ -215,6 +217,7 @@ class ExportSpec(pydantic.BaseModel):
         "black",
         description="Of masked images: black, #rrggbb, or transparent (RGBA; encoded signatures only).",
     )
+    jpeg_quality: int = Field(90, ge=1, le=100, description="Of masked_image_jpeg, 1 to 100.")
     edge: Literal["hard", "soft"] = Field(
         "hard", description="Of masked images: hard (the mask) or soft (alpha is the probability)."
     )
@@ -243,7 +246,10 @@ class ExportSpec(pydantic.BaseModel):
     )
     signatures: (
         Annotated[list[str], BeforeValidator(_as_list), AfterValidator(_known_signatures), Field(min_length=1)] | None
-    ) = Field(None, description="Which signatures to export. Default: all that apply.")
+    ) = Field(
+        None,
+        description="Which signatures to export; all: every one that applies. Default: all but those of JPEG.",
+    )
     optimize: Literal["none", "freeze", "bfloat16", "auto"] = Field(
         "none",
         description="freeze: weights as constants, batch normalizations folded into them; the same answers. "
@@ -311,6 +317,11 @@ class ExportSpec(pydantic.BaseModel):
             refuse("input_max", f"{self.full_scale:g} is above what uint16 holds; set image_dtype: float32")
         if self.model_size and self.pad_to_multiple > 1:
             refuse("pad_to_multiple", "is for models that run at the image's size; leave out model_size")
+        for signature in self.signatures or []:
+            if self.background == "transparent" and signature.startswith(contract.MASKED_IMAGE_JPEG):
+                refuse(
+                    "signatures", f"{signature!r} needs an opaque background, as JPEG has none other; got transparent"
+                )
         for name in self.foreground or []:
             if isinstance(name, str) and name not in (self.classes or []):
                 known = f"; classes are: {', '.join(self.classes)}" if self.classes else "; give classes too"

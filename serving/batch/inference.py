@@ -19,7 +19,7 @@ from apache_beam.ml.inference.base import ModelHandler
 from .. import contract
 from ..client import errors
 from ..client.client import MaskClient
-from ..client.commands.segment_command import DERIVED_PRODUCTS, HOPELESS, HOPELESS_ERRORS
+from ..client.commands.segment_command import DERIVED_PRODUCTS, HOPELESS, HOPELESS_ERRORS, asked_outputs
 from ..client.results.mask_result import MaskResult
 from ..command_line import one_line
 from .bookkeeping import files
@@ -120,6 +120,8 @@ class Masker:
             self._client.close()
             raise
         self._fingerprint = self._identity.with_options(options)
+        endings = [f".{options.format}"]
+        self._outputs = asked_outputs(options.product, endings, self._client.metadata(), options.threshold)
         self._threads = futures.ThreadPoolExecutor(concurrency, "mask-batch")
         self._in_a_row = 0
         self._lock = threading.Lock()
@@ -147,7 +149,7 @@ class Masker:
         items = self._client.segment_many(
             [source for _, source in sources],
             self._options.threshold,
-            (contract.MASK,) if self._options.product in DERIVED_PRODUCTS else (self._options.product,),
+            self._outputs,
             concurrency=1,
             batch_size=len(group),
             page=self._options.page,

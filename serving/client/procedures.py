@@ -50,7 +50,8 @@ def segment(
         image: a path, an encoded picture's bytes, a file open for reading bytes, an array (uint8 or
             uint16, [H, W] or [H, W, C]) or a Pillow picture. A file's bytes travel as they are.
         threshold: 0 to 1; None is the one that the model was exported with.
-        outputs: of `mask`, `masked_image`, `probability` and `class_map`; each is one call, at one time.
+        outputs: of `mask`, `masked_image`, `probability` and `class_map`; each is one call, at one time. And
+            `masked_image_jpeg`, of models that have it: the masked image as a JPEG file.
         page: of a file that holds several, from 1.
         bands: channels to take, from 1, in the model's order, of a TIFF or array that holds others than the
             model takes.

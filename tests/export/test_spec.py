@@ -77,6 +77,11 @@ def test_full_scale_follows_the_image_dtype(dtype, full_scale):
         ({"input_max": 4095}, "input_max: 4095 is above what uint8 holds; set image_dtype: uint16"),
         ({"model_size": 64, "pad_to_multiple": 8}, "pad_to_multiple: is for models that run at the image's size"),
         ({"signatures": "masks"}, "signatures: no signature 'masks' (did you mean 'mask'?)"),
+        (
+            {"signatures": ["mask", "masked_image_jpeg"], "background": "transparent"},
+            "signatures: 'masked_image_jpeg' needs an opaque background, as JPEG has none other; got transparent",
+        ),
+        ({"jpeg_quality": 0}, "jpeg_quality: input should be greater than or equal to 1 (got 0)"),
         ({"source": "nets.unet:build"}, "weights: needed with the builder 'nets.unet:build'"),
         ({"weights": "a.weights.h5"}, "weights: only a builder (package.module:function) takes them"),
         ({"version": 0}, "version: input should be greater than 0"),

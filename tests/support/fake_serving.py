@@ -49,6 +49,12 @@ class RefusedError(Exception):
         self.http_status = http_status or _HTTP_STATUSES.get(code, 500)
 
 
+def _jpeg(array):
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "JPEG", quality=97)
+    return file.getvalue()
+
+
 def _png(array):
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, "PNG")
@@ -81,6 +87,10 @@ class FakeModel:
         "masked_image_png_at_threshold": (
             {"image_bytes": (STRING, [-1]), "threshold": (FLOAT, [-1])},
             {"masked_image_bytes": (STRING, [-1]), "error": (STRING, [-1])},
+        ),
+        "masked_image_jpeg": (
+            {"image_bytes": (STRING, [-1])},
+            {"masked_image_jpeg_bytes": (STRING, [-1]), "error": (STRING, [-1])},
         ),
         "probability_png": (
             {"image_bytes": (STRING, [-1])},
@@ -115,7 +125,8 @@ class FakeModel:
         for data, threshold in zip(inputs["image_bytes"], thresholds, strict=True):
             try:
                 picture = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-                files.append(_png(self._product(product, picture, threshold)))
+                array = self._product(product, picture, threshold)
+                files.append(_jpeg(array) if product == "masked_image_jpeg" else _png(array))
                 errors.append(b"")
             except OSError:
                 files.append(b"")

@@ -6,7 +6,7 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,15 @@ from ... import contract
 from ...command_line import one_line
 from .. import errors
 from ..client import MaskClient
-from ..results.files import check_file_form
+from ..results.files import JPEGS, check_file_form
 from ..results.mask_result import MaskResult
+from ..segmenting.plans import find_signature
+from ..transport.signatures import ModelMetadata
 from .inputs import IMAGE_ENDINGS, STANDARD, Input, output_paths, read
 
 DERIVED_PRODUCTS = ("cutout", "overlay")
 PRODUCTS = (contract.MASK, contract.MASKED_IMAGE, *DERIVED_PRODUCTS, contract.PROBABILITY, contract.CLASS_MAP)
-FORMATS = ("png", "npy", "json", "webp", "tif")
+FORMATS = ("png", "npy", "json", "webp", "tif", "jpg")
 _FILE_ENDINGS = (*IMAGE_ENDINGS, *(f".{name}" for name in FORMATS))
 
 # When so many calls in a row fail like this, it is not the pictures' fault.
@@ -53,8 +55,8 @@ class SegmentJob:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """What is asked of the model for the product."""
-        return (contract.MASK,) if self.product in DERIVED_PRODUCTS else (self.product,)
+        """What is asked of any model for the product."""
+        return asked_outputs(self.product, (), None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +101,9 @@ def segment_files(client: MaskClient, work: Work, job: SegmentJob, report_failur
     model), and `OSError` where standard output cannot be written.
     """
     # What would fail for every picture is found before the first. A busy server has its turn for each of them yet.
+    metadata = None
     with contextlib.suppress(errors.ServerBusyError):
-        client.metadata(timeout=min(_CHECK_S, job.timeout_s))
+        metadata = client.metadata(timeout=min(_CHECK_S, job.timeout_s))
     started = time.monotonic()
     for problem in work.problems:
         report_failure(problem)
@@ -113,7 +116,7 @@ def segment_files(client: MaskClient, work: Work, job: SegmentJob, report_failur
     items: Any = client.segment_many(
         (read(STANDARD) if one.path == STANDARD else one.path for one, _ in todo),
         job.threshold,
-        job.outputs,
+        asked_outputs(job.product, {_ending(target, job) for _, target in todo}, metadata, job.threshold),
         concurrency=job.concurrency,
         batch_size=job.batch_size,
         ordered=False,
@@ -138,6 +141,26 @@ def segment_files(client: MaskClient, work: Work, job: SegmentJob, report_failur
     return tally
 
 
+def asked_outputs(
+    product: str, endings: Collection[str], metadata: ModelMetadata | None, threshold: float | None = None
+) -> tuple[str, ...]:
+    """Returns what to ask of a model for a product that is saved in files of some endings.
+
+    A masked image for JPEG files is asked for as such of a model that makes it.
+    """
+    if product in DERIVED_PRODUCTS:
+        return (contract.MASK,)
+    if product == contract.MASKED_IMAGE and metadata and endings and set(endings) <= JPEGS:
+        at_threshold = threshold is not None
+        if find_signature(metadata, contract.MASKED_IMAGE_JPEG, encoded=True, at_threshold=at_threshold):
+            return (contract.MASKED_IMAGE_JPEG,)
+    return (product,)
+
+
+def _ending(target: Path | None, job: SegmentJob) -> str:
+    return f".{job.format}" if target is None else target.suffix.lower()
+
+
 def plan_work(inputs: Sequence[Input], problems: Sequence[str], words: Sequence[str], job: SegmentJob) -> Work:
     """Returns which of the pictures that `inputs.find_inputs` found for some words become which files.
 
@@ -145,7 +168,7 @@ def plan_work(inputs: Sequence[Input], problems: Sequence[str], words: Sequence[
     """
     is_many = len(inputs) > 1 or list(words) != [inputs[0].path]
     targets = tuple(_targets(inputs, job, is_many))
-    for ending in {f".{job.format}" if target is None else target.suffix.lower() for _, target in targets}:
+    for ending in {_ending(target, job) for _, target in targets}:
         check_file_form(ending, job.product)
         if ending == ".json" and contract.MASK not in job.outputs:
             raise errors.InvalidRequestError(

@@ -11,9 +11,10 @@ from ..pictures.picture import Picture
 from ..pictures.png import encode_png
 from ..pictures.tiff_tags import tags_to_write
 
-_JPEGS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"})
-_OPAQUE = _JPEGS | {".bmp", ".dib", ".ppm", ".pnm", ".pgm", ".pbm", ".pfm"}
-_LOSSY = _JPEGS | {".avif", ".avifs"}
+JPEGS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"})
+"""Endings of JPEG files."""
+_OPAQUE = JPEGS | {".bmp", ".dib", ".ppm", ".pnm", ".pgm", ".pbm", ".pfm"}
+_LOSSY = JPEGS | {".avif", ".avifs"}
 # Pictures of these have one of a few sizes, and are scaled to it.
 _ICONS = frozenset({".ico", ".icns"})
 # Pillow cuts values of 16 bits off at 255 there, and says nothing.

@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from ... import contract
 from ..errors import CallContext, InvalidResponseError, OutputNotRequestedError
+from ..pictures.jpeg import decode_jpeg, read_jpeg_size
 from ..pictures.picture import Picture
 from ..pictures.png import PNG_END, decode_png, read_png_header
 from ..pictures.tiling import Array
-from .files import write_picture
+from .files import JPEGS, write_picture
 from .polygons import Polygon, trace_polygons
 from .rle import Rle, encode_rle
 
@@ -26,27 +27,31 @@ if TYPE_CHECKING:
 
 Colour = tuple[int, int, int]
 
-_SAVED = (contract.MASK, contract.MASKED_IMAGE, "cutout", "overlay", contract.PROBABILITY, contract.CLASS_MAP)
+_SAVED = (contract.MASK, *contract.MASKED_IMAGES, "cutout", "overlay", contract.PROBABILITY, contract.CLASS_MAP)
 _WHITE = 65535
 _RED: Colour = (255, 40, 40)
 
 
 class Output:
-    """One product: a PNG, decoded when it is looked at, or an array from a pixel signature."""
+    """One product: a PNG or a JPEG, decoded when it is looked at, or an array from a pixel signature."""
 
-    def __init__(self, png: bytes = b"", array: Array | None = None):
-        self.png = png
+    def __init__(self, png: bytes = b"", array: Array | None = None, jpeg: bytes = b""):
+        self.png, self.jpeg = png, jpeg
         self._array = array
 
     @functools.cached_property
     def array(self) -> Array:
         """Its values: [H, W] or [H, W, C]."""
-        return decode_png(self.png) if self._array is None else self._array
+        if self._array is not None:
+            return self._array
+        return decode_jpeg(self.jpeg) if self.jpeg else decode_png(self.png)
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width; nothing is decoded for it."""
-        return read_png_header(self.png).size if self._array is None else self._array.shape[:2]
+        if self._array is not None:
+            return self._array.shape[:2]
+        return read_jpeg_size(self.jpeg) if self.jpeg else read_png_header(self.png).size
 
 
 class MaskResult:
@@ -184,7 +189,8 @@ class MaskResult:
             path: `.npy` is the array itself; `.json` the mask's numbers: size, area, box, RLE; everything
                 else a picture in a format of Pillow's. Masks are black and white: a `.png` as the server's is, of
                 one bit a pixel or of 8, others 0 and 255. Probabilities are 16-bit gray.
-            product: `mask`, `masked_image`, `cutout`, `overlay`, `probability` or `class_map`; None is the
+            product: `mask`, `masked_image` (a JPEG as it came, where `masked_image_jpeg` was asked for and the
+                ending is `.jpg`), `cutout`, `overlay`, `probability` or `class_map`; None is the
                 mask, or the first product that was asked for.
 
         Returns:
@@ -206,9 +212,12 @@ class MaskResult:
         if wanted not in _SAVED:
             raise OutputNotRequestedError(f"there is no product {wanted!r}", hint=f"there are: {', '.join(_SAVED)}")
         held = io.BytesIO()
-        output = self._outputs.get(wanted)
-        if ending.lower() == ".png" and output is not None and output.png and self._picture.missing is None:
-            return output.png
+        if wanted == contract.MASKED_IMAGE_JPEG:
+            wanted = contract.MASKED_IMAGE
+        output = self._output_of(wanted, ending.lower())
+        file = {".png": output.png, **dict.fromkeys(JPEGS, output.jpeg)}.get(ending.lower()) if output else b""
+        if file and self._picture.missing is None:
+            return file
         if ending.lower() == ".npy":
             np.save(held, self._values(wanted))
         elif ending.lower() == ".json":
@@ -231,7 +240,7 @@ class MaskResult:
 
     def _array_of(self, product: str) -> Array:
         """Returns a product as it came, but for pixels that the picture has no data for: these are 0."""
-        output = self._outputs.get(product)
+        output = self._output_of(product)
         if output is None:
             raise OutputNotRequestedError(
                 f"the result holds no {product}",
@@ -244,6 +253,13 @@ class MaskResult:
         array = output.array.copy()
         array[missing] = 0
         return array
+
+    def _output_of(self, product: str, ending: str = "") -> Output | None:
+        """Returns a product as it came; of a masked image, what suits an ending where it came as PNG and as JPEG."""
+        jpeg = self._outputs.get(contract.MASKED_IMAGE_JPEG)
+        if product == contract.MASKED_IMAGE and jpeg and (ending in JPEGS or product not in self._outputs):
+            return jpeg
+        return self._outputs.get(product)
 
     def _values(self, product: str) -> Array:
         value = getattr(self, product)
@@ -297,8 +313,19 @@ _LARGEST_UNCHECKED = 1 << 28
 """Pixels that a picture may have in the answer where the sent one's size is not known here."""
 
 
-def encoded_output(product: str, png: bytes, picture: Picture) -> Output:
-    """Returns a product from a PNG, or raises `InvalidResponseError` by its header; nothing is decoded."""
+def encoded_output(product: str, file: bytes, picture: Picture) -> Output:
+    """Returns a product from its file, or raises `InvalidResponseError` by its header; nothing is decoded."""
+    if product == contract.MASKED_IMAGE_JPEG:
+        size = read_jpeg_size(file)
+        if picture.size not in (None, size):
+            raise InvalidResponseError(
+                f"the {product} in the answer is {_size(size)}, the picture {_size(picture.size or ())}"
+            )
+        return Output(jpeg=file)
+    return _png_output(product, file, picture)
+
+
+def _png_output(product: str, png: bytes, picture: Picture) -> Output:
     header = read_png_header(png)
     bits, channels = _FORMS[product]
     height, width = header.size

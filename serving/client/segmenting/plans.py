@@ -157,6 +157,8 @@ def find_signature(
 def _missing(metadata: ModelMetadata, product: str, at_threshold: bool, *, encoded: bool) -> MaskServingError:
     name = contract.signature_name(product, encoded=encoded, at_threshold=at_threshold)
     hint = f"it has: {', '.join(map(repr, metadata.signatures)) or 'none'}"
+    if product == contract.MASKED_IMAGE_JPEG:
+        hint += "; this one is made where the export's spec names it among its signatures"
     if contract.EXPORT_INFO not in metadata.signatures:
         hint += "; it was not exported by maskport: call it with predict()"
     elif at_threshold or product == contract.PROBABILITY:

@@ -190,6 +190,56 @@ def test_16_bit_files_give_16_bit_masked_images_and_8_bit_ones_8(plan_of):
     assert deep.max() > 255
 
 
+@pytest.mark.parametrize(
+    ("network", "fields"),
+    [
+        (RGB, {"background": "#2080ff", "jpeg_quality": 70}),
+        (RGB, {"edge": "soft", "size": (16, 24)}),
+        (GRAY, {}),
+        (GRAY, {"image_dtype": "uint16", "input_max": 4095}),
+        (RGBA, {"background": "#2080ff"}),
+    ],
+)
+def test_masked_images_as_jpeg_are_those_that_pillow_would_make(plan_of, network, fields):
+    size = fields.get("size", (None, None))
+    names = ["masked_image_jpeg", "masked_image_jpeg_at_threshold"]
+    plan = plan_of(network, signatures=names, **{"size": size, **fields})
+    channels, depth = network.kernel.shape[2], fields.get("input_max", 255) / 255
+    alpha = np.linspace(0, 255, PHOTO[..., 0].size).reshape(PHOTO.shape[:2])[..., None].round()
+    image = {1: (PHOTO @ LUMA)[..., None].round(), 3: PHOTO, 4: np.concatenate([PHOTO, alpha], -1)}[channels]
+    sent = np.squeeze(np.round(image * depth).astype(np.uint16 if depth > 1 else np.uint8))
+    answer = plan.functions[names[1]](
+        image_bytes=tf.constant([png(sent), b"broken"]), threshold=tf.constant([0.4, 0.5])
+    )
+    files, errors = (value.numpy() for value in answer.values())
+    assert (files[1], errors[1][:14], errors[0]) == (b"", b"unknown format", b"")
+    options = {"model_size": fields["size"]} if "size" in fields else {}
+    pipeline = Pipeline(network, channels, "sigmoid", "unit", full_scale=depth * 255, **options)
+    probability = pipeline.probability(sent.reshape(image.shape))
+    assert np.abs(probability - 0.4).min() > 1e-5, "an undecided pixel would change a whole block"
+    share = probability if fields.get("edge") == "soft" else (probability > 0.4).astype(float)
+    share = share[..., None] * (image[..., 3:] / 255 if channels == 4 else 1)
+    colour = (32, 128, 255) if "background" in fields else 0
+    shown = np.squeeze(np.round(image[..., :3] * share + (1 - share) * colour)).astype(np.uint8)
+    expected = io.BytesIO()
+    Image.fromarray(shown).save(expected, "JPEG", quality=fields.get("jpeg_quality", 90))
+    assert Image.open(io.BytesIO(files[0])).quantization == Image.open(expected).quantization
+    difference = np.abs(decoded(files[0]).astype(int) - decoded(expected.getvalue()))
+    # A value that is rounded otherwise moves a coefficient at most.
+    assert difference.max() <= (24 if share.max() < 1 or channels == 4 else 1)
+    assert difference.mean() < 0.5
+
+
+@pytest.mark.parametrize("size", [(None, None), (32, 32)])
+def test_pictures_that_no_jpeg_can_hold_fail_alone(plan_of, size):
+    plan = plan_of(size=size, signatures=["masked_image_jpeg"])
+    files = [png(np.zeros((1, width, 3), np.uint8)) for width in (65_500, 65_501)]
+    answer = plan.functions["masked_image_jpeg"](image_bytes=tf.constant(files))
+    first, second = answer["masked_image_jpeg_bytes"].numpy()
+    assert (decoded(first).shape, second) == ((1, 65_500, 3), b"")
+    assert answer["error"].numpy().tolist() == [b"", b"too large: 65501 > 65500, a JPEG's edge"]
+
+
 def test_transparent_16_bit_images_are_opaque_where_the_mask_is(plan_of):
     fields = {"image_dtype": "uint16", "input_max": 4095, "background": "transparent"}
     plan = plan_of(GRAY, signatures=["masked_image_png"], **fields)

@@ -167,6 +167,23 @@ def test_every_product_can_be_had(run, tmp_path, product, mode):
         assert (picture.mode, picture.size) == (mode, (8, 6))
 
 
+def test_masked_images_for_jpeg_files_come_as_such_from_a_model_that_makes_them(run, serving, tmp_path):
+    _write(tmp_path / "photos/photo.png")
+    sent = (tmp_path / "photos/photo.png").read_bytes()
+    (answered,) = serving.model.predict("masked_image_jpeg", {"image_bytes": [sent]})["masked_image_jpeg_bytes"]
+    for words, target in ((["--out=out.jpg"], "out.jpg"), (["--out=out", "--format=jpg"], "out/photo.jpg")):
+        source = "photos" if "out/" in target else "photos/photo.png"
+        done = run("segment", source, "--product=masked_image", *words)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / target).read_bytes() == answered
+    # There is none at a threshold here, so the PNG is made a JPEG.
+    done = run("segment", "photos/photo.png", "--product=masked_image", "--threshold=0.3", "--out=other.jpg")
+    assert done.returncode == 0, done.stderr
+    assert serving.requests[-1][0] == "masked_image_png_at_threshold"
+    with Image.open(tmp_path / "other.jpg") as other:
+        assert (other.format, other.size) == ("JPEG", (8, 6))
+
+
 def test_the_threshold_may_be_chosen(run, tmp_path):
     _write(tmp_path / "photo.png", 128)
     for threshold, value in ((0.4, 255), (0.6, 0)):

@@ -45,6 +45,41 @@ def result(image, mask):
     return _result(image, mask=mask.astype(np.uint8) * 255)
 
 
+def test_a_masked_image_that_came_as_jpeg_is_written_as_it_is_and_read_as_any(image, tmp_path):
+    photo = np.tile(image, (8, 8, 1))
+    held = io.BytesIO()
+    Image.fromarray(photo).save(held, "JPEG", quality=90)
+    jpeg, picture = held.getvalue(), read_picture(photo)
+    output = encoded_output("masked_image_jpeg", jpeg, picture)
+    result = MaskResult(picture, {"masked_image_jpeg": output}, context=CallContext())
+    for product in (None, "masked_image", "masked_image_jpeg"):
+        assert result.save(tmp_path / "masked.JPG", product).read_bytes() == jpeg
+        decoded = np.asarray(Image.open(result.save(tmp_path / "masked.png", product)))
+        np.testing.assert_array_equal(decoded, np.asarray(Image.open(held)))
+    np.testing.assert_array_equal(result.masked_image, decoded)
+    assert output.size == photo.shape[:2]
+    outputs = {"masked_image": pixel_output("masked_image", photo, picture), "masked_image_jpeg": output}
+    both = MaskResult(picture, outputs, context=CallContext())
+    np.testing.assert_array_equal(both.masked_image, photo)
+    assert both.encode(".jpg", "masked_image") == jpeg
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda jpeg: b"", "is no JPEG"),
+        (lambda jpeg: jpeg[:-2], "is a JPEG that is cut off"),
+        (lambda jpeg: encode_png(np.zeros((24, 32, 3), np.uint8)), "is no JPEG"),
+        (lambda jpeg: jpeg.replace(b"\0\x18\0\x20", b"\0\x18\0\x21", 1), "is 24×33, the picture 24×32"),
+    ],
+)
+def test_a_jpeg_in_the_answer_is_checked_by_its_header(image, change, problem):
+    photo, held = np.tile(image, (8, 8, 1)), io.BytesIO()
+    Image.fromarray(photo).save(held, "JPEG")
+    with pytest.raises(InvalidResponseError, match=problem):
+        encoded_output("masked_image_jpeg", change(held.getvalue()), read_picture(photo))
+
+
 @pytest.mark.parametrize("full_scale", [1, 255])
 def test_pixels_without_data_are_0_in_every_product(image, mask, tmp_path, full_scale):
     missing = np.zeros(mask.shape, bool)
