@@ -87,6 +87,8 @@ def publishing(
                 on_step(f"Aligned: {plan.alignment.describe(plan.model.size)}")
             if plan.comparison:
                 on_step(f"Compared with {plan.comparison}")
+            if plan.without_files:
+                on_step(f"Left out: {plan.without_files}")
             on_step(f"Writing {len(plan.signatures)} signatures ({plan.model.description})")
             try:
                 movement = plan.write(writer.staging, fresh, other)
@@ -133,6 +135,15 @@ class Plan:
         """The model in the form that is exported."""
         return self.optimized.model
 
+    @property
+    def without_files(self) -> str:
+        """Why there are no signatures for encoded pictures, where nobody chose to have none; else empty."""
+        if not self.model.takes_bands or self.spec.signatures is not None:
+            return ""
+        return (
+            f"signatures for encoded pictures, since the model takes {self.model.channels} bands: callers send pixels"
+        )
+
     @classmethod
     def make(cls, spec: ExportSpec) -> "Plan":
         """Loads and probes the source and traces the signatures; ExportError where source or spec are not good."""
@@ -151,6 +162,10 @@ class Plan:
             raise SpecError("activation: 'softmax' needs two or more output channels; the model has one: sigmoid")
         if spec.classes and not model.answers_classes and len(spec.classes) != model.output_channels:
             raise SpecError(f"classes: {len(spec.classes)} names for {model.output_channels} output channels")
+        if model.takes_bands and spec.background != "black":
+            raise SpecError(
+                f"background: {spec.background!r} is for pictures; the model takes {model.channels} bands: wanted black"
+            )
         probed = probe(model, spec)
         model = align(model, probed.alignment)
         class_count = model.output_channels
@@ -178,6 +193,9 @@ class Plan:
         Raises:
             SpecError: one of them is none that the export takes.
         """
+        if pictures and self.model.takes_bands:
+            takes = f"the model takes {self.model.channels} bands"
+            raise SpecError(f"example picture {next(iter(pictures))}: is an encoded one, {takes}")
         read = self.module.file_reader()
         for name, data in pictures.items():
             try:
@@ -199,6 +217,7 @@ class Plan:
             f"  map: {self.alignment.describe(self.model.size) if self.alignment else 'shows the whole input'}",
             f"  optimized: {self.optimized.description or self.optimized.choice}",
             *([f"  compared with {self.comparison}"] if self.comparison else []),
+            *([f"  left out: {self.without_files}"] if self.without_files else []),
             "signatures:",
         ]
         for name in self.signatures:
@@ -266,12 +285,16 @@ def _choose_signatures(spec: ExportSpec, model: SegmentationModel) -> list[str]:
             else signature.product != contract.CLASS_MAP or model.output_channels > 1
         )
         and not (signature.product == contract.MASKED_IMAGE_JPEG and spec.background == "transparent")
+        and not (signature.is_encoded and model.takes_bands)
     ]
     if spec.signatures is None:
         return [name for name in available if contract.SIGNATURES[name].product != contract.MASKED_IMAGE_JPEG]
     if ALL_SIGNATURES in spec.signatures:
         return available
     for name in spec.signatures:
+        if contract.SIGNATURES[name].is_encoded and model.takes_bands:
+            takes = f"the model takes {model.channels} bands"
+            raise SpecError(f"signatures: {name!r} is for encoded pictures of 1, 3 or 4 channels; {takes}, as pixels")
         if name not in available and model.answers_classes:
             raise SpecError(f"signatures: {name!r} needs probabilities; the model answers class indices")
         if name not in available:

@@ -10,6 +10,7 @@ from ...serving import contract
 from ..errors import CalibrationError
 from ..exporter import Plan, resolve_foreground
 from ..model.causes import cause_of
+from ..model.rasters import ENDINGS, read_raster
 from ..spec import ExportSpec
 
 
@@ -34,12 +35,20 @@ class ProbabilityReader:
             )
         self.classes = plan.model.output_channels
         self.foreground = resolve_foreground(spec, plan.model)
-        self._read = plan.module.file_reader()
+        self._form = plan.model.channels, spec.image_dtype
+        self._takes_bands = plan.model.takes_bands
+        self._read_pixels = plan.module.pixel_reader()
+        self._read_file = None if self._takes_bands else plan.module.file_reader()
 
     def read(self, path: Path) -> npt.NDArray[np.float32]:
-        """Returns a picture's probability of foreground, [H, W] upright; CalibrationError where that fails."""
+        """Returns a picture's probability of foreground, [H, W] upright; CalibrationError where that fails.
+
+        TIFF and .npy files are read as pixels; where they have no data, the probability is 0.
+        """
         try:
-            probability, error = self._read(tf.constant(path.read_bytes()))
+            if self._read_file is None or path.suffix.lower() in ENDINGS:
+                return self._read_raster(path)
+            probability, error = self._read_file(tf.constant(path.read_bytes()))
         except OSError as failure:
             raise CalibrationError(f"picture {path}: cannot be read: {failure.strerror}") from failure
         except tf.errors.OpError as failure:
@@ -48,3 +57,14 @@ class ProbabilityReader:
             raise CalibrationError(f"picture {path}: {error.numpy().decode()}")
         values: npt.NDArray[np.float32] = probability.numpy()
         return values
+
+    def _read_raster(self, path: Path) -> npt.NDArray[np.float32]:
+        if path.suffix.lower() not in ENDINGS:
+            takes = f"the model takes {self._form[0]} bands, of {', '.join(ENDINGS)} files"
+            raise CalibrationError(f"picture {path}: is no raster of bands; {takes}")
+        try:
+            pixels, missing = read_raster(path, *self._form)
+        except ValueError as failure:
+            raise CalibrationError(f"picture {path}: {failure}") from failure
+        values: npt.NDArray[np.float32] = self._read_pixels(tf.constant(pixels)).numpy()
+        return np.where(missing, np.float32(0), values)

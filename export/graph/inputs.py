@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 _IMAGES_WANTED = (
-    "image must be a list of pictures, shape [B, H, W, C], with 1 to 4 channels and at least one pixel: one picture is "
+    "image must be a list of pictures, shape [B, H, W, C], with {} and at least one pixel: one picture is "
     "a list of one, and gray pixels have an axis for their channel too"
 )
 FILES_WANTED = (
@@ -17,24 +17,27 @@ THRESHOLDS_WANTED = (
 
 
 def checked_pixels(
-    images: tf.Tensor, threshold: tf.Tensor | None, max_pixels: int | None
+    images: tf.Tensor, threshold: tf.Tensor | None, max_pixels: int | None, bands: int | None
 ) -> tuple[tf.Tensor, tf.Tensor | None]:
     """Returns pictures as [B, H, W, C] and thresholds as [B], once they are known to be what a signature takes.
 
-    An empty list, which has no other axes in JSON, is one of no pictures. Each may have `max_pixels`; None is any.
+    An empty list, which has no other axes in JSON, is one of no pictures. Each may have `max_pixels`; None is any. They
+    have as many `bands`; None is what pictures have.
     """
+    wanted = _IMAGES_WANTED.format("1 to 4 channels" if bands is None else f"{bands} bands")
     images = _of_any_shape(images)
     shape = tf.shape(images)
     is_bare_list = tf.equal(tf.size(shape), 1) & tf.equal(tf.size(images), 0)
     shape = tf.concat([shape, tf.zeros([3 * tf.cast(is_bare_list, tf.int32)], tf.int32)], 0)
-    with tf.control_dependencies([_rank_check(shape, 4, _IMAGES_WANTED)]):
+    with tf.control_dependencies([_rank_check(shape, 4, wanted)]):
         shape = tf.identity(shape)
     # Of no pictures none lacks pixels.
-    least = tf.where(tf.equal(shape[:1], 0), [0, 1, 1, 1], [0, 0, 0, 0])
+    least = tf.where(tf.equal(shape[:1], 0), [0, 1, 1, bands or 1], [0, 0, 0, 0])
     images = tf.ensure_shape(tf.reshape(images, tf.maximum(shape, least)), [None] * 4)
     shape = tf.shape(images)
-    is_image = (shape[3] <= 4) & tf.reduce_all(shape[1:] >= 1)
-    checks = [tf.debugging.Assert(is_image, [f"{_IMAGES_WANTED}; got shape", shape], summarize=4)]
+    has_channels = shape[3] <= 4 if bands is None else tf.equal(shape[3], bands)
+    is_image = has_channels & tf.reduce_all(shape[1:] >= 1)
+    checks = [tf.debugging.Assert(is_image, [f"{wanted}; got shape", shape], summarize=4)]
     if max_pixels is not None:
         is_small = tf.reduce_prod(tf.cast(shape[1:3], tf.int64)) <= max_pixels
         text = f"image must have at most {max_pixels} pixels (max_model_pixels); got shape"

@@ -36,6 +36,7 @@ class MaskModule(tf.Module):
 
     Attributes:
         answers: what the model's outputs say of pictures.
+        takes_bands: whether the model takes rasters of bands: there are no signatures for encoded pictures.
         info: the text that `export_info` answers; to be set before that is traced.
     """
 
@@ -51,7 +52,8 @@ class MaskModule(tf.Module):
         super().__init__(name="maskport")
         self._state = model.trackable
         self.spec = spec
-        self.channels = model.channels
+        self.channels, self.takes_bands = model.channels, model.takes_bands
+        self._bands = model.channels if model.takes_bands else None  # of every raster; pictures may have others
         self._geometry = make_geometry(spec, model, min_edge)
         self._scaling = ValueScaling(spec, model)
         self.info = ""
@@ -95,7 +97,7 @@ class MaskModule(tf.Module):
 
     def _trace_once(self, product: str, inputs: tuple[str, ...]) -> Any:
         specs = {
-            contract.IMAGE: tf.TensorSpec([None, None, None, None], self.spec.image_dtype, name=contract.IMAGE),
+            contract.IMAGE: tf.TensorSpec([None, None, None, self._bands], self.spec.image_dtype, name=contract.IMAGE),
             contract.IMAGE_BYTES: tf.TensorSpec([None], tf.string, name=contract.IMAGE_BYTES),
             contract.THRESHOLD: tf.TensorSpec([None], tf.float32, name=contract.THRESHOLD),
             contract.QUERY: tf.TensorSpec([None], tf.string, name=contract.QUERY),
@@ -123,7 +125,7 @@ class MaskModule(tf.Module):
     # Pixels in, pixels out.
 
     def _answer_pixels(self, product: str, images: tf.Tensor, threshold: tf.Tensor | None) -> Mapping[str, tf.Tensor]:
-        images, threshold = checked_pixels(images, threshold, self._geometry.max_pixels)
+        images, threshold = checked_pixels(images, threshold, self._geometry.max_pixels, self._bands)
         size = tf.shape(images)[1:3]
         outputs = self._run_on_batch(self.input_of_pixels(images))
         if product == contract.CLASS_MAP:
@@ -141,6 +143,20 @@ class MaskModule(tf.Module):
     def input_of_pixels(self, images: tf.Tensor) -> tf.Tensor:
         """Returns what the model is given for [B, H, W, C] pixels, float32 [B, h, w, its channels]."""
         return self._scaling(self._geometry.to_model(images), self.spec.full_scale)
+
+    def pixel_reader(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Returns a graph of what the mask of pixels, [H, W, C] as signatures take them, compares with its threshold.
+
+        That is float32 [H, W].
+        """
+        spec = tf.TensorSpec([None, None, self._bands], self.spec.image_dtype)
+
+        @tf.function(input_signature=[spec], autograph=False)
+        def read(image: tf.Tensor) -> tf.Tensor:
+            images, _ = checked_pixels(image[tf.newaxis], None, self._geometry.max_pixels, self._bands)
+            return self.answers.cleaned(self.forward(self.input_of_pixels(images)), tf.shape(image)[:2])[0, :, :, 0]
+
+        return read
 
     def _run_on_batch(self, inputs: tf.Tensor) -> tf.Tensor:
         """Runs the model on [B, h, w, C]; on a black picture where B is 0, since its kernels may fail on none."""

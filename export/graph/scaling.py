@@ -46,8 +46,9 @@ class ValueScaling:
                 f"scaling: the model takes {model.input_dtype.name}, which cannot hold the values of "
                 f"{spec.scaling!r}; wrap it in one that takes floats"
             )
-        if self._reverses and model.channels == 1:
-            raise SpecError("channel_order: 'bgr' is for colour, the model takes 1 channel")
+        if self._reverses and model.channels not in (3, 4):
+            count = f"{model.channels} channel{'s' * (model.channels > 1)}"
+            raise SpecError(f"channel_order: 'bgr' is for colour, the model takes {count}")
 
     def _per_channel(self, key: str, values: list[float] | None) -> list[float] | None:
         if values is None:
@@ -63,7 +64,8 @@ class ValueScaling:
         """Returns float32 [B, h, w, C], C the model's channels.
 
         Args:
-            images: float32 [B, h, w, c], c of 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA).
+            images: float32 [B, h, w, c], c of 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGBA); a model of bands
+                takes as many as it has.
             full_scale: the value of `images` that means full scale.
         """
         scaled = self._scale(self._to_model_channels(images, full_scale), full_scale)
@@ -88,7 +90,8 @@ class ValueScaling:
             3: rgb,
             4: lambda: tf.cond(found == 4, lambda: images, rgba),
         }
-        converted = images if images.shape[-1] == self._channels else convert[self._channels]()
+        is_as_wanted = images.shape[-1] == self._channels or self._channels not in convert
+        converted = images if is_as_wanted else convert[self._channels]()
         converted.set_shape([*images.shape[:-1], self._channels])
         return converted
 

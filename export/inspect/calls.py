@@ -54,7 +54,8 @@ def example_calls(name: str, record: ExportRecord, target: Target) -> dict[str, 
     """Returns a call of a signature for each of `WAYS`; a comment where there can be none."""
     signature = contract.SIGNATURES[name]
     if not target.picture:
-        target = dataclasses.replace(target, picture=f"photo.{record.formats[0].replace('jpeg', 'jpg')}")
+        photo = f"photo.{record.formats[0].replace('jpeg', 'jpg')}"
+        target = dataclasses.replace(target, picture="bands.tif" if record.model.takes_bands else photo)
     return {
         CURL: _curl(signature, record, target),
         PYTHON: _python(signature, record, target),
@@ -74,14 +75,15 @@ def _curl(signature: contract.Signature, record: ExportRecord, target: Target) -
     answers_uint16 = signature.product == contract.CLASS_MAP and record.model.output_channels > 256
     if contract.IMAGE in signature.inputs and (record.image_dtype == "uint16" or answers_uint16):
         encoded = contract.signature_name(signature.product, encoded=True, at_threshold=signature.takes_threshold)
-        return f"# TensorFlow Serving's REST API has no uint16 numbers: use {encoded} (16-bit PNG), or gRPC"
+        instead = "gRPC" if record.model.takes_bands else f"{encoded} (16-bit PNG), or gRPC"
+        return f"# TensorFlow Serving's REST API has no uint16 numbers: use {instead}"
     maker = _maker(signature, request, "[[{pixel} for x in range({width})] for y in range({height})]", record, target)
     if not maker:
         return f"curl -sS -d {shlex.quote(json.dumps(request))} {url}"
     answer = f"{signature.name}.json"
     call = f"{maker} |\n  curl -sS -d @- {url} -o {answer}"
     # The answer to an encoded picture holds one, in base64.
-    file = f"{signature.name}.{_ending(signature)}"
+    file = f"{signature.name}.{_ending(signature, record)}"
     picture = rf"""sed -n 's/.*"b64": *"\([^"]*\)".*/\1/p' {answer} | base64 --decode > {file}"""
     return f"{call}\n{picture}" if signature.is_encoded else call
 
@@ -123,9 +125,11 @@ def _maker(signature: contract.Signature, request: Any, pattern: str, record: Ex
         return f"{{ printf %s {before}; {encode}; printf %s {after}; }}"
     if contract.IMAGE not in signature.inputs:
         return ""
-    # A slope of gray or colour.
+    # A slope of gray, colour, or bands.
     height, width = _PIXELS_SIZE
-    channels = {1: ("x + y",), 3: ("x", "y", "128"), 4: ("x", "y", "128", "255")}[record.model.channels]
+    count = record.model.channels
+    bands = ("x", "y", "128", "x + y")
+    channels = {1: bands[3:], 4: ("x", "y", "128", "255")}.get(count, [bands[at % 4] for at in range(count)])
     pixel = f"[{', '.join(_scaled(value, record) for value in channels)}]"
     image = pattern.format(pixel=pixel, width=width, height=height)
     literal = json.dumps(request).replace(json.dumps(_IMAGE), "image")
@@ -146,14 +150,15 @@ def _python(signature: contract.Signature, record: ExportRecord, target: Target)
     connect = f"with MaskClient({target.grpc_address!r}, model={target.model!r}) as client:"
     if signature.product == contract.INFO:
         return f"{client}\n\n{connect}\n    print(client.info()['spec'])"
-    if signature.is_encoded:
+    takes_bands = record.model.takes_bands
+    if signature.is_encoded or takes_bands:
         threshold = f", threshold={record.threshold!r}" if signature.takes_threshold else ""
         outputs = "" if signature.product == contract.MASK else f", outputs=({signature.product!r},)"
         return (
             f"{client}\n\n{connect}\n"
             f"    result = client.segment({target.picture!r}{threshold}{outputs})\n"
             f"    print({_RESULTS[signature.product]})\n"
-            f"    result.save('{signature.name}.{_ending(signature)}', product={signature.product!r})"
+            f"    result.save('{signature.name}.{_ending(signature, record)}', product={signature.product!r})"
         )
     threshold = f", '{contract.THRESHOLD}': [{record.threshold!r}]" if signature.takes_threshold else ""
     inputs = f"{{'{contract.IMAGE}': image[np.newaxis]{threshold}}}"
@@ -165,8 +170,10 @@ def _python(signature: contract.Signature, record: ExportRecord, target: Target)
     )
 
 
-def _ending(signature: contract.Signature) -> str:
-    """Returns that of the file that is answered."""
+def _ending(signature: contract.Signature, record: ExportRecord) -> str:
+    """Returns that of a file to keep an answer in: of bands a TIFF, which keeps all, and their place on Earth."""
+    if record.model.takes_bands:
+        return "tif"
     return "jpg" if signature.product == contract.MASKED_IMAGE_JPEG else "png"
 
 

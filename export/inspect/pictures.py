@@ -16,6 +16,7 @@ from ..errors import InspectError
 from ..graph import masking
 from ..model import examples
 from ..model.causes import cause_of
+from ..model.rasters import read_raster
 from ..pages import Shown
 from ..publish import golden
 from ..spec import FULL_SCALE, Clean
@@ -25,6 +26,9 @@ Pixels = npt.NDArray[Any]
 
 THRESHOLDS: npt.NDArray[np.float64] = np.arange(201) / 200
 _DRAWN_SIZE = (384, 512)
+_DRAWN = "a drawn picture"
+_STRETCHED = (2, 98)
+"""Percentiles of values that are shown as black and white of a raster of bands."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +54,10 @@ class PictureReport:
 
 def report_picture(signatures: Mapping[str, Any], record: ExportRecord, path: Path | None) -> PictureReport:
     """Sends a picture through a loaded export (None draws one); InspectError where it is broken, or refused."""
-    name, data = _read(path, record)
-    upright = _upright(name, data, record)
-    asked = _Asked(signatures, record, name, data, upright)
-    shown = [Shown.of("the picture", upright, is_photograph=True)]
+    ask = _ask_bands if record.model.takes_bands else _ask
+    asked, shown_as = ask(signatures, record, path)
+    name, upright = asked.name, asked.upright
+    shown = [Shown.of(shown_as, upright, is_photograph=True)]
     shares = share = None
     probability = asked.product(contract.PROBABILITY)
     if probability is not None:
@@ -65,16 +69,45 @@ def report_picture(signatures: Mapping[str, Any], record: ExportRecord, path: Pa
         shown.append(Shown.of(f"the mask: above {record.threshold:g}", _image((mask > 0) * 255)))
     masked_image = asked.product(contract.MASKED_IMAGE)
     if masked_image is not None:
+        if record.model.takes_bands:
+            is_kept = (masked_image != 0).any(-1, keepdims=True)
+            masked_image = np.where(is_kept, np.asarray(upright) / FULL_SCALE["uint8"], 0)
         has_alpha = masked_image.ndim == 3 and masked_image.shape[-1] in (2, 4)
         shown.append(Shown.of("the masked image", _image(masked_image * 255), is_photograph=not has_alpha))
     return PictureReport(name, upright.height, upright.width, shown, shares, share)
 
 
+def _ask(signatures: Mapping[str, Any], record: ExportRecord, path: Path | None) -> "tuple[_Asked, str]":
+    """Returns what asks for an encoded picture's products, and what that picture is, for people."""
+    name, data = _read(path, record)
+    upright = _upright(name, data, record)
+    form = record.model.channels, record.image_dtype, record.full_scale
+    pixels = examples.as_pixels(np.asarray(upright), *form)
+    return _Asked(signatures, record, name, data, pixels, upright), "the picture"
+
+
+def _ask_bands(signatures: Mapping[str, Any], record: ExportRecord, path: Path | None) -> "tuple[_Asked, str]":
+    """Does what `_ask` does, of a raster of bands, which is shown by its first ones."""
+    count = record.model.channels
+    if path is None:
+        drawn = examples.draw_picture(*(record.model.size or _DRAWN_SIZE))
+        name, pixels = _DRAWN, examples.as_pixels(drawn, count, record.image_dtype, record.full_scale)
+    else:
+        try:
+            name, pixels = path.name, read_raster(path, count, record.image_dtype).pixels
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise InspectError(f"picture {path}: {reason}") from error
+    some = pixels[..., :3].astype(np.float64) if count >= 3 else np.repeat(pixels[..., :1].astype(np.float64), 3, -1)
+    low, high = np.percentile(some, _STRETCHED)
+    upright = _image((some - low) / max(high - low, 1e-12) * 255)
+    bands = "band 1" if count < 3 else "bands 1, 2 and 3"
+    return _Asked(signatures, record, name, b"", pixels, upright), f"the picture: {bands} of {count}, stretched"
+
+
 def _read(path: Path | None, record: ExportRecord) -> tuple[str, bytes]:
     if path is None:
-        return "a drawn picture", examples.encode(
-            examples.draw_picture(*(record.model.size or _DRAWN_SIZE)), record.formats[0]
-        )
+        return _DRAWN, examples.encode(examples.draw_picture(*(record.model.size or _DRAWN_SIZE)), record.formats[0])
     try:
         return path.name, path.read_bytes()
     except OSError as error:
@@ -101,6 +134,7 @@ class _Asked:
     record: ExportRecord
     name: str
     data: bytes
+    pixels: Pixels
     upright: Image.Image
 
     def product(self, product: str) -> Pixels | None:
@@ -129,10 +163,7 @@ class _Asked:
         if signature.is_encoded:
             inputs: golden.Tensors = {contract.IMAGE_BYTES: np.array([self.data], object)}
         else:
-            pixels = examples.as_pixels(
-                np.asarray(self.upright), self.record.model.channels, self.record.image_dtype, self.record.full_scale
-            )
-            inputs = {contract.IMAGE: pixels[np.newaxis]}
+            inputs = {contract.IMAGE: self.pixels[np.newaxis]}
         try:
             return golden.run(self.signatures[signature.name], signature, inputs)
         except tf.errors.OpError as error:

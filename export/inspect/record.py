@@ -1,13 +1,14 @@
 """What an export says about itself: `maskport.json`, checked as what comes from a disk is."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import pydantic
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from ...serving import contract
 from ..errors import InspectError
+from ..model.segmentation_model import BAND_CHANNELS, IMAGE_CHANNELS
 from ..publish import manifest
 
 
@@ -26,13 +27,18 @@ class SourceRecord(_Part):
 class ModelRecord(_Part):
     """What is known of it."""
 
-    channels: Literal[1, 3, 4]
+    channels: Annotated[int, Field(ge=1, le=max(BAND_CHANNELS))]
     size: tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None
     batch: int | None
     data_format: str
     input_dtype: str
     output_channels: int
     parameters: int
+
+    @property
+    def takes_bands(self) -> bool:
+        """Whether it takes rasters of bands, as pixels only."""
+        return self.channels not in IMAGE_CHANNELS
 
 
 class ForegroundRecord(_Part):

@@ -74,7 +74,7 @@ def _of_record(record: ExportRecord) -> dict[str, str]:
     model, source, moves = record.model, record.source, record.reproducibility
     size = f"{model.size[0]}×{model.size[1]} pixels (height × width)" if model.size else "the picture's own size"
     batch = f", in batches of {model.batch}" if model.batch else ""
-    channels = {1: "gray", 3: "RGB", 4: "RGBA"}[model.channels]
+    channels = {1: "gray", 3: "RGB", 4: "RGBA"}.get(model.channels, f"{model.channels} bands")
     foreground = [record.classes[at] if record.classes else f"channel {at}" for at in record.foreground.channels]
     joined = f" ({record.foreground.combined_by} of them)" if len(foreground) > 1 else ""
     other = "" if moves.other_onednn is None else f", by {moves.other_onednn:g} with oneDNN switched over"

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from .segmentation_model import IMAGE_CHANNELS
+
 
 def draw_picture(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8]:
     """Returns a drawn RGB picture, uint8 [height, width, 3]."""
@@ -30,9 +32,16 @@ def draw_picture(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8
 
 
 def as_pixels(picture: npt.NDArray[np.uint8], channels: int, dtype: str, full_scale: float) -> npt.NDArray[np.generic]:
-    """Returns a drawn picture, uint8 [H, W, 3], as the pixel signatures take it: 255 becomes `full_scale`."""
-    mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
-    values = np.asarray(Image.fromarray(picture).convert(mode), np.float64).reshape(*picture.shape[:2], channels)
+    """Returns a drawn picture, uint8 [H, W, 3], as the pixel signatures take it: 255 becomes `full_scale`.
+
+    Of other numbers of channels than pictures have, each band is another mixture of the picture's colours.
+    """
+    if channels in IMAGE_CHANNELS:
+        mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
+        values = np.asarray(Image.fromarray(picture).convert(mode), np.float64).reshape(*picture.shape[:2], channels)
+    else:
+        mixtures = np.random.default_rng(channels).dirichlet(np.ones(3), channels)
+        values = picture.astype(np.float64) @ mixtures.T
     scaled = values * (full_scale / 255)
     return (scaled if dtype == "float32" else np.round(scaled)).astype(dtype)
 

@@ -10,6 +10,8 @@ CHANNELS_LAST = "channels_last"
 CHANNELS_FIRST = "channels_first"
 IMAGE_CHANNELS = (1, 3, 4)
 """What an image can have: gray, RGB, RGBA."""
+BAND_CHANNELS = (2, *range(5, 17))
+"""What rasters of bands can have, which are sent as pixels, as no encoded picture holds them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +43,7 @@ class SegmentationModel:
             the model `answers_classes`, the index of each pixel's class, [B, h', w', 1].
             Free sizes are free in a trace, too; a model with a fixed batch is run in chunks of it.
         trackable: what holds the model's variables.
-        channels: 1, 3 or 4.
+        channels: one of `IMAGE_CHANNELS` or of `BAND_CHANNELS`.
         size: (height, width) that the model runs at; None where it takes any.
         batch: the fixed batch size; None where it is free.
         data_format: of the model itself.
@@ -65,3 +67,8 @@ class SegmentationModel:
     parameter_count: int
     answers_classes: bool = False
     reference: Reference | None = None
+
+    @property
+    def takes_bands(self) -> bool:
+        """Whether it takes rasters of bands, rather than pictures that can be encoded."""
+        return self.channels not in IMAGE_CHANNELS

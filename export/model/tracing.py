@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from ..errors import SourceError
 from .causes import cause_of
-from .segmentation_model import CHANNELS_FIRST, CHANNELS_LAST, IMAGE_CHANNELS
+from .segmentation_model import BAND_CHANNELS, CHANNELS_FIRST, CHANNELS_LAST, IMAGE_CHANNELS
 
 
 def trace(function: Callable[[tf.Tensor], Any], images: tf.TensorSpec, where: str) -> Any:
@@ -33,10 +33,14 @@ def with_size(images: tf.TensorSpec, data_format: str, size: tuple[int, int] | N
 
 def find_data_format(shape: tf.TensorShape, where: str) -> str:
     """Returns the data format that the shape of an image batch shows; SourceError where it can be read both ways."""
-    first, last = shape[1] in IMAGE_CHANNELS, shape[3] in IMAGE_CHANNELS
-    if first and last:
-        raise SourceError(f"{where}: input {shape} can be read both ways; give --data_format")
-    return CHANNELS_FIRST if first else CHANNELS_LAST
+    # A picture of few pixels is less usual than one of bands, and that less than gray or colour.
+    for usual in (IMAGE_CHANNELS, BAND_CHANNELS):
+        first, last = shape[1] in usual, shape[3] in usual
+        if first and last:
+            raise SourceError(f"{where}: input {shape} can be read both ways; give --data_format")
+        if first or last:
+            return CHANNELS_FIRST if first else CHANNELS_LAST
+    return CHANNELS_LAST
 
 
 @contextlib.contextmanager

@@ -214,7 +214,8 @@ def warn_of_double_scaling(model: SegmentationModel, spec: ExportSpec) -> None:
     if spec.scaling == "none" and spec.mean is None and spec.std is None:
         return
     size = model.size or (_EDGE, _EDGE)
-    black_and_white = tf.stack([tf.zeros([*size, 3]), tf.fill([*size, 3], spec.full_scale)])
+    shape = [*size, model.channels if model.takes_bands else 3]
+    black_and_white = tf.stack([tf.zeros(shape), tf.fill(shape, spec.full_scale)])
     scaled = ValueScaling(spec, model)(black_and_white, spec.full_scale)
     for values in after_own_scaling(model, scaled):
         black, white = values[: len(values) // 2], values[len(values) // 2 :]

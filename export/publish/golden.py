@@ -63,7 +63,8 @@ def make_samples(module: "MaskModule", pictures: Sequence[bytes] = ()) -> list[S
     """Returns the pictures of the golden requests to a module; `pictures` are encoded ones beside those drawn here."""
     names = [contract.signature_name(contract.MASK, encoded=is_encoded) for is_encoded in (False, True)]
     of_pixels, of_files = (_golden_inputs(contract.SIGNATURES[name], module, pictures) for name in names)
-    pixels, files = of_pixels[contract.IMAGE], of_files[contract.IMAGE_BYTES]
+    pixels = of_pixels[contract.IMAGE]
+    files = () if module.takes_bands else of_files[contract.IMAGE_BYTES]
     return [
         Sample(module.input_of_pixels(tf.constant(pixels)).numpy(), _GOLDEN_SIZES[0], is_encoded=False),
         *(
@@ -85,7 +86,7 @@ def find_undecided(
         tolerance: how far a probability may be from that of these outputs.
 
     Returns:
-        Them, by whether they are of the encoded signatures.
+        Them, by whether they are of the encoded signatures, if there are such.
     """
     found = {}
     for is_encoded in (False, True):
@@ -106,7 +107,8 @@ def find_undecided(
                 close.append(margins <= 2 * tolerance)
         if is_encoded:  # in whichever way a picture is decoded
             near, close = ([one.any(0) for one in ones] for ones in (near, close))
-        found[is_encoded] = Undecided(*(np.concatenate([one.ravel() for one in ones]) for ones in (near, close)))
+        if near:
+            found[is_encoded] = Undecided(*(np.concatenate([one.ravel() for one in ones]) for ones in (near, close)))
     return found
 
 

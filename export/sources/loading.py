@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from ..errors import SourceError
 from ..model.segmentation_model import (
+    BAND_CHANNELS,
     CHANNELS_FIRST,
     CHANNELS_LAST,
     IMAGE_CHANNELS,
@@ -78,9 +79,9 @@ def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:
     batch, height, width, channels = (shape[axis] for axis in _AXES[data_format])
     if channels is None:
         channels = _find_channels(raw, data_format, (height, width), where)
-    if channels not in IMAGE_CHANNELS:
+    if channels not in IMAGE_CHANNELS + BAND_CHANNELS:
         raise SourceError(
-            f"{where}: the model takes {channels} channels ({data_format}); wanted 1, 3 or 4. "
+            f"{where}: the model takes {channels} channels ({data_format}); wanted 1 to {max(BAND_CHANNELS)}. "
             "If that is not its channel axis: --data_format"
         )
     size = _model_size(height, width, spec, where)
@@ -162,15 +163,17 @@ def _in_chunks(forward: Callable[[tf.Tensor], tf.Tensor], batch: int) -> Callabl
 def _find_channels(raw: RawModel, data_format: str, size: tuple[int | None, int | None], where: str) -> int:
     """Finds the number of channels of a model that does not state it, by trying."""
     height, width = (edge or trial for edge, trial in zip(size, _TRIAL_SIZE, strict=True))
-    fitting = []
-    for channels in IMAGE_CHANNELS:
+    fitting: list[int] = []
+    for channels in IMAGE_CHANNELS + BAND_CHANNELS:
+        if channels in BAND_CHANNELS and fitting:
+            break
         try:
             raw.call(_as_model_input(tf.zeros([raw.input.shape[0] or 1, height, width, channels]), raw, data_format))
         except Exception:
             continue
         fitting.append(channels)
     if not fitting:
-        raise SourceError(f"{where}: takes none of 1, 3 or 4 channels at {height} by {width} pixels")
+        raise SourceError(f"{where}: takes none of 1 to {max(BAND_CHANNELS)} channels at {height} by {width} pixels")
     # A model that takes any number of channels is made for photographs.
     return 3 if 3 in fitting else fitting[0]
 

@@ -133,6 +133,8 @@ class Pipeline:
 
     def to_channels(self, x):
         found = x.shape[-1]
+        if self.channels not in (1, 3, 4):
+            return x
         if self.channels == 1:
             return x[..., :3] @ LUMA[:, np.newaxis] if found >= 3 else x[..., :1]
         colour = x[..., :3] if found >= 3 else np.repeat(x[..., :1], 3, -1)

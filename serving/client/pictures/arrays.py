@@ -15,7 +15,8 @@ from .channels import Choice, channels_of_array
 from .tiff_tags import GeoTags
 from .tiling import Array, Tile
 
-_WANTED = "an array is uint8 or uint16 (or float for models that take it), [H, W] or [H, W, 1 to 4]"
+_MOST_CHANNELS = 16
+_WANTED = "an array is uint8 or uint16 (or float for models that take it), [H, W] or [H, W, channels]"
 _CHOOSE = "; choose of more channels with bands="
 _MAPPED_ROWS = 64
 
@@ -70,9 +71,9 @@ def _check_shape(array: Any, what: str, *, is_any_depth: bool) -> None:
     shape = tuple(array.shape)
     hint = _WANTED
     if len(shape) in (2, 3) and 0 not in shape:
-        if len(shape) == 2 or shape[2] <= 4 or is_any_depth:
+        if len(shape) == 2 or shape[2] <= _MOST_CHANNELS or is_any_depth:
             return
-        is_channels_first = shape[0] in (1, 3, 4)
+        is_channels_first = shape[0] <= _MOST_CHANNELS
         hint = "its channels come first: give numpy.moveaxis(array, 0, -1)" if is_channels_first else f"{hint}{_CHOOSE}"
     raise InvalidImageError(f"{what} of shape {list(shape)} is no image", hint=hint)
 

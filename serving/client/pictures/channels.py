@@ -11,6 +11,8 @@ from ..errors import InvalidImageError, InvalidRequestError
 GRAY, RED, GREEN, BLUE, ALPHA = "gray", "red", "green", "blue", "alpha"
 _KNOWN = frozenset({GRAY, RED, GREEN, BLUE, ALPHA})
 _LISTED = 12
+PICTURE_CHANNELS = (1, 3, 4)
+"""What models of pictures take, and files that servers read can hold; others take bands."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,11 @@ class ModelInput:
     dtype: np.dtype[Any] | None = None  # of pixels: uint8, uint16 or float32
     channels: int | None = None  # how many
 
+    @property
+    def takes_bands(self) -> bool:
+        """Whether it is known to take rasters of bands, rather than pictures."""
+        return self.channels is not None and self.channels not in PICTURE_CHANNELS
+
 
 UNKNOWN = ModelInput()
 
@@ -61,8 +68,8 @@ def choose_page(labels: Sequence[str], choice: Choice, name: str) -> int:
 def choose_channels(channels: Sequence[str], choice: Choice, model: ModelInput, name: str) -> list[int]:
     """Returns the indexes of the channels to send, or raises `InvalidImageError` where the caller must choose.
 
-    Gray, RGB and alpha are what every model makes something of. Bands of no known meaning are sent where they
-    are as many as the model takes.
+    Gray, RGB and alpha are what every model of pictures makes something of. Bands are sent where they are as many
+    as the model takes.
     """
     wanted = model.channels or "1, 3 or 4"
     if choice.bands is not None:
@@ -70,18 +77,21 @@ def choose_channels(channels: Sequence[str], choice: Choice, model: ModelInput, 
             if band > len(channels):
                 raise InvalidImageError(f"{name} has no band {band}: it holds {_listed(channels)}")
         count = len(choice.bands)
-        if count not in (1, 3, 4) or count not in (1, model.channels or count):
+        fitting = (model.channels,) if model.takes_bands else PICTURE_CHANNELS
+        if count not in fitting or count not in (1, model.channels or count):
             raise InvalidImageError(f"{count} bands were chosen of {name}, and the model takes {wanted}")
         return [band - 1 for band in choice.bands]
-    if set(channels) <= _KNOWN:
+    if set(channels) <= _KNOWN and not model.takes_bands:
         return list(range(len(channels)))
     bands = [index for index, channel in enumerate(channels) if channel != ALPHA]
-    if len(bands) not in ((1, 3, 4) if model.channels is None else (model.channels,)):
+    if len(bands) not in (PICTURE_CHANNELS if model.channels is None else (model.channels,)):
         proposed = model.channels or 3
-        some = tuple(range(1, (proposed if proposed <= len(channels) else 1) + 1))
+        if proposed > len(channels):
+            proposed = 0 if model.takes_bands else 1
+        some = tuple(range(1, proposed + 1))
         raise InvalidImageError(
             f"{name} holds {len(channels)} channels ({_listed(channels)}), and the model takes {wanted}",
-            hint=f"choose them with bands=, such as bands={some}",
+            hint=f"choose them with bands=, such as bands={some}" if some else "give it all of its bands",
         )
     return bands
 
@@ -94,7 +104,12 @@ def needs_model(channels: Sequence[str], choice: Choice) -> bool:
 def channels_of_array(count: int) -> tuple[str, ...]:
     """Returns what the channels of an array are taken for."""
     usual = ((), (GRAY,), (GRAY, ALPHA), (RED, GREEN, BLUE), (RED, GREEN, BLUE, ALPHA))
-    return usual[count] if count < len(usual) else tuple(f"band {index + 1}" for index in range(count))
+    return usual[count] if count < len(usual) else bands_of_array(count)
+
+
+def bands_of_array(count: int) -> tuple[str, ...]:
+    """Returns what the channels of an array are to a model of bands."""
+    return tuple(f"band {index + 1}" for index in range(count))
 
 
 def _listed(names: Sequence[str]) -> str:

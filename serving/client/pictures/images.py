@@ -29,6 +29,7 @@ else:
     ImageSource = Any
 
 # Formats that servers do not read, but Pillow does: these are sent as PNG.
+_NPY = b"\x93NUMPY"
 _CONVERTED = frozenset({"gif", "avif"})
 # Pillow loads a picture when it is first used, which two threads cannot do at one time.
 _PILLOW_LOCK = threading.Lock()
@@ -99,6 +100,8 @@ def _of_file(data: bytes, name: str | None, choice: Choice) -> Picture:
         with contextlib.suppress(UnsupportedCallError):  # the extra `large` is missing
             return _of_tiff(data, name, choice)
         return _of_converted(data, name, choice, "TIFF")
+    if data.startswith(_NPY):
+        return _of_npy(data, name, choice)
     if form == "heic":
         raise InvalidImageError(
             f"{what} is HEIC, which is not read here",
@@ -112,6 +115,13 @@ def _of_file(data: bytes, name: str | None, choice: Choice) -> Picture:
             hint="pages are chosen of TIFF and GIF files, bands of TIFF files and arrays",
         )
     return FilePicture(data, name, header)
+
+
+def _of_npy(data: bytes, name: str | None, choice: Choice) -> Picture:
+    if choice.page is not None:
+        raise InvalidImageError(f"{name or 'an array'} has no pages")
+    array = np.load(io.BytesIO(data), allow_pickle=False)
+    return PixelPicture(ArrayPicture(array, choice, name or "an array"), name, choice)
 
 
 def _of_tiff(data: bytes, name: str | None, choice: Choice) -> Picture:

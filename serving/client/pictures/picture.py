@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import InvalidImageError, InvalidResponseError
 from .arrays import ArrayPicture, split_missing
-from .channels import ALL, UNKNOWN, Choice, ModelInput, needs_model
+from .channels import ALL, PICTURE_CHANNELS, UNKNOWN, Choice, ModelInput, needs_model
 from .damage import decoding
 from .image_headers import ImageHeader
 from .png import decode_png, encode_png
@@ -33,6 +33,7 @@ class FilePicture:
     needs_dtype = False  # whether what is sent of it depends on the dtype that the model takes
     needs_channels = False  # whether it depends on how many channels the model takes
     is_float = False  # whether it is an array of floats, which only float models take
+    are_bands = False  # whether its channels mean no colours
 
     def __init__(self, data: bytes, name: str | None, header: ImageHeader):
         self._data, self.name, self.byte_count = data, name, len(data)
@@ -50,8 +51,13 @@ class FilePicture:
     def pixels(self, dtype: np.dtype[Any], channels: int | None, model: ModelInput = UNKNOWN) -> Array:
         """Returns it as an array [H, W, C], or raises `InvalidImageError` where that means loss or guesses.
 
-        Channels are 1, 3 or 4 as the model wants it; None leaves them as they are.
+        Channels are as many as the model wants; None leaves them as they are.
         """
+        if ModelInput(dtype, channels or model.channels).takes_bands:
+            raise InvalidImageError(
+                f"{self._what} is an encoded picture, and the model takes {channels or model.channels} bands",
+                hint="send a TIFF that holds them, or an array [H, W, bands]",
+            )
         if dtype.kind == "f":
             raise InvalidImageError(
                 f"{self._what} is an encoded picture, and the model takes {dtype} pixels only",
@@ -138,7 +144,7 @@ class PixelPicture:
         is_same_kind = (dtype.kind == "f") == self.is_float
         if is_same_kind:
             array = self._for(ModelInput(dtype, channels or model.channels))
-            if self._raw.is_decoded and not self.is_float:
+            if self._raw.is_decoded and not self.is_float and channels in (None, *PICTURE_CHANNELS):
                 return _of_channels(array, dtype, channels)
         if not is_same_kind or (not self.is_float and dtype != array.dtype):
             raise InvalidImageError(
@@ -149,9 +155,17 @@ class PixelPicture:
             raise InvalidImageError(f"an array of {array.shape[2]} channels was given, and the model takes {channels}")
         return array
 
+    @property
+    def are_bands(self) -> bool:
+        """See `FilePicture`; known once it was sent."""
+        takes_bands = self._sent is not None and self._sent[0].takes_bands
+        return takes_bands or (self._raw.is_decoded and self.needs_channels and self._choice.bands is None)
+
     def picture(self) -> "Image.Image":
         """See `FilePicture`."""
-        return _for_display(self._sent[1] if self._sent is not None else self._values())
+        array = self._sent[1] if self._sent is not None else self._values()
+        # The second of two bands, and the fourth of four, is no alpha.
+        return _for_display(array[:, :, : 3 if array.shape[2] > 2 else 1] if self.are_bands else array)
 
     def _values(self) -> Array:
         return split_missing(self._raw.read(self._whole))[0]

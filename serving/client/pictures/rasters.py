@@ -16,7 +16,7 @@ from .arrays import ArrayPicture, map_of, strips
 from .channels import ALL, UNKNOWN, Choice, ModelInput
 from .image_headers import read_header
 from .source import Source
-from .tiff_tags import GeoTags, import_tifffile, tags_to_write
+from .tiff_tags import GeoTags, extra_tags, import_tifffile
 from .tiffs import TiffImage
 from .tiling import Array, Tile
 
@@ -107,10 +107,7 @@ class FileSink:
     def __init__(self, path: Path, shape: tuple[int, int], dtype: npt.DTypeLike, geo: GeoTags, *, has_missing: bool):
         self._path, self._shape, self._dtype = path, shape, np.dtype(dtype)
         self._tifffile = import_tifffile() if path.suffix.lower() in _TIFF_ENDINGS else None
-        self._tags = [
-            (code, kind, None if isinstance(value, str) else len(value), value, True)
-            for code, kind, value in tags_to_write(geo, has_missing)
-        ]
+        self._tags = extra_tags(geo, has_missing=has_missing)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
         self._temporary = Path(name)
         self._temporary.chmod(0o644)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..errors import InvalidImageError
 from .arrays import ArrayPicture, split_missing
-from .channels import Choice, ModelInput, choose_channels
+from .channels import Choice, ModelInput, bands_of_array, choose_channels
 from .tiffs import TiffImage
 from .tiling import Array, Tile
 
@@ -20,7 +20,10 @@ class Source:
 
     def __init__(self, raw: ArrayPicture | TiffImage, name: str, choice: Choice, model: ModelInput):
         self._raw, self._name, self._model = raw, name, model
-        chosen = choose_channels(raw.channels, choice, model, name)
+        # Nobody has said what the channels of an array mean.
+        are_bands = model.takes_bands and isinstance(raw, ArrayPicture) and not raw.is_decoded
+        channels = bands_of_array(raw.shape[2]) if are_bands else raw.channels
+        chosen = choose_channels(channels, choice, model, name)
         self._chosen = None if chosen == list(range(len(raw.channels))) else chosen
         self.shape = (raw.shape[0], raw.shape[1], len(chosen))
         self.geo, self.has_missing = raw.geo, raw.has_missing

@@ -67,3 +67,11 @@ def tags_to_write(geo: GeoTags, has_missing: bool) -> Iterator[tuple[int, int, A
         yield code, kind, value if kind == _ASCII else tuple(np.atleast_1d(value).tolist())
     if has_missing:
         yield NODATA, _ASCII, "0"
+
+
+def extra_tags(geo: GeoTags, *, has_missing: bool) -> list[tuple[int, int, int | None, Any, bool]]:
+    """Returns the tags of `tags_to_write` as tifffile writes them."""
+    return [
+        (code, kind, None if isinstance(value, str) else len(value), value, True)
+        for code, kind, value in tags_to_write(geo, has_missing)
+    ]

@@ -9,7 +9,7 @@ from ... import contract
 from ..errors import InvalidImageError
 from ..pictures.picture import Picture
 from ..pictures.png import encode_png
-from ..pictures.tiff_tags import tags_to_write
+from ..pictures.tiff_tags import extra_tags, import_tifffile, tags_to_write
 
 JPEGS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"})
 """Endings of JPEG files."""
@@ -22,6 +22,7 @@ _SHALLOW = frozenset({".webp", ".gif"})
 # Exact values matter in these: a lossy file would be wrong without looking wrong.
 _EXACT = frozenset({contract.MASK, contract.PROBABILITY, contract.CLASS_MAP})
 _USE_PNG = "use .png"
+_TIFFS = frozenset({".tif", ".tiff"})
 
 
 def check_file_form(ending: str, product: str) -> None:
@@ -44,6 +45,13 @@ def write_picture(file: IO[bytes], suffix: str, product: str, pixels: npt.NDArra
     ending = suffix.lower()
     check_file_form(ending, product)
     pixels = pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels
+    are_bands = product == contract.MASKED_IMAGE and picture.are_bands
+    if are_bands and ending in _TIFFS:
+        _write_bands(file, pixels, picture)
+        return
+    if are_bands and pixels.shape[2:] not in ((), (3,), (4,)):
+        words = f"a {product} of {pixels.shape[2]} bands cannot be a {suffix} file"
+        raise InvalidImageError(words, hint="use .tif, which keeps its place on Earth, or .npy")
     if ending == ".png" and pixels.dtype.kind != "f":
         file.write(encode_png(pixels))
         return
@@ -67,3 +75,18 @@ def write_picture(file: IO[bytes], suffix: str, product: str, pixels: npt.NDArra
         Image.fromarray(pixels).save(file, form, **options)
     except (ValueError, OSError) as error:
         raise InvalidImageError(f"cannot write a {product} as {suffix}: {error}", hint=_USE_PNG) from error
+
+
+def _write_bands(file: IO[bytes], pixels: npt.NDArray[Any], picture: Picture) -> None:
+    """Writes bands, [H, W] or [H, W, C], of any dtype as a TIFF at its picture's place."""
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    import_tifffile().imwrite(
+        file,
+        pixels,
+        photometric="minisblack",
+        planarconfig="contig" if channels > 1 else None,
+        extrasamples=["unspecified"] * (channels - 1) or None,
+        compression="zlib",
+        metadata=None,
+        extratags=extra_tags(picture.geo, has_missing=picture.missing is not None),
+    )

@@ -60,6 +60,8 @@ _NO_THREAD = ("Server Threadpool Exhausted", "")
 _NOT_REGISTERED = ("Op type not registered", "No OpKernel was registered", "No registered '")
 # A graph's own errors name its nodes.
 _NODES = ("[[{{", "\n\t [[")
+# How TensorFlow Serving's REST API says that JSON has no numbers of a dtype.
+_NO_FORM_IN_JSON = "Conversion of JSON Value"
 # The codes that mean the server itself, or the call's target, unless they come out of a graph.
 _CODES_OF_TARGETS = (
     StatusCode.NOT_FOUND,
@@ -92,8 +94,10 @@ def error_of_code(code: StatusCode, server_message: str, http_status: int | None
         error_class = errors.ModelFaultError
     # What follows names nodes of the graph, which callers have no use for; server_message keeps it.
     problem = server_message.partition("\n\t [[")[0]
+    is_about_json = code == StatusCode.UNIMPLEMENTED and _NO_FORM_IN_JSON in server_message
     return error_class(
         problem or f"the server answered {code.name} without a word",
+        hint="TensorFlow Serving's REST API reads no such numbers: use its grpc:// address" if is_about_json else None,
         code=code,
         http_status=http_status,
         server_message=server_message,

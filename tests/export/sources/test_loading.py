@@ -124,7 +124,7 @@ def test_two_inputs_are_refused_by_name(tmp_path):
 
 
 @pytest.mark.parametrize(("shape", "message"), [
-    ((None, None, None, 7), "takes 7 channels"), ((None, 3, 16, 3), "can be read both ways; give --data_format"),
+    ((None, None, None, 17), "takes 17 channels"), ((None, 3, 16, 3), "can be read both ways; give --data_format"),
     ((None, 16, None, 3), "model_size: source .* takes 16 by any pixels"), ((None, 16, 3), "has shape"),
 ])  # fmt: skip
 def test_inputs_that_are_no_image_are_named(tmp_path, shape, message):
