@@ -212,6 +212,8 @@ class Plan:
         lines += [f"  {name}: {json.dumps(value)}" for name, value in self.spec.model_dump(mode="json").items()]
         lines += ["model:", f"  {self.model.description}"]
         size = "x".join(map(str, self.model.size)) if self.model.size else "the image's"
+        if self.spec.sides:
+            size = f"the image's shape at {self.spec.sides}"
         lines += [
             f"  size: {size}; channels: {self.model.channels}; output channels: {self.model.output_channels}",
             f"  map: {self.alignment.describe(self.model.size) if self.alignment else 'shows the whole input'}",

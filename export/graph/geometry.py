@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from ...serving import contract
 from ..errors import SpecError
 from ..model.segmentation_model import SegmentationModel
-from ..spec import ExportSpec
+from ..spec import ExportSpec, Sides
 from . import bits
 from .class_maps import most_probable
 
@@ -52,7 +53,8 @@ def make_geometry(spec: ExportSpec, model: SegmentationModel, min_edge: int = 1)
     if model.size is None:
         if spec.resize == "letterbox":
             raise SpecError("resize: 'letterbox' needs a model_size; the model takes any")
-        geometry: Geometry = AtImageSize(spec.pad_to_multiple, spec.max_model_pixels, min_edge)
+        padding = AtImageSize(spec.pad_to_multiple, spec.max_model_pixels, min_edge)
+        geometry: Geometry = padding if spec.sides is None else BySides(spec.sides, padding, spec)
     else:
         geometry = (Letterbox if spec.resize == "letterbox" else Stretch)(model.size, spec.antialias)
     geometry.mixes = not model.answers_classes
@@ -71,6 +73,10 @@ class Geometry(abc.ABC):
 
     smooths: bool = False
     """Whether several pixels are averaged where a picture is shrunk: of no other does a smaller image do as well."""
+
+    def refuse(self, size: tf.Tensor) -> tf.Tensor | None:
+        """Returns why the model takes no image of a size, int32 [2]: a text, empty where it does; None is always."""
+        return None
 
     @abc.abstractmethod
     def inner_size(self, size: tf.Tensor) -> tf.Tensor:
@@ -231,7 +237,8 @@ class AtImageSize(Geometry):
         self._multiple = multiple
         self._min_edge = min_edge
 
-    def _padded(self, size: tf.Tensor) -> tf.Tensor:
+    def padded(self, size: tf.Tensor) -> tf.Tensor:
+        """Returns int32 [2], what an image of a size is padded to."""
         size = tf.maximum(size, self._min_edge)
         return (size + self._multiple - 1) // self._multiple * self._multiple
 
@@ -240,7 +247,7 @@ class AtImageSize(Geometry):
 
     def to_model(self, images: tf.Tensor, view: View | None = None) -> tf.Tensor:  # noqa: D102
         size = tf.shape(images)[1:3]
-        padded = self._padded(size)
+        padded = self.padded(size)
 
         def pad() -> tf.Tensor:
             rows = tf.gather(images, tf.minimum(tf.range(padded[0]), size[0] - 1), axis=1)
@@ -253,13 +260,65 @@ class AtImageSize(Geometry):
         return tf.cast(images, tf.float32)
 
     def place(self, maps: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:  # noqa: D102
-        padded = self._padded(size)
+        padded = self.padded(size)
         # Resizing nothing would give whatever stands in memory.
         is_map = tf.reduce_all(tf.shape(maps)[1:3] >= 1)
         check = tf.debugging.Assert(is_map, ["the model answers no pixels for an image of", size])
         with tf.control_dependencies([check]):
             maps = tf.identity(maps)
         return maps, tf.cast(padded, tf.float32) / tf.cast(tf.shape(maps)[1:3], tf.float32)
+
+
+class BySides(Geometry):
+    """The image is resized to a length of its shorter or longer side, keeping its shape, and padded as `AtImageSize`.
+
+    Both sides are scaled alike and rounded to whole pixels, halves up, as MMCV, Detectron2 and Segment Anything do.
+    With a `multiple` they are cut to whole pixels and rounded to the nearest one, as PaddleOCR does.
+    """
+
+    def __init__(self, sides: Sides, padding: AtImageSize, spec: ExportSpec):
+        self._sides, self._padding, self.smooths = sides, padding, spec.antialias
+        self._max_pixels = spec.max_model_pixels
+
+    def _inner(self, size: tf.Tensor) -> tf.Tensor:
+        """Returns float64 [2], whole numbers: what an image of a size is resized to."""
+        sides, edges = self._sides, tf.cast(size, tf.float64)
+        shorter, longer = tf.reduce_min(edges), tf.reduce_max(edges)
+        scale = sides.shortest / shorter if sides.shortest else tf.cast(sides.longest, tf.float64) / longer
+        if sides.only is not None:
+            scale = (tf.maximum if sides.only == "enlarge" else tf.minimum)(scale, tf.ones([], tf.float64))
+        if sides.shortest and sides.longest:
+            scale = tf.minimum(scale, sides.longest / longer)
+        if sides.multiple == 1:
+            return tf.maximum(tf.floor(edges * scale + 0.5), 1)
+        multiples = tf.round(tf.floor(edges * scale) / sides.multiple)  # halves to the even one
+        return tf.maximum(multiples, 1) * sides.multiple
+
+    def refuse(self, size: tf.Tensor) -> tf.Tensor:  # noqa: D102
+        inner = self._inner(size)
+        texts = [tf.strings.as_string(tf.cast(edge, tf.int64)) for edge in (*tf.unstack(size), *tf.unstack(inner))]
+        image, model = (tf.strings.join(texts[at : at + 2], "x") for at in (0, 2))
+        reason = f" for the model > {self._max_pixels} pixels (max_model_pixels)"
+        text = tf.strings.join([f"{contract.ERROR_TOO_LARGE}: ", image, " is ", model, reason])
+        return tf.where(tf.reduce_prod(inner) > self._max_pixels, text, "")
+
+    def inner_size(self, size: tf.Tensor) -> tf.Tensor:  # noqa: D102
+        return tf.cast(self._inner(size), tf.int32)
+
+    def to_model(self, images: tf.Tensor, view: View | None = None) -> tf.Tensor:  # noqa: D102
+        inner = self.inner_size(tf.shape(images)[1:3] if view is None else view.size)
+        return self._padding.to_model(_shrink(images, inner, self.smooths, view))
+
+    def place(self, maps: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:  # noqa: D102
+        inner = self.inner_size(size)
+        padded = self._padding.padded(inner)
+
+        def without_padding() -> tf.Tensor:
+            return _resize(maps, padded, method=self._method)[:, : inner[0], : inner[1]]
+
+        shown = tf.cond(tf.reduce_all(padded == inner), lambda: maps, without_padding)
+        shown.set_shape([maps.shape[0], None, None, maps.shape[3]])
+        return shown, tf.cast(size, tf.float32) / tf.cast(tf.shape(shown)[1:3], tf.float32)
 
 
 def _enlarge_columns(maps: tf.Tensor, width: tf.Tensor) -> tf.Tensor:

@@ -78,7 +78,7 @@ class MaskModule(tf.Module):
         )
         self._decode = functools.partial(
             tf.function(
-                self._decoder.decode,
+                self._decode_fitting,
                 input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.bool)],
                 autograph=False,
             )
@@ -142,6 +142,10 @@ class MaskModule(tf.Module):
 
     def input_of_pixels(self, images: tf.Tensor) -> tf.Tensor:
         """Returns what the model is given for [B, H, W, C] pixels, float32 [B, h, w, its channels]."""
+        refused = self._geometry.refuse(tf.shape(images)[1:3])
+        if refused is not None:
+            with tf.control_dependencies([tf.debugging.Assert(tf.equal(refused, ""), ["image", refused])]):
+                images = tf.identity(images)
         return self._scaling(self._geometry.to_model(images), self.spec.full_scale)
 
     def pixel_reader(self) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -192,6 +196,14 @@ class MaskModule(tf.Module):
             with tf.control_dependencies([tf.debugging.Assert(is_good, [text, errors], summarize=64)]):
                 encoded = tf.identity(encoded)
         return {f"{product}_bytes": encoded, contract.ERROR: errors}
+
+    def _decode_fitting(self, data: tf.Tensor, is_for_model: tf.Tensor) -> Picture:
+        """Decodes one picture, in which the error is also that it is too large for the model."""
+        picture = self._decoder.decode(data, is_for_model)
+        refused = self._geometry.refuse(tf.maximum(picture.view.size, 1))
+        if refused is None:
+            return picture
+        return picture._replace(error=tf.where(tf.equal(picture.error, ""), refused, picture.error))
 
     def _read(self, product: str, data: tf.Tensor, threshold: tf.Tensor) -> Picture:
         """Decodes one picture, whole if the product shows it; its error may be the threshold's or the product's."""

@@ -10,6 +10,7 @@ from ...serving import contract
 from ..errors import InspectError
 from ..model.segmentation_model import BAND_CHANNELS, IMAGE_CHANNELS
 from ..publish import manifest
+from ..spec import Sides
 
 
 class _Part(pydantic.BaseModel):
@@ -107,6 +108,12 @@ class ExportRecord(_Part):
     def image_dtype(self) -> str:
         """Of the pixel signatures."""
         return str(self.spec["image_dtype"])
+
+    @property
+    def sides(self) -> str:
+        """What a picture's sides become for the model, as the flag says it; empty where it has one size, or any."""
+        size = self.spec.get("model_size")
+        return str(Sides.model_validate(size)) if isinstance(size, dict) else ""
 
     @property
     def formats(self) -> list[str]:

@@ -73,6 +73,8 @@ def summary(inspection: Inspection) -> dict[str, str]:
 def _of_record(record: ExportRecord) -> dict[str, str]:
     model, source, moves = record.model, record.source, record.reproducibility
     size = f"{model.size[0]}×{model.size[1]} pixels (height × width)" if model.size else "the picture's own size"
+    if sides := record.sides:
+        size = f"the picture's own shape at {sides}"
     batch = f", in batches of {model.batch}" if model.batch else ""
     channels = {1: "gray", 3: "RGB", 4: "RGBA"}.get(model.channels, f"{model.channels} bands")
     foreground = [record.classes[at] if record.classes else f"channel {at}" for at in record.foreground.channels]

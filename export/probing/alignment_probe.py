@@ -55,7 +55,7 @@ def find_alignment(model: SegmentationModel, spec: ExportSpec) -> Alignment | No
         return None
     if model.size is not None and _map_size(model, model.size) in (model.size, None):
         return None
-    if model.size is None or spec.model_size is not None:
+    if model.size is None or spec.fixed_size is not None:
         is_known, alignment = _find_for_any_size(model, spec)
         if is_known or model.size is None:
             return alignment

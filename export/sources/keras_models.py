@@ -141,8 +141,8 @@ def _input_structure(model: Any, where: str) -> Any:
 
 def _outputs(run: Callable[[tf.Tensor], Any], image: tf.TensorSpec, spec: ExportSpec, where: str) -> dict[str, Any]:
     # What a model says of its outputs is not always so: around a model with a list of one Keras adds an axis.
-    if image.shape.rank == 4 and spec.model_size is not None:
-        image = with_size(image, spec.data_format or find_data_format(image.shape, where), spec.model_size)
+    if image.shape.rank == 4 and spec.fixed_size is not None:
+        image = with_size(image, spec.data_format or find_data_format(image.shape, where), spec.fixed_size)
     outputs = flatten_named(trace(run, image, where).structured_outputs)
     return {path: tf.TensorSpec(tensor.shape, tensor.dtype) for path, tensor in outputs.items()}
 

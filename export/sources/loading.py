@@ -107,8 +107,10 @@ def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:
 
 
 def _model_size(height: int | None, width: int | None, spec: ExportSpec, where: str) -> tuple[int, int] | None:
-    wanted = spec.model_size
+    wanted = spec.fixed_size
     takes = f"takes {height or 'any'} by {width or 'any'}"
+    if spec.sides is not None and (height or width):
+        raise SourceError(f"model_size: {spec.sides} is for models of any size; {where} {takes} pixels")
     if wanted is not None:
         if (height or wanted[0], width or wanted[1]) != wanted:
             raise SourceError(

@@ -8,6 +8,7 @@ from .fields import (
     STRETCH as STRETCH,
     Clean as Clean,
     ExportSpec as ExportSpec,
+    Sides as Sides,
     is_builder as is_builder,
     make_spec as make_spec,
 )

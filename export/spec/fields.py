@@ -55,6 +55,8 @@ def _as_channels(value: Any) -> Any:
 
 
 def _as_size(value: Any) -> Any:
+    if isinstance(value, Mapping | Sides) or (isinstance(value, str) and "=" in value):
+        return _as_mapping(value)
     edges = _as_list(re.sub("[x×]", ",", value) if isinstance(value, str) else value)
     return edges * 2 if len(edges) == 1 else edges
 
@@ -99,7 +101,6 @@ Text = Annotated[str, Field(min_length=1)]
 LocalPath = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
 Names = Annotated[list[Text], BeforeValidator(_split_commas), AfterValidator(_no_repeats)]
 Edge = Annotated[int, Field(ge=1, le=_MAX_MODEL_EDGE)]
-Size = Annotated[tuple[Edge, Edge], BeforeValidator(_as_size)]
 Channels = Annotated[
     list[pydantic.NonNegativeInt | str],
     BeforeValidator(_as_channels),
@@ -115,6 +116,35 @@ class Clean(pydantic.BaseModel):
 
     open: Annotated[int, Field(ge=0, le=50)] = 0
     close: Annotated[int, Field(ge=0, le=50)] = 0
+
+
+class Sides(pydantic.BaseModel):
+    """A size that follows the picture's shape: how long its shorter side becomes, or its longer one, in pixels."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    shortest: Edge | None = None  # the shorter side becomes so long
+    longest: Edge | None = None  # the longer side does; beside `shortest`, it is so long at most
+    multiple: Annotated[int, Field(ge=1, le=1024)] = 1  # each side is rounded to the nearest one
+    only: Literal["enlarge", "shrink"] | None = None  # pictures that would need the other stay as they are
+
+    @model_validator(mode="after")
+    def _has_a_side(self) -> Self:
+        if self.shortest is None and self.longest is None:
+            raise ValueError("give shortest or longest, or HEIGHT,WIDTH")
+        return self
+
+    def __str__(self) -> str:
+        """Returns it as it is given on the command line."""
+        given = self.model_dump(exclude_defaults=True)
+        return ",".join(f"{name}={value}" for name, value in given.items())
+
+
+Size = Annotated[
+    Annotated[tuple[Edge, Edge], pydantic.Tag("size")] | Annotated[Sides, pydantic.Tag("sides")],
+    pydantic.Discriminator(lambda value: "sides" if isinstance(value, Mapping | Sides) else "size"),
+    BeforeValidator(_as_size),
+]
 
 
 class ExportSpec(pydantic.BaseModel):
@@ -176,7 +206,9 @@ class ExportSpec(pydantic.BaseModel):
     model_size: Size | None = Field(
         None,
         description="HEIGHT,WIDTH, or one number for both, that the model runs at. Read from the model when it is "
-        "fixed there; without one the model runs at the image's own size.",
+        "fixed there; without one the model runs at the image's own size. Or by a side, keeping the image's shape: "
+        "shortest=736, longest=1024, shortest=800,longest=1333 (at most), with multiple=32 (sides are rounded to it) "
+        "and only=enlarge or only=shrink.",
     )
     resize: Literal["stretch", "letterbox"] = Field(
         "stretch", description="How an image gets to model_size: stretch, or letterbox (keeps its shape)."
@@ -184,12 +216,13 @@ class ExportSpec(pydantic.BaseModel):
     antialias: bool = Field(True, description="Smooth before shrinking an image to model_size.")
     max_model_pixels: pydantic.PositiveInt = Field(
         4_000_000,
-        description="Without model_size: larger images are refused.",
+        description="Without model_size of HEIGHT,WIDTH: images that are larger for the model are refused.",
     )
     pad_to_multiple: pydantic.PositiveInt = Field(
         1,
         le=1024,
-        description="Without model_size: pad images at right and bottom to a multiple of this for the model.",
+        description="Without model_size of HEIGHT,WIDTH: pad images at right and bottom to a multiple of this for the "
+        "model.",
     )
     map_alignment: Literal["stretch", "centre"] | None = Field(
         None,
@@ -267,6 +300,16 @@ class ExportSpec(pydantic.BaseModel):
     )
 
     @property
+    def fixed_size(self) -> tuple[int, int] | None:
+        """Height and width of `model_size`, where that is the same for all images."""
+        return None if isinstance(self.model_size, Sides) else self.model_size
+
+    @property
+    def sides(self) -> Sides | None:
+        """The `model_size` that follows an image's shape."""
+        return self.model_size if isinstance(self.model_size, Sides) else None
+
+    @property
     def full_scale(self) -> float:
         """The pixel value that means full scale in the pixel signatures."""
         return self.input_max if self.input_max is not None else FULL_SCALE[self.image_dtype]
@@ -315,13 +358,17 @@ class ExportSpec(pydantic.BaseModel):
             refuse("input_max", f"{self.full_scale:g} is above what uint8 holds; set image_dtype: uint16")
         if self.image_dtype == "uint16" and self.full_scale > FULL_SCALE["uint16"]:
             refuse("input_max", f"{self.full_scale:g} is above what uint16 holds; set image_dtype: float32")
-        if self.model_size and self.pad_to_multiple > 1:
+        if self.fixed_size and self.pad_to_multiple > 1:
             refuse("pad_to_multiple", "is for models that run at the image's size; leave out model_size")
         for signature in self.signatures or []:
             if self.background == "transparent" and signature.startswith(contract.MASKED_IMAGE_JPEG):
                 refuse(
                     "signatures", f"{signature!r} needs an opaque background, as JPEG has none other; got transparent"
                 )
+        if self.sides and self.resize != "stretch":
+            refuse(
+                "resize", f"{self.resize!r} is for a model_size of HEIGHT,WIDTH; {self.sides} keeps the image's shape"
+            )
         for name in self.foreground or []:
             if isinstance(name, str) and name not in (self.classes or []):
                 known = f"; classes are: {', '.join(self.classes)}" if self.classes else "; give classes too"
@@ -354,7 +401,8 @@ def _first_problem(error: pydantic.ValidationError) -> str:
     key, *inner = map(str, problem["loc"] or [""])
     if kind == "extra_forbidden":
         if inner:
-            return f"{key}: no key {inner[0]!r}; there are: {', '.join(Clean.model_fields)}"
+            known = (Sides if key == "model_size" else Clean).model_fields
+            return f"{key}: no key {inner[-1]!r}; there are: {', '.join(known)}"
         return f"unknown key {key!r}{_did_you_mean(key, ExportSpec.model_fields)}"
     if kind in ("missing", "too_short"):
         return f"{key}: {'is needed' if kind == 'missing' else 'wants at least one'}"

@@ -103,6 +103,7 @@ class Pipeline:
     letterbox: bool = False
     antialias: bool = True
     pad_to_multiple: int = 1
+    sides: dict | None = None
     foreground: tuple = (0,)
     adds: bool = False
     clean_open: int = 0
@@ -111,6 +112,9 @@ class Pipeline:
     def model_values(self, image):
         """Resized, padded and scaled, as the network sees it."""
         height, width = image.shape[:2]
+        if self.sides is not None:
+            height, width = self.by_sides(height, width)
+            image = resize(image, (height, width), self.antialias)
         if self.model_size is None:
             extra_y, extra_x = -height % self.pad_to_multiple, -width % self.pad_to_multiple
             x = np.pad(image.astype(np.float64), [(0, extra_y), (0, extra_x), (0, 0)], mode="edge")
@@ -130,6 +134,19 @@ class Pipeline:
             for edge, limit in zip((height, width), self.model_size, strict=True)
         )
         return (self.model_size[0] - inner[0]) // 2, (self.model_size[1] - inner[1]) // 2, inner
+
+    def by_sides(self, height, width):
+        """What becomes of a picture's sides, by the words of docs/export.md."""
+        shortest, longest = self.sides.get("shortest"), self.sides.get("longest")
+        scale = shortest / min(height, width) if shortest else longest / max(height, width)
+        if (self.sides.get("only"), scale > 1) in (("enlarge", False), ("shrink", True)):
+            scale = 1.0
+        if shortest and longest:
+            scale = min(scale, longest / max(height, width))
+        multiple = self.sides.get("multiple")
+        if multiple:
+            return [max(multiple, round(int(edge * scale) / multiple) * multiple) for edge in (height, width)]
+        return [max(1, int(edge * scale + 0.5)) for edge in (height, width)]
 
     def to_channels(self, x):
         found = x.shape[-1]
@@ -168,6 +185,12 @@ class Pipeline:
         return logits
 
     def at_image_size(self, maps, height, width):
+        if self.sides is not None:
+            inner = self.by_sides(height, width)
+            padded = [edge + -edge % self.pad_to_multiple for edge in inner]
+            if padded != inner:
+                maps = resize(maps, padded)[: inner[0], : inner[1]]
+            return resize(maps, (height, width))
         if self.model_size is None:
             padded = [edge + -edge % self.pad_to_multiple for edge in (height, width)]
             return resize(maps, padded)[:height, :width]

@@ -55,9 +55,9 @@ def load_onnx(spec: ExportSpec) -> RawModel:
 
 
 def _with_known_size(image: tf.TensorSpec, spec: ExportSpec, where: str) -> tf.TensorSpec:
-    if image.shape.rank != 4 or spec.model_size is None:
+    if image.shape.rank != 4 or spec.fixed_size is None:
         return image
-    return with_size(image, spec.data_format or find_data_format(image.shape, where), spec.model_size)
+    return with_size(image, spec.data_format or find_data_format(image.shape, where), spec.fixed_size)
 
 
 def _only_needed(graph: Graph, outputs: list[str], where: str) -> Graph:

@@ -79,6 +79,11 @@ def plan_tiles(info: Mapping[str, Any], product: str, tile: int, overlap: int) -
             "the model cleans its masks, which cannot be done by tiles", hint="export it without clean"
         )
     size = spec.get("model_size") or model.get("size")
+    if isinstance(size, Mapping):
+        raise InvalidRequestError(
+            "the model resizes every picture by its sides: it has no scale at which tiles could be cut",
+            hint="export it without model_size",
+        )
     if size is not None:
         if spec.get("resize", "stretch") == "stretch":
             raise InvalidRequestError(

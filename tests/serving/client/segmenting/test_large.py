@@ -281,6 +281,7 @@ def test_a_letterbox_model_gets_whole_tiles_of_its_own_size(local, image, tmp_pa
     ("spec", "options", "words"),
     [
         ({"model_size": [96, 96]}, {}, "stretches every picture to one size"),
+        ({"model_size": {"shortest": 96, "longest": None}}, {}, "resizes every picture by its sides"),
         ({"clean": {"open": 2, "close": 0}}, {}, "cleans its masks"),
         ({"max_model_pixels": 10_000}, {"tile": 128, "overlap": 16}, "larger than the model's 10000 pixels"),
         ({}, {"tile": 64, "overlap": 32}, "nothing but overlap"),
@@ -311,7 +312,8 @@ def test_a_model_that_was_not_exported_by_us_is_refused(local, image, tmp_path):
     [
         ("photo.png", "m.npy", "photo.png cannot be read by pieces"),
         (np.zeros((4, 4), np.int64), "m.npy", "int64 is no image"),
-        (np.zeros((4, 4, 9), np.uint8), "m.npy", "is no image"),
+        (np.zeros((4, 4, 19), np.uint8), "m.npy", "is no image"),
+        (np.zeros((4, 4, 9), np.uint8), "m.npy", "holds 9 channels .*, and the model takes 3; choose them"),
         (17, "m.npy", "int cannot be read by pieces"),
         (np.zeros((4, 4), np.uint8), "m.png", "m.png cannot be written by pieces"),
         (np.zeros((4, 4), np.uint8), np.zeros((4, 5), np.uint8), r"it must be \[4, 4\] of uint8"),
