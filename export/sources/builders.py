@@ -11,7 +11,8 @@ from ..model.model_graph import count_constants
 from ..model.segmentation_model import RawModel
 from ..spec import ExportSpec
 from .choosing import choose_output, flatten_named
-from .keras_models import wrap_keras_model
+from .keras.keras_2 import is_keras_2_model
+from .keras.loading import wrap_keras_model
 from .preflight import KERAS_WEIGHTS, check_weights
 from .user_code import import_user_module
 
@@ -29,7 +30,7 @@ def build_model(spec: ExportSpec) -> RawModel:
         model = builder()
     except Exception as error:
         raise SourceError(f"{where}: the function fails: {type(error).__name__}: {cause_of(error)}") from error
-    if isinstance(model, keras.Model):
+    if isinstance(model, keras.Model) or is_keras_2_model(model):
         if spec.weights:
             _restore(model, spec.weights, is_keras=True)
         return wrap_keras_model(model, spec, where)

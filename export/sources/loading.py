@@ -21,10 +21,11 @@ from ..model.tracing import find_data_format, trace
 from ..spec import CLASSES, ExportSpec
 from .builders import build_model
 from .choosing import is_classes
-from .frozen_graphs import load_frozen_graph
-from .keras_models import load_keras_file, wrap_keras_model
+from .graphs.frozen import load_frozen_graph
+from .graphs.javascript import load_javascript_model
+from .keras.loading import load_keras_file, wrap_keras_model
 from .outputs import OutputForm, find_output_form
-from .preflight import FROZEN, KERAS, LITE, LOCAL_FILES, SAVED_MODEL, find_kind
+from .preflight import FROZEN, JAVASCRIPT, KERAS, LITE, LOCAL_FILES, SAVED_MODEL, find_kind
 from .saved_models import load_saved_model
 from .user_code import import_user_module, own_objects
 
@@ -58,6 +59,8 @@ def _load_raw(spec: ExportSpec, own: Mapping[str, Any]) -> RawModel:
         return load_keras_file(spec, own)
     if kind == FROZEN:
         return load_frozen_graph(spec)
+    if kind == JAVASCRIPT:
+        return load_javascript_model(spec)
     if kind == LITE:
         from .tflite.loading import load_tflite  # its schema takes half a second to import
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from ..errors import ExportError, SourceError
 from ..spec import ExportSpec
-from .keras_files import KERAS_FILES, check_keras_file
+from .graphs.files import DOCUMENT, SUFFIX as JAVASCRIPT_FILE, check_javascript_model
+from .keras.files import KERAS_FILES, check_keras_file
 from .onnx.files import SUFFIX as ONNX_FILE, check_onnx_file
 from .tflite.files import SUFFIX as LITE_FILE, check_tflite_file
 from .user_code import find_user_module
@@ -18,10 +19,22 @@ SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 KERAS_WEIGHTS = (".weights.h5", *KERAS_FILES)
 
 SAVED_MODEL, KERAS, ONNX, LITE, FROZEN = "SavedModel", "Keras", "ONNX", "TensorFlow Lite", "frozen graph"
+JAVASCRIPT = "TensorFlow.js"
 """Kinds of sources."""
-_KINDS = {**dict.fromkeys(KERAS_FILES, KERAS), ONNX_FILE: ONNX, LITE_FILE: LITE, ".pb": FROZEN}
+_KINDS = {
+    **dict.fromkeys(KERAS_FILES, KERAS),
+    ONNX_FILE: ONNX,
+    LITE_FILE: LITE,
+    ".pb": FROZEN,
+    JAVASCRIPT_FILE: JAVASCRIPT,
+}
 """By the ending of a file's name."""
-_FILE_CHECKS = {KERAS: check_keras_file, ONNX: check_onnx_file, LITE: check_tflite_file}
+_FILE_CHECKS = {
+    KERAS: check_keras_file,
+    ONNX: check_onnx_file,
+    LITE: check_tflite_file,
+    JAVASCRIPT: check_javascript_model,
+}
 _PYTORCH_FILES = (".pt", ".pth")
 
 LOCAL_FILES = SimpleNamespace(exists=os.path.exists, isdir=os.path.isdir, listdir=os.listdir)
@@ -47,6 +60,8 @@ def find_kind(path: str, files: Any) -> str:
     if files.isdir(path):
         if any(files.exists(os.path.join(path, name)) for name in SAVED_MODEL_FILES):
             return SAVED_MODEL
+        if files.exists(os.path.join(path, DOCUMENT)):
+            return JAVASCRIPT
         versions = [name for name in files.listdir(path) if name.strip("/").isdecimal()]
         advice = f"; did you mean {os.path.join(path, max(versions, key=int))}?" if versions else ""
         raise SourceError(f"{where}: a directory without saved_model.pb{advice}")

@@ -39,14 +39,18 @@ def own_objects(module: ModuleType) -> dict[str, Any]:
     """Returns the classes and functions that a module of the user's has, or has registered with Keras, by name."""
     import keras
 
-    registered = {full.rpartition(">")[2]: value for full, value in keras.saving.get_custom_objects().items()}
-    has = {
+    libraries = [keras, *([sys.modules["tf_keras"]] if "tf_keras" in sys.modules else [])]
+    registered = {
+        full.rpartition(">")[2]: value
+        for library in libraries
+        for full, value in library.saving.get_custom_objects().items()
+    }
+    has = {name: value for name, value in vars(module).items() if inspect.isclass(value) or inspect.isfunction(value)}
+    return {
         name: value
-        for name, value in vars(module).items()
-        if inspect.isclass(value) or inspect.isfunction(value)
+        for name, value in (registered | has).items()
         if value.__module__.partition(".")[0] not in _LIBRARIES
     }
-    return registered | has
 
 
 def named_as_saved(objects: Mapping[str, Any], config: str) -> dict[str, Any]:

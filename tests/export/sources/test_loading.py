@@ -1,11 +1,9 @@
 """What is read from a model, and what is asked for where it is ambiguous."""
 
 import importlib
-import json
 import re
 import sys
 
-import h5py
 import keras
 import numpy as np
 import pytest
@@ -380,56 +378,6 @@ def test_a_subclassed_model_is_called_as_it_was_built(pack):
     loaded = adapt_keras_model(model, make_spec({"source": "m", "output_dir": "o"}))
     assert (loaded.channels, loaded.size, loaded.batch) == (3, None, None)
     np.testing.assert_allclose(loaded.forward(tf.constant(images)), expected, atol=1e-5)
-
-
-def keras_2_layer(name, kind, *origins, index=0, **config):
-    return {
-        "class_name": kind,
-        "name": name,
-        "config": {"name": name, "trainable": True, "dtype": "float32", **config},
-        "inbound_nodes": [[[origin, index, 0, {}] for origin in origins]] if origins else [],
-    }
-
-
-def keras_2_model(name, *layers, inputs="photo"):
-    photo = keras_2_layer(inputs, "InputLayer", batch_input_shape=[None, 16, 24, 3], sparse=False, ragged=False)
-    ends = {"input_layers": [[inputs, 0, 0]], "output_layers": [[layers[-1]["name"], 0, 0]]}
-    return {"class_name": "Functional", "name": name, "config": {"name": name, "layers": [photo, *layers], **ends}}
-
-
-def test_functional_files_of_keras_2_are_read_as_keras_2_meant_them(tmp_path):
-    # As tf_keras writes them: lists of one, keys that Keras 3 does not know, a model's calls counted from 1.
-    convolution = {"padding": "same", "data_format": "channels_last", "strides": [1, 1], "dilation_rate": [1, 1]}
-    depthwise = {**convolution, "kernel_size": [3, 3], "depth_multiplier": 1, "groups": 1}
-    separable = {**depthwise, "filters": 4, "kernel_initializer": {"class_name": "Zeros", "config": {}}}
-    inner = keras_2_model("backbone", keras_2_layer("wise", "DepthwiseConv2D", "inner_photo", **depthwise),
-                          inputs="inner_photo")  # fmt: skip
-    config = keras_2_model(
-        "old",
-        {**inner, "inbound_nodes": [[["photo", 0, 0, {}]]]},
-        keras_2_layer("separable", "SeparableConv2D", "backbone", index=1, **separable),
-        keras_2_layer("mask", "Conv2DTranspose", "separable", **convolution, filters=1, kernel_size=[1, 1], groups=1),
-    )
-    photo = keras.Input((16, 24, 3))
-    inside = keras.Input((16, 24, 3))
-    backbone = keras.Model(
-        inside, keras.layers.DepthwiseConv2D(3, padding="same", name="wise")(inside), name="backbone"
-    )
-    x = keras.layers.SeparableConv2D(4, 3, padding="same", name="separable")(backbone(photo))
-    same = keras.Model(photo, keras.layers.Conv2DTranspose(1, 1, padding="same", name="mask")(x))
-    same.save(tmp_path / "old.h5")
-    with h5py.File(tmp_path / "old.h5", "r+") as file:
-        file.attrs["keras_version"] = "2.15.0"
-        file.attrs["model_config"] = json.dumps(config)
-    images = np.random.default_rng(0).random((2, 16, 24, 3), np.float32)
-    answer = load(tmp_path / "old.h5").forward(tf.constant(images))
-    np.testing.assert_allclose(answer, same.predict(images, verbose=0), atol=1e-5)
-
-    config["config"]["layers"].append(keras_2_layer("tf.cast", "TFOpLambda", "mask", function="cast"))
-    with h5py.File(tmp_path / "old.h5", "r+") as file:
-        file.attrs["model_config"] = json.dumps(config)
-    with pytest.raises(SourceError, match=r"saved by Keras 2.15.0, .*'TFOpLambda'.*save_format='tf'\)\) and give that"):
-        load(tmp_path / "old.h5")
 
 
 def test_a_trace_for_training_is_not_the_one_that_is_exported(tmp_path):

@@ -6,23 +6,19 @@ from typing import Any
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from ..errors import SourceError
-from ..model.causes import cause_of
-from ..model.model_graph import count_constants
-from ..model.segmentation_model import RawModel
-from ..spec import ExportSpec
-from .choosing import choose_image, choose_output
+from ...errors import SourceError
+from ...model.causes import cause_of
+from ...model.model_graph import count_constants
+from ...model.segmentation_model import RawModel
+from ...spec import ExportSpec
+from ..choosing import choose_image, choose_output
 
 _WITHOUT_RESULT = {"NoOp", "Assert", "Const", "Placeholder"}
 """Ops whose result is no output, though none takes it."""
 
 
 def load_frozen_graph(spec: ExportSpec) -> RawModel:
-    """Reads a frozen graph; the inputs are the placeholders that the output needs, the outputs what no other op takes.
-
-    Raises:
-        SourceError: it is no graph, holds variables, or input or output is unclear.
-    """
+    """Reads a frozen graph; SourceError where it is none, holds variables, or input or output is unclear."""
     where = f"source {spec.source}"
     graph_def = tf.compat.v1.GraphDef()
     try:
@@ -30,6 +26,22 @@ def load_frozen_graph(spec: ExportSpec) -> RawModel:
             graph_def.ParseFromString(file.read())
     except DecodeError as error:
         raise SourceError(f"{where}: it is no graph of TensorFlow, or a broken or truncated one") from error
+    return wrap_graph(graph_def, spec, "frozen graph", {})
+
+
+def wrap_graph(graph_def: Any, spec: ExportSpec, kind: str, named: Mapping[str, str]) -> RawModel:
+    """Returns a graph as a model; its inputs are the placeholders that the output needs.
+
+    Args:
+        graph_def: its values are constants.
+        spec: chooses input and output.
+        kind: of the model, for people.
+        named: the outputs: by name, the name of a tensor. Without any they are what no other op takes.
+
+    Raises:
+        SourceError: it is empty, holds variables, or input or output is unclear.
+    """
+    where = f"source {spec.source}"
     if not graph_def.node:
         raise SourceError(f"{where}: it is no graph of TensorFlow, or one without any ops")
     variables = sorted({node.op for node in graph_def.node if node.op in ("VariableV2", "VarHandleOp", "Variable")})
@@ -45,11 +57,12 @@ def load_frozen_graph(spec: ExportSpec) -> RawModel:
     takes = {node.name: [name.lstrip("^").partition(":")[0] for name in node.input] for node in graph_def.node}
     taken = {name for names in takes.values() for name in names}
     ends = [node.name for node in graph_def.node if node.name not in taken and node.op not in _WITHOUT_RESULT]
-    outputs = _results(wrapped.graph, ends)
+    outputs = {name: _tensor(wrapped.graph, tensor) for name, tensor in named.items()}
+    outputs = outputs or _results(wrapped.graph, ends)
     wanted = spec.source_output
     if wanted and wanted not in outputs:  # what others take can be chosen, too
-        inner = _results(wrapped.graph, [wanted.removesuffix(":0")])
-        outputs |= dict.fromkeys([wanted], next(iter(inner.values()))) if inner else {}
+        outputs[wanted] = _tensor(wrapped.graph, wanted)
+    outputs = {name: tensor for name, tensor in outputs.items() if tensor is not None}
     output_name = choose_output(wanted, outputs, where)
     needed = _needed(takes, outputs[output_name].op.name)
     # A placeholder with a default is set already: a rate of dropout, say.
@@ -63,7 +76,7 @@ def load_frozen_graph(spec: ExportSpec) -> RawModel:
         call=function,
         trackable=None,
         input=tf.TensorSpec(image.shape, image.dtype, name="image"),
-        description=f"frozen graph, {parameter_count:,} parameters",
+        description=f"{kind}, {parameter_count:,} parameters",
         parameter_count=parameter_count,
     )
 
@@ -85,3 +98,11 @@ def _results(graph: Any, names: Sequence[str]) -> dict[str, Any]:
         if operation.name in names:
             found |= {name.removesuffix(":0"): tensor for tensor in operation.outputs for name in [tensor.name]}
     return found
+
+
+def _tensor(graph: Any, name: str) -> Any:
+    """Returns a tensor by its name, of which the number may be left out; None where there is none."""
+    try:
+        return graph.get_tensor_by_name(name if ":" in name else f"{name}:0")
+    except (KeyError, ValueError):
+        return None

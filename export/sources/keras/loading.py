@@ -3,27 +3,30 @@
 import contextlib
 import itertools
 import re
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
 
-from ..errors import SourceError
-from ..model.causes import cause_of
-from ..model.segmentation_model import RawModel
-from ..model.tracing import find_data_format, trace, with_size
-from ..spec import ExportSpec
-from .choosing import choose_image, choose_output, flatten_named
-from .keras_files import check_keras_file, keras_2_version, read_config, readable_by_keras_3
-from .user_code import named_as_saved
+from ...errors import SourceError
+from ...model.causes import cause_of
+from ...model.segmentation_model import RawModel
+from ...model.tracing import find_data_format, trace, with_size
+from ...spec import ExportSpec
+from ..choosing import choose_image, choose_output, flatten_named
+from ..user_code import named_as_saved
+from .files import check_keras_file, keras_2_version, read_config
+from .keras_2 import keras_2_objects, load_by_keras_2, readable_by_keras_3
 
 _UNKNOWN_OBJECT = re.compile(
-    r"(?:Could not locate (?:class|function)|Unknown [\w ]+:|(?:Could not interpret|Unknown) [\w ]+ identifier:"
-    r"(?: \{.*?'config':)?) '?([\w>.]+)"
+    r"(?:Could not locate (?:class|function)|Cannot deserialize object of type|Unknown [\w ]+:|"
+    r"(?:Could not interpret|Unknown) [\w ]+ identifier:(?: \{.*?'config':)?) ['`]?([\w>.]+)"
 )
-_ONLY_IN_KERAS_2 = ("Functional", "Model", "TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer", "ClassMethod")
-"""What a file of Keras 2 may ask for, and no module of the user's can have."""
+_ONLY_IN_KERAS_2 = (
+    *("Functional", "Model", "TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer", "ClassMethod"),
+    "ThresholdedReLU",
+)
+"""What a file of Keras 2 may ask for, and no module of the user's has."""
 
 
 def load_keras_file(spec: ExportSpec, own: Mapping[str, Any]) -> RawModel:
@@ -37,36 +40,64 @@ def load_keras_file(spec: ExportSpec, own: Mapping[str, Any]) -> RawModel:
     if "://" not in spec.source:
         check_keras_file(spec.source)
     objects = named_as_saved(own, read_config(spec.source))
-    is_legacy = keras_2_version(spec.source) is not None and not zipfile.is_zipfile(spec.source)
+    version = keras_2_version(spec.source)
+    where = f"source {spec.source}"
     try:
-        with readable_by_keras_3(spec.source) if is_legacy else contextlib.nullcontext(spec.source) as path:
-            model = keras.saving.load_model(path, objects, compile=False, safe_mode=not spec.unsafe_load)
+        with contextlib.nullcontext(spec.source) if version is None else readable_by_keras_3(spec.source) as path:
+            known = objects if version is None else keras_2_objects() | objects
+            model = keras.saving.load_model(path, known, compile=False, safe_mode=not spec.unsafe_load)
+    except Exception as error:
+        if version is None or _is_unsafe(error):
+            raise SourceError(f"{where}: {_loading_advice(spec, own, error)}") from error
+        model = _load_old(spec, own, version, error)
+    return wrap_keras_model(model, spec, where)
+
+
+def _load_old(spec: ExportSpec, own: Mapping[str, Any], version: str, reason: Exception) -> Any:
+    """Returns the model in a file that Keras 3 cannot read, for a `reason`; SourceError where nothing can."""
+    objects = named_as_saved(own, read_config(spec.source))
+    try:
+        return load_by_keras_2(spec.source, objects, unsafe=spec.unsafe_load)
+    except SourceError:
+        raise
+    except ImportError:
+        unknown = _unknown_object(reason)
+        if unknown and unknown not in _ONLY_IN_KERAS_2:
+            raise SourceError(f"source {spec.source}: {_loading_advice(spec, own, reason)}") from reason
+        cause = f"it does not know {unknown!r}" if unknown else cause_of(reason)
+        raise SourceError(
+            f"source {spec.source}: it was saved by Keras {version}, and Keras 3 cannot load it: {cause}; "
+            "pip install 'maskport[keras2]' for what can; or save it once more where it was saved: model = "
+            "tf.keras.models.load_model('FILE', compile=False); model.save('DIRECTORY', save_format='tf'); "
+            "then --source=DIRECTORY"
+        ) from reason
     except Exception as error:
         raise SourceError(f"source {spec.source}: {_loading_advice(spec, own, error)}") from error
-    return wrap_keras_model(model, spec, where=f"source {spec.source}")
+
+
+def _is_unsafe(error: Exception) -> bool:
+    return "safe_mode" in str(error) or "unsafe" in str(error).lower()
+
+
+def _unknown_object(error: Exception) -> str:
+    """Returns the name of what Keras does not know, by its error; empty where that is about something else."""
+    unknown = _UNKNOWN_OBJECT.search(" ".join(str(error).split()))
+    return unknown.group(1).rpartition(">")[2] if unknown else ""
 
 
 def _loading_advice(spec: ExportSpec, own: Mapping[str, Any], error: Exception) -> str:
-    text = " ".join(str(error).split())
-    if "safe_mode" in text or "unsafe" in text.lower():
+    if _is_unsafe(error):
         return (
             "it holds a Lambda layer or other code, which Keras does not load in safe mode; "
             "if you trust the file: --unsafe_load"
         )
-    version, unknown = keras_2_version(spec.source), _UNKNOWN_OBJECT.search(text)
-    name = unknown.group(1).rpartition(">")[2] if unknown else ""
-    if version is not None and (not unknown or name in _ONLY_IN_KERAS_2):
-        return (
-            f"it was saved by Keras {version}, and Keras 3 cannot load it: {cause_of(error)}; save it once more by "
-            "that Keras, or by tf_keras, as a SavedModel (model.save('DIRECTORY', save_format='tf')) and give that "
-            "as source"
-        )
-    if unknown and own:
+    name = _unknown_object(error)
+    if name and own:
         return (
             f"it needs {name!r}, which is not in {spec.custom_objects!r}, the module of --custom_objects; "
             f"that has: {', '.join(own)}"
         )
-    if unknown:
+    if name:
         return (
             f"it needs {name!r}, which Keras does not have: give the module that defines or registers it by "
             "--custom_objects=MODULE"
@@ -99,7 +130,7 @@ def wrap_keras_model(model: Any, spec: ExportSpec, where: str) -> RawModel:
         return flatten_named(run(images))[output_path]
 
     # Attaching the Keras model itself would make saving trace Keras' own endpoint; its variables do.
-    variables = [getattr(variable, "value", variable) for variable in model.variables]
+    variables = [one if isinstance(one, tf.Variable) else one.value for one in model.variables]
     parameter_count = int(model.count_params())
     return RawModel(
         call=call,

@@ -1,0 +1,1 @@
+"""Keras models: files of Keras 3 and 2, and models in memory."""
