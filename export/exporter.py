@@ -17,6 +17,7 @@ from ..serving.agreement import NOTABLE
 from .errors import PublishError, SpecError
 from .graph.module import MaskModule
 from .graph.optimization import BFLOAT16, Optimized, optimize
+from .graph.saving import save
 from .model.causes import cause_of
 from .model.model_graph import weights_of
 from .model.segmentation_model import SegmentationModel
@@ -28,7 +29,6 @@ from .probing.probe import probe
 from .publish import golden, manifest
 from .publish.movement import Movement, measuring
 from .publish.saved_check import FreshProcess
-from .publish.slimming import slim
 from .publish.targets import Writer, open_base_path
 from .sources import adapt_keras_model, load_source
 from .spec import ALL_SIGNATURES, CLASSES, ExportSpec
@@ -255,9 +255,7 @@ class Plan:
 
         self.module.info = self.make_manifest({**dataclasses.asdict(movement), "tolerance": tolerance})
         functions = self.module.signatures(self.signatures)
-        tf.saved_model.save(self.module, str(directory), signatures=functions)
-        saved = slim(directory)
-        check_servable(saved.meta_graphs[0].graph_def, self.spec.allow_ops)
+        check_servable(save(self.module, directory, functions), self.spec.allow_ops)
         assets = directory / contract.ASSETS_DIR
         assets.mkdir()
         (assets / contract.MANIFEST_FILE).write_text(self.module.info, encoding="utf-8")

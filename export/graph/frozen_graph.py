@@ -20,6 +20,7 @@ from tensorflow.python.grappler import tf_optimizer
 from ..errors import SpecError
 from ..model.causes import cause_of
 from ..model.segmentation_model import SegmentationModel
+from .saving import protect
 
 _FOLDING = ["constfold", "arithmetic", "constfold", "dependency"]
 _BFLOAT16 = "auto_mixed_precision_onednn_bfloat16"
@@ -94,7 +95,9 @@ def freeze(model: SegmentationModel) -> FrozenGraph:
     unfolded = FrozenGraph(frozen.graph.as_graph_def(), frozen.inputs[0].name, frozen.outputs[0].name)
     folded = dataclasses.replace(unfolded, graph=unfolded._rewrite(_FOLDING))
     _fold_into_depthwise(folded.graph)
-    return dataclasses.replace(folded, graph=folded._rewrite(_FOLDING))
+    folded = dataclasses.replace(folded, graph=folded._rewrite(_FOLDING))
+    protect(folded.graph)
+    return folded
 
 
 def _fold_into_depthwise(graph: graph_pb2.GraphDef) -> None:

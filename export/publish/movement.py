@@ -1,9 +1,9 @@
 """How far a model's own answers move with the form of its graph.
 
 TensorFlow's graph optimizer fuses operations, more of them where oneDNN runs them, and what a fused operation computes
-may differ from what its parts do: rounding, or a hard swish whose constant is 1/6 in float16 taken for the exact one.
-Each form repeats itself to the bit, but from layer to layer such differences grow, in real networks up to 0.07 of a
-probability. Golden answers are those of the optimized graph, which servers run; what they tolerate is measured here.
+is rounded otherwise than what its parts do. Each form repeats itself to the bit, but from layer to layer such
+differences grow, in some real networks. Golden answers are those of the optimized graph, which servers run; what they
+tolerate is measured here.
 """
 
 import contextlib
@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from ...serving.agreement import NEAR_THRESHOLD
 from ..errors import VerificationError
 from ..graph.module import MaskModule
+from ..graph.saving import save
 from .golden import Sample
 from .saved_check import FORWARD_DIR, INPUTS_FILE, FreshProcess, write_arrays
 
@@ -73,7 +73,7 @@ def measuring(
         return
     with tempfile.TemporaryDirectory(prefix="maskport-") as name:
         folder = Path(name)
-        tf.saved_model.save(module.forward_alone(), str(folder / FORWARD_DIR))
+        save(module.forward_alone(), folder / FORWARD_DIR)
         write_arrays(folder / INPUTS_FILE, [sample.model_input for sample in samples])
         wait_for_served = as_served.start_forward(folder, "as_served.npz")
         wait_for_other = other_onednn.start_forward(folder, "other_onednn.npz") if other_onednn else None

@@ -15,8 +15,7 @@ from ...spec import ExportSpec
 from .files import document_of, parse_document, shards_of
 from .frozen import wrap_graph
 
-_DTYPES = {"float32": np.float32, "int32": np.int32, "uint8": np.uint8, "uint16": np.uint16, "float16": np.float16}
-_DTYPES |= {"bool": np.bool_}
+_DTYPES = {name: np.dtype(name) for name in ("float32", "float16", "int32", "uint8", "uint16", "bool")}
 _FUSED = {
     "_FusedConv2D": "Conv2D",
     "FusedDepthwiseConv2dNative": "DepthwiseConv2dNative",
@@ -69,7 +68,7 @@ def _decode(manifest: list[Any], content: bytes, where: str) -> Iterator[tuple[s
     start = 0
     for weight in itertools.chain.from_iterable(group["weights"] for group in manifest):
         quantization = weight.get("quantization") or {}
-        stored = np.dtype(_DTYPES[quantization.get("dtype", weight["dtype"])])
+        stored = _DTYPES[quantization.get("dtype", weight["dtype"])]
         count = int(np.prod(weight["shape"]))
         if start + count * stored.itemsize > len(content):
             raise SourceError(f"{where}: its weights are not whole: {weight['name']!r} is beyond the end of its shards")

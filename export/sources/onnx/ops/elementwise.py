@@ -101,13 +101,8 @@ def clip(node: Node, x: Any, low: Any = None, high: Any = None) -> Any:
 
 
 def _within(x: Any, low: float, high: float) -> Any:
-    """Returns numbers within bounds, by one op.
-
-    ReLU6 is one that TensorFlow fuses with a convolution before it. Elsewhere it is not used: its graph optimizer takes
-    x relu6(x + 3) c for a hard swish also where c is only near to 1/6.
-    """
-    before = getattr(x, "op", None)  # none while nothing is traced
-    if (low, high) == (0, 6) and before is not None and before.type in ("BiasAdd", "Conv2D", "DepthwiseConv2dNative"):
+    """Returns numbers within bounds, by one op. ReLU6 is one that TensorFlow fuses with a convolution before it."""
+    if (low, high) == (0, 6):
         return tf.nn.relu6(x)
     return tf.raw_ops.ClipByValue(t=x, clip_value_min=tf.cast(low, x.dtype), clip_value_max=tf.cast(high, x.dtype))
 
@@ -167,8 +162,8 @@ def hard_sigmoid(node: Node, x: Any) -> Any:
 
 @elementwise("HardSwish")
 def hard_swish(node: Node, x: Any) -> Any:
-    """Returns x (x + 3) / 6, with (x + 3) / 6 within [0, 1]."""
-    return x * _within(x * (1 / 6) + 0.5, 0, 1)
+    """Returns x (x + 3) / 6, with x + 3 within [0, 6]: in a form that TensorFlow fuses with a convolution before it."""
+    return x * (tf.nn.relu6(x + 3.0) * (1 / 6))
 
 
 @elementwise("Mish")

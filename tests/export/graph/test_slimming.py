@@ -1,37 +1,40 @@
 """What is taken out of a saved graph, on a version that an export wrote, and that TensorFlow 2 still loads it."""
 
 import re
-import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from maskport.export.publish.slimming import slim
+from maskport.export.graph.saving import save
 from tensorflow.core.protobuf import saved_model_pb2
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    """A SavedModel of TensorFlow's own saver: two signatures with the same branches in functions of each its own."""
+def folders(tmp_path_factory):
+    """By who saved it, a module of two signatures with the same branches and loops: TensorFlow, and the export."""
 
     def graph(image):
         big = tf.reduce_sum(image) > 1.0
         return tf.cond(big, lambda: image * 2.0, lambda: tf.while_loop(lambda x: x < 9, lambda x: x + 4, [image])[0])
 
-    module = tf.Module()
     spec = tf.TensorSpec([], tf.float32, name="image")
     double = tf.function(lambda image: {"mask": graph(image)}, autograph=False).get_concrete_function(spec)
     more = tf.function(lambda image: {"more": graph(image) + 1.0}, autograph=False).get_concrete_function(spec)
-    folder = tmp_path_factory.mktemp("plain") / "model"
-    tf.saved_model.save(module, str(folder), {"mask": double, "serving_default": double, "more": more})
+    signatures = {"mask": double, "serving_default": double, "more": more}
+    folder = tmp_path_factory.mktemp("models")
+    tf.saved_model.save(tf.Module(), str(folder / "plain"), signatures)
+    save(tf.Module(), folder / "slim", signatures)
     return folder
 
 
 @pytest.fixture
-def slimmed(plain, tmp_path):
-    shutil.copytree(plain, tmp_path / "model")
-    slim(tmp_path / "model")
-    return tmp_path / "model"
+def plain(folders):
+    return folders / "plain"
+
+
+@pytest.fixture
+def slimmed(folders):
+    return folders / "slim"
 
 
 def graph_of(folder):

@@ -5,11 +5,9 @@ with functions of its own: those of branches and loops, though they are the same
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from tensorflow.core.framework import attr_value_pb2, function_pb2, node_def_pb2
-from tensorflow.core.protobuf import saved_model_pb2
-from tensorflow.python.saved_model import fingerprinting_utils
+from tensorflow.core.protobuf import meta_graph_pb2
 
 from ...serving import contract
 
@@ -17,14 +15,11 @@ _SHAPES = "_output_shapes"
 """What shapes Python had inferred; servers infer them again."""
 
 
-def slim(directory: Path) -> saved_model_pb2.SavedModel:
-    """Makes a SavedModel smaller, in place, without changing an answer, and returns it.
+def slim(meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
+    """Makes a SavedModel's graph smaller, in place, without changing an answer.
 
     `serving_default` becomes another name of the tensors of `mask`: one graph for both, which is optimized once.
     """
-    file = directory / "saved_model.pb"
-    saved = saved_model_pb2.SavedModel.FromString(file.read_bytes())
-    meta_graph = saved.meta_graphs[0]
     library = meta_graph.graph_def.library
     for function in library.function:
         for node in function.node_def:
@@ -37,9 +32,6 @@ def slim(directory: Path) -> saved_model_pb2.SavedModel:
     signatures = meta_graph.signature_def
     if {contract.DEFAULT_SIGNATURE, contract.MASK} <= signatures.keys():
         signatures[contract.DEFAULT_SIGNATURE].CopyFrom(signatures[contract.MASK])
-    file.write_bytes(saved.SerializeToString(deterministic=True))
-    fingerprinting_utils.write_fingerprint(str(directory))
-    return saved
 
 
 def _without_copies(

@@ -1,0 +1,57 @@
+"""Graphs are saved so that TensorFlow's optimizer takes nothing for a hard swish that is none."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from maskport.export.graph.saving import save
+
+RANDOM = np.random.default_rng(0)
+KERNEL = RANDOM.normal(0, 0.5, (3, 3, 3, 8)).astype(np.float32)
+BIAS = RANDOM.normal(0, 0.5, 8).astype(np.float32)
+
+
+def relu6(x):
+    return tf.nn.relu6(x)
+
+
+FORMS = {
+    "a factor near to a sixth": lambda x: x * relu6(x + 3.0) * 0.1667,
+    "a sixth of float16": lambda x: x * (relu6(3.0 + x) * tf.cast(tf.constant(1 / 6, tf.float16), tf.float32)),
+    "a quotient": lambda x: x * relu6(x + 3.0) / 6.1,
+    "a product of constants": lambda x: (x * relu6(x + 3.0) / 6.0) * 1.03,
+    "a product before it": lambda x: x * ((relu6(x + 3.0) / 6.0) * 1.03),
+    "another sum": lambda x: x * (relu6(x + 3.005) * (1 / 6)),
+    "a hard swish": lambda x: x * (relu6(x + 3.0) * (1 / 6)),
+    "a hard swish by a quotient": lambda x: x * (relu6(x + 3.0) / 6.0),
+}
+
+
+def wanted(form, x):
+    """The same by NumPy, in double precision."""
+    factor, added = {
+        "a factor near to a sixth": (0.1667, 3),
+        "a sixth of float16": (float(np.float16(1 / 6)), 3),
+        "a quotient": (1 / 6.1, 3),
+        "another sum": (1 / 6, 3.005),
+    }.get(form, (1.03 / 6 if "product" in form else 1 / 6, 3))
+    return x * np.clip(x + added, 0, 6) * factor
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_server_computes_what_the_graph_says(tmp_path, form):
+    module = tf.Module()
+    module.kernel = tf.Variable(KERNEL)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3])])
+    def run(images):
+        return {"y": FORMS[form](tf.nn.bias_add(tf.nn.conv2d(images, module.kernel, 1, "SAME"), BIAS))}
+
+    module.run = run
+    graph = save(module, tmp_path, run)
+    images = RANDOM.normal(0, 2, (1, 16, 16, 3)).astype(np.float32)
+    convolved = tf.nn.conv2d(images, KERNEL, 1, "SAME").numpy().astype(float) + BIAS
+    answer = tf.saved_model.load(tmp_path).signatures["serving_default"](images=tf.constant(images))["y"]
+    np.testing.assert_allclose(answer, wanted(form, convolved), atol=2e-5)
+    # What is one stays what TensorFlow looks for.
+    ops = {node.op for function in graph.library.function for node in function.node_def}
+    assert ("Sub" in ops) is not form.startswith("a hard swish")
