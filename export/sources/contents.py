@@ -2,11 +2,13 @@
 
 from ..errors import SourceError
 
+HEAD_BYTES = 32
+"""What `check_content` needs of a file."""
 _LFS = b"version https://git-lfs"
 
 
 def check_content(head: bytes, where: str) -> None:
-    """SourceError where a file, of which these are the first bytes, 32 or more, is empty or stands for another."""
+    """SourceError where a file, of which these are the first bytes, is empty or stands for another."""
     if not head:
         raise SourceError(f"{where}: it is empty")
     if head.startswith(_LFS):

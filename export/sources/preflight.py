@@ -12,6 +12,7 @@ from ..spec import ExportSpec
 from .graphs.files import DOCUMENT, SUFFIX as JAVASCRIPT_FILE, check_javascript_model
 from .keras.files import KERAS_FILES, check_keras_file
 from .onnx.files import SUFFIX as ONNX_FILE, check_onnx_file
+from .strangers import describe_file, describe_folder
 from .tflite.files import SUFFIX as LITE_FILE, check_tflite_file
 from .user_code import find_user_module
 
@@ -35,7 +36,6 @@ _FILE_CHECKS = {
     LITE: check_tflite_file,
     JAVASCRIPT: check_javascript_model,
 }
-_PYTORCH_FILES = (".pt", ".pth")
 
 LOCAL_FILES = SimpleNamespace(exists=os.path.exists, isdir=os.path.isdir, listdir=os.listdir)
 """This machine's, to be used as tf.io.gfile."""
@@ -63,22 +63,21 @@ def find_kind(path: str, files: Any) -> str:
         if files.exists(os.path.join(path, DOCUMENT)):
             return JAVASCRIPT
         versions = [name for name in files.listdir(path) if name.strip("/").isdecimal()]
+        stranger = describe_folder(path, files)
         advice = f"; did you mean {os.path.join(path, max(versions, key=int))}?" if versions else ""
-        raise SourceError(f"{where}: a directory without saved_model.pb{advice}")
+        raise SourceError(f"{where}: {stranger or 'a directory without saved_model.pb' + advice}")
     if not files.exists(path):
         raise SourceError(f"{where}: no such file or directory")
     if os.path.basename(path) in SAVED_MODEL_FILES:
         raise SourceError(f"{where}: give its directory, {os.path.dirname(path) or '.'}")
     suffix = Path(path).suffix.lower()
-    if suffix in _PYTORCH_FILES:
-        raise SourceError(
-            f"{where}: PyTorch's files hold no graph; in Python: torch.onnx.export(model.eval(), "
-            "(torch.zeros(1, 3, HEIGHT, WIDTH),), 'model.onnx'), then --source=model.onnx"
-        )
     if suffix not in _KINDS:
+        stranger = describe_file(path)
         raise SourceError(
-            f"{where}: not a kind of model that is known; wanted a .keras, .h5, .onnx, .tflite or .pb file, a "
-            "SavedModel directory or package.module:function"
+            f"{where}: {stranger}"
+            if stranger
+            else f"{where}: not a kind of model that is known; wanted a .keras, .h5, .onnx, .tflite or .pb file, "
+            "TensorFlow.js' model.json, a SavedModel directory or package.module:function"
         )
     return _KINDS[suffix]
 

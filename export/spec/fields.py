@@ -153,8 +153,8 @@ class ExportSpec(pydantic.BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     source: LocalPath = Field(
-        description="The model: a .keras, .h5, .onnx, .tflite or .pb file, a SavedModel directory, or "
-        "package.module:function (called without arguments; needs --weights, or --trust_builder_weights)."
+        description="The model: a .keras, .h5, .onnx, .tflite or .pb file, TensorFlow.js' model.json, a SavedModel "
+        "directory, or package.module:function (called without arguments; needs --weights, or --trust_builder_weights)."
     )
     weights: LocalPath | None = Field(
         None, description="With a builder function: a .weights.h5 file or a TensorFlow checkpoint prefix."

@@ -12,6 +12,7 @@ from ...model.model_graph import count_constants
 from ...model.segmentation_model import RawModel
 from ...spec import ExportSpec
 from ..choosing import choose_image, choose_output
+from ..contents import HEAD_BYTES, check_content
 
 _WITHOUT_RESULT = {"NoOp", "Assert", "Const", "Placeholder"}
 """Ops whose result is no output, though none takes it."""
@@ -23,7 +24,9 @@ def load_frozen_graph(spec: ExportSpec) -> RawModel:
     graph_def = tf.compat.v1.GraphDef()
     try:
         with tf.io.gfile.GFile(spec.source, "rb") as file:
-            graph_def.ParseFromString(file.read())
+            content = file.read()
+        check_content(content[:HEAD_BYTES], where)
+        graph_def.ParseFromString(content)
     except DecodeError as error:
         raise SourceError(f"{where}: it is no graph of TensorFlow, or a broken or truncated one") from error
     return wrap_graph(graph_def, spec, "frozen graph", {})

@@ -2,12 +2,12 @@
 
 import contextlib
 import json
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
 
 from ...errors import SourceError
+from ..contents import HEAD_BYTES, check_content
 
 KERAS_FILES = (".keras", ".h5", ".hdf5")
 CONFIG_MEMBER, CONFIG_ATTRIBUTE = "config.json", "model_config"
@@ -19,9 +19,9 @@ def check_keras_file(path: str) -> None:
     import h5py
 
     where = f"source {path}"
+    with Path(path).open("rb") as file:
+        check_content(file.read(HEAD_BYTES), f"{where}: Keras cannot load it")
     is_zip, is_hdf5 = zipfile.is_zipfile(path), h5py.is_hdf5(path)
-    if os.path.getsize(path) == 0:
-        raise SourceError(f"{where}: Keras cannot load it: it is empty")
     if Path(path).suffix.lower() == ".keras":
         if is_hdf5:
             raise SourceError(f"{where}: Keras cannot load it: it is an HDF5 file; rename it to .h5")

@@ -3,12 +3,10 @@
 from pathlib import Path
 
 from ...errors import SourceError
-from ..contents import check_content
+from ..contents import HEAD_BYTES, check_content
 
 SUFFIX = ".tflite"
 _MARK = b"TFL3"
-HEAD_BYTES = 32
-"""What `check_head` needs of a file."""
 
 
 def check_tflite_file(path: str) -> None:

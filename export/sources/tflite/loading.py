@@ -11,8 +11,9 @@ from ...model.causes import cause_of
 from ...model.segmentation_model import RawModel, Reference
 from ...spec import ExportSpec
 from ..choosing import choose_image, choose_output
+from ..contents import HEAD_BYTES
 from ..weights import Weights
-from .files import HEAD_BYTES, check_head
+from .files import check_head
 from .graph import LiteGraph, Operator, Values, input_spec, output_spec, read_graph
 from .ops import OPS, Node
 

@@ -18,7 +18,7 @@ def sources(tmp_path_factory):
     (folder / "zipped.h5").write_bytes((folder / "good.keras").read_bytes())
     for name in ("hdf5.keras", "only.weights.h5"):
         h5py.File(folder / name, "w").close()
-    for name in ("empty.h5", "net.caffemodel", "net.pth", "empty.onnx", "saved_model.pb"):
+    for name in ("empty.h5", "empty.onnx", "saved_model.pb"):
         (folder / name).touch()
     for name in ("text.keras", "text.h5"):
         (folder / name).write_text("text")
@@ -31,12 +31,7 @@ def sources(tmp_path_factory):
     ("fields", "message"),
     [
         ({"source": "none.keras"}, "source none.keras: no such file or directory"),
-        ({"source": "net.caffemodel"}, "source net.caffemodel: not a kind of model that is known"),
         ({"source": "saved_model.pb"}, "source saved_model.pb: give its directory, ."),
-        (
-            {"source": "net.pth"},
-            "source net.pth: PyTorch's files hold no graph; in Python: torch.onnx.export(model.eval(), ",
-        ),
         ({"source": "empty.onnx"}, "source empty.onnx: it is empty"),
         ({"source": "base"}, "source base: a directory without saved_model.pb; did you mean base/12?"),
         ({"source": "empty.h5"}, "source empty.h5: Keras cannot load it: it is empty"),

@@ -54,7 +54,8 @@ def test_what_no_other_op_takes_is_the_output(tmp_path, content):
 
 def test_what_is_no_frozen_graph_is_told_in_one_line(tmp_path, content):
     for data, told in (
-        (b"", "it is no graph of TensorFlow, or one without any ops"),
+        (b"", "it is empty"),
+        (b"version https://git-lfs.github.com/spec/v1", "it is a pointer of Git LFS"),
         (b"GIF89a and more", "it is no graph of TensorFlow, or a broken or truncated one"),
         (content[0][: len(content[0]) // 2], "it is no graph of TensorFlow, or a broken or truncated one"),
         (content[1], "the graph is not frozen"),

@@ -1,0 +1,69 @@
+"""Files and folders that people have and that are no source: what each is, and what to do with it."""
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+_TORCH = (
+    "in Python: torch.onnx.export(model.eval(), (torch.zeros(1, 3, HEIGHT, WIDTH),), 'model.onnx'), "
+    "then --source=model.onnx"
+)
+_BUILDER = "give a function that makes the model, --source=module:function, and --weights"
+_ONNX = "convert it to ONNX, then --source=model.onnx"
+_UNPACK = "unpack it and give what is in it"
+
+_KINDS: dict[tuple[str, ...], tuple[str, str]] = {
+    (".pt", ".pth", ".ptl", ".torchscript"): ("PyTorch's files hold no graph", _TORCH),
+    (".safetensors",): ("weights without a model", f"load them into it and, if it is PyTorch's, {_TORCH}"),
+    (".bin",): ("weights without a model", f"load them into it and, if it is PyTorch's, {_TORCH}"),
+    (".index", ".meta", ".data-00000-of-00001"): (
+        "a part of a TensorFlow checkpoint, which is weights without a model",
+        f"{_BUILDER}=CHECKPOINT, its path without this ending",
+    ),
+    (".npz", ".npy", ".msgpack", ".params", ".weights"): ("weights without a model", _BUILDER),
+    (".mlmodel", ".mlpackage", ".mlmodelc"): ("a Core ML model", "export what it was converted from"),
+    (".engine", ".plan", ".trt"): ("a TensorRT engine, made for one GPU", "give the ONNX file that it was made of"),
+    (".caffemodel", ".prototxt"): ("a Caffe model", _ONNX),
+    (".pdmodel", ".pdiparams", ".pdparams"): (
+        "a PaddlePaddle model",
+        "paddle2onnx --model_dir=FOLDER --model_filename=NAME.pdmodel --params_filename=NAME.pdiparams "
+        "--save_file=model.onnx, then --source=model.onnx",
+    ),
+    (".xml",): ("OpenVINO's form of a model", "give what it was converted from"),
+    (".mnn", ".param", ".ncnn"): ("a model for phones", "give what it was converted from"),
+    (".pkl", ".pickle", ".joblib"): ("a pickled object, which is code", _BUILDER),
+    (".pbtxt",): ("a graph as text", "save it as a SavedModel"),
+    (".task",): ("a bundle of MediaPipe", "it is a zip file: unpack it and give the .tflite file in it"),
+    (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"): ("an archive", _UNPACK),
+    (".yaml", ".yml"): ("no model", "a file of the spec's fields is given by --spec"),
+    (".py",): ("Python code", "give a function that returns the model: --source=module:function"),
+}
+_BY_ENDING = {ending: kind for endings, kind in _KINDS.items() for ending in endings}
+
+
+def describe_file(path: str) -> str | None:
+    """Returns what a file is, and what to do with it, in one line; None of what is not known."""
+    suffix = Path(path).suffix.lower()
+    if suffix == ".ckpt":
+        suffix = ".pt" if os.path.isfile(path) and zipfile.is_zipfile(path) else ".index"  # Lightning's, TensorFlow's
+    if suffix not in _BY_ENDING:
+        return None
+    return "{}; {}".format(*_BY_ENDING[suffix])
+
+
+def describe_folder(path: str, files: Any) -> str | None:
+    """Returns what a folder is that is no SavedModel, and what to do with it; None of what is not known.
+
+    Args:
+        path: of the folder.
+        files: its file system, as tf.io.gfile.
+    """
+    if Path(path).suffix.lower() in _BY_ENDING:
+        return describe_file(path)
+    names = {name.strip("/") for name in files.listdir(path)}
+    if "config.json" in names and names & {"model.safetensors", "pytorch_model.bin"}:
+        return f"a checkpoint of Transformers; load it and, if it is PyTorch's, {_TORCH}"
+    if "checkpoint" in names:
+        return f"a TensorFlow checkpoint, which is weights without a model; {_BUILDER}={path}"
+    return None
