@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 
 from ...errors import SourceError
+from .sparse import make_dense
 
 _DTYPES = {
     schema.TensorType.FLOAT32: np.float32,
@@ -114,10 +115,9 @@ def _name_of(code: Any) -> str:
 def _read_tensor(tensor: Any, data: Any, where: str) -> Values:
     name = tensor.name.decode() if isinstance(tensor.name, bytes) else str(tensor.name)
     dtype = _DTYPES.get(tensor.type)
-    if dtype is None or tensor.sparsity is not None:
+    if dtype is None:
         kind = next((kind for kind, code in vars(schema.TensorType).items() if code == tensor.type), tensor.type)
-        sparse = "sparse " if tensor.sparsity is not None else ""
-        raise SourceError(f"{where}: its tensor {name!r} is of {sparse}{kind}, which is not read here")
+        raise SourceError(f"{where}: its tensor {name!r} is of {kind}, which is not read here")
     shape = _places(tensor.shape)
     signature = _places(tensor.shapeSignature) or shape
     quantization = tensor.quantization
@@ -128,7 +128,8 @@ def _read_tensor(tensor: Any, data: Any, where: str) -> Values:
         zero_point = np.asarray(quantization.zeroPoint, np.int64)
     constant: npt.NDArray[Any] | None = None
     if data is not None and len(data):
-        constant = np.frombuffer(np.asarray(data, np.uint8).tobytes(), dtype).reshape(shape)
+        stored: npt.NDArray[Any] = np.frombuffer(np.asarray(data, np.uint8).tobytes(), dtype)
+        constant = make_dense(stored, shape, tensor.sparsity) if tensor.sparsity else stored.reshape(shape)
         if scale is not None:
             axis = quantization.quantizedDimension
             constant = _dequantised(constant, scale, zero_point, axis)

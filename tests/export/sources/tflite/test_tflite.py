@@ -13,6 +13,7 @@ from maskport.export.sources.preflight import check_source
 from maskport.export.spec import make_spec
 from PIL import Image
 from skimage import data
+from tensorflow.lite.python import schema_py_generated as schema
 
 SIZE = (24, 32)
 PHOTO = np.asarray(Image.fromarray(data.astronaut()).resize(SIZE[::-1]))
@@ -166,6 +167,33 @@ def test_quantised_files_answer_nearly_as_the_interpreter(tmp_path, kind):
     assert np.abs(found - wanted).max() <= (0.002 if kind == "float16" else 0.03)
     reference = model.reference.call(tf.constant(images)).numpy()
     np.testing.assert_allclose(reference, wanted, atol=1e-6 if kind == "float16" else 0.02)
+
+
+def pruned(shape, kept, block=1):
+    """Weights [..., inputs, outputs] of which whole blocks along the inputs are 0."""
+    values = RANDOM.normal(0, 1, shape).astype(np.float32)
+    blocks = RANDOM.random((*shape[:-2], shape[-2] // block, shape[-1])) < kept
+    return values * blocks.repeat(block, -2)
+
+
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
+def test_sparse_weights_are_read(tmp_path):
+    kernel, separable = pruned((3, 3, 3, 16), 0.1), pruned((1, 1, 16, 32), 0.1)
+    dense = pruned((32, 32), 0.2, block=4)
+
+    def sparse(x):
+        x = tf.nn.relu(tf.nn.conv2d(tf.nn.relu(tf.nn.conv2d(x, kernel, 1, "SAME")), separable, 1, "SAME"))
+        return {"map": tf.reshape(tf.matmul(tf.reshape(x, [-1, 32]), dense), [1, *SIZE, 32])}
+
+    content = convert(sparse, optimizations=[tf.lite.Optimize.EXPERIMENTAL_SPARSITY])
+    tensors = schema.ModelT.InitFromPackedBuf(content, 0).subgraphs[0].tensors
+    forms = [one.sparsity for one in tensors if one.sparsity is not None]
+    assert len(forms) > 1
+    assert any(len(form.blockMap) for form in forms)
+    images = (PHOTO / 255).astype(np.float32)[np.newaxis]
+    (wanted,) = interpreted(content, images).values()
+    found = load(write(tmp_path / "sparse.tflite", content)).forward(tf.constant(images)).numpy()
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
