@@ -1,7 +1,7 @@
-"""ONNX files as they are exported, beside onnxruntime on the same files, with as many threads: one picture of 512×512.
+"""The forward pass of exported ONNX files, beside onnxruntime on the same files, with as many threads: 512×512 pixels.
 
-Each side begins with a float tensor in memory and ends with an array. Each is called for a tenth of a second before it
-is timed, so that no thread of the other still waits for work.
+Each side takes the same float tensor from memory, with its axes in the order of its own, and ends with an array. Each
+is called for a tenth of a second before it is timed, so that no thread of the other still waits for work.
 """
 
 import importlib.util
@@ -11,22 +11,23 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from maskport.export import export_model
+from maskport.export.exporter import Plan
+from maskport.export.graph.saving import save
+from maskport.export.spec import make_spec
 
 from ..lab import Lab
 from ..measuring import ratio, spread, take_turns
 from ..results import Finding, Row, at_most, number_text
 from .latency import SETTLE_S
-from .outputs import load_signature
 
 _GOAL = at_most(1.1)
 
 
 def measure(lab: Lab) -> Iterator[Finding]:
-    """Yields the exported graph's time ÷ onnxruntime's, by network, as exported by default and frozen."""
+    """Yields the forward pass's time ÷ onnxruntime's, by network, as exported by default and frozen."""
     if missing := [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]:
         note = f"{missing[0]} is not installed: scripts/install benchmark"
-        yield Row("exported graph ÷ onnxruntime", None, note=note)
+        yield Row("forward pass ÷ onnxruntime", None, note=note)
         return
     from ..onnx_networks import NETWORKS
 
@@ -48,9 +49,10 @@ def _compare(lab: Lab, name: str, path: Path) -> Iterator[Row]:
     calls = {"onnxruntime": lambda: session.run(None, {"image": picture})[0].transpose(0, 2, 3, 1)}
     for choice in ("none", "freeze"):
         folder = lab.folder / f"{path.stem}_{choice}"
-        fields = {"image_dtype": "float32", "signatures": "probability", "optimize": choice, "warmup": False}
-        run = load_signature(Path(export_model(str(path), folder, **fields)).parent, "probability")
-        calls[choice] = lambda run=run: run(image=image)["probability"].numpy()
+        plan = Plan.make(make_spec({"source": str(path), "output_dir": str(folder), "optimize": choice}))
+        save(plan.module.forward_alone(), folder)
+        forward = tf.saved_model.load(str(folder)).forward
+        calls[choice] = lambda forward=forward: forward(image).numpy()
     wanted = calls["onnxruntime"]()
     found = take_turns(calls, lab.effort.slow_rounds * 2, 5, lab.effort.budget_s, SETTLE_S)
     times = {kind: number_text(1000 * spread(found[kind]).median) for kind in found}
@@ -58,4 +60,4 @@ def _compare(lab: Lab, name: str, path: Path) -> Iterator[Row]:
         largest = float(np.abs(calls[choice]() - wanted).max())
         note = f"{times[choice]} and {times['onnxruntime']} ms, {threads} threads; they differ by {largest:.1g} at most"
         shares = ratio(found[choice], found["onnxruntime"])
-        yield Row.of(f"exported graph, optimize={choice} ÷ onnxruntime, {name}, {SIZE}²", shares, goal=_GOAL, note=note)
+        yield Row.of(f"forward pass, optimize={choice} ÷ onnxruntime, {name}, {SIZE}²", shares, goal=_GOAL, note=note)
