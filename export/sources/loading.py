@@ -21,8 +21,10 @@ from ..model.tracing import find_data_format, trace
 from ..spec import CLASSES, ExportSpec
 from .builders import build_model
 from .choosing import is_classes
+from .graphs.files import decode_weights, document_of, is_graph, parse_document, shards_of
 from .graphs.frozen import load_frozen_graph
-from .graphs.javascript import load_javascript_model
+from .graphs.javascript import load_graph_model
+from .keras.javascript import load_layers_model
 from .keras.loading import load_keras_file, wrap_keras_model
 from .outputs import OutputForm, find_output_form
 from .preflight import FROZEN, JAVASCRIPT, KERAS, LITE, LOCAL_FILES, SAVED_MODEL, find_kind
@@ -60,7 +62,7 @@ def _load_raw(spec: ExportSpec, own: Mapping[str, Any]) -> RawModel:
     if kind == FROZEN:
         return load_frozen_graph(spec)
     if kind == JAVASCRIPT:
-        return load_javascript_model(spec)
+        return _load_javascript_model(spec, own)
     if kind == LITE:
         from .tflite.loading import load_tflite  # its schema takes half a second to import
 
@@ -68,6 +70,23 @@ def _load_raw(spec: ExportSpec, own: Mapping[str, Any]) -> RawModel:
     from .onnx.loading import load_onnx  # needs an extra
 
     return load_onnx(spec)
+
+
+def _load_javascript_model(spec: ExportSpec, own: Mapping[str, Any]) -> RawModel:
+    """Reads a model of TensorFlow.js, given by its document or its folder."""
+    where = f"source {spec.source}"
+    path = document_of(spec.source)
+    document = parse_document(_read(path), where)
+    weights = dict(decode_weights(document, b"".join(map(_read, shards_of(document, path))), where))
+    if is_graph(document):
+        return load_graph_model(spec, document, weights)
+    return load_layers_model(spec, document, weights, own)
+
+
+def _read(path: str) -> bytes:
+    with tf.io.gfile.GFile(path, "rb") as file:
+        content: bytes = file.read()
+    return content
 
 
 def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:

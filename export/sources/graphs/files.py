@@ -1,9 +1,13 @@
-"""Looking at models of TensorFlow.js, without TensorFlow: a document, and shards with the weights beside it."""
+"""Reading models of TensorFlow.js, without TensorFlow: a document, and shards with the weights beside it."""
 
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from ...errors import SourceError
 
@@ -13,7 +17,7 @@ DOCUMENT = "model.json"
 
 
 def check_javascript_model(path: str) -> None:
-    """SourceError where a document on this machine is no graph model of TensorFlow.js, or where shards are missing."""
+    """SourceError where a document on this machine is no model of TensorFlow.js, or where shards are missing."""
     where = f"source {path}"
     try:
         with open(document_of(path), "rb") as file:
@@ -38,7 +42,7 @@ def shards_of(document: Mapping[str, Any], path: str) -> Iterator[str]:
 
 
 def parse_document(content: bytes, where: str) -> dict[str, Any]:
-    """Returns the document of a graph model; SourceError where it is none."""
+    """Returns the document of a model; SourceError where it is none."""
     try:
         document = json.loads(content)
     except ValueError as error:
@@ -52,10 +56,45 @@ def parse_document(content: bytes, where: str) -> dict[str, Any]:
         )
     if not isinstance(topology, dict) or not isinstance(document.get("weightsManifest"), list):
         raise SourceError(f"{where}: it is no model of TensorFlow.js (modelTopology and weightsManifest are missing)")
-    if "node" not in topology:
-        raise SourceError(
-            f"{where}: it is a layers model of TensorFlow.js, and graph models are read; where tensorflowjs is "
-            "installed: tensorflowjs_converter --input_format=tfjs_layers_model --output_format=keras model.json "
-            "model.h5, then --source=model.h5"
-        )
     return document
+
+
+def is_graph(document: Mapping[str, Any]) -> bool:
+    """Whether a model is a graph of ops, rather than one of layers."""
+    return "node" in document["modelTopology"]
+
+
+def decode_weights(
+    document: Mapping[str, Any], content: bytes, where: str
+) -> Iterator[tuple[str, npt.NDArray[np.generic]]]:
+    """Yields the weights by name, as TensorFlow.js computes with them: quantised ones as real ones.
+
+    Args:
+        document: of the model.
+        content: of its shards, one after the other.
+        where: in what, for people.
+
+    Raises:
+        SourceError: a weight is not whole, or described wrongly.
+    """
+    start = 0
+    try:
+        for weight in itertools.chain.from_iterable(group["weights"] for group in document["weightsManifest"]):
+            quantization = weight.get("quantization") or {}
+            stored = _DTYPES[quantization.get("dtype", weight["dtype"])]
+            count = int(np.prod(weight["shape"]))
+            if start + count * stored.itemsize > len(content):
+                raise SourceError(
+                    f"{where}: its weights are not whole: {weight['name']!r} is beyond the end of its shards"
+                )
+            values: npt.NDArray[Any] = np.frombuffer(content, stored.newbyteorder("<"), count, start)
+            start += count * stored.itemsize
+            if "scale" in quantization:
+                values = values * float(quantization["scale"]) + float(quantization["min"])
+                values = np.floor(values + 0.5) if weight["dtype"] == "int32" else values
+            yield weight["name"], values.astype(_DTYPES[weight["dtype"]]).reshape(weight["shape"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise SourceError(f"{where}: its weights are described wrongly ({error!r})") from error
+
+
+_DTYPES = {name: np.dtype(name) for name in ("float32", "float16", "int32", "uint8", "uint16", "bool")}

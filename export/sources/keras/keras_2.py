@@ -129,6 +129,15 @@ def _plain(name: str) -> str:
     return name.replace("/", "_")
 
 
+def import_keras_2() -> Any:
+    """Returns tf-keras; ImportError where it is not installed, or fits no TensorFlow."""
+    try:
+        import tf_keras
+    except Exception as error:  # another release than TensorFlow's fails in many ways
+        raise ImportError(str(error)) from error
+    return tf_keras
+
+
 def load_by_keras_2(path: str, own: Mapping[str, Any], *, unsafe: bool) -> Any:
     """Returns the model in a file, loaded by tf-keras; ImportError where that is not installed, or fits no TensorFlow.
 
@@ -136,15 +145,12 @@ def load_by_keras_2(path: str, own: Mapping[str, Any], *, unsafe: bool) -> Any:
         SourceError: it holds code, and `unsafe` is not set.
     """
     if not unsafe:
-        _refuse_code(json.loads(read_config(path)), own, f"source {path}")
-    try:
-        import tf_keras
-    except Exception as error:  # another release than TensorFlow's fails in many ways
-        raise ImportError(str(error)) from error
+        refuse_code(json.loads(read_config(path)), own, f"source {path}")
+    tf_keras = import_keras_2()
     return tf_keras.models.load_model(path, dict(own), compile=False, safe_mode=not unsafe)
 
 
-def _refuse_code(config: Any, own: Mapping[str, Any], where: str) -> None:
+def refuse_code(config: Any, own: Mapping[str, Any], where: str) -> None:
     """SourceError where a configuration would make Keras 2, which is not as careful as Keras 3, run other code."""
     if isinstance(config, dict):
         kind, module = str(config.get("class_name")), config.get("module")
@@ -163,4 +169,4 @@ def _refuse_code(config: Any, own: Mapping[str, Any], where: str) -> None:
                 "by --custom_objects=MODULE"
             )
     for part in config.values() if isinstance(config, dict) else config if isinstance(config, list) else ():
-        _refuse_code(part, own, where)
+        refuse_code(part, own, where)

@@ -51,8 +51,8 @@ def _compare(lab: Lab, name: str, path: Path) -> Iterator[Row]:
         folder = lab.folder / f"{path.stem}_{choice}"
         plan = Plan.make(make_spec({"source": str(path), "output_dir": str(folder), "optimize": choice}))
         save(plan.module.forward_alone(), folder)
-        forward = tf.saved_model.load(str(folder)).forward
-        calls[choice] = lambda forward=forward: forward(image).numpy()
+        loaded = tf.saved_model.load(str(folder))
+        calls[choice] = lambda loaded=loaded: loaded.forward(image).numpy()
     wanted = calls["onnxruntime"]()
     found = take_turns(calls, lab.effort.slow_rounds * 2, 5, lab.effort.budget_s, SETTLE_S)
     times = {kind: number_text(1000 * spread(found[kind]).median) for kind in found}

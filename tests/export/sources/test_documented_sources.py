@@ -68,6 +68,17 @@ def of_keras_2():
     model.save("model.h5")
 
 
+def of_layers():
+    image = tf_keras.Input((None, None, 3))
+    model = tf_keras.Model(image, tf_keras.layers.Conv2D(2, 3, padding="same", name="toy")(image))
+    named = {"toy/kernel": TOY.kernel, "toy/bias": TOY.bias}
+    forms = [{"name": name, "shape": value.shape, "dtype": "float32"} for name, value in named.items()]
+    Path("weights.bin").write_bytes(b"".join(value.tobytes() for value in named.values()))
+    manifest = [{"paths": ["weights.bin"], "weights": forms}]
+    topology = {"model_config": json.loads(model.to_json())}
+    Path("model.json").write_text(json.dumps({"modelTopology": topology, "weightsManifest": manifest}))
+
+
 def saved_model(*names):
     module = toy_models.ToyModule(TOY, [None, None, None, 3])
     tf.saved_model.save(module, "saved_model", signatures=dict.fromkeys(names, module.run))
@@ -120,7 +131,7 @@ MAKERS = {
     ),
     "a frozen graph of TensorFlow 1": frozen,
     "a graph model of TensorFlow.js": frozen,
-    "a layers model of TensorFlow.js": of_keras_2,
+    "a layers model of TensorFlow.js": of_layers,
     "a TensorFlow Lite file": lite,
     "an ONNX file": onnx,
     "a PyTorch model": onnx,

@@ -150,9 +150,7 @@ def test_what_is_no_graph_model_is_told_in_one_line(model):
     (folder / "group1-shard2of2.bin").unlink()
     with pytest.raises(SourceError, match=r"its weights are not beside it: there is no .*group1-shard2of2.bin"):
         load(folder)
-    layers = {**document, "format": "layers-model", "modelTopology": {"model_config": {}}}
     for content, told in (
-        (json.dumps(layers), r"a layers model of TensorFlow.js, .*tensorflowjs_converter --input_format=tfjs_layers"),
         ('{"class_name": "Functional", "config": {}}', "the architecture of a Keras model, without weights"),
         ('{"a": 1}', "it is no model of TensorFlow.js"),
         ("[1]", "it is no model of TensorFlow.js"),
