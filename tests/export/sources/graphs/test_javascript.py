@@ -143,7 +143,7 @@ def test_a_graph_model_is_read_from_its_folder_or_its_document(model):
 
 
 def test_what_is_no_graph_model_is_told_in_one_line(model):
-    folder, _, document = model
+    folder, _, _ = model
     (folder / "group1-shard2of2.bin").write_bytes(b"")
     with pytest.raises(SourceError, match="its weights are not whole: 'third/kernel' is beyond the end"):
         load(folder)

@@ -71,7 +71,7 @@ def test_what_does_not_fit_is_told_in_one_line(tmp_path, monkeypatch):
             r"Keras 2 cannot make its layers: .*--custom_objects",
         ),
         ('"class_name": "DepthwiseConv2D"', '"class_name": "Lambda"', r"it holds a Lambda layer .*--unsafe_load"),
-        ("moving_mean", "other", r"its weights do not fit its layers: batch_normalization\S*/moving_mean, batch"),
+        ("/moving_mean", "/other", r"its weights do not fit its layers: batch_normalization\S*/moving_mean, batch"),
     ):
         (tmp_path / "model.json").write_text(text.replace(old, new))
         with pytest.raises(SourceError, match=told) as caught:
