@@ -175,6 +175,9 @@ class Plan:
                 raise SpecError(f"classes: {len(spec.classes)} names; the model answered class {probed.maximum:g}")
         adds = spec.activation == "softmax" or (spec.activation == "none" and probed.excludes)
         names = _choose_signatures(spec, model)
+        for name in spec.warmup_signatures or []:
+            if name not in (*names, ALL_SIGNATURES):
+                raise SpecError(f"warmup_signatures: {name!r} is not exported; there are: {', '.join(names)}")
 
         def make_module(model: SegmentationModel) -> MaskModule:
             return MaskModule(model, spec, foreground, adds, probed.min_edge, class_count)
@@ -265,7 +268,10 @@ class Plan:
         goldens = golden.make_goldens({name: answers[name] for name in functions}, self.spec, undecided, tolerance)
         golden.write_goldens(goldens, assets / contract.GOLDEN_DIR)
         if self.spec.warmup:
-            golden.write_warmup(self.signatures, self.module, assets / contract.WARMUP_FILE)
+            called = self.spec.warmup_signatures or [ALL_SIGNATURES]
+            if ALL_SIGNATURES in called:
+                called = self.signatures
+            golden.write_warmup(called, self.module, assets / contract.WARMUP_FILE)
         if movement.largest > NOTABLE:
             logger.warning(
                 "the model's own answers move with how TensorFlow runs its graph, %s: so servers' probabilities may "

@@ -101,6 +101,7 @@ Text = Annotated[str, Field(min_length=1)]
 LocalPath = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
 Names = Annotated[list[Text], BeforeValidator(_split_commas), AfterValidator(_no_repeats)]
 Edge = Annotated[int, Field(ge=1, le=_MAX_MODEL_EDGE)]
+Signatures = Annotated[list[str], BeforeValidator(_as_list), AfterValidator(_known_signatures), Field(min_length=1)]
 Channels = Annotated[
     list[pydantic.NonNegativeInt | str],
     BeforeValidator(_as_channels),
@@ -277,9 +278,7 @@ class ExportSpec(pydantic.BaseModel):
         description="report: a bad image has its own error text, others in the batch are served. fail: the "
         "whole request fails, and under server-side batching those of strangers with it.",
     )
-    signatures: (
-        Annotated[list[str], BeforeValidator(_as_list), AfterValidator(_known_signatures), Field(min_length=1)] | None
-    ) = Field(
+    signatures: Signatures | None = Field(
         None,
         description="Which signatures to export; all: every one that applies. Default: all but those of JPEG.",
     )
@@ -290,6 +289,11 @@ class ExportSpec(pydantic.BaseModel):
         "the fastest on this machine with the same masks.",
     )
     warmup: bool = Field(True, description="Write warm-up requests for TensorFlow Serving.")
+    warmup_signatures: Signatures | None = Field(
+        None,
+        description="Of which signatures warm-up requests are written, if not of all: those that are called. A server "
+        "is ready sooner; the first call of each other one takes a second longer.",
+    )
     allow_ops: Names = Field([], description="Ops that are exported although they are refused by default.")
     output_dir: LocalPath = Field(description="Base path of the served model; the version directory goes into it.")
     version: pydantic.PositiveInt | None = Field(
@@ -358,6 +362,8 @@ class ExportSpec(pydantic.BaseModel):
             refuse("input_max", f"{self.full_scale:g} is above what uint8 holds; set image_dtype: uint16")
         if self.image_dtype == "uint16" and self.full_scale > FULL_SCALE["uint16"]:
             refuse("input_max", f"{self.full_scale:g} is above what uint16 holds; set image_dtype: float32")
+        if self.warmup_signatures and not self.warmup:
+            refuse("warmup_signatures", "is for an export with warm-up requests; leave out warmup: false")
         if self.fixed_size and self.pad_to_multiple > 1:
             refuse("pad_to_multiple", "is for models that run at the image's size; leave out model_size")
         for signature in self.signatures or []:

@@ -88,6 +88,13 @@ def test_warm_up_records_call_every_signature_with_a_real_pictures_size(version_
     assert tf.make_ndarray(requests[0].inputs["image"]).shape == (1, 384, 512, 3)
 
 
+def test_warm_up_records_are_of_those_signatures_that_are_called(model_file, tmp_path):
+    version_dir = export_unchecked(model_file, tmp_path, **QUICK, warmup_signatures="mask_png")
+    (record,) = tf.data.TFRecordDataset(str(version_dir / "assets.extra/tf_serving_warmup_requests"))
+    log = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log
+    assert log.request.model_spec.signature_name == "mask_png"
+
+
 def check(version_dir):
     with FreshProcess() as fresh:
         fresh.check(version_dir)
@@ -195,6 +202,7 @@ def test_signatures_of_jpeg_are_made_where_they_are_asked_for():
         (toy_models.keras_model(THREE_CLASSES).save, {"classes": ["a", "b"], "foreground": 0}, SpecError, "2 names"),
         (toy_models.keras_model(ONE_CLASS).save, {"activation": "softmax"}, SpecError, "needs two or more"),
         (toy_models.keras_model(ONE_CLASS).save, {"signatures": ["class_map"]}, SpecError, "needs two or more"),
+        (toy_models.keras_model(ONE_CLASS).save, {"warmup_signatures": "class_map"}, SpecError, "is not exported"),
         (
             toy_models.keras_model(ONE_CLASS).save,
             {"scaling": "none", "mean": [1, 2]},

@@ -95,6 +95,7 @@ def test_full_scale_follows_the_image_dtype(dtype, full_scale):
         ({"output_dir": ""}, "output_dir: string should have at least 1 character"),
         ({"classes": "cat,"}, "classes: string should have at least 1 character"),
         ({"signatures": []}, "signatures: wants at least one"),
+        ({"warmup_signatures": "mask", "warmup": False}, "warmup_signatures: is for an export with warm-up requests"),
         ({"model_size": 100_000}, "model_size: input should be less than or equal to 32768"),
         ({"formats": "gif"}, "formats: input should be 'jpeg', 'png', 'bmp' or 'webp'"),
     ],
