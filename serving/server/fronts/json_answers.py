@@ -1,12 +1,12 @@
 """Writes REST answers: tensors, classes, numbers, states, signatures and errors as JSON."""
 
-import base64
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import orjson
+import pybase64
 from google.protobuf import json_format, message
 from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import classification_pb2, get_model_metadata_pb2, get_model_status_pb2, regression_pb2
@@ -103,13 +103,13 @@ def _strings(value: Any, *, as_base64: bool) -> Any:
     if isinstance(value, list):
         return [_strings(item, as_base64=as_base64) for item in value]
     if as_base64:
-        return {"b64": base64.b64encode(value).decode()}
+        return {"b64": pybase64.b64encode(value).decode()}
     try:
         return value.decode()
     except UnicodeDecodeError:
         # JSON has no other way to hold these; TensorFlow Serving writes the bytes as they are, which no
         # parser takes.
-        return {"b64": base64.b64encode(value).decode()}
+        return {"b64": pybase64.b64encode(value).decode()}
 
 
 def write_classifications(result: classification_pb2.ClassificationResult) -> bytes:

@@ -4,13 +4,13 @@ Where that fails, or may have taken something else for a number, the list is gon
 the first that does not fit, and names it in TensorFlow Serving's words.
 """
 
-import base64
 import functools
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import pybase64
 from tensorflow.core.framework import types_pb2
 
 from ...status_codes import StatusCode
@@ -48,12 +48,12 @@ def decode_base64(value: JsonValue) -> bytes:
     """Returns the bytes of what `is_base64` holds for; white space is passed over, and padding may be left out."""
     text = value[_BASE64]
     try:
-        return base64.b64decode(text, validate=True)
+        return pybase64.b64decode(text, validate=True)
     except ValueError:
         match = _BASE64_TEXT.fullmatch(_BASE64_WHITE_SPACE.sub("", text))
         if not match or len(match[1]) % 4 == 1 or match[2] not in ("", "=" * (-len(match[1]) % 4)):
             raise invalid_argument("Unable to base64 decode") from None
-        return base64.b64decode(match[1] + "=" * (-len(match[1]) % 4))
+        return pybase64.b64decode(match[1] + "=" * (-len(match[1]) % 4))
 
 
 class ArrayReader:

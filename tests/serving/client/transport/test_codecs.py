@@ -1,5 +1,6 @@
 """Whatever comes back, the codecs answer with a value or with an error of the family."""
 
+import base64
 import contextlib
 import json
 
@@ -107,6 +108,20 @@ def test_types_that_rest_lacks_are_refused(dtype):
 )
 def test_names_are_percent_encoded(target, path):
     assert rest_codec.encode(StatusCall(target)).path == path
+
+
+def test_without_pybase64_the_same_is_sent_and_read(monkeypatch):
+    data = np.array([[b"\x00\xff", b""], [b"abc", b'"}']], object)
+    answer = b'{"outputs": {"mask_bytes": [{"b64": "AP8="}], "error": [{"b64": ""}]}}'
+    call = PredictCall(TARGET, SIGNATURE, {"image_bytes": data})
+    bodies = [rest_codec.encode(call).body]
+    for name in ("b64encode", "b64decode"):
+        monkeypatch.setattr(rest_codec, name, getattr(base64, name))
+    bodies.append(rest_codec.encode(call).body)
+    assert bodies[0] == bodies[1]
+    sent = json.loads(bodies[0])["inputs"]["image_bytes"]
+    assert [[base64.b64decode(one["b64"]) for one in row] for row in sent] == data.tolist()
+    assert rest_codec.decode(call, answer).outputs["mask_bytes"].tolist() == [b"\x00\xff"]
 
 
 def test_without_orjson_the_same_is_sent_and_read(monkeypatch):
