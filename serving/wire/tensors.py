@@ -82,21 +82,44 @@ def as_array(value: Any) -> Array:
 
 
 def write_tensor(tensor: TensorProto, array: Array, data_type: int) -> None:
-    """Makes an empty TensorProto that of an array of `dtype_of(data_type)`, in any order of bytes and of memory.
+    """Makes an empty TensorProto what `tensor_pieces` says."""
+    tensor.MergeFromString(b"".join(tensor_pieces(array, data_type)))
 
-    The message's own copy is the only one. Raises `TensorError` where nothing can be sent as that data type.
+
+def tensor_pieces(array: Array, data_type: int) -> list[bytes | memoryview]:
+    """Returns, serialised, the TensorProto of an array of `dtype_of(data_type)`, in any order of bytes and of memory.
+
+    It comes in pieces, as copies of pictures into a message and out of it are most of what a call costs here. Raises
+    `TensorError` where nothing can be sent as that data type.
     """
     layout = _layout(data_type)
+    tensor = TensorProto()
     tensor.dtype = cast("DataType", data_type)  # only type stubs tell an enum's values from integers
     tensor.tensor_shape.SetInParent()
     for size in array.shape:
         tensor.tensor_shape.dim.add(size=size)
+    values: list[bytes | memoryview]
     if data_type == _STRING:
-        tensor.string_val.extend(array.reshape(-1).tolist())
-    elif data_type == _BFLOAT16:
-        tensor.tensor_content = _bfloat16_bits(array).tobytes()
+        field, values = "string_val", array.reshape(-1).tolist()
     else:
-        tensor.tensor_content = array.astype(layout.dtype, copy=False).tobytes()
+        field = "tensor_content"
+        bits = _bfloat16_bits(array) if data_type == _BFLOAT16 else array.astype(layout.dtype, copy=False)
+        values = [np.ascontiguousarray(bits).reshape(-1).view(np.uint8).data] if array.size else []
+    number = TensorProto.DESCRIPTOR.fields_by_name[field].number
+    pieces: list[bytes | memoryview] = [tensor.SerializeToString()]
+    for value in values:
+        pieces += [delimiter(number, len(value)), value]
+    return pieces
+
+
+def delimiter(number: int, length: int) -> bytes:
+    """Returns what stands before a field of so many bytes in a serialised message."""
+    varint = bytearray([number << 3 | 2])
+    while length >= 0x80:
+        varint.append(length & 0x7F | 0x80)
+        length >>= 7
+    varint.append(length)
+    return bytes(varint)
 
 
 def to_array(tensor: TensorProto) -> Array:

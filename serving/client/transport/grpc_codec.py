@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy.typing as npt
 from google.protobuf.message import DecodeError, EncodeError, Message
 
 from ...status_codes import StatusCode
@@ -13,20 +14,22 @@ from .signatures import metadata_of_message, statuses_of_message
 
 MAX_MESSAGE_BYTES = (1 << 31) - 1
 """Protobuf's own limit."""
+_INPUTS = messages.PredictRequest.DESCRIPTOR.fields_by_name["inputs"].number
+_KEY, _VALUE = 1, 2  # of an entry of a map
 _TOO_LARGE = f"the request is larger than {MAX_MESSAGE_BYTES} bytes"
 
 
 def encode(call: Call) -> tuple[str, bytes]:
     """Returns the path of a call's method and the message to send to it; `MessageTooLargeError` where none can be."""
     request: Message
+    inputs: list[bytes | memoryview] = []
     if isinstance(call, PredictCall):
-        if sum(array.nbytes for array in call.inputs.values()) > MAX_MESSAGE_BYTES:
-            raise MessageTooLargeError(_TOO_LARGE)
         spec = _spec(call.target, call.signature.name)
         request = messages.PredictRequest(model_spec=spec, output_filter=list(call.outputs))
         for name, array in call.inputs.items():
-            data_type = messages.DataType.Value(call.signature.inputs[name].data_type)
-            tensors.write_tensor(request.inputs[name], array, data_type)
+            inputs += _input(name, array, messages.DataType.Value(call.signature.inputs[name].data_type))
+        if sum(map(len, inputs)) > MAX_MESSAGE_BYTES:
+            raise MessageTooLargeError(_TOO_LARGE)
     elif isinstance(call, MetadataCall):
         request = messages.GetModelMetadataRequest(model_spec=_spec(call.target), metadata_field=["signature_def"])
     elif isinstance(call, StatusCall):
@@ -35,7 +38,7 @@ def encode(call: Call) -> tuple[str, bytes]:
         request = messages.ReloadConfigRequest(config=call.config)
     service = "PredictionService" if isinstance(call, PredictCall | MetadataCall) else "ModelService"
     try:
-        return f"/tensorflow.serving.{service}/{call.name}", request.SerializeToString()
+        return f"/tensorflow.serving.{service}/{call.name}", b"".join((request.SerializeToString(), *inputs))
     except (EncodeError, ValueError) as error:
         raise MessageTooLargeError(_TOO_LARGE) from error
 
@@ -63,6 +66,14 @@ def decode(call: Call, message: bytes) -> Any:
         return None
     except (DecodeError, tensors.TensorError, ValueError) as error:
         raise InvalidResponseError(f"the answer cannot be understood: {error}") from error
+
+
+def _input(name: str, array: npt.NDArray[Any], data_type: int) -> list[bytes | memoryview]:
+    """Returns, serialised and in pieces, one entry of a PredictRequest's inputs: its key and its TensorProto."""
+    key, tensor = name.encode(), tensors.tensor_pieces(array, data_type)
+    length = sum(map(len, tensor))
+    head = b"".join((tensors.delimiter(_KEY, len(key)), key, tensors.delimiter(_VALUE, length)))
+    return [tensors.delimiter(_INPUTS, len(head) + length), head, *tensor]
 
 
 def _spec(target: Target, signature: str = "") -> messages.ModelSpec:
