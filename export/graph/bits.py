@@ -20,9 +20,8 @@ _WORD = 64
 def pack(mask: tf.Tensor) -> tf.Tensor:
     """Returns masks, bool [B, H, W], as uint8 [B, H, W/8, rounded up]; beyond the last pixel bits are 0."""
     shape = tf.shape(mask)
-    width = shape[2]
-    padded = tf.cond(width % 8 > 0, lambda: tf.pad(mask, [[0, 0], [0, 0], [0, -width % 8]]), lambda: mask)
-    eights = tf.reshape(tf.cast(padded, tf.uint8), [shape[0], shape[1], (width + 7) // 8, 8])
+    padded = tf.pad(tf.cast(mask, tf.uint8), [[0, 0], [0, 0], [0, -shape[2] % 8]])
+    eights = tf.reshape(padded, [shape[0], shape[1], (shape[2] + 7) // 8, 8])
     products = tf.bitcast(eights, tf.uint64) * tf.constant(_GATHERS_BITS, tf.uint64)
     return tf.bitcast(products, tf.uint8)[..., 7]
 

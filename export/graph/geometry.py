@@ -19,6 +19,8 @@ from .class_maps import most_probable
 
 _STRIP_VALUES = 4_000_000
 """How many resized class probabilities are held at once for a class map: 16 MB."""
+_WHOLE_PIXELS = 500_000
+"""Of a mask made in one piece, rather than in strips: a loop costs as much as these."""
 _STRIP_PIXELS = 3_000_000
 """How many resized probabilities are held at once for the bits of a mask: 12 MB, which stay in a processor's cache."""
 
@@ -117,28 +119,30 @@ class Geometry(abc.ABC):
         """
         placed, full = self._placed_to_fill(maps, size)
         threshold = tf.reshape(threshold, [-1, 1, 1])
+        batch, height, width = tf.shape(placed)[0], size[0], size[1]
 
         def whole() -> tf.Tensor:
-            return bits.pack(self._enlarge(placed, full)[:, : size[0], : size[1], 0] > threshold)
+            enlarged = _bilinear(placed, full) if self.mixes else self._enlarge(placed, full)
+            return bits.pack(enlarged[:, :height, :width, 0] > threshold)
 
         def in_strips() -> tf.Tensor:
-            wide = _enlarge_columns(placed, full[1])[:, :, : size[1]]
-            columns = 8 * tf.maximum(_STRIP_PIXELS // (8 * size[0] * tf.shape(wide)[0]), 1)
+            wide = _enlarge_columns(placed, full[1])[:, :, :width]
+            columns = 8 * tf.maximum(_STRIP_PIXELS // (8 * height * batch), 1)
 
             def strip(index: tf.Tensor, done: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
                 part = wide[:, :, index * columns : (index + 1) * columns]
-                packed = bits.pack(_enlarge_rows(part, full[0])[:, : size[0], :, 0] > threshold)
+                packed = bits.pack(_enlarge_rows(part, full[0])[:, :height, :, 0] > threshold)
                 # Columns first, so that the strips can be joined along the leading axis.
                 return index + 1, done.write(index, tf.transpose(packed, [2, 0, 1]))
 
-            count = (size[1] + columns - 1) // columns
+            count = (width + columns - 1) // columns
             done = tf.TensorArray(tf.uint8, count, element_shape=[None, None, None], infer_shape=False)
             _, done = tf.while_loop(lambda index, _: index < count, strip, (0, done), parallel_iterations=1)
             return tf.transpose(done.concat(), [1, 2, 0])
 
         if not self.mixes:
             return whole()
-        is_large = (tf.shape(placed)[0] * size[0] * size[1] > _STRIP_PIXELS) & (full[0] >= tf.shape(placed)[1])
+        is_large = (batch * height * width > _WHOLE_PIXELS) & (full[0] >= tf.shape(placed)[1])
         return tf.cond(is_large, in_strips, whole)
 
     def _placed_to_fill(self, maps: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -154,7 +158,7 @@ class Geometry(abc.ABC):
         return tf.cond(
             size[0] >= tf.shape(maps)[1],
             lambda: _enlarge_rows(_enlarge_columns(maps, size[1]), size[0]),
-            lambda: _resize(maps, size),
+            lambda: _bilinear(maps, size),
         )
 
     @property
@@ -323,7 +327,7 @@ class BySides(Geometry):
 
 def _enlarge_columns(maps: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     """Returns float32 [B, h, w, K] as [B, h, width, K]."""
-    return _resize(maps, tf.stack([tf.shape(maps)[1], width]))
+    return _bilinear(maps, tf.stack([tf.shape(maps)[1], width]))
 
 
 def _enlarge_rows(maps: tf.Tensor, height: tf.Tensor) -> tf.Tensor:
@@ -334,7 +338,13 @@ def _enlarge_rows(maps: tf.Tensor, height: tf.Tensor) -> tf.Tensor:
     """
     shape = tf.shape(maps)
     as_channels = tf.reshape(maps, [shape[0], shape[1], 1, shape[2] * shape[3]])
-    return tf.reshape(_resize(as_channels, tf.stack([height, 1])), [shape[0], height, shape[2], shape[3]])
+    tall = _bilinear(as_channels, tf.stack([height, 1]))
+    return tf.reshape(tall, [shape[0], height, shape[2], maps.shape[3] or shape[3]])
+
+
+def _bilinear(maps: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Returns float32 [B, h, w, K] as [B, *size, K]; what has that size already is copied as it is."""
+    return tf.raw_ops.ResizeBilinear(images=maps, size=size, half_pixel_centers=True)
 
 
 def _shrink(images: tf.Tensor, size: tf.Tensor, smooths: bool, view: View | None) -> tf.Tensor:

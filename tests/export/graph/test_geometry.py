@@ -46,6 +46,7 @@ def test_bits_in_strips_are_those_of_the_whole_map(kind, monkeypatch):
 
     whole = tf.function(bits, [maps_of, size_of], autograph=False)
     whole.get_concrete_function()
+    monkeypatch.setattr(geometry, "_WHOLE_PIXELS", 0)
     monkeypatch.setattr(geometry, "_STRIP_PIXELS", 1000)
     in_strips = tf.function(bits, [maps_of, size_of], autograph=False)
     rng = np.random.default_rng(0)
