@@ -21,14 +21,14 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from waiting import PATIENCE_S
 
 MODELS = ["fixed", "coins"]
-"""One that runs at a size of its own and has two classes, and one that runs at the picture's."""
+"""One that runs at a size of its own, with every signature, and one that runs at the picture's."""
 SIGNATURES = sorted(contract.SIGNATURES.values(), key=lambda signature: signature.name)
 NAMES = [signature.name for signature in SIGNATURES]
 CASES = [
     pytest.param(model, signature, id=f"{model}-{signature.name}")
     for model in MODELS
     for signature in SIGNATURES
-    if model == "fixed" or signature.product != contract.CLASS_MAP
+    if model == "fixed" or signature.product not in (contract.CLASS_MAP, contract.MASKED_IMAGE_JPEG)
 ]
 
 
@@ -45,7 +45,7 @@ def fixed_model():
 @pytest.fixture(scope="module")
 def servers(coins_export, tmp_path_factory):
     base_path = tmp_path_factory.mktemp("served") / "fixed"
-    export_unchecked(fixed_model(), base_path, scaling="unit", foreground=[1], warmup=False)
+    export_unchecked(fixed_model(), base_path, scaling="unit", foreground=[1], warmup=False, signatures="all")
     with EmbeddedServer(base_path) as fixed, EmbeddedServer(coins_export) as coins:
         yield {"fixed": fixed, "coins": coins}
 

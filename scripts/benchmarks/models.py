@@ -14,7 +14,7 @@ from maskport.export import export_model
 ROOT = Path(__file__).resolve().parents[2]
 COINS_SPEC = ROOT / "configs/export/coins.yaml"
 SIZE = 512
-SIGNATURES = ["mask", "mask_png", "masked_image_png", "probability", "probability_png"]
+SIGNATURES = ["mask", "mask_png", "masked_image_png", "masked_image_jpeg", "probability", "probability_png"]
 NAIVE_INPUT, NAIVE_OUTPUT = "image", "probability"
 
 _COARSE = 16
@@ -110,6 +110,14 @@ class Subjects:
     def small(self) -> Subject:
         """The same at 128×128: so little work that its steps, not the pixels, take the time; batches share them."""
         return self._subject("small", make_light(SIZE // 4), scaling="unit")
+
+    @functools.cached_property
+    def classes(self) -> Subject:
+        """The light network with a channel for the background, too."""
+        light = make_light()
+        background = layers.Rescaling(-1.0, 1.0)(light.output)
+        model = keras.Model(light.input, layers.Concatenate()([background, light.output]))
+        return self._subject("classes", model, scaling="unit", foreground=1)
 
     @functools.cached_property
     def light_at_image_size(self) -> Subject:

@@ -22,6 +22,13 @@ def square_jpeg(edge: int) -> bytes:
     return encode_jpeg(Image.fromarray(data.astronaut()).resize((edge, edge)))
 
 
+def camera_jpeg(size: tuple[int, int]) -> bytes:
+    """Returns a photograph of a camera's size, (width, height), with the grain that its sensor would give it."""
+    photo = np.asarray(Image.fromarray(data.coffee()).resize(size, Image.Resampling.LANCZOS))
+    grain = np.random.default_rng(0).normal(0, 2, photo.shape).astype(np.float32)
+    return encode_jpeg(Image.fromarray(np.clip(np.rint(photo + grain), 0, 255).astype(np.uint8)))
+
+
 def photographs() -> dict[str, Image.Image]:
     """Returns photographs in colour at their own sizes, by name."""
     sources = (

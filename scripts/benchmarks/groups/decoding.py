@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 from maskport.export.graph.decoding import Decoder
+from maskport.export.graph.geometry import AtImageSize
 from maskport.export.spec import make_spec
 
 from .. import pictures
@@ -16,9 +17,9 @@ from ..results import Finding, Row, at_most, number_text
 def measure(lab: Lab) -> Iterator[Finding]:
     """Yields the milliseconds of the decoder above those of the plain op."""
     spec = make_spec({"source": "model.keras", "output_dir": "served"})
-    decoder = Decoder(spec, 3, spec.max_image_pixels)
+    decoder = Decoder(spec, 3, AtImageSize(1, spec.max_image_pixels))
     text = [tf.TensorSpec([], tf.string)]
-    isolated = tf.function(lambda data: decoder.decode(data).image, input_signature=text, autograph=False)
+    isolated = tf.function(lambda data: decoder.decode(data, True).image, input_signature=text, autograph=False)
     plain = tf.function(
         lambda data: tf.io.decode_jpeg(data, 3, dct_method="INTEGER_ACCURATE"), input_signature=text, autograph=False
     )

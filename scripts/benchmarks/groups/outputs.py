@@ -24,7 +24,7 @@ _FORWARDS, _MORE_S = 1.25, 0.002
 def measure(lab: Lab) -> Iterator[Finding]:
     """Yields the latency of each output, as a share of what is allowed, over gRPC and in process."""
     light = lab.subjects.light
-    cut_out = light.export_with("transparent", background="transparent")
+    cut_out = light.export_with("transparent", background="transparent", signatures=["masked_image_png"])
     jpeg = pictures.square_jpeg(SIZE)
     forward = forward_call(light, jpeg)
     base_paths = {"light": light.base_path, "light_rgba": cut_out}

@@ -23,8 +23,10 @@ from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from waiting import PATIENCE_S
 
-ENCODED = [name for name, signature in contract.SIGNATURES.items() if signature.is_encoded]
-PIXEL = [name for name, signature in contract.SIGNATURES.items() if contract.IMAGE in signature.inputs]
+# All that are made by default.
+NAMES = [name for name, one in contract.SIGNATURES.items() if one.product != contract.MASKED_IMAGE_JPEG]
+ENCODED = [name for name in NAMES if contract.SIGNATURES[name].is_encoded]
+PIXEL = [name for name in NAMES if contract.IMAGE in contract.SIGNATURES[name].inputs]
 SLOPE = np.stack([*np.mgrid[0:96, 0:128][::-1], np.full((96, 128), 128), np.full((96, 128), 255)], -1)
 """The pixels that calls make: x, y, 128, 255."""
 
@@ -175,7 +177,7 @@ def grpcurl_request(command, folder, grpcurl):
     return words, json_format.Parse(data, predict_pb2.PredictRequest())
 
 
-@pytest.mark.parametrize("name", list(contract.SIGNATURES))
+@pytest.mark.parametrize("name", NAMES)
 def test_grpcurl_sends_a_request_that_the_server_answers_like_the_client(served, tmp_path, grpcurl, name):
     words, request = grpcurl_request(served.calls[name]["grpcurl"], tmp_path, grpcurl)
     address = served.server.grpc_address.removeprefix("grpc://")
@@ -238,6 +240,13 @@ def test_pixels_of_floats_and_four_channels_are_made_in_their_own_range(pixels_o
     image = eval(expression, {"np": np, "Image": Image})
     assert (image.dtype, image.shape) == (np.float32, (90, 120, 4))
     np.testing.assert_allclose(image, np.asarray(Image.open(photo).convert("RGBA")) / 255, rtol=1e-6)
+
+
+def test_masked_images_as_jpeg_are_saved_as_such(exported):
+    calls = example_calls("masked_image_jpeg_at_threshold", read_record(exported.path), Target("toy"))
+    assert calls["curl"].endswith("| base64 --decode > masked_image_jpeg_at_threshold.jpg")
+    assert "segment('photo.jpg', threshold=0.4, outputs=('masked_image_jpeg',))" in calls["python"]
+    assert "result.save('masked_image_jpeg_at_threshold.jpg', product='masked_image_jpeg')" in calls["python"]
 
 
 def test_names_with_quotes_and_spaces_stay_words(exported, tmp_path, grpcurl):
