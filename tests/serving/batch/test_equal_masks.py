@@ -29,7 +29,7 @@ def exported(tmp_path_factory):
     x = keras.layers.Conv2D(4, 5, padding="same", activation="relu")(image)
     model = keras.Model(image, keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid")(x), name="toy")
     base = tmp_path_factory.mktemp("models") / "toy"
-    export_unchecked(model, base, scaling="unit", threshold=0.48)
+    export_unchecked(model, base, scaling="unit", threshold=0.48, signatures="all")
     return base
 
 
@@ -84,6 +84,7 @@ OPTIONS = {
     "probability": {"product": "probability"},
     "tif": {"format": "tif"},
     "overlay": {"product": "overlay"},
+    "masked image as jpeg": {"product": "masked_image", "format": "jpg"},
 }
 
 
