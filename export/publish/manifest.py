@@ -19,6 +19,7 @@ import numpy.typing as npt
 from ...serving import contract
 from ..model.segmentation_model import SegmentationModel
 from ..probing.probe import ProbeResult
+from ..sources.graphs.files import SUFFIX as JAVASCRIPT_FILE, shards_beside
 from ..sources.onnx.files import SUFFIX as ONNX_FILE, weights_beside
 from ..spec import ExportSpec, is_builder
 
@@ -99,6 +100,10 @@ def hash_weights(weights: Sequence[npt.NDArray[Any]]) -> str:
     return digest.hexdigest()
 
 
+_WEIGHTS_BESIDE = {ONNX_FILE: weights_beside, JAVASCRIPT_FILE: shards_beside}
+"""What tells the files with the weights of a model, by the ending of its own."""
+
+
 def hash_source(spec: ExportSpec) -> str:
     """Returns the SHA-256 of a model's file with its weights, of a directory's in order, or of a builder's weights."""
     path = Path(spec.weights or "") if spec.is_builder else Path(spec.source)
@@ -106,7 +111,8 @@ def hash_source(spec: ExportSpec) -> str:
         files = sorted(Path(parent, name) for parent, _, names in os.walk(path) for name in names)
         files = [file for file in files if file.is_file()]  # no pipes, no dangling links
     elif path.is_file():
-        beside = weights_beside(str(path)) if path.suffix.lower() == ONNX_FILE else []
+        find_beside = _WEIGHTS_BESIDE.get(path.suffix.lower())
+        beside = find_beside(str(path)) if find_beside else []
         files = [path, *(file for file in beside if file.is_file())]
     else:
         # A checkpoint is named by the prefix that its files share.

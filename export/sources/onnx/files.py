@@ -32,13 +32,35 @@ def read_model(path: str, content: bytes | None = None, with_weights: bool = Tru
     where = f"source {path}"
     if importlib.util.find_spec("onnx") is None:
         raise SourceError(f"{where}: reading ONNX needs the extra onnx: pip install 'maskport[onnx]'")
+    try:
+        key = _key_of(path) if content is None else None
+        model = _looked_at.pop(key, None) or _parse(Path(path).read_bytes() if content is None else content, where)
+    except OSError as error:
+        raise SourceError(f"{where}: cannot be read: {error.strerror}") from error
+    if key is not None:
+        _beside[key] = _names_beside(model.graph)
+    if with_weights:
+        _read_weights(model, path, where)
+    elif key is not None:
+        _looked_at.clear()
+        _looked_at[key] = model
+    return model
+
+
+_looked_at: dict[Any, Any] = {}
+"""The model that was read last without its weights: reading it with them needs no second parsing."""
+_beside: dict[Any, list[str]] = {}
+"""The names of the files beside those that were read."""
+
+
+def _key_of(path: str) -> tuple[str, int]:
+    return os.path.abspath(path), os.stat(path).st_mtime_ns
+
+
+def _parse(content: bytes, where: str) -> Any:
     import onnx
     from google.protobuf.message import DecodeError
 
-    try:
-        content = Path(path).read_bytes() if content is None else content
-    except OSError as error:
-        raise SourceError(f"{where}: cannot be read: {error.strerror}") from error
     check_content(content, where)
     try:
         model = onnx.ModelProto.FromString(content)
@@ -46,14 +68,15 @@ def read_model(path: str, content: bytes | None = None, with_weights: bool = Tru
         raise SourceError(f"{where}: it is no ONNX model, or a broken or truncated one") from error
     if not model.graph.node or not model.graph.output or not model.opset_import:
         raise SourceError(f"{where}: it is no ONNX model, or one without any operators")
-    if with_weights:
-        _read_weights(model, path, where)
     return model
 
 
 def weights_beside(path: str) -> list[Path]:
     """Returns the files that hold weights of a model, other than its own; in order, whether they are there or not."""
-    return [Path(path).parent / name for name in _names_beside(read_model(path, with_weights=False).graph)]
+    key = _key_of(path)
+    if key not in _beside:
+        read_model(path, with_weights=False)
+    return [Path(path).parent / name for name in _beside[key]]
 
 
 def _names_beside(graph: Any) -> list[str]:

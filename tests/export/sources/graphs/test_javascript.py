@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from maskport.export import SourceError
+from maskport.export.publish.manifest import hash_source
 from maskport.export.sources import load_source
 from maskport.export.sources.preflight import check_source
 from maskport.export.spec import make_spec
@@ -140,6 +141,14 @@ def test_a_graph_model_is_read_from_its_folder_or_its_document(model):
         assert load(folder, source_output=name).output_channels == 2
     with pytest.raises(SourceError, match=r"has no output 'none'; it has: 'segments' float32\[-1, 8, 12, 2\]"):
         load(folder, source_output="none")
+
+
+def test_the_shards_count_for_the_hash_of_a_model(model):
+    spec = make_spec({"source": str(model[0] / "model.json"), "output_dir": "served"})
+    before = hash_source(spec)
+    shard = model[0] / "group0-shard2of2.bin"
+    shard.write_bytes(shard.read_bytes()[::-1])
+    assert hash_source(spec) != before
 
 
 def test_what_is_no_graph_model_is_told_in_one_line(model):

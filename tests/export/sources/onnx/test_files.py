@@ -74,6 +74,19 @@ def test_weights_beside_the_file_are_read(tmp_path):
         read_model(str(path))
 
 
+def test_a_file_is_parsed_once(tmp_path, monkeypatch):
+    path = str(networks.paddle_detector(tmp_path / "net.onnx"))
+    parsed = []
+    monkeypatch.setattr(
+        onnx.ModelProto, "FromString", lambda content: parsed.append(1) or onnx.load_from_string(content)
+    )
+    check_onnx_file(path)
+    model = read_model(path)
+    assert weights_beside(path) == []
+    assert len(parsed) == 1
+    assert read_model(path) == model  # another one: what was read may have been changed since
+
+
 def test_weights_beside_the_file_count_for_its_hash(tmp_path):
     networks.torch_deeplab(tmp_path / "whole.onnx")
     options = {"save_as_external_data": True, "size_threshold": 0, "location": "net.data"}
