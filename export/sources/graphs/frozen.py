@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import saved_model_pb2
 
 from ...errors import SourceError
 from ...model.causes import cause_of
@@ -22,14 +23,26 @@ def load_frozen_graph(spec: ExportSpec) -> RawModel:
     """Reads a frozen graph; SourceError where it is none, holds variables, or input or output is unclear."""
     where = f"source {spec.source}"
     graph_def = tf.compat.v1.GraphDef()
+    with tf.io.gfile.GFile(spec.source, "rb") as file:
+        content = file.read()
+    check_content(content[:HEAD_BYTES], where)
     try:
-        with tf.io.gfile.GFile(spec.source, "rb") as file:
-            content = file.read()
-        check_content(content[:HEAD_BYTES], where)
         graph_def.ParseFromString(content)
     except DecodeError as error:
+        if _is_saved_model(content):
+            raise SourceError(
+                f"{where}: it is a SavedModel's; name it saved_model.pb, with the folder variables beside it, and give "
+                "the directory of both"
+            ) from error
         raise SourceError(f"{where}: it is no graph of TensorFlow, or a broken or truncated one") from error
     return wrap_graph(graph_def, spec, "frozen graph", {})
+
+
+def _is_saved_model(content: bytes) -> bool:
+    try:
+        return bool(saved_model_pb2.SavedModel.FromString(content).meta_graphs)
+    except DecodeError:
+        return False
 
 
 def wrap_graph(graph_def: Any, spec: ExportSpec, kind: str, named: Mapping[str, str]) -> RawModel:

@@ -7,6 +7,7 @@ from maskport.export import SourceError
 from maskport.export.sources import load_source
 from maskport.export.spec import make_spec
 from reference import Toy
+from tensorflow.core.protobuf import saved_model_pb2
 
 TOY = Toy.make(3, 2)
 
@@ -52,6 +53,12 @@ def test_what_no_other_op_takes_is_the_output(tmp_path, content):
     np.testing.assert_array_equal(model.forward(tf.constant(images)).numpy()[..., 0], wanted)
 
 
+def saved_model(graph):
+    saved = saved_model_pb2.SavedModel(saved_model_schema_version=1)
+    saved.meta_graphs.add().graph_def.MergeFromString(graph)
+    return saved.SerializeToString()
+
+
 def test_what_is_no_frozen_graph_is_told_in_one_line(tmp_path, content):
     for data, told in (
         (b"", "it is empty"),
@@ -59,6 +66,7 @@ def test_what_is_no_frozen_graph_is_told_in_one_line(tmp_path, content):
         (b"GIF89a and more", "it is no graph of TensorFlow, or a broken or truncated one"),
         (content[0][: len(content[0]) // 2], "it is no graph of TensorFlow, or a broken or truncated one"),
         (content[1], "the graph is not frozen"),
+        (saved_model(content[0]), "it is a SavedModel's; name it saved_model.pb, with the folder variables beside it"),
     ):
         (tmp_path / "bad.pb").write_bytes(data)
         with pytest.raises(SourceError, match=told):

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from maskport.export import SourceError
-from maskport.export.sources import load_source
+from maskport.export.sources import adapt_keras_model, load_source
 from maskport.export.spec import make_spec
 from tf_keras import layers
 
@@ -248,6 +248,8 @@ def test_own_layers_and_builders_may_be_of_keras_2(tmp_path, monkeypatch):
         ("of_keras_2:build", {"weights": str(tmp_path / "own.weights.h5")}),
     ):
         np.testing.assert_allclose(load(source, **fields).forward(tf.constant(images)), expected, atol=1e-5)
+    in_memory = adapt_keras_model(model, make_spec({"source": "memory", "output_dir": "served"}))
+    np.testing.assert_allclose(in_memory.forward(tf.constant(images)), expected, atol=1e-5)
     for name in ("own.keras", "own.h5"):
         with pytest.raises(SourceError, match="it needs 'Twice', which Keras does not have: give the module that"):
             load(tmp_path / name)
