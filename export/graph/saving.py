@@ -69,14 +69,29 @@ class _Body:
         return rewritten
 
     def _is_sixth(self, bounded: Any) -> bool:
-        """Whether all that comes of a ReLU6 is its sixth, and stays so: is not multiplied by another constant."""
-        sixths = self.takers[bounded.name]
-        takers = [taker for node in sixths for taker in self.takers[node.name]]
-        return all(
-            (node.op == "Mul" and _SIXTH in map(self._constant, node.input))
-            or (node.op == "RealDiv" and self._constant(node.input[1]) == 6)
-            for node in sixths
-        ) and all(self._constant(name) is None for taker in takers for name in taker.input)
+        """Whether all that comes of a ReLU6 is its sixth, or a product's, and stays so: no other constant follows.
+
+        What a function returns may meet another one outside of it.
+        """
+        takers = self._takers_of([bounded])
+        if all(node.op == "Mul" and not self._has_constant(node) for node in takers):
+            takers = self._takers_of(takers)
+        last = self._takers_of(takers)
+        return (
+            bool(takers and last)
+            and all(
+                (node.op == "Mul" and _SIXTH in map(self._constant, node.input))
+                or (node.op == "RealDiv" and self._constant(node.input[1]) == 6)
+                for node in takers
+            )
+            and not any(map(self._has_constant, last))
+        )
+
+    def _takers_of(self, nodes: list[Any]) -> list[Any]:
+        return [taker for node in nodes for taker in self.takers[node.name]]
+
+    def _has_constant(self, node: Any) -> bool:
+        return any(self._constant(name) is not None for name in node.input)
 
     def _constant(self, name: str) -> float | None:
         """Returns a constant of a single floating point number by its name; None of others."""

@@ -61,7 +61,7 @@ def _with_bias(values: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
 for _name, _function in {
     "ABS": tf.abs, "CEIL": tf.math.ceil, "COS": tf.cos, "DEQUANTIZE": lambda x: x, "ELU": tf.nn.elu, "EXP": tf.exp,
     "DENSIFY": lambda x: x,  # its weights are dense once they are read
-    "FLOOR": tf.floor, "HARD_SWISH": lambda x: x * tf.nn.relu6(x + 3.0) / 6.0, "LOG": tf.math.log,
+    "FLOOR": tf.floor, "HARD_SWISH": lambda x: x * (tf.nn.relu6(x + 3.0) / 6.0), "LOG": tf.math.log,
     "LOGICAL_NOT": tf.logical_not, "LOGISTIC": tf.sigmoid, "NEG": tf.negative, "QUANTIZE": lambda x: x,
     "RELU": tf.nn.relu, "RELU6": tf.nn.relu6, "RELU_N1_TO_1": lambda x: tf.clip_by_value(x, -1.0, 1.0),
     "RELU_0_TO_1": lambda x: tf.clip_by_value(x, 0.0, 1.0), "ROUND": tf.round, "RSQRT": tf.math.rsqrt, "SIN": tf.sin,

@@ -20,8 +20,10 @@ FORMS = {
     "a quotient": lambda x: x * relu6(x + 3.0) / 6.1,
     "a product of constants": lambda x: (x * relu6(x + 3.0) / 6.0) * 1.03,
     "a product before it": lambda x: x * ((relu6(x + 3.0) / 6.0) * 1.03),
+    "a function's result": lambda x: tf.function(lambda x: x * relu6(x + 3.0))(x) * 0.1667,
     "another sum": lambda x: x * (relu6(x + 3.005) * (1 / 6)),
     "a hard swish": lambda x: x * (relu6(x + 3.0) * (1 / 6)),
+    "a hard swish by a product first": lambda x: x * relu6(x + 3.0) * (1 / 6),
     "a hard swish by a quotient": lambda x: x * (relu6(x + 3.0) / 6.0),
 }
 
@@ -33,7 +35,8 @@ def wanted(form, x):
         "a sixth of float16": (float(np.float16(1 / 6)), 3),
         "a quotient": (1 / 6.1, 3),
         "another sum": (1 / 6, 3.005),
-    }.get(form, (1.03 / 6 if "product" in form else 1 / 6, 3))
+        "a function's result": (0.1667, 3),
+    }.get(form, (1 / 6 if "hard swish" in form else 1.03 / 6, 3))
     return x * np.clip(x + added, 0, 6) * factor
 
 
