@@ -176,7 +176,7 @@ def test_a_remote_base_path_gets_the_same_files(model_file, version_dir):
 
 
 def test_signatures_of_jpeg_are_made_where_they_are_asked_for():
-    model = types.SimpleNamespace(answers_classes=False, output_channels=1)
+    model = types.SimpleNamespace(answers_classes=False, output_channels=1, takes_bands=False)
 
     def chosen(**fields):
         return _choose_signatures(make_spec({"source": "a.keras", "output_dir": "served", **fields}), model)
