@@ -14,7 +14,8 @@ import tensorflow as tf
 from ...serving import contract
 from ..spec import FULL_SCALE, ExportSpec
 from . import headers
-from .geometry import Geometry, View
+from .geometry import Geometry
+from .resizing import View
 
 _UINT8_SCALE = FULL_SCALE["uint8"]
 _JPEG_RATIOS = (1, 2, 4, 8)

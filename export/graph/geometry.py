@@ -5,8 +5,6 @@ the nearest pixel.
 """
 
 import abc
-from collections.abc import Callable
-from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -16,6 +14,7 @@ from ..model.segmentation_model import SegmentationModel
 from ..spec import ExportSpec, Sides
 from . import bits
 from .class_maps import most_probable
+from .resizing import View, bilinear, enlarge_columns, enlarge_rows, resize, shrink
 
 _STRIP_VALUES = 4_000_000
 """How many resized class probabilities are held at once for a class map: 16 MB."""
@@ -23,25 +22,6 @@ _WHOLE_PIXELS = 500_000
 """Of a mask made in one piece, rather than in strips: a loop costs as much as these."""
 _STRIP_PIXELS = 3_000_000
 """How many resized probabilities are held at once for the bits of a mask: 12 MB, which stay in a processor's cache."""
-
-
-class View(NamedTuple):
-    """How a picture lies in an image of it, which has fewer pixels where a file was decoded at a smaller scale.
-
-    Attributes:
-        size: int32 [2], the height and width of the picture.
-        corner: float32 [2], where in the image, in pixels of it, the picture's top left corner is.
-        extent: float32 [2], how many rows and columns of the image the picture fills: not always whole ones.
-    """
-
-    size: tf.Tensor
-    corner: tf.Tensor
-    extent: tf.Tensor
-
-    @classmethod
-    def whole(cls, size: tf.Tensor) -> "View":
-        """Returns that of an image of the picture's own size, int32 [2]."""
-        return cls(size, tf.zeros([2]), tf.cast(size, tf.float32))
 
 
 def make_geometry(spec: ExportSpec, model: SegmentationModel, min_edge: int = 1) -> "Geometry":
@@ -122,16 +102,16 @@ class Geometry(abc.ABC):
         batch, height, width = tf.shape(placed)[0], size[0], size[1]
 
         def whole() -> tf.Tensor:
-            enlarged = _bilinear(placed, full) if self.mixes else self._enlarge(placed, full)
+            enlarged = bilinear(placed, full) if self.mixes else self._enlarge(placed, full)
             return bits.pack(enlarged[:, :height, :width, 0] > threshold)
 
         def in_strips() -> tf.Tensor:
-            wide = _enlarge_columns(placed, full[1])[:, :, :width]
+            wide = enlarge_columns(placed, full[1])[:, :, :width]
             columns = 8 * tf.maximum(_STRIP_PIXELS // (8 * height * batch), 1)
 
             def strip(index: tf.Tensor, done: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
                 part = wide[:, :, index * columns : (index + 1) * columns]
-                packed = bits.pack(_enlarge_rows(part, full[0])[:, :height, :, 0] > threshold)
+                packed = bits.pack(enlarge_rows(part, full[0])[:, :height, :, 0] > threshold)
                 # Columns first, so that the strips can be joined along the leading axis.
                 return index + 1, done.write(index, tf.transpose(packed, [2, 0, 1]))
 
@@ -153,12 +133,12 @@ class Geometry(abc.ABC):
     def _enlarge(self, maps: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         """Returns float32 [B, h, w, K] as [B, *size, K]."""
         if not self.mixes:
-            return _resize(maps, size, method=self._method)
+            return resize(maps, size, method=self._method)
         # Of more rows than are wanted in the end, the columns would be made for nothing.
         return tf.cond(
             size[0] >= tf.shape(maps)[1],
-            lambda: _enlarge_rows(_enlarge_columns(maps, size[1]), size[0]),
-            lambda: _bilinear(maps, size),
+            lambda: enlarge_rows(enlarge_columns(maps, size[1]), size[0]),
+            lambda: bilinear(maps, size),
         )
 
     @property
@@ -188,7 +168,7 @@ class Stretch(Geometry):
         return tf.constant(self._size)
 
     def to_model(self, images: tf.Tensor, view: View | None = None) -> tf.Tensor:  # noqa: D102
-        return _shrink(images, tf.constant(self._size), self.smooths, view)
+        return shrink(images, tf.constant(self._size), self.smooths, view)
 
     def place(self, maps: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:  # noqa: D102
         return maps, tf.cast(size, tf.float32) / tf.cast(tf.shape(maps)[1:3], tf.float32)
@@ -214,7 +194,7 @@ class Letterbox(Geometry):
 
     def to_model(self, images: tf.Tensor, view: View | None = None) -> tf.Tensor:  # noqa: D102
         corner, inner = self._box(view.size if view else tf.shape(images)[1:3])
-        resized = _shrink(images, inner, self.smooths, view)
+        resized = shrink(images, inner, self.smooths, view)
         after = tf.constant(self._size) - corner - inner
         padding = [[0, 0], [corner[0], after[0]], [corner[1], after[1]], [0, 0]]
         padded = tf.pad(resized, padding)
@@ -222,7 +202,7 @@ class Letterbox(Geometry):
         return padded
 
     def place(self, maps: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:  # noqa: D102
-        maps = _resize(maps, tf.constant(self._size), method=self._method)
+        maps = resize(maps, tf.constant(self._size), method=self._method)
         corner, inner = self._box(size)
         end = corner + inner
         cropped = maps[:, corner[0] : end[0], corner[1] : end[1]]
@@ -311,67 +291,15 @@ class BySides(Geometry):
 
     def to_model(self, images: tf.Tensor, view: View | None = None) -> tf.Tensor:  # noqa: D102
         inner = self.inner_size(tf.shape(images)[1:3] if view is None else view.size)
-        return self._padding.to_model(_shrink(images, inner, self.smooths, view))
+        return self._padding.to_model(shrink(images, inner, self.smooths, view))
 
     def place(self, maps: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:  # noqa: D102
         inner = self.inner_size(size)
         padded = self._padding.padded(inner)
 
         def without_padding() -> tf.Tensor:
-            return _resize(maps, padded, method=self._method)[:, : inner[0], : inner[1]]
+            return resize(maps, padded, method=self._method)[:, : inner[0], : inner[1]]
 
         shown = tf.cond(tf.reduce_all(padded == inner), lambda: maps, without_padding)
         shown.set_shape([maps.shape[0], None, None, maps.shape[3]])
         return shown, tf.cast(size, tf.float32) / tf.cast(tf.shape(shown)[1:3], tf.float32)
-
-
-def _enlarge_columns(maps: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """Returns float32 [B, h, w, K] as [B, h, width, K]."""
-    return _bilinear(maps, tf.stack([tf.shape(maps)[1], width]))
-
-
-def _enlarge_rows(maps: tf.Tensor, height: tf.Tensor) -> tf.Tensor:
-    """Returns float32 [B, h, w, K] as [B, height, w, K].
-
-    After `_enlarge_columns` the same to the bit as both in one, in half the time: with each column as a channel, values
-    that are made alike lie side by side.
-    """
-    shape = tf.shape(maps)
-    as_channels = tf.reshape(maps, [shape[0], shape[1], 1, shape[2] * shape[3]])
-    tall = _bilinear(as_channels, tf.stack([height, 1]))
-    return tf.reshape(tall, [shape[0], height, shape[2], maps.shape[3] or shape[3]])
-
-
-def _bilinear(maps: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Returns float32 [B, h, w, K] as [B, *size, K]; what has that size already is copied as it is."""
-    return tf.raw_ops.ResizeBilinear(images=maps, size=size, half_pixel_centers=True)
-
-
-def _shrink(images: tf.Tensor, size: tf.Tensor, smooths: bool, view: View | None) -> tf.Tensor:
-    """Returns the pictures in [B, H, W, C] as float32 [B, *size, C]."""
-    if not smooths:
-        return _resize(images, size)  # the pictures themselves, since no others are decoded at a smaller scale
-    _, corner, extent = view or View.whole(tf.shape(images)[1:3])
-    scale = tf.cast(size, tf.float32) / extent
-    return _resize(
-        images,
-        size,
-        lambda: tf.raw_ops.ScaleAndTranslate(
-            images=images, size=size, scale=scale, translation=-corner * scale, kernel_type="triangle", antialias=True
-        ),
-    )
-
-
-def _resize(
-    images: tf.Tensor, size: tf.Tensor, resize: Callable[[], tf.Tensor] | None = None, method: str = "bilinear"
-) -> tf.Tensor:
-    """Returns [B, H, W, C] as float32 [B, *size, C], unless they are so by a method, or by what `resize` gives."""
-    resized = tf.cond(
-        tf.reduce_all(tf.shape(images)[1:3] == size),
-        lambda: tf.cast(images, tf.float32),
-        resize or (lambda: tf.cast(tf.image.resize(images, size, method), tf.float32)),
-    )
-    known = tf.get_static_value(size)
-    static_size: tuple[int | None, int | None] = (None, None) if known is None else tuple(known)
-    resized.set_shape([images.shape[0], *static_size, images.shape[3]])
-    return resized

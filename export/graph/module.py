@@ -16,8 +16,9 @@ from ..spec import FULL_SCALE, ExportSpec
 from . import jpeg, masking, png
 from .answers import Answers
 from .decoding import Decoder, Picture, isolate
-from .geometry import View, make_geometry
+from .geometry import make_geometry
 from .inputs import FILES_WANTED, THRESHOLDS_WANTED, checked_pixels, checked_vector, is_threshold
+from .resizing import View
 from .scaling import ValueScaling
 
 _TEXT = tf.TensorSpec([], tf.string)

@@ -4,18 +4,31 @@ A spec comes from a YAML file, from flags, or from keyword arguments; each gives
 Nothing here imports TensorFlow.
 """
 
-import difflib
-import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import pydantic
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from ...serving import contract
 from ..errors import SpecError
+from .values import (
+    Background,
+    Bits,
+    Channels,
+    Clean,
+    CleanRadii,
+    Formats,
+    LocalPath,
+    Names,
+    Numbers,
+    Sides,
+    Signatures,
+    Size,
+    did_you_mean,
+)
 
 FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 """The default `input_max` of each `image_dtype`."""
@@ -26,126 +39,8 @@ CENTRE, STRETCH = "centre", "stretch"
 CLASSES = "classes"
 """Of `activation`: the outputs are class indices."""
 
-ALL_SIGNATURES = "all"
-"""Of `signatures`: those too that are not made by default."""
-
-_MAX_MODEL_EDGE = 32768
 _MAX_VERSION = 2**63 - 1
 _BUILDER = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-
-
-def _split_commas(value: Any) -> Any:
-    if isinstance(value, str):
-        return [word.strip() for word in value.split(",")] if value.strip() else []
-    return value
-
-
-def _as_list(value: Any) -> Any:
-    value = _split_commas(value)
-    return list(value) if isinstance(value, Sequence) else [value]
-
-
-def _as_whole(value: Any) -> Any:
-    return int(value) if isinstance(value, str) and value.isdecimal() else value
-
-
-def _as_channels(value: Any) -> Any:
-    # A channel given on the command line as "1" is an index, not a class of that name.
-    return [_as_whole(word) for word in _as_list(value)]
-
-
-def _as_size(value: Any) -> Any:
-    if isinstance(value, Mapping | Sides) or (isinstance(value, str) and "=" in value):
-        return _as_mapping(value)
-    edges = _as_list(re.sub("[x×]", ",", value) if isinstance(value, str) else value)
-    return edges * 2 if len(edges) == 1 else edges
-
-
-def _as_mapping(value: Any) -> Any:
-    if value in (None, False, "off", ""):
-        return {}
-    if isinstance(value, str):
-        pairs = [word.partition("=") for word in _split_commas(value)]
-        return {key.strip(): number.strip() for key, _, number in pairs}
-    return value
-
-
-def _no_repeats(values: list[Any]) -> list[Any]:
-    repeated = sorted({str(value) for value in values if values.count(value) > 1})
-    if repeated:
-        raise ValueError(f"given twice: {', '.join(repeated)}")
-    return values
-
-
-def _background(text: str) -> str:
-    if not re.fullmatch(r"black|transparent|#[0-9a-fA-F]{6}", text):
-        raise ValueError("wanted black, transparent or #rrggbb")
-    return text
-
-
-def _known_signatures(names: list[str]) -> list[str]:
-    known = (*contract.SIGNATURES, ALL_SIGNATURES)
-    for name in names:
-        if name not in known:
-            raise ValueError(f"no signature {name!r}{_did_you_mean(name, known)}; there are: {', '.join(known)}")
-    return names
-
-
-def _did_you_mean(word: str, choices: Any) -> str:
-    close = difflib.get_close_matches(word, list(choices), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-Numbers = Annotated[list[float], BeforeValidator(_as_list), Field(min_length=1)]
-Text = Annotated[str, Field(min_length=1)]
-LocalPath = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
-Names = Annotated[list[Text], BeforeValidator(_split_commas), AfterValidator(_no_repeats)]
-Edge = Annotated[int, Field(ge=1, le=_MAX_MODEL_EDGE)]
-Signatures = Annotated[list[str], BeforeValidator(_as_list), AfterValidator(_known_signatures), Field(min_length=1)]
-Channels = Annotated[
-    list[pydantic.NonNegativeInt | str],
-    BeforeValidator(_as_channels),
-    AfterValidator(_no_repeats),
-    Field(min_length=1),
-]
-
-
-class Clean(pydantic.BaseModel):
-    """Radii of a morphological opening and closing of the mask, in image pixels; 0 is off."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    open: Annotated[int, Field(ge=0, le=50)] = 0
-    close: Annotated[int, Field(ge=0, le=50)] = 0
-
-
-class Sides(pydantic.BaseModel):
-    """A size that follows the picture's shape: how long its shorter side becomes, or its longer one, in pixels."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    shortest: Edge | None = None  # the shorter side becomes so long
-    longest: Edge | None = None  # the longer side does; beside `shortest`, it is so long at most
-    multiple: Annotated[int, Field(ge=1, le=1024)] = 1  # each side is rounded to the nearest one
-    only: Literal["enlarge", "shrink"] | None = None  # pictures that would need the other stay as they are
-
-    @model_validator(mode="after")
-    def _has_a_side(self) -> Self:
-        if self.shortest is None and self.longest is None:
-            raise ValueError("give shortest or longest, or HEIGHT,WIDTH")
-        return self
-
-    def __str__(self) -> str:
-        """Returns it as it is given on the command line."""
-        given = self.model_dump(exclude_defaults=True)
-        return ",".join(f"{name}={value}" for name, value in given.items())
-
-
-Size = Annotated[
-    Annotated[tuple[Edge, Edge], pydantic.Tag("size")] | Annotated[Sides, pydantic.Tag("sides")],
-    pydantic.Discriminator(lambda value: "sides" if isinstance(value, Mapping | Sides) else "size"),
-    BeforeValidator(_as_size),
-]
 
 
 class ExportSpec(pydantic.BaseModel):
@@ -242,12 +137,12 @@ class ExportSpec(pydantic.BaseModel):
     )
     threshold: float = Field(0.5, ge=0, le=1, description="A pixel is foreground when its probability is above this.")
     mask_dtype: Literal["float32", "uint8", "bool"] = Field("float32", description="Of masks in the pixel signatures.")
-    mask_png_bits: Annotated[Literal[1, 8], BeforeValidator(_as_whole)] = Field(
+    mask_png_bits: Bits = Field(
         1,
         description="Of masks as PNG, a pixel: 1, the smallest and quickest, which some readers show as 0 and 1 or as "
         "booleans; or 8, always 0 and 255.",
     )
-    background: Annotated[str, AfterValidator(_background)] = Field(
+    background: Background = Field(
         "black",
         description="Of masked images: black, #rrggbb, or transparent (RGBA; encoded signatures only).",
     )
@@ -255,16 +150,13 @@ class ExportSpec(pydantic.BaseModel):
     edge: Literal["hard", "soft"] = Field(
         "hard", description="Of masked images: hard (the mask) or soft (alpha is the probability)."
     )
-    clean: Annotated[Clean, BeforeValidator(_as_mapping)] = Field(
+    clean: CleanRadii = Field(
         Clean(),
         description="Radii in image pixels, such as open=2,close=3: removes specks, then closes holes.",
     )
-    formats: Annotated[
-        list[Literal["jpeg", "png", "bmp", "webp"]],
-        BeforeValidator(_as_list),
-        AfterValidator(_no_repeats),
-        Field(min_length=1),
-    ] = Field(["jpeg", "png", "bmp", "webp"], description="Encodings that are accepted, by a file's first bytes.")
+    formats: Formats = Field(
+        ["jpeg", "png", "bmp", "webp"], description="Encodings that are accepted, by a file's first bytes."
+    )
     max_image_pixels: pydantic.PositiveInt = Field(
         50_000_000, description="Larger encoded images are refused before decoding."
     )
@@ -378,7 +270,7 @@ class ExportSpec(pydantic.BaseModel):
         for name in self.foreground or []:
             if isinstance(name, str) and name not in (self.classes or []):
                 known = f"; classes are: {', '.join(self.classes)}" if self.classes else "; give classes too"
-                refuse("foreground", f"no class {name!r}{_did_you_mean(name, self.classes or [])}{known}")
+                refuse("foreground", f"no class {name!r}{did_you_mean(name, self.classes or [])}{known}")
         return self
 
 
@@ -409,7 +301,7 @@ def _first_problem(error: pydantic.ValidationError) -> str:
         if inner:
             known = (Sides if key == "model_size" else Clean).model_fields
             return f"{key}: no key {inner[-1]!r}; there are: {', '.join(known)}"
-        return f"unknown key {key!r}{_did_you_mean(key, ExportSpec.model_fields)}"
+        return f"unknown key {key!r}{did_you_mean(key, ExportSpec.model_fields)}"
     if kind in ("missing", "too_short"):
         return f"{key}: {'is needed' if kind == 'missing' else 'wants at least one'}"
     text = problem["msg"].removeprefix("Value error, ")

@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection
 from absl import flags
 from pydantic.fields import FieldInfo
 
-from .fields import Clean, ExportSpec
+from .fields import ExportSpec
+from .values import Clean
 
 
 def define(without: Collection[str] = (), prefix: str = "") -> Callable[[], dict[str, object]]:
