@@ -30,7 +30,7 @@ _ERROR_PAGE = "<HTML><HEAD>\n<TITLE>{0} {1}</TITLE>\n</HEAD><BODY>\n<H1>{1}</H1>
 _DEFAULT_CONTENT_TYPE = "text/html; charset=ISO-8859-1"
 _MAX_HEAD_BYTES = 65536
 _LINGER_S = 5.0
-"""So long at most, what a refused client goes on sending is read: else it would be cut off before it sees why."""
+"""A refused client that sends nothing for so long is cut off; what it sends is read, or it would not see why."""
 
 # uvicorn tells of its starts and ends, which are not those of a program that embeds a server.
 if logging.getLogger("uvicorn.error").level == logging.NOTSET:
@@ -128,9 +128,11 @@ class HttpServer:
         await send({"type": "http.response.body", "body": response.body, "more_body": lingers})
         if lingers:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LINGER_S):
-                    while (await receive()).get("more_body"):
-                        pass
+                async with asyncio.timeout(self._limits.receive_s):
+                    goes_on = True
+                    while goes_on:
+                        async with asyncio.timeout(_LINGER_S):
+                            goes_on = (await receive()).get("more_body", False)
             await send({"type": "http.response.body"})
 
     async def _receive(self, method: str, headers: Mapping[str, str], receive: Receive) -> bytes:

@@ -14,8 +14,12 @@ def attend(query: Any, key: Any, value: Any, scale: float | None = None, bias: A
     scale = scale or 1 / math.sqrt(query.shape[-1])
     weights = tf.matmul(query, key, transpose_b=True) * scale
     weights = cap * tf.tanh(weights / cap) if cap else weights
-    weights = weights if bias is None else weights + bias
-    return tf.matmul(tf.nn.softmax(weights), value)
+    if bias is None:
+        return tf.matmul(tf.nn.softmax(weights), value)
+    weights += bias
+    # What may look at nothing sees 0, rather than NaN, as in onnxruntime and in ONNX since opset 24.
+    sees_nothing = tf.reduce_max(weights, -1, keepdims=True) == -math.inf
+    return tf.matmul(tf.where(sees_nothing, 0.0, tf.nn.softmax(weights)), value)
 
 
 def _apart(x: Any, heads: int) -> Any:

@@ -1,5 +1,6 @@
 """Products of matrices, and attention."""
 
+import numpy as np
 import pytest
 from onnx_cases import Case, check, drawn
 
@@ -47,6 +48,7 @@ def test_attention(attributes):
         Case("Attention", query, key, value, fed=3, **attributes),
         Case("Attention", query, key, value, drawn(6, 5), fed=3, **attributes),
         Case("Attention", query, key, value, drawn(6, 5) > -1.5, fed=3, **attributes),
+        Case("Attention", query, key, value, np.tri(6, 5, -1, bool), fed=3, **attributes),  # the first sees nothing
         Case("Attention", *flat, fed=3, q_num_heads=4, kv_num_heads=2, **attributes),
         opset=23,
         free=False,
