@@ -59,6 +59,7 @@ class MaskModule(tf.Module):
         self._scaling = ValueScaling(spec, model)
         self.info = ""
         self._trace = functools.cache(self._trace_once)
+        self._answer = functools.cache(self._answer_once)
         self._decoder = Decoder(spec, model.channels, self._geometry)
         self.answers = Answers(
             spec,
@@ -113,6 +114,15 @@ class MaskModule(tf.Module):
 
         return tf.function(function, autograph=False).get_concrete_function(*(specs[name] for name in inputs))
 
+    def _answer_once(self, product: str, answer: Callable[..., Any]) -> Callable[[tf.Tensor, tf.Tensor], Any]:
+        """Returns a way to a product as a function, which the signatures with and without thresholds share."""
+
+        @tf.function(autograph=False)
+        def shared(images: tf.Tensor, threshold: tf.Tensor) -> Any:
+            return answer(product, images, threshold)
+
+        return shared
+
     def _export_info(self, query: tf.Tensor) -> Mapping[str, tf.Tensor]:
         query = checked_vector(query, "query must be a list of strings, shape [B]")
         return {contract.INFO: tf.fill(tf.shape(query), self.info)}
@@ -127,19 +137,23 @@ class MaskModule(tf.Module):
 
     def _answer_pixels(self, product: str, images: tf.Tensor, threshold: tf.Tensor | None) -> Mapping[str, tf.Tensor]:
         images, threshold = checked_pixels(images, threshold, self._geometry.max_pixels, self._bands)
+        if threshold is None:
+            threshold = tf.fill(tf.shape(images)[:1], self.spec.threshold)
+        return {product: self._answer(product, self._answer_checked_pixels)(images, threshold)}
+
+    def _answer_checked_pixels(self, product: str, images: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
+        """Returns a product of [B, H, W, C] at thresholds [B]."""
         size = tf.shape(images)[1:3]
         outputs = self._run_on_batch(self.input_of_pixels(images))
         if product == contract.CLASS_MAP:
-            return {product: self.answers.class_map(outputs, size)}
+            return self.answers.class_map(outputs, size)
         if product == contract.PROBABILITY:
-            return {product: self.answers.probability(outputs, size)}
-        if threshold is None:
-            threshold = tf.constant(self.spec.threshold)
+            return self.answers.probability(outputs, size)
         if product == contract.MASK:
-            return {product: self.answers.mask(outputs, size, threshold, tf.as_dtype(self.spec.mask_dtype))}
+            return self.answers.mask(outputs, size, threshold, tf.as_dtype(self.spec.mask_dtype))
         alpha = self._alpha(outputs, size, threshold)
         background = "black" if self.spec.background == "transparent" else self.spec.background
-        return {product: masking.compose(images, alpha, background, self.spec.full_scale)}
+        return masking.compose(images, alpha, background, self.spec.full_scale)
 
     def input_of_pixels(self, images: tf.Tensor) -> tf.Tensor:
         """Returns what the model is given for [B, H, W, C] pixels, float32 [B, h, w, its channels]."""
@@ -190,7 +204,7 @@ class MaskModule(tf.Module):
             with tf.control_dependencies([tf.debugging.Assert(fits, [text, tf.size(threshold), count])]):
                 threshold = tf.identity(threshold)
         answer = self._answer_in_one_pass if self._geometry.model_size is None else self._answer_in_two_passes
-        encoded, errors = answer(product, data, threshold)
+        encoded, errors = self._answer(product, answer)(data, threshold)
         if self.spec.bad_image == "fail":
             text = "bad image in the request (this export fails on them):"
             is_good = tf.reduce_all(tf.equal(errors, ""))
