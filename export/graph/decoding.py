@@ -220,7 +220,13 @@ def _as_rgba(image: tf.Tensor) -> tf.Tensor:
 def _upright_size(header: headers.Header) -> tf.Tensor:
     """Returns int64 [2], the picture's height and width."""
     stored = tf.stack([header.height, header.width])
-    return tf.where(header.orientation >= 5, stored[::-1], stored)
+    return _turned(stored, header.orientation)
+
+
+def _turned(edges: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """Returns what is of a stored picture's height and width for the upright one's."""
+    # Not by a slice: TensorFlow's optimizer fails, and says so, on shapes that were sliced backwards.
+    return tf.where(orientation >= 5, tf.reverse(edges, [0]), edges)
 
 
 def _view(stored: tf.Tensor, ratio: tf.Tensor, orientation: tf.Tensor) -> View:
@@ -228,8 +234,7 @@ def _view(stored: tf.Tensor, ratio: tf.Tensor, orientation: tf.Tensor) -> View:
     extent = tf.cast(stored, tf.float32) / tf.cast(ratio, tf.float32)
     # The last pixels stand for more than there is: these come first where that edge is turned to the top or left.
     beyond = tf.math.ceil(extent) - extent
-    is_turned = orientation >= 5
-    stored, extent, beyond = (tf.where(is_turned, one[::-1], one) for one in (stored, extent, beyond))
+    stored, extent, beyond = (_turned(one, orientation) for one in (stored, extent, beyond))
     return View(tf.cast(stored, tf.int32), tf.where(_reversals(orientation), beyond, 0.0), extent)
 
 

@@ -274,18 +274,19 @@ class MaskModule(tf.Module):
             picture = self._read(product, data[index], threshold[index])
             nothing = tf.constant(b"")
 
-            def answer(image: tf.Tensor, full_scale: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
-                good = Picture(image, full_scale, tf.constant(""), View.whole(tf.shape(image)[:2]))
+            def answer(image: tf.Tensor, full_scale: tf.Tensor, threshold: tf.Tensor, *view: tf.Tensor) -> tf.Tensor:
+                good = Picture(image, full_scale, tf.constant(""), View(*view))
                 outputs = self.forward(self._model_input(good))
-                return self._encode(product, outputs, tf.shape(image)[:2], threshold, lambda: good)
+                return self._encode(product, outputs, good.view.size, threshold, lambda: good)
 
             # A network may fail on sizes that it was not made for, such as fewer pixels than it halves them.
+            arguments = (picture.image, picture.full_scale, threshold[index], *picture.view)
             png_bytes = tf.cond(
                 tf.equal(picture.error, ""),
-                lambda: isolate(answer, (picture.image, picture.full_scale, threshold[index]), lambda: nothing),
+                lambda: isolate(answer, arguments, lambda: nothing),
                 lambda: nothing,
             )
-            size = tf.strings.as_string(tf.shape(picture.image))
+            size = tf.strings.as_string(picture.view.size)
             text = tf.strings.join(
                 [f"{contract.ERROR_CANNOT_BE_DECODED}: the model fails on a picture of ", size[0], "x", size[1]]
             )

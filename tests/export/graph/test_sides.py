@@ -152,6 +152,19 @@ def test_files_of_all_shapes_in_one_request_and_one_too_large(signatures):
     assert answers["error"].numpy()[-1].startswith(b"unknown format")
 
 
+def test_a_jpeg_that_is_decoded_at_a_smaller_scale_is_answered_at_its_own_size(signatures):
+    picture = photo(300, 401)  # six times the model's size: the model sees a half of it
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=95)
+    answers = signatures["probability_png"](image_bytes=tf.constant([file.getvalue()]))
+    assert answers["error"].numpy() == [b""]
+    with Image.open(io.BytesIO(answers["probability_bytes"].numpy()[0])) as png:
+        found = np.asarray(png) / 65535
+    wanted = PIPELINE.probability(np.asarray(Image.open(file)))
+    assert found.shape == wanted.shape
+    assert np.abs(found - wanted).mean() < 0.01
+
+
 def test_what_is_too_large_for_the_model_is_refused_alone():
     """Without a longest side a panorama becomes as long as it is."""
     spec = make_spec({**_COMMON_SPEC, "model_size": "shortest=48", "max_model_pixels": 10_000, "signatures": "mask"})
