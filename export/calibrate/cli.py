@@ -34,8 +34,8 @@ could not be used is named), 2 usage.
 """
 
 _NOT_OVERRIDDEN = (
-    "threshold", "mask_dtype", "mask_png_bits", "background", "edge", "bad_image", "signatures", "optimize", "warmup",
-    "allow_ops", "output_dir", "version", "keep",
+    "threshold", "mask_dtype", "mask_png_bits", "background", "jpeg_quality", "edge", "bad_image", "signatures",
+    "optimize", "warmup", "warmup_signatures", "allow_ops", "output_dir", "version", "keep",
 )  # fmt: skip
 """Fields that change nothing about a probability."""
 

@@ -14,24 +14,10 @@ from .labels import COLOUR, Values
 
 _TURNING_ORIENTATIONS = (5, 6, 7, 8)
 _JPEG_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif")
-_PICTURE_ENDINGS = frozenset(
-    (
-        *_JPEG_ENDINGS,
-        ".png",
-        ".bmp",
-        ".webp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".pbm",
-        ".pgm",
-        ".ppm",
-        ".pnm",
-        ".tga",
-        ".jp2",
-        ".npy",
-    )
-)
+_PICTURE_ENDINGS = frozenset({
+    *_JPEG_ENDINGS, ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm", ".tga", ".jp2",
+    ".npy",
+})  # fmt: skip
 """Of what people keep masks in; what an export does not take as a picture is named by its own error."""
 
 

@@ -28,7 +28,7 @@ class ProbabilityReader:
 
     def __init__(self, spec: ExportSpec):
         # The plan checks spec and model against each other, as mask-export does; its cheapest signature will do.
-        plan = Plan.make(spec.model_copy(update={"signatures": [contract.EXPORT_INFO]}))
+        plan = Plan.make(spec.model_copy(update={"signatures": [contract.EXPORT_INFO], "warmup_signatures": None}))
         if plan.model.answers_classes:
             raise CalibrationError(
                 f"source {spec.source}: answers class indices; its masks have no threshold to choose"

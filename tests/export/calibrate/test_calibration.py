@@ -8,6 +8,7 @@ import tensorflow as tf
 from exporting import export_unchecked
 from maskport.export import ExportError, load_spec
 from maskport.export.calibrate import CalibrationError, calibrate, find_pairs
+from maskport.export.calibrate.probabilities import ProbabilityReader
 from maskport.export.calibrate.tally import THRESHOLDS
 from PIL import Image
 
@@ -54,6 +55,11 @@ def test_the_recommended_threshold_is_where_the_reference_has_its_best_iou(label
     assert iou(calibration.threshold) > iou(0.5) + 0.01
     assert calibration.doubts == []
     assert calibration.threshold == pytest.approx(0.61, abs=0.02)
+
+
+def test_a_spec_that_says_which_signatures_are_warmed_up_is_calibrated_too(labelled, spec):
+    reader = ProbabilityReader(spec.model_copy(update={"warmup_signatures": ["mask_png"]}))
+    assert reader.read(next((labelled.folder / "images").iterdir())).ndim == 2
 
 
 @pytest.fixture(scope="module")
