@@ -315,32 +315,28 @@ _LARGEST_UNCHECKED = 1 << 28
 
 def encoded_output(product: str, file: bytes, picture: Picture) -> Output:
     """Returns a product from its file, or raises `InvalidResponseError` by its header; nothing is decoded."""
-    if product == contract.MASKED_IMAGE_JPEG:
-        size = read_jpeg_size(file)
-        if picture.size not in (None, size):
-            raise InvalidResponseError(
-                f"the {product} in the answer is {_size(size)}, the picture {_size(picture.size or ())}"
-            )
-        return Output(jpeg=file)
-    return _png_output(product, file, picture)
-
-
-def _png_output(product: str, png: bytes, picture: Picture) -> Output:
-    header = read_png_header(png)
-    bits, channels = _FORMS[product]
-    height, width = header.size
+    is_jpeg = product == contract.MASKED_IMAGE_JPEG
     problem = ""
-    if not png.endswith(PNG_END):
-        problem = "is a PNG that is cut off"
-    elif header.bits not in bits or header.channels not in channels:
-        problem = f"is a PNG of {header.bits} bits, {header.channels or '?'} channels"
-    elif picture.size is not None and header.size != picture.size:
-        problem = f"is {_size(header.size)}, the picture {_size(picture.size)}"
-    elif picture.size is None and height * width > _LARGEST_UNCHECKED:
-        problem = f"claims to be {_size(header.size)}"
+    if is_jpeg:
+        size = read_jpeg_size(file)
+    else:
+        header, (bits, channels) = read_png_header(file), _FORMS[product]
+        size = header.size
+        if not file.endswith(PNG_END):
+            problem = "is a PNG that is cut off"
+        elif header.bits not in bits or header.channels not in channels:
+            problem = f"is a PNG of {header.bits} bits, {header.channels or '?'} channels"
+    problem = problem or _misfit(size, picture)
     if problem:
         raise InvalidResponseError(f"the {product} in the answer {problem}")
-    return Output(png)
+    return Output(jpeg=file) if is_jpeg else Output(file)
+
+
+def _misfit(size: tuple[int, int], picture: Picture) -> str:
+    """Returns what is wrong with the size of an answer to a picture; an empty text where nothing is."""
+    if picture.size is not None:
+        return "" if size == picture.size else f"is {_size(size)}, the picture {_size(picture.size)}"
+    return f"claims to be {_size(size)}" if size[0] * size[1] > _LARGEST_UNCHECKED else ""
 
 
 def pixel_output(product: str, array: Array, picture: Picture) -> Output:

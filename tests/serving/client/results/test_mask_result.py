@@ -80,6 +80,14 @@ def test_a_jpeg_in_the_answer_is_checked_by_its_header(image, change, problem):
         encoded_output("masked_image_jpeg", change(held.getvalue()), read_picture(photo))
 
 
+def test_a_jpeg_bomb_is_refused_where_the_size_that_was_sent_is_not_known(image):
+    held = io.BytesIO()
+    Image.fromarray(np.tile(image, (8, 8, 1))).save(held, "JPEG")
+    bomb = held.getvalue().replace(b"\0\x18\0\x20", b"\xea\x60\xea\x60", 1)
+    with pytest.raises(InvalidResponseError, match="claims to be 60000×60000"):
+        encoded_output("masked_image_jpeg", bomb, read_picture(b"some new format"))
+
+
 @pytest.mark.parametrize("full_scale", [1, 255])
 def test_pixels_without_data_are_0_in_every_product(image, mask, tmp_path, full_scale):
     missing = np.zeros(mask.shape, bool)
