@@ -175,9 +175,7 @@ class Plan:
                 raise SpecError(f"classes: {len(spec.classes)} names; the model answered class {probed.maximum:g}")
         adds = spec.activation == "softmax" or (spec.activation == "none" and probed.excludes)
         names = _choose_signatures(spec, model)
-        for name in spec.warmup_signatures or []:
-            if name not in (*names, ALL_SIGNATURES):
-                raise SpecError(f"warmup_signatures: {name!r} is not exported; there are: {', '.join(names)}")
+        _choose_warmup(spec, names)  # refuses what is not exported before the model is traced
 
         def make_module(model: SegmentationModel) -> MaskModule:
             return MaskModule(model, spec, foreground, adds, probed.min_edge, class_count)
@@ -268,9 +266,7 @@ class Plan:
         goldens = golden.make_goldens({name: answers[name] for name in functions}, self.spec, undecided, tolerance)
         golden.write_goldens(goldens, assets / contract.GOLDEN_DIR)
         if self.spec.warmup:
-            called = self.spec.warmup_signatures or [ALL_SIGNATURES]
-            if ALL_SIGNATURES in called:
-                called = self.signatures
+            called = _choose_warmup(self.spec, self.signatures)
             golden.write_warmup(called, self.module, assets / contract.WARMUP_FILE)
         if movement.largest > NOTABLE:
             logger.warning(
@@ -306,6 +302,15 @@ def _choose_signatures(spec: ExportSpec, model: SegmentationModel) -> list[str]:
         if name not in available:
             raise SpecError(f"signatures: {name!r} needs two or more output channels; the model has one")
     return spec.signatures
+
+
+def _choose_warmup(spec: ExportSpec, exported: list[str]) -> list[str]:
+    """Returns the signatures that are warmed up, of those that are exported; SpecError for others."""
+    wanted = spec.warmup_signatures or [ALL_SIGNATURES]
+    for name in wanted:
+        if name not in (*exported, ALL_SIGNATURES):
+            raise SpecError(f"warmup_signatures: {name!r} is not exported; there are: {', '.join(exported)}")
+    return exported if ALL_SIGNATURES in wanted else wanted
 
 
 def _check_class_indices(spec: ExportSpec) -> None:

@@ -46,6 +46,11 @@ PRODUCTS = (MASK, MASKED_IMAGE, PROBABILITY, CLASS_MAP, MASKED_IMAGE_JPEG)
 MASKED_IMAGES = (MASKED_IMAGE, MASKED_IMAGE_JPEG)
 """The products that show the picture."""
 
+IMAGE_CHANNELS = (1, 3, 4)
+"""What a picture can have for a model: gray, RGB, RGBA. Files that servers decode hold no others."""
+BAND_CHANNELS = (2, *range(5, 17))
+"""What rasters of bands can have, for models that take such: they are sent as pixels."""
+
 THRESHOLDED_PRODUCTS = (MASK, *MASKED_IMAGES)
 """The products that depend on the threshold; each has an `_at_threshold` signature too."""
 

@@ -23,6 +23,8 @@ _JPEG_RATIOS = (1, 2, 4, 8)
 _LEFT_TO_SHRINK = 2.0
 """How many pixels along each edge must be left for one of the model's, so that it sees the same (docs/export.md)."""
 
+_Decode = Callable[[tf.Tensor, headers.Header], tf.Tensor]
+
 
 class Picture(NamedTuple):
     """A decoded picture; where `error` is not empty it has no pixels.
@@ -40,6 +42,10 @@ class Picture(NamedTuple):
     error: tf.Tensor
     view: View
 
+    def refused_for(self, reason: tf.Tensor) -> "Picture":
+        """Returns it with a reason for its error, an empty text for none, unless it has an error already."""
+        return self._replace(error=tf.where(tf.equal(self.error, ""), reason, self.error))
+
 
 class Decoder:
     """Decodes pictures as one export's spec says, for a model of 1, 3 or 4 channels that sees them by a geometry."""
@@ -56,7 +62,6 @@ class Decoder:
         self._input_max = spec.full_scale
         self.dtype = tf.uint16 if self._is_16_bit else tf.uint8
         self._decoders = {
-            headers.JPEG: self._decode_jpeg,
             headers.PNG: self._decode_png,
             headers.BMP: self._decode_bmp,
             headers.WEBP: self._decode_webp,
@@ -71,9 +76,13 @@ class Decoder:
         refused = self._refuse(data, header)
         is_accepted = tf.equal(refused, "")
         ratio = self._ratio(header, is_for_model)
+        decoders: dict[int, _Decode] = {
+            **self._decoders,
+            headers.JPEG: functools.partial(self._decode_jpeg, ratio=ratio),
+        }
         branches = {
-            found: functools.partial(self._decode_isolated, decoder, data, header, ratio)
-            for found, decoder in self._decoders.items()
+            found: functools.partial(self._decode_isolated, decoder, data, header)
+            for found, decoder in decoders.items()
         }
         found = tf.where(is_accepted, header.format, headers.UNKNOWN)
         image = tf.switch_case(found, branches, default=self._no_pixels)
@@ -127,11 +136,9 @@ class Decoder:
         # One unknown shape for both branches, so that loops over pictures may carry either.
         return tf.zeros(tf.constant([0, 0, self._channels]), self.dtype)
 
-    def _decode_isolated(
-        self, decoder: Callable[..., tf.Tensor], data: tf.Tensor, header: headers.Header, ratio: tf.Tensor
-    ) -> tf.Tensor:
+    def _decode_isolated(self, decoder: _Decode, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
         # Only what may fail is in the pipeline: it is made anew for each picture, and the less it holds the better.
-        return isolate(lambda data: decoder(data, header, ratio), (data,), self._no_pixels)
+        return isolate(lambda data: decoder(data, header), (data,), self._no_pixels)
 
     def _decode_jpeg(self, data: tf.Tensor, header: headers.Header, ratio: tf.Tensor) -> tf.Tensor:
         # The accurate integer transform gives the very pixels that Pillow gives.
@@ -145,7 +152,7 @@ class Decoder:
         position = tf.argmax(tf.constant(_JPEG_RATIOS, tf.int64) == ratio, output_type=tf.int32)
         return tf.switch_case(position, [functools.partial(at, ratio) for ratio in _JPEG_RATIOS])
 
-    def _decode_png(self, data: tf.Tensor, header: headers.Header, ratio: tf.Tensor) -> tf.Tensor:
+    def _decode_png(self, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
         def decode(dtype: tf.DType) -> tf.Tensor:
             def with_channels(count: int) -> tf.Tensor:
                 return self._finish(tf.io.decode_png(data, channels=count, dtype=dtype))
@@ -161,7 +168,7 @@ class Decoder:
             return decode(tf.uint8)
         return tf.cond(header.bits == 16, lambda: decode(tf.uint16), lambda: decode(tf.uint8))
 
-    def _decode_bmp(self, data: tf.Tensor, header: headers.Header, ratio: tf.Tensor) -> tf.Tensor:
+    def _decode_bmp(self, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
         image = tf.io.decode_bmp(data, channels=0)
 
         def look_up() -> tf.Tensor:
@@ -175,7 +182,7 @@ class Decoder:
         # A fourth byte is padding more often than alpha, and Pillow drops it too.
         return self._finish(tf.cond(tf.shape(image)[2] == 1, look_up, lambda: image[..., :3]))
 
-    def _decode_webp(self, data: tf.Tensor, header: headers.Header, ratio: tf.Tensor) -> tf.Tensor:
+    def _decode_webp(self, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
         # decode_image, since DecodeWebP as an op of its own is unknown to older releases.
         return self._finish(tf.io.decode_image(data, channels=0, expand_animations=False))
 

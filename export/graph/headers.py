@@ -101,9 +101,9 @@ _PARTS[PNG] = _Parts(
 _PARTS[WEBP] = _Parts(start=12, header=8, is_padded=1, exif=8, xmp=8)
 
 
-def _pattern(*text: int | bytes | None) -> list[int]:
+def _pattern(*text: int | bytes) -> list[int]:
     """Returns a pattern of a part: bytes, and how many of any stand between them; one that fits none of nothing."""
-    pattern = [byte for one in text for byte in ([_ANY] * one if isinstance(one, int) else [*(one or b"")])]
+    pattern = [byte for one in text for byte in ([_ANY] * one if isinstance(one, int) else [*one])]
     return pattern + [_ANY if pattern else _NONE] * (_PART_BYTES - len(pattern))
 
 

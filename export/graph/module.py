@@ -218,7 +218,7 @@ class MaskModule(tf.Module):
         refused = self._geometry.refuse(tf.maximum(picture.view.size, 1))
         if refused is None:
             return picture
-        return picture._replace(error=tf.where(tf.equal(picture.error, ""), refused, picture.error))
+        return picture.refused_for(refused)
 
     def _read(self, product: str, data: tf.Tensor, threshold: tf.Tensor) -> Picture:
         """Decodes one picture, whole if the product shows it; its error may be the threshold's or the product's."""
@@ -226,13 +226,11 @@ class MaskModule(tf.Module):
         if product == contract.MASKED_IMAGE_JPEG:
             edge = tf.reduce_max(picture.view.size)
             words = [f"{contract.ERROR_TOO_LARGE}: ", tf.strings.as_string(edge), f" > {jpeg.MAX_EDGE}, a JPEG's edge"]
-            too_large = tf.where(edge > jpeg.MAX_EDGE, tf.strings.join(words), "")
-            picture = picture._replace(error=tf.where(tf.equal(picture.error, ""), too_large, picture.error))
+            picture = picture.refused_for(tf.where(edge > jpeg.MAX_EDGE, tf.strings.join(words), ""))
         text = tf.strings.join(
             [f"{contract.ERROR_BAD_THRESHOLD}: ", tf.strings.as_string(threshold), " is not in [0, 1]"]
         )
-        error = tf.where(tf.equal(picture.error, "") & ~is_threshold(threshold), text, picture.error)
-        return picture._replace(error=error)
+        return picture.refused_for(tf.where(is_threshold(threshold), "", text))
 
     def file_reader(self) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
         """Returns a graph of what the mask of one encoded picture (a string scalar) compares with its threshold.

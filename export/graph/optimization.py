@@ -80,7 +80,7 @@ def optimize(
     if spec.optimize == NONE:
         return Optimized(model)
     forms = dict(_forms(model, spec.optimize))
-    makers = {name: _mask_maker(make_module(form), spec) for name, form in {NONE: model, **forms}.items()}
+    makers = {name: _mask_maker(make_module(form)) for name, form in {NONE: model, **forms}.items()}
     pictures = _pictures(model, spec)
     masks = {name: [mask_of(picture) for picture in pictures] for name, mask_of in makers.items()}
     ious = {name: _iou(masks[NONE], masks[name]) for name in forms}
@@ -138,12 +138,13 @@ def _pictures(model: SegmentationModel, spec: ExportSpec) -> list[tf.Tensor]:
     return [tf.constant(examples.encode(picture, spec.formats[0])) for picture in drawn]
 
 
-def _mask_maker(module: MaskModule, spec: ExportSpec) -> Callable[[tf.Tensor], np.ndarray]:
+def _mask_maker(module: MaskModule) -> Callable[[tf.Tensor], np.ndarray]:
+    threshold = module.spec.threshold
     if module.takes_bands:
         read_pixels = module.pixel_reader()
-        return lambda pixels: np.asarray(read_pixels(pixels).numpy() > spec.threshold)
+        return lambda pixels: np.asarray(read_pixels(pixels).numpy() > threshold)
     read = module.file_reader()
-    return lambda picture: np.asarray(read(picture)[0].numpy() > spec.threshold)
+    return lambda picture: np.asarray(read(picture)[0].numpy() > threshold)
 
 
 def _iou(masks: list[np.ndarray], others: list[np.ndarray]) -> float | None:

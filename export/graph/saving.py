@@ -34,10 +34,11 @@ def save(module: tf.Module, directory: Path, signatures: Any = None) -> Any:
     return meta_graph.graph_def
 
 
-def protect(graph: Any) -> int:
-    """Rewrites what could be taken for a hard swish, in place, in a graph and its functions; returns how often."""
-    functions = [_Body(function.node_def, ":output:0") for function in graph.library.function]
-    return sum(body.protect() for body in (_Body(graph.node, ""), *functions))
+def protect(graph: Any) -> None:
+    """Rewrites what could be taken for a hard swish, in place, in a graph and its functions."""
+    _Body(graph.node, "").protect()
+    for function in graph.library.function:
+        _Body(function.node_def, ":output:0").protect()
 
 
 class _Body:
@@ -52,8 +53,7 @@ class _Body:
             for name in node.input:
                 self.takers[_origin(name)].append(node)
 
-    def protect(self) -> int:
-        rewritten = 0
+    def protect(self) -> None:
         for bounded in [node for node in self.nodes if node.op == "Relu6"]:
             added = self.by_name.get(_origin(bounded.input[0]))
             if added is None or added.op not in ("Add", "AddV2"):
@@ -64,9 +64,7 @@ class _Body:
                     continue
                 if number != 3 or not self._is_sixth(bounded):
                     self._subtract(added, added.input[1 - place], number)
-                    rewritten += 1
                 break
-        return rewritten
 
     def _is_sixth(self, bounded: Any) -> bool:
         """Whether all that comes of a ReLU6 is its sixth, or a product's, and stays so: no other constant follows.

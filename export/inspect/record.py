@@ -8,7 +8,6 @@ from pydantic import ConfigDict, Field
 
 from ...serving import contract
 from ..errors import InspectError
-from ..model.segmentation_model import BAND_CHANNELS, IMAGE_CHANNELS
 from ..publish import manifest
 from ..spec import Sides
 
@@ -28,7 +27,7 @@ class SourceRecord(_Part):
 class ModelRecord(_Part):
     """What is known of it."""
 
-    channels: Annotated[int, Field(ge=1, le=max(BAND_CHANNELS))]
+    channels: Annotated[int, Field(ge=1, le=max(contract.BAND_CHANNELS))]
     size: tuple[pydantic.PositiveInt, pydantic.PositiveInt] | None
     batch: int | None
     data_format: str
@@ -39,7 +38,7 @@ class ModelRecord(_Part):
     @property
     def takes_bands(self) -> bool:
         """Whether it takes rasters of bands, as pixels only."""
-        return self.channels not in IMAGE_CHANNELS
+        return self.channels not in contract.IMAGE_CHANNELS
 
 
 class ForegroundRecord(_Part):

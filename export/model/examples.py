@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from .segmentation_model import IMAGE_CHANNELS
+from ...serving import contract
 
 
 def draw_picture(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8]:
@@ -36,7 +36,7 @@ def as_pixels(picture: npt.NDArray[np.uint8], channels: int, dtype: str, full_sc
 
     Of other numbers of channels than pictures have, each band is another mixture of the picture's colours.
     """
-    if channels in IMAGE_CHANNELS:
+    if channels in contract.IMAGE_CHANNELS:
         mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
         values = np.asarray(Image.fromarray(picture).convert(mode), np.float64).reshape(*picture.shape[:2], channels)
     else:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .segmentation_model import IMAGE_CHANNELS
+from ...serving import contract
 
 ENDINGS = (".tif", ".tiff", ".npy")
 """Of files that are read here, in small letters."""
@@ -33,7 +33,7 @@ def read_raster(path: Path, channels: int, dtype: str) -> Raster:
     is_npy = path.suffix.lower() == ".npy"
     pixels, missing = _read_npy(path) if is_npy else _read_tiff(path, channels)
     count, wanted = pixels.shape[2], np.dtype(dtype)
-    if (count > 4) if channels in IMAGE_CHANNELS else (count != channels):
+    if (count > 4) if channels in contract.IMAGE_CHANNELS else (count != channels):
         raise ValueError(f"holds {count} channels, the model takes {channels}")
     if pixels.dtype.kind == "f":
         missing |= ~np.isfinite(pixels).all(axis=2)

@@ -6,12 +6,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from ...serving import contract
+
 CHANNELS_LAST = "channels_last"
 CHANNELS_FIRST = "channels_first"
-IMAGE_CHANNELS = (1, 3, 4)
-"""What an image can have: gray, RGB, RGBA."""
-BAND_CHANNELS = (2, *range(5, 17))
-"""What rasters of bands can have, which are sent as pixels, as no encoded picture holds them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +41,7 @@ class SegmentationModel:
             the model `answers_classes`, the index of each pixel's class, [B, h', w', 1].
             Free sizes are free in a trace, too; a model with a fixed batch is run in chunks of it.
         trackable: what holds the model's variables.
-        channels: one of `IMAGE_CHANNELS` or of `BAND_CHANNELS`.
+        channels: one of `contract.IMAGE_CHANNELS` or of `contract.BAND_CHANNELS`.
         size: (height, width) that the model runs at; None where it takes any.
         batch: the fixed batch size; None where it is free.
         data_format: of the model itself.
@@ -71,4 +69,4 @@ class SegmentationModel:
     @property
     def takes_bands(self) -> bool:
         """Whether it takes rasters of bands, rather than pictures that can be encoded."""
-        return self.channels not in IMAGE_CHANNELS
+        return self.channels not in contract.IMAGE_CHANNELS

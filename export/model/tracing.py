@@ -6,9 +6,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from ...serving import contract
 from ..errors import SourceError
 from .causes import cause_of
-from .segmentation_model import BAND_CHANNELS, CHANNELS_FIRST, CHANNELS_LAST, IMAGE_CHANNELS
+from .segmentation_model import CHANNELS_FIRST, CHANNELS_LAST
 
 
 def trace(function: Callable[[tf.Tensor], Any], images: tf.TensorSpec, where: str) -> Any:
@@ -34,7 +35,7 @@ def with_size(images: tf.TensorSpec, data_format: str, size: tuple[int, int] | N
 def find_data_format(shape: tf.TensorShape, where: str) -> str:
     """Returns the data format that the shape of an image batch shows; SourceError where it can be read both ways."""
     # A picture of few pixels is less usual than one of bands, and that less than gray or colour.
-    for usual in (IMAGE_CHANNELS, BAND_CHANNELS):
+    for usual in (contract.IMAGE_CHANNELS, contract.BAND_CHANNELS):
         first, last = shape[1] in usual, shape[3] in usual
         if first and last:
             raise SourceError(f"{where}: input {shape} can be read both ways; give --data_format")

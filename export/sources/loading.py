@@ -6,12 +6,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from ...serving import contract
 from ..errors import SourceError
 from ..model.segmentation_model import (
-    BAND_CHANNELS,
     CHANNELS_FIRST,
     CHANNELS_LAST,
-    IMAGE_CHANNELS,
     RawModel,
     Reference,
     SegmentationModel,
@@ -101,9 +100,9 @@ def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:
     batch, height, width, channels = (shape[axis] for axis in _AXES[data_format])
     if channels is None:
         channels = _find_channels(raw, data_format, (height, width), where)
-    if channels not in IMAGE_CHANNELS + BAND_CHANNELS:
+    if channels not in contract.IMAGE_CHANNELS + contract.BAND_CHANNELS:
         raise SourceError(
-            f"{where}: the model takes {channels} channels ({data_format}); wanted 1 to {max(BAND_CHANNELS)}. "
+            f"{where}: the model takes {channels} channels ({data_format}); wanted 1 to {max(contract.BAND_CHANNELS)}. "
             "If that is not its channel axis: --data_format"
         )
     size = _model_size(height, width, spec, where)
@@ -188,8 +187,8 @@ def _find_channels(raw: RawModel, data_format: str, size: tuple[int | None, int 
     """Finds the number of channels of a model that does not state it, by trying."""
     height, width = (edge or trial for edge, trial in zip(size, _TRIAL_SIZE, strict=True))
     fitting: list[int] = []
-    for channels in IMAGE_CHANNELS + BAND_CHANNELS:
-        if channels in BAND_CHANNELS and fitting:
+    for channels in contract.IMAGE_CHANNELS + contract.BAND_CHANNELS:
+        if channels in contract.BAND_CHANNELS and fitting:
             break
         try:
             raw.call(_as_model_input(tf.zeros([raw.input.shape[0] or 1, height, width, channels]), raw, data_format))
@@ -197,7 +196,9 @@ def _find_channels(raw: RawModel, data_format: str, size: tuple[int | None, int 
             continue
         fitting.append(channels)
     if not fitting:
-        raise SourceError(f"{where}: takes none of 1 to {max(BAND_CHANNELS)} channels at {height} by {width} pixels")
+        raise SourceError(
+            f"{where}: takes none of 1 to {max(contract.BAND_CHANNELS)} channels at {height} by {width} pixels"
+        )
     # A model that takes any number of channels is made for photographs.
     return 3 if 3 in fitting else fitting[0]
 

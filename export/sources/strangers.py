@@ -15,8 +15,7 @@ _UNPACK = "unpack it and give what is in it"
 
 _KINDS: dict[tuple[str, ...], tuple[str, str]] = {
     (".pt", ".pth", ".ptl", ".torchscript"): ("PyTorch's files hold no graph", _TORCH),
-    (".safetensors",): ("weights without a model", f"load them into it and, if it is PyTorch's, {_TORCH}"),
-    (".bin",): ("weights without a model", f"load them into it and, if it is PyTorch's, {_TORCH}"),
+    (".safetensors", ".bin"): ("weights without a model", f"load them into it and, if it is PyTorch's, {_TORCH}"),
     (".index", ".meta", ".data-00000-of-00001"): (
         "a part of a TensorFlow checkpoint, which is weights without a model",
         f"{_BUILDER}=CHECKPOINT, its path without this ending",

@@ -49,13 +49,17 @@ def load_keras_file(spec: ExportSpec, own: Mapping[str, Any]) -> RawModel:
     except Exception as error:
         if version is None or _is_unsafe(error):
             raise SourceError(f"{where}: {_loading_advice(spec, own, error)}") from error
-        model = _load_old(spec, own, version, error)
+        model = _load_old(spec, own, objects, version, error)
     return wrap_keras_model(model, spec, where)
 
 
-def _load_old(spec: ExportSpec, own: Mapping[str, Any], version: str, reason: Exception) -> Any:
-    """Returns the model in a file that Keras 3 cannot read, for a `reason`; SourceError where nothing can."""
-    objects = named_as_saved(own, read_config(spec.source))
+def _load_old(
+    spec: ExportSpec, own: Mapping[str, Any], objects: Mapping[str, Any], version: str, reason: Exception
+) -> Any:
+    """Returns the model in a file that Keras 3 cannot read, for a `reason`; SourceError where nothing can.
+
+    `objects` are the user's `own`, by the names that the file has for them.
+    """
     try:
         return load_by_keras_2(spec.source, objects, unsafe=spec.unsafe_load)
     except SourceError:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ... import contract
 from ..errors import InvalidImageError
 from .channels import Choice, channels_of_array
 from .tiff_tags import GeoTags
 from .tiling import Array, Tile
 
-_MOST_CHANNELS = 16
+_MOST_CHANNELS = max(contract.BAND_CHANNELS)
 _WANTED = "an array is uint8 or uint16 (or float for models that take it), [H, W] or [H, W, channels]"
 _CHOOSE = "; choose of more channels with bands="
 _MAPPED_ROWS = 64

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from ... import contract
 from ..errors import InvalidImageError, InvalidRequestError
 
 GRAY, RED, GREEN, BLUE, ALPHA = "gray", "red", "green", "blue", "alpha"
 _KNOWN = frozenset({GRAY, RED, GREEN, BLUE, ALPHA})
 _LISTED = 12
-PICTURE_CHANNELS = (1, 3, 4)
-"""What models of pictures take, and files that servers read can hold; others take bands."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +46,7 @@ class ModelInput:
     @property
     def takes_bands(self) -> bool:
         """Whether it is known to take rasters of bands, rather than pictures."""
-        return self.channels is not None and self.channels not in PICTURE_CHANNELS
+        return self.channels is not None and self.channels not in contract.IMAGE_CHANNELS
 
 
 UNKNOWN = ModelInput()
@@ -77,14 +76,14 @@ def choose_channels(channels: Sequence[str], choice: Choice, model: ModelInput, 
             if band > len(channels):
                 raise InvalidImageError(f"{name} has no band {band}: it holds {_listed(channels)}")
         count = len(choice.bands)
-        fitting = (model.channels,) if model.takes_bands else PICTURE_CHANNELS
+        fitting = (model.channels,) if model.takes_bands else contract.IMAGE_CHANNELS
         if count not in fitting or count not in (1, model.channels or count):
             raise InvalidImageError(f"{count} bands were chosen of {name}, and the model takes {wanted}")
         return [band - 1 for band in choice.bands]
     if set(channels) <= _KNOWN and not model.takes_bands:
         return list(range(len(channels)))
     bands = [index for index, channel in enumerate(channels) if channel != ALPHA]
-    if len(bands) not in (PICTURE_CHANNELS if model.channels is None else (model.channels,)):
+    if len(bands) not in (contract.IMAGE_CHANNELS if model.channels is None else (model.channels,)):
         proposed = model.channels or 3
         if proposed > len(channels):
             proposed = 0 if model.takes_bands else 1

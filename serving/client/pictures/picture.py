@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ... import contract
 from ..errors import InvalidImageError, InvalidResponseError
 from .arrays import ArrayPicture, split_missing
-from .channels import ALL, PICTURE_CHANNELS, UNKNOWN, Choice, ModelInput, needs_model
+from .channels import ALL, UNKNOWN, Choice, ModelInput, needs_model
 from .damage import decoding
 from .image_headers import ImageHeader
 from .png import decode_png, encode_png
@@ -144,7 +145,7 @@ class PixelPicture:
         is_same_kind = (dtype.kind == "f") == self.is_float
         if is_same_kind:
             array = self._for(ModelInput(dtype, channels or model.channels))
-            if self._raw.is_decoded and not self.is_float and channels in (None, *PICTURE_CHANNELS):
+            if self._raw.is_decoded and not self.is_float and channels in (None, *contract.IMAGE_CHANNELS):
                 return _of_channels(array, dtype, channels)
         if not is_same_kind or (not self.is_float and dtype != array.dtype):
             raise InvalidImageError(
