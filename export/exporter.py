@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from ..serving import contract
 from ..serving.agreement import NOTABLE
-from .errors import PublishError, SpecError
+from .errors import PublishError, SourceError, SpecError
 from .graph.module import MaskModule
 from .graph.optimization import BFLOAT16, Optimized, optimize
 from .graph.saving import save
@@ -147,10 +147,15 @@ class Plan:
     @classmethod
     def make(cls, spec: ExportSpec) -> "Plan":
         """Loads and probes the source and traces the signatures; ExportError where source or spec are not good."""
-        model = load_source(spec)
         if spec.trust_builder_weights:
+            model = load_source(spec)
             return cls.of_model(spec, model, manifest.hash_weights(weights_of(model)))
-        return cls.of_model(spec, model, manifest.hash_source(spec))
+        before = manifest.state_of_source(spec)
+        model = load_source(spec)
+        source_sha256 = manifest.hash_source(spec)
+        if manifest.state_of_source(spec) != before:
+            raise SourceError(f"source {spec.source}: changed while it was read; export it once it is written whole")
+        return cls.of_model(spec, model, source_sha256)
 
     @classmethod
     def of_model(cls, spec: ExportSpec, model: SegmentationModel, source_sha256: str) -> "Plan":

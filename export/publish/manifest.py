@@ -4,6 +4,7 @@ Nothing in it depends on the time or the machine, and nothing tells where files 
 can read it by `export_info`.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -106,22 +107,38 @@ _WEIGHTS_BESIDE = {ONNX_FILE: weights_beside, JAVASCRIPT_FILE: shards_beside}
 
 def hash_source(spec: ExportSpec) -> str:
     """Returns the SHA-256 of a model's file with its weights, of a directory's in order, or of a builder's weights."""
-    path = Path(spec.weights or "") if spec.is_builder else Path(spec.source)
-    if path.is_dir():
-        files = sorted(Path(parent, name) for parent, _, names in os.walk(path) for name in names)
-        files = [file for file in files if file.is_file()]  # no pipes, no dangling links
-    elif path.is_file():
-        find_beside = _WEIGHTS_BESIDE.get(path.suffix.lower())
-        beside = find_beside(str(path)) if find_beside else []
-        files = [path, *(file for file in beside if file.is_file())]
-    else:
-        # A checkpoint is named by the prefix that its files share.
-        files = sorted(path.parent.glob(f"{path.name}.*"))
+    path = _source_path(spec)
     digest = hashlib.sha256()
-    for file in files:
+    for file in _source_files(path):
         if file != path:
             digest.update(f"{file.relative_to(path if path.is_dir() else path.parent).as_posix()}\0".encode())
         with file.open("rb") as opened:
             while block := opened.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def state_of_source(spec: ExportSpec) -> list[tuple[Path, int, int, int]]:
+    """Returns what changes when somebody writes a model's files: of each its path, inode, size and time in ns."""
+    states = []
+    for file in _source_files(_source_path(spec)):
+        with contextlib.suppress(FileNotFoundError):  # it has just gone
+            stat = file.stat()
+            states.append((file, stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    return states
+
+
+def _source_path(spec: ExportSpec) -> Path:
+    return Path(spec.weights or "") if spec.is_builder else Path(spec.source)
+
+
+def _source_files(path: Path) -> list[Path]:
+    if path.is_dir():
+        files = sorted(Path(parent, name) for parent, _, names in os.walk(path) for name in names)
+        return [file for file in files if file.is_file()]  # no pipes, no dangling links
+    if path.is_file():
+        find_beside = _WEIGHTS_BESIDE.get(path.suffix.lower())
+        beside = find_beside(str(path)) if find_beside else []
+        return [path, *(file for file in beside if file.is_file())]
+    # A checkpoint is named by the prefix that its files share.
+    return sorted(path.parent.glob(f"{path.name}.*"))

@@ -251,6 +251,21 @@ def test_a_lambda_layer_is_loaded_only_when_the_file_is_trusted(tmp_path):
     assert export_model(tmp_path / "lambda.keras", tmp_path / "served", **fields).name == "1"
 
 
+def test_a_source_that_changes_while_it_is_read_is_refused(model_file, tmp_path, monkeypatch):
+    source = tmp_path / "model.keras"
+    shutil.copy(model_file, source)
+
+    def load_while_it_is_written(spec, load=exporter.load_source):
+        loaded = load(spec)
+        source.write_bytes(source.read_bytes()[:-1])
+        return loaded
+
+    monkeypatch.setattr(exporter, "load_source", load_while_it_is_written)
+    with pytest.raises(SourceError, match=r"model\.keras: changed while it was read; export it"):
+        export_model(source, tmp_path / "served", **QUICK)
+    assert not (tmp_path / "served").exists()
+
+
 def test_random_weights_are_refused(tmp_path, monkeypatch):
     (tmp_path / "nets.py").write_text(
         "import tensorflow as tf\n"

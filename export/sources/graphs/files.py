@@ -62,6 +62,14 @@ def parse_document(content: bytes, where: str) -> dict[str, Any]:
         )
     if not isinstance(topology, dict) or not isinstance(document.get("weightsManifest"), list):
         raise SourceError(f"{where}: it is no model of TensorFlow.js (modelTopology and weightsManifest are missing)")
+    if not all(
+        isinstance(group, dict)
+        and isinstance(group.get("weights"), list)
+        and isinstance(group.get("paths"), list)
+        and all(isinstance(name, str) for name in group["paths"])
+        for group in document["weightsManifest"]
+    ):
+        raise SourceError(f"{where}: its weightsManifest is broken: wanted groups with paths and weights")
     return document
 
 

@@ -1,4 +1,4 @@
-"""The whole server: swapping versions under load, ending, addresses, keys; and the embedded one in Python."""
+"""The whole server: ending, addresses, keys; and the embedded one in Python."""
 
 import http.client
 import os
@@ -21,8 +21,6 @@ from maskport.serving.server.models.repository import RepositorySettings
 from maskport.serving.server.models.versions import ModelSettings
 from maskport.serving.server.server import ANY_PORT, ModelServer
 from tensorflow_serving.apis import (
-    get_model_status_pb2,
-    model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
 )
@@ -44,80 +42,7 @@ def stub_for(address, credentials=None):
     return prediction_service_pb2_grpc.PredictionServiceStub(channel)
 
 
-# ------------------------------------------------------------------ versions come and go
-
-
-def test_no_request_fails_and_no_answer_is_mixed_while_versions_change(serve, publish):
-    """16 callers over both transports; every answer is wholly of one version, and never of an older one again."""
-    factors = {1: (2.0, 1.0), 2: (3.0, -1.0), 3: (0.5, 10.0)}
-    publish("arithmetic/1", "m/1")
-    base = publish("arithmetic/1", "other/1").parent.parent / "m"
-    server = serve(ModelSettings("m", str(base)), repository=_FAST_POLLING)
-    stub = stub_for(f"127.0.0.1:{server.grpc_port}")
-    x = np.arange(5000, dtype=np.float32)
-    request = request_for("m", x=x)
-    ended, failures, seen = threading.Event(), [], [set() for _ in range(16)]
-
-    def call_grpc(number):
-        last = 0
-        while not ended.is_set():
-            try:
-                answer = stub.Predict(request, timeout=PATIENCE_S)
-            except grpc.RpcError as error:
-                failures.append(error)
-                return
-            version = answer.model_spec.version.value
-            a, b = factors[(version - 1) % 3 + 1]
-            if not np.array_equal(tf.make_ndarray(answer.outputs["y"]), (x * a + b).astype(np.float32)):
-                failures.append(f"mixed answer of version {version}")
-            if version < last:
-                failures.append(f"{version} after {last}")
-            last = version
-            seen[number].add(version)
-
-    def call_rest(number):
-        connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=PATIENCE_S)
-        while not ended.is_set():
-            connection.request("POST", "/v1/models/m:predict", '{"instances": [10, 20]}')
-            response = connection.getresponse()
-            body = response.read()
-            if response.status != 200:
-                failures.append(body)
-                return
-            values = re.findall(rb"[0-9.-]+", body.split(b":")[1])
-            if [float(value) for value in values] not in [[a * 10 + b, a * 20 + b] for a, b in factors.values()]:
-                failures.append(body)
-        connection.close()
-
-    callers = [threading.Thread(target=call_grpc if number < 12 else call_rest, args=(number,)) for number in range(16)]
-    for caller in callers:
-        caller.start()
-    for version in range(2, 9):
-        publish(f"arithmetic/{(version - 1) % 3 + 1}", f"m/{version}")
-        time.sleep(0.6)
-    ended.set()
-    for caller in callers:
-        caller.join()
-    assert not failures
-    assert len(set().union(*seen)) >= 6
-
-
-def test_broken_version_does_not_replace_the_one_that_works(serve, publish):
-    base = publish("arithmetic/1", "m/1").parent
-    server = serve(ModelSettings("m", str(base)), repository=_FAST_POLLING)
-    publish("broken/1", "m/2")
-    states = model_service_pb2_grpc.ModelServiceStub(grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}"))
-    status = get_model_status_pb2.GetModelStatusRequest()
-    status.model_spec.name = "m"
-
-    def listed():
-        return states.GetModelStatus(status).model_version_status
-
-    wait_until(
-        lambda: [(entry.version, entry.state) for entry in listed()] == [(2, 50), (1, 30)], "version 2's failure"
-    )
-    assert listed()[0].status.error_message == f"Can't parse {base}/2/saved_model.pb as binary proto"
-    assert stub_for(f"127.0.0.1:{server.grpc_port}").Predict(request_for("m", x=[1.0])).outputs["y"].float_val == [3]
+# ------------------------------------------------------------------ life
 
 
 def resident_mb():
