@@ -7,13 +7,14 @@ import argparse
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from children import bound
+from children import end_with_parent
+from maskport.export import load_spec
+from maskport.export.exporter import export_spec
 from maskport.export.publish.versions import list_versions
 from rich.progress import track
 
@@ -21,11 +22,33 @@ ROOT = Path(__file__).resolve().parents[1]
 WHOLE = {"saved_model.pb", "fingerprint.pb", "variables", "assets", "assets.extra", "batching_params.pbtxt"}
 
 
-def start_export(base_path: Path) -> subprocess.Popen[bytes]:
-    words = [f"--spec={ROOT / 'configs/export/coins.yaml'}", f"--output_dir={base_path}", "--keep=3"]
-    command = [sys.executable, "-m", "maskport.export", *words, "--signatures=mask_png,mask", "--verbosity=-2"]
-    # In a session of its own, so that its checking process ends with it.
-    return subprocess.Popen(bound(command), cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
+def start_export(base_path: Path) -> int:
+    """Exports in a process that has TensorFlow's modules, but in which nothing of it has run; returns its number."""
+    parent = os.getpid()
+    process = os.fork()
+    if process:
+        return process
+    try:
+        os.setsid()  # so that its checking processes end with it
+        end_with_parent(parent)
+        fields = {"source": str(ROOT / "models/coins/coins.keras"), "output_dir": str(base_path), "keep": 3}
+        export_spec(load_spec(str(ROOT / "configs/export/coins.yaml"), {**fields, "signatures": ["mask_png", "mask"]}))
+    except BaseException as error:
+        print(f"\n{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
+    os._exit(0)
+
+
+def wait(process: int, seconds: float = float("inf")) -> int | None:
+    """Returns the exit code of an export, or None where it goes on after some seconds."""
+    until = time.monotonic() + seconds
+    while True:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > until:
+            return None
+        time.sleep(0.002)
 
 
 def check_whole(base_path: Path) -> int:
@@ -34,7 +57,7 @@ def check_whole(base_path: Path) -> int:
         found = {entry.name for entry in version.iterdir()}
         if found != WHOLE or not (version / "assets.extra/golden/golden.json").exists():
             raise SystemExit(f"{version} is not whole: it has {sorted(found)}")
-    return len(versions)
+    return max(versions, default=0)
 
 
 def main() -> None:
@@ -45,25 +68,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         base_path = Path(folder, "coins")
         started = time.monotonic()
-        start_export(base_path).wait()
+        wait(start_export(base_path))
         duration = time.monotonic() - started
-        finished = 0
+        killed = 0
+        newest = check_whole(base_path)
         for _ in track(range(kills), "Killing exports"):
             process = start_export(base_path)
             # The end of an export, where it publishes, is where a half could show: half of the kills go there.
             earliest = 0.0 if chance.random() < 0.5 else 0.7 * duration
-            try:
-                process.wait(chance.uniform(earliest, 1.1 * duration))
-                finished += 1
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-            check_whole(base_path)
-        if start_export(base_path).wait() != 0:
+            if wait(process, chance.uniform(earliest, 1.1 * duration)) is None:
+                os.killpg(process, signal.SIGKILL)
+                killed += wait(process) == -signal.SIGKILL
+            if check_whole(base_path) < newest:
+                raise SystemExit(f"version {newest} was lost")
+            newest = check_whole(base_path)
+        if wait(start_export(base_path)) != 0:
             raise SystemExit("the export after the last kill failed")
         left = [entry.name for entry in base_path.iterdir() if entry.name.startswith(".maskport-staging")]
         print(
-            f"{kills - finished} exports killed, {finished} had finished before; every version was whole, "
+            f"{killed} exports killed, {kills - killed} had finished before; every version was whole, none was lost, "
             f"the next export succeeded, {len(left)} staging directories left"
         )
 

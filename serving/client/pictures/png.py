@@ -51,8 +51,12 @@ def encode_png(pixels: npt.NDArray[Any]) -> bytes:
     np.subtract(samples[1:], samples[:-1], out=rows[1:, 1:])
     compressor = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
     data = compressor.compress(rows.data) + compressor.flush()
-    header = struct.pack(">IIBBBBB", width, height, bits, _COLOUR_TYPES[channels], 0, 0, 0)
-    return b"".join((_SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", data), PNG_END))
+    return b"".join((_SIGNATURE, _header_chunk(width, height, bits, channels), _chunk(b"IDAT", data), PNG_END))
+
+
+def _header_chunk(width: int, height: int, bits: int, channels: int) -> bytes:
+    """Returns the first chunk of a PNG that is not interlaced."""
+    return _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, _COLOUR_TYPES[channels], 0, 0, 0))
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
@@ -74,8 +78,14 @@ def decode_png(data: bytes) -> npt.NDArray[Any]:
     Its size must have been checked before: a PNG of a few kilobytes can claim gigabytes.
     """
     header = read_png_header(data)
+    height, width = header.size
     from PIL import PngImagePlugin
 
+    is_packed = data[8:33] == _header_chunk(width, height, 1, 1)
+    if is_packed:
+        # A PNG's filters work on bytes, so a row of bits is one of an eighth as many bytes, too. NumPy takes these
+        # apart in a fraction of the time that Pillow takes.
+        data = b"".join((_SIGNATURE, _header_chunk(-(-width // 8), height, 8, 1), memoryview(data)[33:]))
     try:
         # Not Image.open, which has its own opinion of what is too large.
         with PngImagePlugin.PngImageFile(io.BytesIO(data)) as picture:
@@ -84,6 +94,8 @@ def decode_png(data: bytes) -> npt.NDArray[Any]:
             array = np.array(picture)
     except (OSError, SyntaxError, ValueError, IndexError, struct.error, zlib.error) as error:
         raise InvalidResponseError(f"a picture in the answer cannot be decoded: {error}") from error
+    if is_packed:
+        return np.unpackbits(array, axis=1, count=width).view(bool)
     if array.dtype == bool:
         # Pillow's hold 255, which is true but not what NumPy's are.
         bits = array.view(np.uint8)

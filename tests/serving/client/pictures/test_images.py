@@ -44,6 +44,18 @@ def test_what_is_sent_as_png_is_read_back_by_pillow(data):
         np.testing.assert_array_equal(np.array(picture), array.squeeze(axis=2) if channels == (1,) else array)
 
 
+@pytest.mark.parametrize("width", [1, 8, 13, 640])
+def test_one_bit_is_read_as_pillow_wrote_it_and_a_damaged_header_is_found(width):
+    mask = np.add.outer(np.arange(70), np.arange(width)) // 5 % 3 > 0
+    data = _saved(Image.fromarray(mask), "PNG")
+    assert read_png_header(data).bits == 1
+    np.testing.assert_array_equal(decode_png(data), mask)
+    with pytest.raises(InvalidResponseError, match="cannot be decoded"):
+        decode_png(data[:32] + bytes([data[32] ^ 1]) + data[33:])
+    with pytest.raises(InvalidResponseError, match="cannot be decoded"):
+        decode_png(data[:-30])
+
+
 def test_sixteen_bit_colour_is_written_as_sixteen_bits():
     import tensorflow as tf
 
