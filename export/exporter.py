@@ -15,8 +15,8 @@ import tensorflow as tf
 from ..serving import contract
 from ..serving.agreement import NOTABLE
 from .errors import PublishError, SourceError, SpecError
+from .graph.forms.optimization import BFLOAT16, Optimized, optimize
 from .graph.module import MaskModule
-from .graph.optimization import BFLOAT16, Optimized, optimize
 from .graph.saving import save
 from .model.causes import cause_of
 from .model.model_graph import weights_of

@@ -4,8 +4,9 @@ import tensorflow as tf
 
 from ..masks.operations import create_binary_mask
 from ..spec import Clean, ExportSpec
-from . import bits, masking
-from .geometry import Geometry
+from . import masking
+from .maps import bits
+from .maps.geometry import Geometry
 
 
 class Answers:

@@ -13,12 +13,13 @@ import tensorflow as tf
 from ...serving import contract
 from ..model.segmentation_model import SegmentationModel
 from ..spec import FULL_SCALE, ExportSpec
-from . import jpeg, masking, png
+from . import masking
 from .answers import Answers
-from .decoding import Decoder, Picture, isolate
-from .geometry import make_geometry
+from .files import jpeg, png
+from .files.decoding import Decoder, Picture, isolate
 from .inputs import FILES_WANTED, THRESHOLDS_WANTED, checked_pixels, checked_vector, is_threshold
-from .resizing import View
+from .maps.geometry import make_geometry
+from .maps.resizing import View
 from .scaling import ValueScaling
 
 _TEXT = tf.TensorSpec([], tf.string)

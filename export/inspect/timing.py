@@ -13,7 +13,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from ...serving import contract
 from ..errors import InspectError
-from ..graph.timing import median_seconds
+from ..graph.forms.timing import median_seconds
 from ..model.causes import cause_of
 from ..publish import golden
 

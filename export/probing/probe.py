@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..errors import SourceError, SpecError
-from ..graph.geometry import make_geometry
+from ..graph.maps.geometry import make_geometry
 from ..graph.scaling import ValueScaling
 from ..model import examples
 from ..model.causes import cause_of

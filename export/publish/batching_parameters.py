@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...serving import contract
-from ..graph.timing import median_seconds
+from ..graph.forms.timing import median_seconds
 
 BATCH_SIZES = (1, 2, 4, 8, 16)
 _MIN_LIMIT = 16

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 import tensorflow as tf
-from maskport.export.graph.decoding import Decoder
-from maskport.export.graph.geometry import AtImageSize
+from maskport.export.graph.files.decoding import Decoder
+from maskport.export.graph.maps.geometry import AtImageSize
 from maskport.export.spec import make_spec
 
 from .. import pictures

@@ -348,7 +348,7 @@ def test_ties_go_to_the_lower_class(plan_of):
 
 
 def test_class_maps_in_strips_are_those_of_one_piece(plan_of, monkeypatch):
-    from maskport.export.graph import geometry
+    from maskport.export.graph.maps import geometry
 
     three = Toy.make(3, 3, gain=4)
     fields = {"activation": "softmax", "foreground": 0, "signatures": ["class_map"]}

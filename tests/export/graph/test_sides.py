@@ -9,7 +9,7 @@ import toy_models
 from exporting import export_unchecked
 from maskport.export.errors import ExportError, SpecError
 from maskport.export.exporter import Plan
-from maskport.export.graph.geometry import make_geometry
+from maskport.export.graph.maps.geometry import make_geometry
 from maskport.export.inspect import format_inspection, inspect_version
 from maskport.export.model.segmentation_model import SegmentationModel
 from maskport.export.publish import golden

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 import tensorflow as tf
 from exporting import export_unchecked
-from maskport.export.graph.frozen_graph import freeze
+from maskport.export.graph.forms.frozen_graph import freeze
 from maskport.export.inspect.record import read_record
 from maskport.export.sources import load_source
 from maskport.export.spec import make_spec

@@ -493,7 +493,7 @@ def test_orientation_behind_a_pngs_pixels_does_not_count_as_on_the_server():
 @pytest.mark.parametrize("orientation", [3, 6])
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
 def test_the_exporters_graph_turns_a_file_by_the_same_orientation(kind, orientation):
-    from maskport.export.graph import headers
+    from maskport.export.graph.files import headers
 
     picture, exif = _marked(orientation)
     data = _saved(picture, kind, exif=exif)
@@ -518,7 +518,7 @@ def test_arrays_of_either_byte_order_are_pictures(dtype):
 
 @pytest.mark.parametrize(("chunks", "orientation"), [(500, 6), (600, 1)])
 def test_no_more_chunks_are_looked_at_than_by_the_exporters_graph(chunks, orientation):
-    from maskport.export.graph import headers
+    from maskport.export.graph.files import headers
 
     picture, exif = _marked(6)
     data = _saved(picture, "PNG", exif=exif)

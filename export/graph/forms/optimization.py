@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import tensorflow as tf
 
-from ...serving.agreement import NEAR_THRESHOLD
-from ..errors import SpecError
-from ..model import examples
-from ..model.segmentation_model import SegmentationModel
-from ..spec import ExportSpec
+from ....serving.agreement import NEAR_THRESHOLD
+from ...errors import SpecError
+from ...model import examples
+from ...model.segmentation_model import SegmentationModel
+from ...spec import ExportSpec
+from ..module import MaskModule
 from .frozen_graph import FrozenGraph, freeze
-from .module import MaskModule
 from .timing import median_seconds
 
 logger = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 import time
 
 import pytest
-from maskport.export.graph.timing import median_seconds
+from maskport.export.graph.forms.timing import median_seconds
 
 
 def test_calls_are_made_in_turn_after_a_round_that_does_not_count():

@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
-from ..spec import FULL_SCALE
+from ...spec import FULL_SCALE
 
 _UINT16_MAX = FULL_SCALE["uint16"]
 

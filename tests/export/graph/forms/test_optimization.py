@@ -12,8 +12,8 @@ from exporting import export_unchecked
 from keras import layers
 from maskport.export import SpecError, export_model
 from maskport.export.exporter import Plan
-from maskport.export.graph import optimization as optimization_module
-from maskport.export.graph.optimization import Comparison, Optimized, choose
+from maskport.export.graph.forms import optimization as optimization_module
+from maskport.export.graph.forms.optimization import Comparison, Optimized, choose
 from maskport.export.spec import load_spec, make_spec
 from maskport.serving.agreement import NEAR_THRESHOLD
 from PIL import Image

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
-from maskport.export.graph import headers
+from maskport.export.graph.files import headers
 from maskport.serving.client.pictures.image_headers import read_header
 from PIL import Image, PngImagePlugin
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
-from maskport.export.graph.decoding import Decoder
-from maskport.export.graph.geometry import AtImageSize, Letterbox, Stretch
+from maskport.export.graph.files.decoding import Decoder
+from maskport.export.graph.maps.geometry import AtImageSize, Letterbox, Stretch
 from maskport.export.spec import make_spec
 from maskport.serving.client.pictures.image_headers import read_header
 from PIL import Image, ImageOps

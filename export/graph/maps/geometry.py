@@ -8,10 +8,10 @@ import abc
 
 import tensorflow as tf
 
-from ...serving import contract
-from ..errors import SpecError
-from ..model.segmentation_model import SegmentationModel
-from ..spec import ExportSpec, Sides
+from ....serving import contract
+from ...errors import SpecError
+from ...model.segmentation_model import SegmentationModel
+from ...spec import ExportSpec, Sides
 from . import bits
 from .class_maps import most_probable
 from .resizing import View, bilinear, enlarge_columns, enlarge_rows, resize, shrink

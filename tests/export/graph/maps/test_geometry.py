@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from maskport.export.graph import geometry
+from maskport.export.graph.maps import geometry
 from reference import resize
 
 NEAR = 1e-5

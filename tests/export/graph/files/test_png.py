@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
-from maskport.export.graph import png
+from maskport.export.graph.files import png
 from PIL import Image
 
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
-from maskport.export.graph import bits
+from maskport.export.graph.maps import bits
 from maskport.export.spec import Clean
 from reference import disc
 from scipy import ndimage

@@ -7,7 +7,7 @@ import math
 
 import tensorflow as tf
 
-from ..spec import Clean
+from ...spec import Clean
 
 _GATHERS_BITS = 0x8040201008040201
 """Bytes of 0 and 1, times this, are as bits in the product's highest byte, the lowest byte's as its highest bit."""

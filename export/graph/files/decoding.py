@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from ...serving import contract
-from ..spec import FULL_SCALE, ExportSpec
+from ....serving import contract
+from ...spec import FULL_SCALE, ExportSpec
+from ..maps.geometry import Geometry
+from ..maps.resizing import View
 from . import headers
-from .geometry import Geometry
-from .resizing import View
 
 _UINT8_SCALE = FULL_SCALE["uint8"]
 _JPEG_RATIOS = (1, 2, 4, 8)

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from ..spec import FULL_SCALE
+from ...spec import FULL_SCALE
 
 MAX_EDGE = 65_500
 """libjpeg makes no larger files."""

@@ -17,10 +17,10 @@ from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from tensorflow.python.grappler import tf_optimizer
 
-from ..errors import SpecError
-from ..model.causes import cause_of
-from ..model.segmentation_model import SegmentationModel
-from .saving import protect
+from ...errors import SpecError
+from ...model.causes import cause_of
+from ...model.segmentation_model import SegmentationModel
+from ..saving import protect
 
 _FOLDING = ["constfold", "arithmetic", "constfold", "dependency"]
 _BFLOAT16 = "auto_mixed_precision_onednn_bfloat16"

@@ -1,0 +1,1 @@
+"""Faster forms of a model, one of which is chosen by measuring."""
