@@ -281,7 +281,7 @@ def answers(case, runner, tmp_path_factory):
     """All answers of the case's export, by (signature, output), from a fresh process."""
     folder = tmp_path_factory.mktemp("export")
     fields = {**case.save(folder), **case.fields, "threshold": case.threshold, "warmup": False}
-    keras.backend.clear_session()
+    keras.utils.clear_session(free_memory=False)
     version_dir = export_unchecked(fields.pop("source"), folder / "served", **fields)
     requests = {f"0/{name}/{tensor}": value for name, tensors in requests_of(case) for tensor, value in tensors.items()}
     np.savez(folder / "requests.npz", **requests)
