@@ -25,13 +25,20 @@ Exports a segmentation model, serves it, and sends it a photograph over gRPC and
                                                 your model; what follows -- are mask-export's flags
   scripts/demo --serve                          leaves the server up until Ctrl-C
 
-Writes demo_output/: photo.png, mask.png, masked_image.png, overlay.png and index.html.
+Writes demo_output/: photo.png, mask.png, masked_image.png, overlay.png, side_by_side.png (these four) and index.html.
 """
 
 _IMAGE = flags.DEFINE_string("image", None, "A picture of yours. Default: scikit-image's photograph of coins.")
 _SOURCE = flags.DEFINE_string("source", None, "A model of yours: what mask-export takes as --source.")
 _SERVE = flags.DEFINE_boolean("serve", False, "Leave the server up, and print calls to try.")
 _OUTPUT = flags.DEFINE_string("output_dir", "demo_output", "Where the pictures go.")
+
+TITLES = {
+    "photo": "The photograph",
+    "mask": "The mask that the server answers",
+    "masked_image": "The masked image that the server answers",
+    "overlay": "The mask drawn over the photograph by the client",
+}
 
 console = Console(highlight=False)
 
@@ -126,15 +133,21 @@ def account(
     }
 
 
+def write_side_by_side(output_dir: Path) -> None:
+    """Writes the four pictures in a row, small: docs/demo.png is such a one."""
+    small = []
+    for name in TITLES:
+        with Image.open(output_dir / f"{name}.png") as picture:
+            small.append(ImageOps.contain(picture.convert("RGB"), (256, 256)))
+    row = Image.new("RGB", (len(small) * (small[0].width + 8) - 8, small[0].height), "white")
+    for index, picture in enumerate(small):
+        row.paste(picture, (index * (picture.width + 8), 0))
+    row.quantize(128).save(output_dir / "side_by_side.png", optimize=True)
+
+
 def write_page(facts: dict[str, str], output_dir: Path) -> None:
-    titles = {
-        "photo": "The photograph",
-        "mask": "The mask that the server answers",
-        "masked_image": "The masked image that the server answers",
-        "overlay": "The mask drawn over the photograph by the client",
-    }
     shown = []
-    for name, title in titles.items():
+    for name, title in TITLES.items():
         with Image.open(output_dir / f"{name}.png") as picture:
             shown.append(pages.Shown.of(title, picture))
     page = pages.render("demo", title="A served mask", shown=shown, facts=facts)
@@ -187,6 +200,7 @@ def main(arguments: Sequence[str]) -> int:
             console.print(f"[green]✓[/green] served on {server.grpc_address} and {server.rest_address}")
             check_equal(plan, photo, results)
             write_pictures(results["gRPC"], output_dir)
+            write_side_by_side(output_dir)
             facts = account(photo, results["gRPC"], times, plan, version_dir, output_dir)
             write_page(facts, output_dir)
             status.stop()

@@ -20,7 +20,7 @@ MaskServingError
 ├── UnsupportedCallError       the server, or this transport, has no such call
 ├── InvalidResponseError       an answer that cannot be right
 └── ServerFaultError           the server's own failure
-└── ModelFaultError        the model's graph needs what this server does not have
+    └── ModelFaultError        the model's graph needs what this server does not have
 """
 
 import dataclasses

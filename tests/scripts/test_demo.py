@@ -61,6 +61,13 @@ def test_the_pictures_are_of_the_photographs_size_and_kind(demo):
     assert (overlay[..., 0] > overlay[..., 1])[np.asarray(mask) > 0].mean() > 0.95
 
 
+def test_the_readme_s_picture_is_the_demo_s(demo):
+    with Image.open(ROOT / "docs/demo.png") as shown, Image.open(demo[1] / "side_by_side.png") as made:
+        assert shown.size == made.size
+        differences = np.asarray(shown.convert("RGB")).astype(int) - np.asarray(made.convert("RGB"))
+        assert np.mean(np.abs(differences) > 40) < 0.01  # where another processor decides otherwise at an edge
+
+
 def test_the_printed_calls_work_as_printed(demo):
     _, output_dir, account = demo
     shell, _, python = account.partition("# .venv/bin/python\n")

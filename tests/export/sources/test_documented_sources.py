@@ -1,4 +1,4 @@
-"""The table "I have …" of docs/export.md: what it says to type works, on a model of each kind."""
+"""The table "I have …" of docs/sources.md: what it says to type works, on a model of each kind."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from maskport.export.sources.preflight import check_source
 from maskport.export.spec import make_spec
 from reference import Toy
 
-DOCUMENT = Path(__file__).parents[3] / "docs/export.md"
+DOCUMENT = Path(__file__).parents[3] / "docs/sources.md"
 TOY = Toy.make(3, 2)
 CODE = """
 import keras

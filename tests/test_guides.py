@@ -1,0 +1,275 @@
+"""What the guides and the examples show runs, from top to bottom, on servers at other addresses."""
+
+import base64
+import contextlib
+import functools
+import importlib.util
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import httpx
+import numpy as np
+import prometheus_client
+import pytest
+import trustme
+import uvicorn
+from exporting import export_unchecked
+from maskport.export.spec import read_spec_fields
+from maskport.serving.server import EmbeddedServer
+from PIL import Image
+from reference import Toy
+from skimage import data
+from toy_models import keras_model
+from waiting import wait_until
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+OF_OTHER_MODELS = {"docs/how_to/classes.md": "street", "docs/how_to/medical.md": "scan"}
+PAGES = [
+    "README.md", "docs/client.md", "docs/how_to/signatures.md", "docs/how_to/camera_pictures.md",
+    "docs/how_to/large_pictures.md", "docs/how_to/tls.md", "docs/how_to/training.md", *OF_OTHER_MODELS,
+]  # fmt: skip
+
+
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def localised(text, server):
+    """A text with a server's addresses, and its model's name, in place of those of the guides."""
+    port = server.rest_address.rpartition(":")[2]
+    text = text.replace("grpc://localhost:8500", server.grpc_address).replace("/models/mine:", "/models/coins:")
+    text = re.sub(r"(localhost|127\.0\.0\.1):8501", rf"\1:{port}", text)
+    return text.replace('model="mine"', 'model="coins"')
+
+
+@pytest.fixture(scope="module")
+def server(coins_export):
+    with EmbeddedServer(coins_export) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with the files that the guides name."""
+    folder = tmp_path_factory.mktemp("docs")
+    Image.fromarray(data.coins()).save(folder / "photo.jpg", quality=92)
+    Image.fromarray(data.coins()).save(folder / "scene.tif")
+    (folder / "photos").mkdir()
+    for index, corner in enumerate((0, 60)):
+        crop = data.coins()[corner : corner + 120, corner : corner + 150]
+        Image.fromarray(crop).save(folder / f"photos/coins{index}.jpg")
+    (folder / "photos/broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    authority = trustme.CA()
+    own = authority.issue_cert("client@mask.example")
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    own.cert_chain_pems[0].write_to_path(folder / "client.pem")
+    own.private_key_pem.write_to_path(folder / "client.key")
+    return folder
+
+
+@contextlib.contextmanager
+def server_of(page, server, folder):
+    """The server that a page's snippets call: that of the coins, or of a toy exported by the page's own spec."""
+    if page not in OF_OTHER_MODELS:
+        yield server
+        return
+    (spec,) = blocks(page, "yaml")
+    (folder / "spec.yaml").write_text(spec)
+    fields = read_spec_fields(str(folder / "spec.yaml"))
+    toy = keras_model(Toy.make(1, 1) if "input_max" in fields else Toy.make(3, len(fields["classes"])))
+    export_unchecked(toy, folder / OF_OTHER_MODELS[page], warmup=False, **fields)
+    with EmbeddedServer(folder / OF_OTHER_MODELS[page]) as other:
+        yield other
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_runs(page, server, place, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    with server_of(page, server, tmp_path) as called:
+        namespace = {"__name__": "guide"}
+        for block in blocks(page, "python"):
+            exec(compile(localised(block, called), page, "exec"), namespace)
+    printed = capsys.readouterr().out
+    for text in SEEN.get(page, ()):
+        assert re.search(text, printed), (text, printed)
+
+
+SEEN = {
+    "docs/client.md": [
+        r"\(303, 384\) bool", r"\['AVAILABLE'\]", "photos/broken.jpg: ", "unknown format",
+        "SignatureNotFoundError FAILED_PRECONDITION it has: ", r"Predict 1 \d+ ms \d+ None",
+    ],
+    "docs/how_to/camera_pictures.md": ["photos/broken.jpg: "],
+    "docs/how_to/signatures.md": ["bool uint8 float32", r"\(1, 64, 96, 1\) float32"],
+    "docs/how_to/classes.md": [r"\{'road': \d+, 'building': \d+, "],
+    "docs/how_to/medical.md": [r"\(96, 128\)"],
+}  # fmt: skip
+
+
+def test_what_the_guides_save_is_what_they_say(place):
+    """After `test_python_runs`, in the same folder."""
+    with Image.open(place / "mask.png") as mask:
+        assert mask.mode == "1"
+        assert set(np.unique(np.array(mask.convert("L")))) == {0, 255}
+    assert sorted(path.name for path in place.glob("coins?.png")) == ["coins0.png", "coins1.png"]
+    with Image.open(place / "cutout.png") as cutout:
+        assert cutout.mode == "RGBA"
+
+
+@pytest.mark.parametrize("page", ["docs/client.md", "docs/how_to/signatures.md", "docs/how_to/large_pictures.md"])
+def test_commands_run(page, server, place):
+    shown = "\n".join(blocks(page, "(?:sh|console)")).replace("$ mask-client", "mask-client").replace(" |\n", " | ")
+    commands = [line for line in shown.splitlines() if line.startswith(("mask-client", "(printf", "curl", "python"))]
+    commands = [line for line in commands if "model=fields" not in line]
+    assert commands
+    for command in commands:
+        done = subprocess.run(
+            localised(command, server), shell=True, executable="/bin/bash", cwd=place, env=ENVIRONMENT,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        # The folder of photographs holds a broken one on purpose.
+        assert done.returncode == (1 if " photos" in command or "'photos" in command else 0), (command, done.stderr)
+        assert "Traceback" not in done.stderr
+        if command.startswith("curl"):
+            info = json.loads(done.stdout)["outputs"]["info"]
+            assert json.loads(info[0])["classes"] == ["coin"]
+
+
+def test_what_the_commands_write_is_there(place):
+    """After `test_commands_run`, in the same folder."""
+    assert sorted(path.name for path in (place / "cutouts").iterdir()) == ["coins0.png", "coins1.png"]
+    assert sorted(path.name for path in (place / "masks").iterdir()) == ["coins0.png", "coins1.png"]
+    answer = json.loads((place / "answer.json").read_text())["outputs"]
+    assert answer["error"] == [""]
+    with Image.open(io.BytesIO(base64.b64decode(answer["mask_bytes"][0]["b64"]))) as mask:
+        assert mask.size == (384, 303)
+
+
+# ---- examples ----
+
+
+def example(name, **environment):
+    """An example as a module, imported with some variables set."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"examples/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in environment.items():
+            patch.setenv(variable, value)
+        spec.loader.exec_module(module)
+    return module
+
+
+@contextlib.contextmanager
+def service(**environment):
+    """A client of the service, started with some variables set; its metrics are its own."""
+    registry = prometheus_client.CollectorRegistry()
+    with pytest.MonkeyPatch.context() as patch:
+        histogram = functools.partial(prometheus_client.Histogram, registry=registry)
+        patch.setattr("prometheus_client.Histogram", histogram)
+        app = example("service", **environment).app
+    with pytest.MonkeyPatch.context() as patch:
+        page = functools.partial(prometheus_client.generate_latest, registry)
+        patch.setattr("prometheus_client.generate_latest", page)
+        web = uvicorn.Server(uvicorn.Config(app, port=0, ws="none", log_level="warning"))
+        thread = threading.Thread(target=web.run)
+        thread.start()
+        try:
+            wait_until(lambda: web.started, "the service's start")
+            port = web.servers[0].sockets[0].getsockname()[1]
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
+                yield http
+        finally:
+            web.should_exit = True
+            thread.join()
+
+
+def served_mask(server, photo, threshold):
+    """What the model's server answers to a plain REST call."""
+    inputs = {"image_bytes": [{"b64": base64.b64encode(photo).decode()}], "threshold": [threshold]}
+    request = {"signature_name": "mask_png_at_threshold", "inputs": inputs}
+    answer = httpx.post(f"{server.rest_address}/v1/models/coins:predict", json=request).json()
+    return base64.b64decode(answer["outputs"]["mask_bytes"][0]["b64"])
+
+
+def test_the_service_masks_and_tells_whose_mistake_it_is(server, place):
+    photo = (place / "photo.jpg").read_bytes()
+    with service(MASK_ADDRESS=server.grpc_address, MASK_MODEL="coins", MASK_MAX_BYTES="100000") as http:
+        assert http.get("/health").json() == {"alive": True}
+        assert http.get("/ready").json() == {"ready": True}
+        answer = http.post("/mask", content=photo, params={"threshold": 0.8})
+        assert answer.headers["content-type"] == "image/png"
+        assert answer.content == served_mask(server, photo, 0.8)
+        assert http.post("/mask", content=photo).content == served_mask(server, photo, 0.5)
+        wrong = http.post("/mask", content=b"no picture")
+        assert (wrong.status_code, wrong.json()["detail"][:14]) == (422, "unknown format")
+        assert http.post("/mask", content=photo, params={"threshold": 2}).status_code == 422
+        assert http.post("/mask", content=bytes(100_001)).status_code == 413
+        metrics = http.get("/metrics").text
+        assert 'mask_seconds_count{method="Predict",result="OK"} 3.0' in metrics
+
+
+@pytest.mark.parametrize(
+    ("environment", "status"),
+    [
+        ({"MASK_ADDRESS": "grpc://127.0.0.1:9", "MASK_DEADLINE_S": "0.5"}, 503),
+        ({"MASK_MODEL": "cones"}, 503),
+        ({"MASK_DEADLINE_S": "0.0001"}, 504),
+    ],
+)
+def test_the_service_says_what_stands_behind_it_is_at_fault(server, place, environment, status):
+    with service(**({"MASK_ADDRESS": server.grpc_address, "MASK_MODEL": "coins"} | environment)) as http:
+        answer = http.post("/mask", content=(place / "photo.jpg").read_bytes())
+        assert answer.status_code == status
+        assert ("retry-after" in answer.headers) == (status == 503)
+        assert "127.0.0.1" not in answer.text
+
+
+def test_the_folder_s_script_goes_on_where_it_was_stopped(server, place, tmp_path, capsys):
+    main = example("folder").main
+    words = [str(place / "photos"), str(tmp_path), f"--address={server.grpc_address}", "--model=coins"]
+    assert main(words) == 1  # one of them is broken
+    assert "broken.jpg: " in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["coins0.jpg.png", "coins1.jpg.png", "masks.csv"]
+    rows = [line.split(",") for line in (tmp_path / "masks.csv").read_text().splitlines()]
+    for name, area, share in rows:
+        with Image.open(tmp_path / f"{name}.png") as mask:
+            assert int(area) == np.count_nonzero(np.array(mask)) == pytest.approx(float(share) * 120 * 150, abs=1)
+    (tmp_path / "coins1.jpg.png").unlink()
+    assert main(words) == 1
+    assert [line.split(",") for line in (tmp_path / "masks.csv").read_text().splitlines()] == [*rows, rows[1]]
+
+
+def test_the_notebook_runs(server, place, tmp_path):
+    program = (
+        "import nbformat, sys; from nbclient import NotebookClient;"
+        "book = nbformat.read(sys.argv[1], 4); NotebookClient(book, timeout=600).execute();"
+        "nbformat.write(book, 'run.ipynb')"
+    )
+    variables = {"MASK_ADDRESS": server.grpc_address, "MASK_MODEL": "coins", "MASK_PHOTO": str(place / "photo.jpg")}
+    variables |= {"IPYTHONDIR": str(tmp_path), "JUPYTER_RUNTIME_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(ROOT / "examples/notebook.ipynb")],
+        cwd=tmp_path, env=ENVIRONMENT | variables,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    cells = json.loads((tmp_path / "run.ipynb").read_text())["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    printed = "".join("".join(output.get("text", "")) for output in outputs)
+    assert "['coin'] 0.5" in printed
+    assert re.search(r"the masks differ in \d pixels", printed)
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
+    with Image.open(tmp_path / "mask.png") as mask:
+        assert mask.size == (384, 303)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").iterdir()), ids=lambda path: path.name)
+def test_examples_are_short(path):
+    assert path.suffix == "" or len(path.read_text().splitlines()) < 80
