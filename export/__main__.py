@@ -1,5 +1,6 @@
 """`python -m maskport.export` is `mask-export`."""
 
-from .cli import run
+from ..serving.entry import export
 
-run()
+if __name__ == "__main__":
+    export()

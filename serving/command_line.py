@@ -16,7 +16,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from logging import Formatter, LogRecord, getLogger
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import NoReturn
 
 from absl import app, flags, logging
@@ -26,7 +26,9 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 
-_HELP_FLAGS = frozenset(f"{dashes}{name}" for dashes in ("-", "--") for name in ("help", "h", "helpshort"))
+_HELP_FLAGS = {
+    f"{dashes}{name}": name for dashes in ("-", "--") for name in ("help", "h", "helpshort", "helpfull", "helpxml")
+}
 
 _DEBUG = flags.DEFINE_boolean("debug", False, "Show the traceback of an error.")
 
@@ -36,13 +38,16 @@ class UsageError(Exception):
 
 
 def one_line(error: BaseException) -> str:
-    """Returns an error's text on one line; its class' name where it has none.
+    """Returns an error's text on one line; its class' name where it has none."""
+    return printable(" ".join(str(error).split())) or type(error).__name__
 
-    Servers and files have a say in it, but not in what a terminal does: what is no printable character is replaced.
+
+def printable(text: str) -> str:
+    """Returns a text with what is no printable character replaced.
+
+    Servers and files have a say in what commands print, but not in what a terminal does.
     """
-    text = " ".join(str(error).split())
-    shown = (letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-    return "".join(shown) or type(error).__name__
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def run_app(
@@ -84,13 +89,10 @@ def run_app(
 
     def parse(words: Sequence[str]) -> list[str]:
         before_separator = words[: words.index("--")] if "--" in words else words
-        if _HELP_FLAGS & set(before_separator):
-            own = flags.FLAGS.module_help(main.__module__)
-            # module_help opens with the module's own name, which users have no use for.
+        asked = [_HELP_FLAGS[word] for word in before_separator if word in _HELP_FLAGS]
+        if asked:
             try:
-                print(f"{description.strip()}\n\nFlags:\n{own.partition(':')[2].strip(os.linesep)}")
-                print("  --[no]debug: Show the traceback of an error.")
-                print("  --helpfull: All flags, absl's own included.")
+                print(_help(asked[0], description, main.__module__))
                 _flush_output()
             except BrokenPipeError:
                 _discard_output()
@@ -118,11 +120,10 @@ def run_app(
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(verbosity)
         logging.get_absl_handler().setFormatter(_LogLines(program))
-        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as `entry` left it
-            signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            exit_code = main(words[1:]) or EXIT_OK
-            _flush_output()  # at Python's own end nobody could say what went wrong
+            with _signals_end_as_errors():
+                exit_code = main(words[1:]) or EXIT_OK
+                _flush_output()  # at Python's own end nobody could say what went wrong
             return exit_code
         except BrokenPipeError:
             _discard_output()  # the reader (head, less) has gone: nothing to tell it
@@ -134,6 +135,49 @@ def run_app(
 
     app.run(guarded, argv=list(argv) if argv is not None else None, flags_parser=parse)
     raise AssertionError("app.run always ends the process")
+
+
+def _help(asked: str, description: str, module: str) -> str:
+    """Returns what a flag of help shows."""
+    if asked == "helpxml":
+        written = io.StringIO()
+        flags.FLAGS.write_help_in_xml_format(written)
+        return written.getvalue()
+    if asked == "helpfull":
+        return f"{description.strip()}\n\nFlags:\n{flags.FLAGS.get_help()}"
+    # module_help opens with the module's own name, which users have no use for.
+    own = flags.FLAGS.module_help(module).partition(":")[2].strip(os.linesep)
+    return (
+        f"{description.strip()}\n\nFlags:\n{own}\n  --[no]debug: Show the traceback of an error.\n"
+        "  --helpfull: All flags, absl's own included."
+    )
+
+
+@contextlib.contextmanager
+def _signals_end_as_errors() -> Iterator[None]:
+    """Has Ctrl-C and SIGTERM end the block as an error would, so that files that are being written are removed.
+
+    Outside it, and after a first SIGTERM, they end the process as the operating system does: at Python's own end they
+    would show where in it they were caught.
+    """
+    handlers: dict[int, Callable[[int, FrameType | None], object]] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: _exit_by_signal,
+    }
+    # As `entry` left them. Who ignores a signal, as a shell's jobs in the background do, goes on to.
+    ours = [number for number in handlers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, handlers[number])
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _exit_by_signal(number: int, _: FrameType | None) -> NoReturn:
+    signal.signal(number, signal.SIG_DFL)
+    sys.exit(128 + number)
 
 
 class _LogLines(Formatter):

@@ -1,5 +1,6 @@
 """`python -m maskport.export.calibrate` is `mask-calibrate`."""
 
-from .cli import run
+from ...serving.entry import calibrate
 
-run()
+if __name__ == "__main__":
+    calibrate()

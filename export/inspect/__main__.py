@@ -1,5 +1,6 @@
 """`python -m maskport.export.inspect` is `mask-inspect`."""
 
-from .cli import run
+from ...serving.entry import inspect
 
-run()
+if __name__ == "__main__":
+    inspect()

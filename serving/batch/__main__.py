@@ -1,6 +1,6 @@
 """`python -m maskport.serving.batch` is `mask-batch`."""
 
-from .cli import run
+from ..entry import batch
 
 if __name__ == "__main__":
-    run()
+    batch()

@@ -1,7 +1,6 @@
 """`mask-batch`: masks of any number of pictures, as an Apache Beam job."""
 
 import contextlib
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -113,8 +112,6 @@ def _main(words: Sequence[str]) -> int:
     for flag, value in (("input", patterns), ("output", _OUTPUT.value), ("model", MODEL.value)):
         if not value:
             raise UsageError(f"--{flag} is missing")
-    # Ends the process as Ctrl-C does, so that files that are being written are removed.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     check_installed("pyarrow")
     check_installed("apache_beam")
     from .bookkeeping.records import MaskOptions

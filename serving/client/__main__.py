@@ -1,6 +1,6 @@
-"""`python -m maskport.serving.client`."""
+"""`python -m maskport.serving.client` is `mask-client`."""
 
-from .commands.cli import run
+from ..entry import client
 
 if __name__ == "__main__":
-    run()
+    client()

@@ -1,6 +1,6 @@
-"""`python -m maskport.serving.server`."""
+"""`python -m maskport.serving.server` is `mask-serve`."""
 
-from .cli import run
+from ..entry import serve
 
 if __name__ == "__main__":
-    run()
+    serve()

@@ -1,6 +1,6 @@
 """`python -m maskport.serving.verify` is `mask-verify`."""
 
-from .cli import run
+from ..entry import verify
 
 if __name__ == "__main__":
-    run()
+    verify()

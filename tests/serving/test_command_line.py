@@ -11,8 +11,10 @@ from maskport.serving.command_line import one_line
 
 PROGRAM = textwrap.dedent(
     """
+    import atexit
     import logging
     import os
+    import signal
     import sys
     from absl import flags
     from maskport.serving import command_line
@@ -36,10 +38,19 @@ PROGRAM = textwrap.dedent(
             open("/no/such/file")
         if what == "warn":
             logging.getLogger("maskport.somewhere").warning("scaling: %r is applied twice", "unit")
+        if what == "ended":
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                signal.pause()
+            finally:
+                print("tidied up")
+        if what == "late":
+            atexit.register(os.kill, os.getpid(), getattr(signal, words[1]))
         if what == "gpus":
             print(os.environ["CUDA_VISIBLE_DEVICES"])
         print("count", _COUNT.value, *words)
 
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as console scripts do
     command_line.run_app(main, program="mask-try", description="Tries things.\\n\\nmask-try WHAT",
                          user_errors=(Mistake,), needs_gpu=False)
     """
@@ -84,6 +95,17 @@ def test_failures_are_one_line_with_their_exit_code(run, words, code, stderr):
     assert (done.returncode, done.stdout, done.stderr) == (code, "", stderr)
 
 
+def test_a_signal_to_end_lets_what_is_under_way_be_tidied_up(run):
+    done = run("ended")
+    assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGTERM, "tidied up\n", "")
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_when_all_is_done_shows_no_traceback(run, name):
+    done = run("late", name)
+    assert (done.returncode, done.stderr) == (-getattr(signal, name), "")
+
+
 @pytest.mark.parametrize("flag", ["--nope", "--count=many", "--count=0"])
 def test_bad_flags_are_usage_errors_in_one_line(run, flag):
     done = run(flag)
@@ -108,6 +130,15 @@ def test_help_goes_to_stdout_and_is_success(run, flag):
     assert "--[no]debug" in done.stdout
 
 
+def test_the_help_of_all_flags_is_success_too(run):
+    done = run("--helpfull")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Tries things.")
+    assert "--count: How many." in done.stdout
+    assert "--verbosity" in done.stdout
+    assert run("--helpxml").stdout.startswith("<?xml")
+
+
 @pytest.mark.parametrize(("given", "seen"), [({}, "-1"), ({"CUDA_VISIBLE_DEVICES": "0"}, "0")])
 def test_commands_without_a_gpu_leave_them_alone_unless_told_which_to_use(run, given, seen):
     others = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
@@ -121,7 +152,7 @@ def test_an_error_of_a_server_cannot_steer_the_terminal():
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 @pytest.mark.parametrize("buffering", ["", "1"])
-@pytest.mark.parametrize("word", ["--help", "plain"])
+@pytest.mark.parametrize("word", ["--help", "--helpfull", "--helpxml", "plain"])
 def test_a_full_disk_behind_standard_output_is_one_line(tmp_path, word, buffering):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
@@ -134,7 +165,12 @@ def test_a_full_disk_behind_standard_output_is_one_line(tmp_path, word, bufferin
     assert (done.returncode, done.stderr) == (1, "mask-try: [Errno 28] No space left on device\n")
 
 
-def test_an_interrupt_before_the_command_runs_shows_no_traceback():
+@pytest.mark.parametrize(
+    "start",
+    ["from maskport.serving.entry import client as run; run()",
+     "import runpy; runpy.run_module('maskport.serving.client', run_name='__main__')"],
+)  # fmt: skip
+def test_an_interrupt_before_the_command_runs_shows_no_traceback(start):
     program = textwrap.dedent(
         """
         import os
@@ -148,10 +184,7 @@ def test_an_interrupt_before_the_command_runs_shows_no_traceback():
                     signal.pause()
 
         sys.meta_path.insert(0, Interrupt())
-        from maskport.serving.entry import client as run
-
-        run()
         """
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", program + start], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")

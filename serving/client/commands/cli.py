@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from typing import Any
 from absl import flags
 
 from ... import contract
-from ...command_line import EXIT_FAILED, UsageError, run_app
+from ...command_line import EXIT_FAILED, UsageError, printable, run_app
 from .. import errors
 from ..calling.operations import explain_closed_port
 from ..client import MaskClient
@@ -86,8 +85,6 @@ def _main(words: Sequence[str]) -> int:
         raise UsageError(f"{name} needs at least one image")
     if rest and not takes_images:
         raise UsageError(f"{name} takes no {rest[0]!r}")
-    # Ends the process as an error would, so that files that are being written are removed.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     return commands[name](rest)
 
 
@@ -145,7 +142,7 @@ def _status(_: Sequence[str]) -> int:
     for row in rows:
         is_coming = row["state"] in (ModelState.START.name, ModelState.LOADING.name)
         text = row["error_message"] or ("is loaded and warmed up; --wait=SECONDS waits for it" if is_coming else "")
-        print(f"{row['version']:>8}  {row['state']:<10} {text}".rstrip())
+        print(printable(f"{row['version']:>8}  {row['state']:<10} {text}".rstrip()))
     return 0
 
 
@@ -158,10 +155,10 @@ def _show_metadata(_: Sequence[str]) -> int:
     version = f" version {metadata.version}" if metadata.version is not None else ""
     print(f"{metadata.model}{version}")
     for signature in metadata.signatures.values():
-        print(f"\n{signature.name}")
+        print(f"\n{printable(signature.name)}")
         for title, specs in (("takes", signature.inputs), ("gives", signature.outputs)):
             for name, spec in specs.items():
-                print(f"  {title} {name:<20} {spec}")
+                print(printable(f"  {title} {name:<20} {spec}"))
     return 0
 
 
