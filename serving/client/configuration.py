@@ -15,7 +15,7 @@ from .segmenting.segmentation import Segmentation
 from .transport.addresses import Address, parse_addresses
 from .transport.calls import Target
 from .transport.security import Credentials, Metadata, Tls, Token, as_metadata
-from .transport.transports import ConnectionOptions
+from .transport.transports import DEFAULT_MAX_ANSWER_BYTES, ConnectionOptions
 
 DEFAULT_TIMEOUT_S = 30.0
 MetadataLike = Mapping[str, str] | Metadata
@@ -39,6 +39,7 @@ class ClientBase(abc.ABC):
         compression: "gzip" compresses requests; pictures are compressed already.
         keepalive: seconds of silence during a gRPC call after which the server is asked whether it lives.
         max_connections: to one address at one time, for REST.
+        max_answer_bytes: a larger answer is refused with `MessageTooLargeError`.
         observers: told of every call, for tracing and metrics.
 
     Raises:
@@ -62,6 +63,7 @@ class ClientBase(abc.ABC):
         compression: str | None = None,
         keepalive: float = 30.0,
         max_connections: int = 100,
+        max_answer_bytes: int = DEFAULT_MAX_ANSWER_BYTES,
         observers: Sequence[Observer] = (),
     ):
         if not model or not isinstance(model, str):
@@ -83,6 +85,7 @@ class ClientBase(abc.ABC):
             compression=compression,
             keepalive_s=check_timeout(keepalive, "keepalive"),
             max_connections=max_connections,
+            max_answer_bytes=_check_count(max_answer_bytes, "max_answer_bytes"),
         )
         self._caller = Caller(
             addresses,
@@ -143,6 +146,13 @@ class ClientBase(abc.ABC):
                 f"the client was made in process {self._process_id}, and this is its child {os.getpid()}",
                 hint="connections do not survive a fork: make the client in the process that uses it",
             )
+
+
+def _check_count(value: Any, name: str) -> int:
+    """Returns a number of bytes; raises `InvalidRequestError` where it is none that protobuf could count."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 31:
+        raise InvalidRequestError(f"{name}={value!r} is no whole number from 1 to {(1 << 31) - 1}")
+    return value
 
 
 def check_timeout(timeout: Any, name: str = "timeout") -> float:

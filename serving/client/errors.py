@@ -128,7 +128,10 @@ class MessageTooLargeError(InvalidRequestError):
     """A message is larger than this side, or the server, allows."""
 
     default_code = StatusCode.RESOURCE_EXHAUSTED
-    default_hint = "send fewer or smaller images, or raise the limit of the side that refused"
+    default_hint = (
+        "send fewer or smaller images, or raise the limit of the side that refused: the client's max_answer_bytes, or "
+        "the server's"
+    )
 
 
 class OutputNotRequestedError(InvalidRequestError):

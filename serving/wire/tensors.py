@@ -18,6 +18,9 @@ from .messages import DataType, TensorProto
 MAX_TENSOR_BYTES = (1 << 31) - 1
 """What a tensor may take in memory: a message cannot be larger, but a repeated last value could be."""
 
+_MAX_REPEATED_BYTES = 1 << 26
+"""What may be made of a last value: a message of a few bytes could fill the memory. TensorFlow writes all values."""
+
 Array = npt.NDArray[Any]
 
 
@@ -207,6 +210,8 @@ def _filled(values: Any, dtype: np.dtype[Any], size: int) -> Array:
     """Returns an array of all elements; the last value stands for all that are missing."""
     if len(values) > size:
         raise TensorError(f"a tensor has {len(values)} values where its shape needs {size}")
+    if (size - len(values)) * dtype.itemsize > _MAX_REPEATED_BYTES:
+        raise TensorError(f"a tensor has {len(values)} values for {size} elements, too few to be meant")
     flat = np.full(size, b"", dtype) if dtype.hasobject else np.zeros(size, dtype)
     flat[: len(values)] = values
     if len(values):

@@ -1,6 +1,7 @@
 """What a client asks of one model, as scripts: its signatures, states and facts, and any prediction."""
 
 import dataclasses
+import itertools
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,8 @@ from .steps import Pause, Script
 _METADATA_FRESH_S = 1.0
 """Metadata younger than this is not asked for again because something is missing in it."""
 _POLL_S = 0.1
+_INFO_DEPTH = 50
+"""What an exporter writes has a tenth of it."""
 _FIRST_LOOK_S = 1.0
 """How long a first look at a model that is waited for may take; each further one may take twice as long."""
 
@@ -85,6 +88,7 @@ class Operations:
             info = json.loads(outputs[contract.INFO][0])
             if not isinstance(info, dict):
                 raise TypeError("not an object")
+            _check_depth(info)
         except (ValueError, TypeError, IndexError, KeyError, RecursionError) as error:
             raise errors.InvalidResponseError(
                 f"the model's info is not JSON: {error}", context=context_of(MetadataCall(self.target))
@@ -197,6 +201,17 @@ class Operations:
         except errors.MaskServingError as error:
             error.add_context(context)
             raise
+
+
+def _check_depth(value: Any) -> None:
+    """Raises `ValueError` where lists and objects are nested deeper than those who look at them can go."""
+    level = [value]
+    for _ in range(_INFO_DEPTH):
+        children = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
+        level = list(itertools.chain.from_iterable(children))
+        if not level:
+            return
+    raise ValueError(f"it is nested deeper than {_INFO_DEPTH} levels")
 
 
 def explain_closed_port(error: errors.MaskServingError, advice: str = "") -> None:

@@ -8,6 +8,7 @@ from absl import flags
 from ...command_line import UsageError
 from ..configuration import DEFAULT_TIMEOUT_S
 from ..transport.security import Tls
+from ..transport.transports import DEFAULT_MAX_ANSWER_BYTES
 from .inputs import read
 
 MODEL = flags.DEFINE_string("model", None, "The model's name on the server.")
@@ -25,6 +26,13 @@ _CA_FILE = flags.DEFINE_string("ca_file", None, "PEM of the authorities to trust
 _CERT_FILE = flags.DEFINE_string("cert_file", None, "PEM of the client's certificate, for mutual TLS.")
 _KEY_FILE = flags.DEFINE_string("key_file", None, "PEM of its private key.")
 _SERVER_NAME = flags.DEFINE_string("server_name", None, "Name that the server's certificate must bear.")
+_MAX_ANSWER_BYTES = flags.DEFINE_integer(
+    "max_answer_bytes",
+    DEFAULT_MAX_ANSWER_BYTES,
+    "Larger answers are refused.",
+    lower_bound=1,
+    upper_bound=(1 << 31) - 1,
+)
 
 
 def check_connection_flags() -> None:
@@ -59,5 +67,6 @@ def client_options() -> dict[str, Any]:
         "metadata": metadata,
         "token": token,
         "allow_plaintext_secrets": _ALLOW_PLAINTEXT_SECRETS.value,
+        "max_answer_bytes": _MAX_ANSWER_BYTES.value,
         "tls": Tls(_CA_FILE.value, _CERT_FILE.value, _KEY_FILE.value, _SERVER_NAME.value),
     }

@@ -69,11 +69,16 @@ def output_paths(inputs: Sequence[Input], folder: Path, ending: str) -> list[Pat
     stems = [one.relative.with_suffix("") for one in inputs]
     shared = Counter(stems)
     paths = []
-    for one, stem in zip(inputs, stems, strict=True):
-        name = one.relative.name if shared[stem] > 1 else stem.name
-        paths.append(folder / stem.with_name(name + ending))
-    twice = [path for path, count in Counter(paths).items() if count > 1]
     read = {os.path.realpath(one.path) for one in inputs}
+    for one, stem in zip(inputs, stems, strict=True):
+        alone = folder / stem.with_name(stem.name + ending)
+        if shared[stem] > 1 and os.path.realpath(alone) in read - {os.path.realpath(one.path)}:
+            raise InvalidRequestError(
+                f"{alone} is a picture, or the answer of an earlier run to {one.path}: which cannot be told",
+                hint="write to another folder, or name the pictures by a pattern, such as '*.jpg'",
+            )
+        paths.append(folder / stem.with_name(one.relative.name + ending) if shared[stem] > 1 else alone)
+    twice = [path for path, count in Counter(paths).items() if count > 1]
     for path in paths:
         if os.path.realpath(path) in read:
             raise InvalidRequestError(f"{path} would be overwritten by its own answer", hint="write to another folder")

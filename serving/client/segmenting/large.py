@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +17,20 @@ from ..pictures.channels import UNKNOWN, Choice, ModelInput
 from ..pictures.rasters import Sink, open_sink, open_source
 from ..pictures.source import Source
 from ..pictures.tiling import Array, Mosaic, Tile, cut
-from ..transport.signatures import ModelMetadata, SignatureInfo
+from ..transport.signatures import ModelMetadata, SignatureInfo, dtype_known
 from .plans import channels_of, check_threshold, find_signature
 
 DEFAULT_TILE = 1024
 DEFAULT_OVERLAP = 128
 LARGE_PRODUCTS = (contract.MASK, contract.PROBABILITY)
 
+_MOST_EDGE = 1 << 14
+"""No model takes larger pictures; a tile of this size is 800 MB."""
+
 # Tiles begin at multiples of this, so that a model that halves its input a few times sees the same grid.
 _GRID = 32
 
+N = TypeVar("N", int, float)
 Progress = Callable[[int, int], None]
 """Told how many tiles are done, and of how many."""
 
@@ -90,9 +94,9 @@ def plan_tiles(info: Mapping[str, Any], product: str, tile: int, overlap: int) -
                 "the model stretches every picture to one size: it has no scale at which tiles could be cut",
                 hint="export it without model_size, or with resize: letterbox",
             )
-        height, width = (int(side) for side in size)
+        height, width = (_told("model_size", int(side), 1, _MOST_EDGE) for side in size)
     else:
-        step = math.lcm(int(spec.get("pad_to_multiple") or 1), _GRID)
+        step = math.lcm(_told("pad_to_multiple", int(spec.get("pad_to_multiple") or 1), 1, _MOST_EDGE), _GRID)
         height = width = -(-tile // step) * step
         # Neighbours share twice the overlap, and that must keep the next tile on the grid.
         overlap = -(-2 * overlap // step) * step // 2
@@ -106,7 +110,15 @@ def plan_tiles(info: Mapping[str, Any], product: str, tile: int, overlap: int) -
             f"tiles of {height}×{width} are nothing but overlap, of {overlap} on each side",
             hint="make tile larger, or overlap smaller",
         )
-    return TilePlan((height, width), overlap, size is not None, float(info.get("threshold", 0.5)))
+    threshold = _told("threshold", float(info.get("threshold", 0.5)), 0, 1)
+    return TilePlan((height, width), overlap, size is not None, threshold)
+
+
+def _told(name: str, value: N, least: int, most: int) -> N:
+    """Returns what a model tells of itself; raises `ValueError` where nothing can be made of it."""
+    if not least <= value <= most:  # neither is NaN
+        raise ValueError(f"{name} is {value!r}")
+    return value
 
 
 def tile_signature(metadata: ModelMetadata, shape: tuple[int, ...], dtype: np.dtype[Any]) -> SignatureInfo | None:
@@ -117,8 +129,8 @@ def tile_signature(metadata: ModelMetadata, shape: tuple[int, ...], dtype: np.dt
     signature = find_signature(metadata, contract.PROBABILITY, encoded=False)
     if signature is None:
         return None
-    taken = signature.inputs[contract.IMAGE].dtype
-    is_same_kind = taken == dtype or taken.kind == dtype.kind == "f"
+    taken = dtype_known(signature.inputs[contract.IMAGE])
+    is_same_kind = taken == dtype or (taken is not None and taken.kind == dtype.kind == "f")
     return signature if is_same_kind and channels_of(signature) in (None, shape[2]) else None
 
 

@@ -23,7 +23,7 @@ from ..pictures.channels import ModelInput
 from ..pictures.picture import Picture
 from ..results.mask_result import encoded_output, pixel_output
 from ..transport.calls import PredictCall, Prediction, Target
-from ..transport.signatures import ModelMetadata, SignatureInfo, check_inputs
+from ..transport.signatures import ModelMetadata, SignatureInfo, check_inputs, dtype_known
 
 _TOO_LARGE_HINT = "cut it up with segment_large(), or export the model with a larger limit"
 
@@ -72,14 +72,19 @@ class PlannedCall:
 def model_input(metadata: ModelMetadata, info: Mapping[str, Any]) -> ModelInput:
     """Returns what a model takes; `info`, which the exporter wrote, may be empty."""
     model, spec = (part if isinstance(part, dict) else {} for part in (info.get("model"), info.get("spec")))
-    channels = model.get("channels")
+    channels = _as_size(model.get("channels"))
     dtype = np.dtype(spec["image_dtype"]) if spec.get("image_dtype") in ("uint8", "uint16", "float32") else None
     signatures = (find_signature(metadata, product, encoded=False) for product in contract.PRODUCTS)
     signature = next(filter(None, signatures), None)
     if signature is not None:
-        dtype = signature.inputs[contract.IMAGE].dtype
+        dtype = dtype_known(signature.inputs[contract.IMAGE]) or dtype
         channels = channels or channels_of(signature)
-    return ModelInput(dtype, channels if isinstance(channels, int) else None)
+    return ModelInput(dtype, channels)
+
+
+def _as_size(value: Any) -> int | None:
+    """Returns a number of channels; None for what is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
 def channels_of(signature: SignatureInfo) -> int | None:

@@ -100,7 +100,7 @@ def _channel_arguments(address: Address, options: ConnectionOptions) -> list[tup
     arguments: list[tuple[str, Any]] = [
         # gRPC's own limit of 4 MB breaks on the first real image.
         ("grpc.max_send_message_length", grpc_codec.MAX_MESSAGE_BYTES),
-        ("grpc.max_receive_message_length", grpc_codec.MAX_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", options.max_answer_bytes),
         # Every address that a name stands for gets its share of the calls.
         ("grpc.lb_policy_name", "round_robin"),
         ("grpc.keepalive_time_ms", round(options.keepalive_s * 1000)),

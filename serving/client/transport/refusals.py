@@ -54,8 +54,8 @@ _CODES_WITH_WORDS = (
     StatusCode.ABORTED,
 )
 # How gRPC's C++ server refuses a call for which it has no thread: in older releases without a word. Whoever else is as
-# silent (proxies that limit rates) has not begun the call either.
-_NO_THREAD = ("Server Threadpool Exhausted", "")
+# silent (proxies that limit rates) has not begun the call either; nor has the Python server, where too many wait.
+_NO_THREAD = ("Server Threadpool Exhausted", "Concurrent RPC limit exceeded!", "")
 # Words of a graph that lacks something in this server, whatever the code that they come with.
 _NOT_REGISTERED = ("Op type not registered", "No OpKernel was registered", "No registered '")
 # A graph's own errors name its nodes.

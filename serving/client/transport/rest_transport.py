@@ -27,7 +27,6 @@ from .security import Metadata
 from .transports import ConnectionOptions
 
 _KEEP_IDLE_S = 60.0
-_MAX_ANSWER_BYTES = (1 << 31) - 1
 
 
 class AsyncRestTransport:
@@ -99,11 +98,15 @@ class AsyncRestTransport:
                 encoding = response.headers.get("content-encoding", "identity")
                 if encoding != "identity":
                     raise errors.InvalidResponseError(f"the answer is compressed ({encoding}), which was not asked for")
+                most = self._options.max_answer_bytes
                 body = bytearray()
                 async for chunk in response.aiter_raw():
                     body += chunk
-                    if len(body) > _MAX_ANSWER_BYTES:
-                        raise errors.InvalidResponseError(f"the answer is larger than {_MAX_ANSWER_BYTES} bytes")
+                    if len(body) > most:
+                        raise errors.MessageTooLargeError(
+                            f"the answer is larger than {most} bytes",
+                            hint="ask for fewer or smaller images, or raise max_answer_bytes",
+                        )
                 return response, bytes(body)
             finally:
                 await response.aclose()

@@ -49,8 +49,9 @@ class Tls:
                 return None
             try:
                 return Path(path).read_bytes()
-            except OSError as error:
-                raise InvalidRequestError(f"Tls cannot read {name} {path}: {error.strerror}") from error
+            except (OSError, ValueError) as error:  # such as a name with a zero byte
+                reason = getattr(error, "strerror", None) or error
+                raise InvalidRequestError(f"Tls cannot read {name} {path}: {reason}") from error
 
         return content("ca_file"), content("key_file"), content("cert_file")
 
@@ -59,17 +60,19 @@ class Tls:
         import ssl  # not loaded by clients that do without encryption
 
         self.read()  # names the file that is not there
-        wrong = f"ca_file {self.ca_file} holds no certificate in PEM form"
+        wrong = f"ca_file {self.ca_file} holds no certificate"
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
             if self.cert_file is not None:
+                wrong = f"cert_file {self.cert_file} holds no certificate"
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(self.cert_file)
                 wrong = (
-                    f"cert_file {self.cert_file} and key_file {self.key_file} are not a certificate and its private "
-                    "key, without a password, in PEM form"
+                    f"key_file {self.key_file} holds no private key without a password, or not that of cert_file "
+                    f"{self.cert_file}"
                 )
                 context.load_cert_chain(self.cert_file, self.key_file, password=lambda: b"")  # rather than ask for one
         except (OSError, ssl.SSLError) as error:
-            raise InvalidRequestError(f"the certificates of {self} cannot be used: {wrong} ({error})") from error
+            raise InvalidRequestError(f"Tls: {wrong}, in PEM form ({error})") from error
         return context
 
 

@@ -167,7 +167,7 @@ def check_inputs(signature: SignatureInfo, inputs: Mapping[str, Any]) -> dict[st
             raise InvalidRequestError(f"there is no input {name!r}", hint=f"the inputs are: {wanted}")
         try:
             array = _cast(with_known_rank(tensors.as_array(value), spec), spec)
-        except tensors.TensorError as error:
+        except ValueError as error:  # TensorErrors, and sizes of a signature that no array can have
             raise InvalidRequestError(f"input {name!r}: {error}", hint=f"it takes {spec}") from error
         if not spec.holds(array.shape):
             raise InvalidRequestError(f"input {name!r} has the shape {list(array.shape)}", hint=f"it takes {spec}")
@@ -181,6 +181,14 @@ def with_known_rank(array: npt.NDArray[Any], spec: TensorSpec) -> npt.NDArray[An
         return array
     lacking = spec.shape[array.ndim :]
     return array.reshape(*array.shape, *(1 if size < 0 else size for size in lacking))
+
+
+def dtype_known(spec: TensorSpec) -> np.dtype[Any] | None:
+    """Returns the dtype of a signature's input or output; None where NumPy has none for it."""
+    try:
+        return spec.dtype
+    except tensors.TensorError:
+        return None
 
 
 def check_outputs(signature: SignatureInfo, outputs: tuple[str, ...]) -> None:

@@ -18,6 +18,10 @@ Transport: TypeAlias = "RestTransport | GrpcTransport"
 AsyncTransport: TypeAlias = "AsyncRestTransport | AsyncGrpcTransport"
 
 
+DEFAULT_MAX_ANSWER_BYTES = 1 << 29
+"""A float probability of 100 million pixels is less; a server that is not what it should be could send for ever."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ConnectionOptions:
     """How connections are made and kept."""
@@ -29,6 +33,7 @@ class ConnectionOptions:
     keepalive_s: float = 30.0
     keepalive_timeout_s: float = 20.0  # slow networks send the answer after all that is already on its way
     max_connections: int = 100  # to an address at one time, for REST
+    max_answer_bytes: int = DEFAULT_MAX_ANSWER_BYTES
 
 
 def connect(address: Address, options: ConnectionOptions) -> Transport:

@@ -104,6 +104,18 @@ def test_answers_below_the_pictures_are_no_pictures_of_the_next_run(run, tmp_pat
             assert done.returncode == 0
 
 
+def test_answers_among_the_pictures_of_a_folder_are_not_taken_for_pictures(run, tmp_path):
+    _write(tmp_path / "photos/a.jpg")
+    assert run("segment", "photos", "--out=photos").stdout.startswith("1 written")
+    done = run("segment", "photos", "--out=photos")
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "mask-client: photos/a.png is a picture, or the answer of an earlier run to photos/a.jpg"
+    )
+    assert run("segment", "photos/*.jpg", "--out=photos").stdout.startswith("0 written, 1 skipped")
+    assert {path.name for path in (tmp_path / "photos").iterdir()} == {"a.jpg", "a.png"}
+
+
 def test_pages_and_bands_are_chosen_by_flags(run, tmp_path):
     dark, bright = np.full((6, 8, 3), 10, np.uint8), np.full((6, 8, 3), 200, np.uint8)
     tifffile.imwrite(tmp_path / "pages.tif", np.stack([dark, bright]), photometric="rgb")

@@ -222,9 +222,8 @@ def test_a_certificate_that_is_none_is_found_before_the_first_call(certificates,
     files = forms[wrong]
     assert all(path.exists() for path in files.values())
     named = "ca_file" if wrong == "no authority" else "key_file"
-    with pytest.raises(InvalidRequestError, match=r"^the certificates of .* cannot be used: ") as caught:
+    with pytest.raises(InvalidRequestError, match=rf"^Tls: {named} {files[named]} holds no ") as caught:
         client_class(f"{scheme}://localhost:1", "m", tls=Tls(**files))
-    assert f"{named} {files[named]} " in str(caught.value).partition("cannot be used: ")[2]
     assert "\n" not in str(caught.value)
 
 
