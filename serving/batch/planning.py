@@ -93,7 +93,8 @@ class _Plan(beam.DoFn):  # type: ignore[misc]
         for entry in sorted((one for one in held if isinstance(one, Entry)), key=lambda entry: entry.written_at):
             latest[entry.record.uri] = entry.record
             owners[entry.record.mask] = entry.record.uri
-        answers = self._naming.answers(sorted(found))
+        # Where masks lie beside their pictures, those of an earlier run are found too.
+        answers = self._naming.answers(sorted(found.keys() - owners.keys()))
         for uri, target in answers.items():
             self._counters["pictures"].inc()
             size, modified = found[uri]

@@ -1,5 +1,6 @@
 """What pictures' files are called: as `mask-client segment` calls them, and never two alike."""
 
+import functools
 import os
 import re
 from collections.abc import Sequence
@@ -33,8 +34,10 @@ class Naming:
     def is_picture(self, uri: str) -> bool:
         """Returns whether a file is a picture by its name; hidden files, and those of an earlier run, are none."""
         name = self.relative(uri)
-        is_answer = bool(self._output) and f"{uri}/".startswith(f"{self._output}/")
-        is_answer = is_answer and not f"{self._folder}/".startswith(f"{self._output}/")
+        output = _place(f"{self._output}/")
+        is_answer = (
+            bool(self._output) and _place(uri).startswith(output) and not _place(self._folder).startswith(output)
+        )
         is_hidden = not self._takes_hidden and f"/{name}".find("/.") >= 0
         return not is_answer and not is_hidden and self._has_ending(name)
 
@@ -58,6 +61,18 @@ class Naming:
 
     def _has_ending(self, name: str) -> bool:
         return os.path.splitext(name)[1].lower() in self._endings
+
+
+def _place(path: str) -> str:
+    """Returns where a path leads, however it is written; one with a slash at its end is a folder's, and has it then."""
+    if "://" in path:
+        return path
+    folder, name = os.path.split(path)
+    return f"{_real_folder(os.path.abspath(folder))}/{name}"
+
+
+# There are many pictures in a folder.
+_real_folder = functools.lru_cache(maxsize=1 << 12)(os.path.realpath)
 
 
 def folder_of(patterns: Sequence[str]) -> str:

@@ -185,9 +185,20 @@ def test_runs_on_parts_keep_each_others_records_and_an_overwritten_mask_is_made_
 
 def test_masks_of_an_earlier_run_are_no_pictures(run, photos):
     photos.write("x.png")
+    photos.write("y.jpg")
     photos.masks = photos.folder / "masks"
     for _ in range(2):
-        assert run([f"{photos.folder}/**/*.png"]).pictures == 1
+        assert run([f"{photos.folder}/**/*.*g"]).pictures == 2
+
+
+def test_masks_beside_their_pictures_are_no_pictures_of_the_next_run(run, photos, asked):
+    photos.write("x.jpg")
+    photos.masks = photos.folder
+    for wanted in ((1, 0), (0, 1)):
+        summary = run([str(photos.folder)])
+        assert (summary.masked, summary.skipped) == wanted
+    assert asked() == 1
+    assert {path.name for path in photos.folder.glob("*.*g")} == {"x.jpg", "x.png"}
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,30 @@ def test_what_is_a_picture(uri, is_picture):
     assert Naming(["photos/**", "photos/**/*.weird"], "photos/masks/", ".png").is_picture(uri) == is_picture
 
 
+@pytest.mark.parametrize(
+    ("pattern", "output"),
+    [
+        ("photos/**", "./photos/masks"),
+        ("photos/**", "{here}/photos/masks/"),
+        ("{here}/photos/**", "photos/masks"),
+        ("linked/**", "photos/masks"),
+        ("photos/**", "link_to_masks"),
+        ("**", "photos/masks"),
+    ],
+)
+def test_answers_below_the_pictures_are_none_however_paths_are_written(tmp_path, monkeypatch, pattern, output):
+    (tmp_path / "photos/masks").mkdir(parents=True)
+    (tmp_path / "linked").symlink_to("photos")
+    (tmp_path / "link_to_masks").symlink_to("photos/masks")
+    monkeypatch.chdir(tmp_path)
+    pattern, output = (text.format(here=tmp_path) for text in (pattern, output))
+    naming, folder = Naming([pattern], output, ".png"), folder_of([pattern])
+    top = folder if folder else "photos/"
+    assert naming.is_picture(f"{top}x.png")
+    assert naming.is_picture(f"{top}masks2/x.png")
+    assert not naming.is_picture(f"{top}masks/x.png")
+
+
 NAMES = st.lists(st.sampled_from(["x", "x.jpg", "y", "a/x", "x.weird", "x.png.jpg"]), min_size=1, unique=True)
 ENDINGS = st.lists(st.sampled_from([".jpg", ".png", ".JPG", ".weird"]), min_size=1, unique=True)
 
