@@ -21,7 +21,7 @@ _UINT8_SCALE = FULL_SCALE["uint8"]
 _JPEG_RATIOS = (1, 2, 4, 8)
 """The scales, as 1/ratio, that a JPEG can be decoded at: an edge of n pixels becomes one of n/ratio, rounded up."""
 _LEFT_TO_SHRINK = 2.0
-"""How many pixels along each edge must be left for one of the model's, so that it sees the same (docs/how_to/camera_pictures.md)."""
+"""How many pixels along each edge must be left for one of the model's (docs/how_to/camera_pictures.md says why)."""
 
 _Decode = Callable[[tf.Tensor, headers.Header], tf.Tensor]
 

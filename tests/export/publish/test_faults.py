@@ -27,8 +27,8 @@ PUBLISHER = textwrap.dedent(
             for name in ("variables/data", "saved_model.pb"):
                 (writer.staging / name).write_bytes(bytes(20_000))
             writer.publish(None, keep=2)
-    except (PublishError, OSError) as error:
-        sys.exit(str(error))
+    except (PublishError, OSError):  # the one of the writer, the other of the lines above
+        sys.exit(3)
     """
 )
 
@@ -103,7 +103,7 @@ def test_a_fault_at_any_system_call_leaves_whole_versions_and_loses_none(moments
             assert str(base_path) in calls[-1]
         else:
             assert any("(INJECTED)" in call for call in calls)
-            assert done.stderr.count("\n") == done.returncode <= 1
+            assert done.returncode in (0, 3)
         check_whole(base_path)
 
 
