@@ -28,7 +28,8 @@ from benchmarks import pictures
 from benchmarks.plots import write_plots
 from benchmarks.results import Plot, Series
 from benchmarks.servers import Served, serve
-from maskport.export import export_model
+from maskport.export import load_spec
+from maskport.export.exporter import export_spec
 from maskport.serving.client import InvalidImageError, MaskClient, MaskResult
 from PIL import Image
 from rich.progress import track
@@ -151,8 +152,9 @@ def main() -> int:
     step_s = options.minutes * 60 / SAMPLES
     with tempfile.TemporaryDirectory() as folder:
         base_path = Path(folder, MODEL)
-        fields = {"scaling": "unit", "warmup_signatures": "mask_png"}
-        export_model(str(ROOT / "models/coins/coins.keras"), base_path, **fields)
+        fields = {"source": str(ROOT / "models/coins/coins.keras"), "output_dir": str(base_path)}
+        spec = load_spec(str(ROOT / "configs/export/coins.yaml"), {**fields, "warmup_signatures": ["mask_png"]})
+        export_spec(spec)
         samples, swaps = [], 0
         command = [str(ROOT / ".venv/bin/mask-serve")]
         with (
