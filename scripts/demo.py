@@ -206,6 +206,7 @@ def main(arguments: Sequence[str]) -> int:
             status.stop()
             show(facts, output_dir)
             if _SERVE.value:
+                console.print(f"\n[bold]In a browser:[/bold] {server.rest_address}/ takes photographs of yours")
                 console.print("\n[bold]To try, until Ctrl-C:[/bold]\n")
                 print(calls_to_try(server, name, photo, output_dir), flush=True)
                 wait_for_interrupt()
@@ -220,7 +221,10 @@ def show(facts: dict[str, str], output_dir: Path) -> None:
     console.print(table)
     console.print(f"\nLook at [bold]{output_dir / 'index.html'}[/bold] (photo, mask, masked_image and overlay.png)")
     if not _SERVE.value:
-        console.print("Next: scripts/demo --serve, scripts/demo --image=YOUR.jpg, .venv/bin/mask-export --help")
+        console.print(
+            "Next: scripts/demo --serve (and a page to drop photographs on), scripts/demo --image=YOUR.jpg, "
+            ".venv/bin/mask-export --help"
+        )
 
 
 def wait_for_interrupt() -> None:

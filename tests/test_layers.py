@@ -11,8 +11,9 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {"contract", "agreement", "command_line", "status_codes", "texts", "entry"}
 ALLOWED = {
     "serving.wire": set(),
-    "serving.client": {"serving.wire", "contract", "command_line", "status_codes", "entry"},
-    "serving.server": {"command_line", "status_codes", "entry"},
+    "serving.playground": set(),
+    "serving.client": {"serving.wire", "serving.playground", "contract", "command_line", "status_codes", "entry"},
+    "serving.server": {"serving.playground", "command_line", "status_codes", "entry"},
     "serving.verify": {"serving.client", "serving.wire", "contract", "agreement", "command_line", "texts", "entry"},
     "serving.batch": {"serving.client", "serving.server", "serving.wire", "contract", "command_line", "entry"},
     "export": {"contract", "agreement", "command_line", "texts", "entry"},
@@ -31,7 +32,7 @@ ORDER = {
     "serving.server": "errors calls metrics unsupported_flags inference models service fronts "
     "server cli __init__ __main__",
 }
-WITHOUT_TENSORFLOW = ("serving.wire", "serving.client", "serving.verify", *FLOORS)
+WITHOUT_TENSORFLOW = ("serving.wire", "serving.playground", "serving.client", "serving.verify", *FLOORS)
 COMMAND_LINES = {"cli", "command_line", "connection_flags", "flags", "unsupported_flags"}
 
 

@@ -32,7 +32,7 @@ def test_the_wheel_holds_the_very_files_under_maskport(tmp_path):
     )  # fmt: skip
     (wheel,) = tmp_path.glob("maskport-*.whl")
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    suffixes = {".py", ".pyi", ".typed", ".binpb", ".proto", ".html", ".js", ".css", ".j2"}
+    suffixes = {".py", ".pyi", ".typed", ".binpb", ".proto", ".html", ".js", ".css", ".j2", ".jpg", ".png", ".webp"}
     expected = {
         f"maskport/{file.relative_to(ROOT)}"
         for top in ("export", "serving")

@@ -29,6 +29,7 @@ Serves models as TensorFlow Serving does, on this machine: the same directories,
 
     mask-serve --model_name=coins --model_base_path=/models/coins --port=8500 --rest_api_port=8501
 
+With --rest_api_port, browsers get a page there on which one drops a picture and sees its mask.
 It binds to loopback unless --host says otherwise, and serves until SIGTERM or Ctrl-C."""
 
 FLAGS = flags.FLAGS
@@ -53,6 +54,7 @@ flags.DEFINE_integer(
     "rest_api_timeout_in_ms", 30000, "How long a REST request may run, in milliseconds; 0 or less: no limit."
 )
 flags.DEFINE_boolean("rest_api_enable_cors_support", False, "Let web pages of other origins read the answers.")
+flags.DEFINE_boolean("playground", True, "Show browsers a page at the REST port, to drop pictures on.")
 flags.DEFINE_string("model_name", "default", "Name of the one model.")
 flags.DEFINE_string(
     "model_base_path",
@@ -250,6 +252,7 @@ def _settings() -> "ServerSettings":
             timeout_s=timeout_ms / 1000 if timeout_ms > 0 else None,
             has_cors=FLAGS.rest_api_enable_cors_support,
             metrics_path=metrics_path,
+            has_playground=FLAGS.playground,
         ),
         load=LoadSettings(
             session=SessionSettings(

@@ -148,6 +148,8 @@ class ModelServer:
         self._http = http_server.HttpServer(front, threads=settings.rest_threads, limits=settings.limits)
         self._http.start(listening)
         logger.info("Exporting HTTP/REST API at:%s:%d ...", settings.host, self.rest_port)
+        if rest.has_playground:
+            logger.info("Playground: http://%s:%d/", _bracketed(settings.host), self.rest_port)
 
     def stop(self, drain_timeout_s: float | None = None) -> None:
         """Takes no new requests, waits for those under way (None: as the settings say), and gives everything back."""
@@ -222,6 +224,7 @@ class EmbeddedServer:
         model_name: str | None = None,
         *,
         settings: ServerSettings | None = None,
+        playground: bool | None = None,
     ) -> None:
         """Prepares a server; it starts when the block is entered.
 
@@ -229,6 +232,7 @@ class EmbeddedServer:
             base_path: a directory of versions, or one version directory, which is then served alone.
             model_name: the base path's last part where it is None.
             settings: anything else; ports of 0 in it are taken for free ones.
+            playground: whether browsers get a page at `rest_address`; None is as the settings say, which is yes.
         """
         self._model = model_in(os.path.abspath(os.fspath(base_path)), model_name)
         chosen = settings or ServerSettings(repository=RepositorySettings(max_load_retries=0), drain_timeout_s=2)
@@ -237,6 +241,9 @@ class EmbeddedServer:
             grpc_port=chosen.grpc_port if settings and chosen.grpc_port else ANY_PORT,
             rest_port=chosen.rest_port or ANY_PORT,
         )
+        if playground is not None:
+            rest = dataclasses.replace(chosen.rest, has_playground=playground)
+            self._settings = dataclasses.replace(self._settings, rest=rest)
         self._server: ModelServer | None = None
 
     @property

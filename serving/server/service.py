@@ -96,6 +96,10 @@ class PredictionService:
             result.model_spec.CopyFrom(_resolved(loaded, task.model_spec.signature_name, task.model_spec.name))
         return inference_pb2.MultiInferenceResponse(results=results)
 
+    def names(self) -> list[str]:
+        """Returns the names of the models, in order."""
+        return sorted(self._repository.names())
+
     def metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:

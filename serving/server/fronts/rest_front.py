@@ -2,6 +2,7 @@
 
 import dataclasses
 import http
+import importlib.metadata
 import re
 import urllib.parse
 import zlib
@@ -16,6 +17,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from ...playground import site
 from ...status_codes import StatusCode
 from ..calls import Call
 from ..errors import RequestError, invalid_argument
@@ -82,6 +84,7 @@ class RestSettings:
     has_cors: bool = False  # whether pages of other origins may read the answers
     checks_host: bool = False  # whether a Host header must name this machine
     metrics_path: str | None = None  # None is nowhere
+    has_playground: bool = True  # whether browsers get a page at `/`
 
 
 class RestFront:
@@ -112,8 +115,17 @@ class RestFront:
                 return Response(f"Unexpected path: {path}{rest}. Should be {path}", 400, text)
             return Response(self._metrics.page(), 200, text)
         if not _API.fullmatch(path + rest):
-            return error_page(http.HTTPStatus.NOT_FOUND)
+            return self._answer_page(request, path) or error_page(http.HTTPStatus.NOT_FOUND)
         return self._answer_api(request, path + rest)
+
+    def _answer_page(self, request: Request, path: str) -> Response | None:
+        if not self._settings.has_playground or request.method != "GET":
+            return None
+        found = site.answer(path, request.headers, self._describe)
+        return None if found is None else Response(found.body, found.status, found.headers)
+
+    def _describe(self) -> site.Served:
+        return site.Served(f"mask-serve {importlib.metadata.version('maskport')}", self._service.names())
 
     def _answer_api(self, request: Request, path: str) -> Response:
         answering = Stopwatch()

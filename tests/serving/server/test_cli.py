@@ -200,6 +200,7 @@ def test_flags_become_settings(tmp_path):
         "--grpc_channel_arguments=grpc.max_connection_age_ms=2000,grpc.x=y",
         "--rest_api_timeout_in_ms=-1",
         "--rest_api_enable_cors_support",
+        "--noplayground",
         "--file_system_poll_wait_seconds=7",
         "--num_load_threads=2",
         "--num_unload_threads=2",
@@ -228,6 +229,7 @@ def test_flags_become_settings(tmp_path):
     assert settings.grpc.answers_as_content
     assert settings.grpc.has_health_service
     assert settings.rest_threads == 4
+    assert not settings.rest.has_playground
     assert (settings.rest.timeout_s, settings.rest.has_cors, settings.rest.metrics_path) == (None, True, "/m")
     repository = settings.repository
     assert (repository.poll_wait_s, repository.load_threads) == (7, 2)
@@ -247,6 +249,7 @@ def test_defaults_are_tensorflow_servings():
     settings = settings_of()
     assert (settings.grpc_port, settings.rest_port, settings.rest.timeout_s) == (8500, 0, 30)
     assert settings.rest.metrics_path is None
+    assert settings.rest.has_playground
     assert not settings.grpc.refuses
     assert settings.repository.poll_wait_s == 1
     assert (settings.repository.max_load_retries, settings.repository.retry_interval_s) == (5, 60)

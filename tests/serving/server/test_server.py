@@ -6,6 +6,7 @@ import re
 import socket
 import threading
 import time
+import urllib.error
 import urllib.request
 
 import grpc
@@ -291,6 +292,8 @@ def test_embedded_server_serves_a_base_path_on_both_sides(publish):
         assert answer.outputs["y"].float_val == [3]
         with urllib.request.urlopen(f"{server.rest_address}/v1/models/coins") as response:
             assert response.status == 200
+        with urllib.request.urlopen(f"{server.rest_address}/playground/config.json") as response:
+            assert response.status == 200
         port = int(server.rest_address.rpartition(":")[2])
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", port))
@@ -299,7 +302,9 @@ def test_embedded_server_serves_a_base_path_on_both_sides(publish):
 def test_embedded_server_serves_one_version_directory(publish):
     publish("arithmetic/1", "coins/3")
     version = publish("arithmetic/2", "coins/4").parent / "3"
-    with EmbeddedServer(f"{version}/") as server:
+    with EmbeddedServer(f"{version}/", playground=False) as server:
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"{server.rest_address}/playground/config.json")
         answer = stub_for(server.grpc_address.removeprefix("grpc://")).Predict(request_for("coins", x=[1.0]))
     assert (answer.model_spec.version.value, answer.outputs["y"].float_val) == (3, [3])
 

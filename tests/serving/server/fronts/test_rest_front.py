@@ -98,6 +98,37 @@ def test_root_is_not_there(serve, made_models, ask):
     assert b"404 Not Found" in body
 
 
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+def test_browsers_get_a_page_at_the_root_that_knows_the_models(serve, made_models, ask):
+    server = serve(model(made_models, "arithmetic"), model(made_models, "failing"))
+    status, headers, body = ask(server, "GET", "/", headers=BROWSER)
+    assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
+    assert b"<!doctype html>" in body
+    status, _, body = ask(server, "GET", "/playground/config.json")
+    assert (status, json.loads(body)["models"]) == (200, ["arithmetic", "failing"])
+    status, headers, body = ask(server, "GET", "/playground/style.css")
+    assert (status, headers["content-type"]) == (200, "text/css; charset=utf-8")
+    again = ask(server, "GET", "/playground/style.css", headers={"If-None-Match": headers["etag"]})
+    assert (again[0], again[2]) == (304, b"")
+    for method, path in (
+        ("POST", "/"),
+        ("PUT", "/playground/style.css"),
+        ("GET", "/playground/site.py"),
+        ("GET", "/x"),
+    ):
+        assert ask(server, method, path, headers=BROWSER)[0] == 404
+    assert ask(server, "GET", "/", headers={**BROWSER, "Host": "evil.example"})[0] == 403
+
+
+def test_without_the_playground_browsers_are_answered_as_by_the_original(serve, made_models, ask):
+    server = serve(model(made_models, "arithmetic"), rest=RestSettings(has_playground=False))
+    for path in ("/", "/playground/style.css", "/playground/config.json"):
+        assert ask(server, "GET", path, headers=BROWSER)[0] == 404
+
+
 def test_requests_are_counted_as_tensorflow_serving_counts_them(serve, made_models, ask):
     server = serve(model(made_models, "arithmetic"), rest=RestSettings(metrics_path="/metrics"))
     good = '{"instances": [1]}'

@@ -1,0 +1,115 @@
+"""The files of the page, as browsers get them: whichever server shows it, nothing of it may do more than it says.
+
+The page has no script but its own, asks no other address than its own, and may stand in no other page.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+PREFIX = "/playground/"
+"""Where the files are; the page itself is `/`."""
+_CONFIG = "config.json"
+_PAGE = "index.html"
+_CONTENT_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".jpg": "image/jpeg",
+    ".js": "text/javascript; charset=utf-8",
+    ".png": "image/png",
+    ".webp": "image/webp",
+}
+_POLICY = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "img-src": "'self' blob: data:",
+    "connect-src": "'self'",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+    "frame-ancestors": "'none'",
+}
+_HEADERS = {
+    "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in _POLICY.items()),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    # Asked for again each time, and answered by 304: a new release shows at once.
+    "Cache-Control": "no-cache",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """What the page cannot learn from the REST API.
+
+    Attributes:
+        server: who answers, in words.
+        models: names of the models; empty where they are not known, and the page asks.
+        version: the one version to call; None leaves the choice to the page.
+        label: a label to call in its place.
+        address: where clients find the server; None is where the page is.
+        needs_token: whether calls carry a secret, which the page is not told.
+    """
+
+    server: str
+    models: Sequence[str] = ()
+    version: int | None = None
+    label: str | None = None
+    address: str | None = None
+    needs_token: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """An HTTP answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def answer(path: str, headers: Mapping[str, str], describe: Callable[[], Served]) -> Answer | None:
+    """Answers a GET request for the page or one of its files.
+
+    Args:
+        path: of the URL, without a query.
+        headers: of the request, by lower-case name.
+        describe: what the page is told of the server, asked for with each look at it.
+
+    Returns:
+        None where the path is none of the page's. `/` is the page's for browsers only, which accept HTML by name:
+        what TensorFlow Serving answers to others there is not changed.
+    """
+    if path == PREFIX + _CONFIG:
+        body = json.dumps(dataclasses.asdict(describe())).encode()
+        return _answer(body, "application/json", headers)
+    if path == "/":
+        if "text/html" not in headers.get("accept", ""):
+            return None
+        return _answer(_files()[_PAGE], _CONTENT_TYPES[".html"], headers)
+    found = _files().get(path.removeprefix(PREFIX)) if path.startswith(PREFIX) else None
+    return None if found is None else _answer(found, _CONTENT_TYPES[Path(path).suffix], headers)
+
+
+def _answer(body: bytes, content_type: str, asked: Mapping[str, str]) -> Answer:
+    tag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'
+    headers = {**_HEADERS, "ETag": tag, "Vary": "Accept"}
+    if tag in asked.get("if-none-match", ""):
+        return Answer(304, headers, b"")
+    return Answer(200, {**headers, "Content-Type": content_type}, body)
+
+
+@functools.cache
+def _files() -> Mapping[str, bytes]:
+    """Returns the page's files by their paths in this folder."""
+    folder = Path(__file__).parent
+    return {
+        file.relative_to(folder).as_posix(): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.suffix in _CONTENT_TYPES
+    }

@@ -1,0 +1,78 @@
+"""The playground's files: what browsers may do with them, and that they are all there."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from maskport.serving.playground import site
+
+FOLDER = Path(site.__file__).parent
+FILES = sorted(file for file in FOLDER.rglob("*") if file.suffix in (".html", ".css", ".js", ".jpg", ".png", ".webp"))
+BROWSER = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+
+
+def answer(path, headers=BROWSER):
+    return site.answer(path, headers, lambda: site.Served("a server", ["one", "two"], version=3))
+
+
+def test_the_page_is_for_browsers_alone():
+    page = answer("/")
+    assert page.status == 200
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert b"<!doctype html>" in page.body
+    for accept in ({}, {"accept": "*/*"}, {"accept": "application/json"}):  # curl, and programs
+        assert answer("/", accept) is None
+
+
+def test_nothing_but_its_own_may_run_or_be_asked():
+    for path in ("/", "/playground/scripts/main.js", "/playground/config.json"):
+        headers = answer(path).headers
+        policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
+        assert policy == {
+            "default-src": "'none'", "script-src": "'self'", "style-src": "'self'", "img-src": "'self' blob: data:",
+            "connect-src": "'self'", "base-uri": "'none'", "form-action": "'none'", "frame-ancestors": "'none'",
+        }  # fmt: skip
+        assert (headers["X-Content-Type-Options"], headers["Referrer-Policy"]) == ("nosniff", "no-referrer")
+
+
+def test_an_unchanged_file_is_not_sent_again():
+    first = answer("/playground/style.css")
+    again = answer("/playground/style.css", {"if-none-match": first.headers["ETag"]})
+    assert (again.status, again.body) == (304, b"")
+    assert again.headers["ETag"] == first.headers["ETag"]
+    assert answer("/playground/style.css", {"if-none-match": '"another"'}).status == 200
+    assert first.headers["Cache-Control"] == "no-cache"
+
+
+@pytest.mark.parametrize("path", ["/playground/../site.py", "/playground/site.py", "/playground/", "/style.css", "//"])
+def test_no_other_path_is_the_pages(path):
+    assert answer(path) is None
+
+
+def test_what_rest_does_not_tell_is_told():
+    told = json.loads(answer("/playground/config.json", {}).body)
+    assert told == {
+        "server": "a server", "models": ["one", "two"], "version": 3, "label": None, "address": None,
+        "needs_token": False,
+    }  # fmt: skip
+
+
+def test_all_that_is_named_is_there():
+    named = re.findall(r'(?:href|src)="(/playground/[^"]+)"', (FOLDER / "index.html").read_text())
+    scripts = {f"/playground/{file.relative_to(FOLDER)}" for file in FILES if file.suffix == ".js"}
+    assert scripts <= set(named)  # asked for at once, rather than one after the other
+    for path in named:
+        assert answer(path).status == 200
+    for file in FILES:
+        for imported in re.findall(r'from "(\.[^"]+)"', file.read_text()) if file.suffix == ".js" else ():
+            assert (file.parent / imported).resolve() in FILES, (file, imported)
+
+
+def test_the_page_is_small_and_names_no_other_address():
+    assert sum(file.stat().st_size for file in FILES) < 150_000
+    for file in FILES:
+        if file.suffix in (".html", ".css", ".js"):
+            addresses = set(re.findall(r"(?:https?:)?//[\w.-]+\.\w+[^'\" ]*", file.read_text()))
+            assert addresses <= {"http://www.w3.org/2000/svg"}, file
+            assert len(file.read_text().splitlines()) <= 350
