@@ -1,5 +1,6 @@
 """`mask-client`: the client on the command line."""
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -13,12 +14,14 @@ from ... import contract
 from ...command_line import EXIT_FAILED, UsageError, printable, run_app
 from .. import errors
 from ..calling.operations import explain_closed_port
+from ..calling.retries import NO_RETRIES, RetryPolicy
 from ..client import MaskClient
 from ..pictures.channels import as_choice
+from ..transport.calls import Target
 from ..transport.signatures import ModelState
 from . import connection_flags
 from .bench import BenchReport, run_bench
-from .connection_flags import LABEL, MODEL, TIMEOUT, VERSION, check_connection_flags, client_options
+from .connection_flags import LABEL, MODEL, TIMEOUT, TOKEN_FILE, VERSION, check_connection_flags, client_options
 from .inputs import STANDARD, find_inputs, read
 from .segment_command import FORMATS, PRODUCTS, SegmentJob, plan_work, segment_files
 
@@ -31,12 +34,16 @@ Calls a served segmentation model: TensorFlow Serving, or mask-serve.
     mask-client status   --address=… --model=NAME [--wait=SECONDS]
     mask-client metadata --address=… --model=NAME
     mask-client bench PATH… --address=… --model=NAME [--seconds=10 --concurrency=8]
+    mask-client playground --address=… [--model=NAME,NAME] [--port=PORT]
 
 segment writes one file for each picture. A PATH is a file, a folder (its files with an image's ending), a
 pattern ('photos/**/*.jpg') or - for standard input; --out is a file for one picture, - for standard output, or
 a folder, which gets RELATIVE/NAME.png. What is in the folder already is left as it is: run it again to go on
 where it was stopped. A picture that fails is named on stderr, and the others go on. Of a GeoTIFF, a .tif lies at the
 same place. TIFF files that hold several pictures or other channels than the model takes need --page or --bands.
+
+playground shows a page on this machine, on which one drops a picture and sees its mask, until Ctrl-C. Without
+--model it asks for the model's name.
 
 Exit codes: 0 all done, 1 something failed, 2 the command line makes no sense."""
 
@@ -65,6 +72,9 @@ _WAIT = flags.DEFINE_float(
     lower_bound=0.001,
 )
 _JSON = flags.DEFINE_boolean("json", False, "status, metadata, bench: print JSON.")
+_PORT = flags.DEFINE_integer(
+    "port", 0, "playground: port of 127.0.0.1; 0 is a free one.", lower_bound=0, upper_bound=65535
+)
 _COMPRESSION = flags.DEFINE_enum("compression", None, ["gzip"], "Compress requests; pictures are already.")
 flags.adopt_module_key_flags(connection_flags)
 
@@ -75,7 +85,13 @@ def run() -> None:
 
 
 def _main(words: Sequence[str]) -> int:
-    commands = {"segment": _segment, "status": _status, "metadata": _show_metadata, "bench": _bench}
+    commands = {
+        "segment": _segment,
+        "status": _status,
+        "metadata": _show_metadata,
+        "bench": _bench,
+        "playground": _playground,
+    }
     name, *rest = words or [""]
     if name not in commands:
         given = f" {name!r}" if words else ""
@@ -184,6 +200,26 @@ def _bench(words: Sequence[str]) -> int:
     return EXIT_FAILED if report.errors else 0
 
 
+def _playground(_: Sequence[str]) -> int:
+    check_connection_flags(needs_model=False)
+    # Loaded by this command alone.
+    from ...playground.site import Served
+    from .playground_command import PlaygroundServer
+
+    def connect(target: Target) -> MaskClient:
+        return _make_client(target, NO_RETRIES)  # the page has a button for that
+
+    with connect(Target("any")) as client:  # what is wrong with the flags is said now
+        address = client.addresses[0]
+    models = [name for name in (MODEL.value or "").split(",") if name]
+    served = Served(address, models, VERSION.value, LABEL.value, address, needs_token=TOKEN_FILE.value is not None)
+    with PlaygroundServer(_PORT.value, served, connect) as server:
+        print(f"Playground of {address}: {server.url} (Ctrl-C ends it)", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
+    return 0
+
+
 def _table(report: BenchReport) -> str:
     rows: list[tuple[str, Any]] = [
         ("images", f"{report.images} in {report.seconds:.1f} s, {report.concurrency} at one time"),
@@ -210,16 +246,20 @@ def _refused(count: int) -> str:
 
 def _client() -> MaskClient:
     check_connection_flags()
+    client = _make_client(Target(MODEL.value, VERSION.value, LABEL.value))
+    if _WAIT.value is not None:
+        _wait_until_ready(client)
+    return client
+
+
+def _make_client(target: Target, retries: RetryPolicy | None = None) -> MaskClient:
+    options = {"compression": _COMPRESSION.value, "retries": retries, **client_options()}
     try:
-        names = (_ADDRESS.value, MODEL.value, VERSION.value, LABEL.value)
-        client = MaskClient(*names, compression=_COMPRESSION.value, **client_options())
+        return MaskClient(_ADDRESS.value, target.model, target.version, target.label, **options)
     except errors.InvalidAddressError as error:
         raise UsageError(f"--address: {error}") from error
     except errors.InvalidRequestError as error:
         raise UsageError(str(error)) from error
-    if _WAIT.value is not None:
-        _wait_until_ready(client)
-    return client
 
 
 def _wait_until_ready(client: MaskClient) -> None:

@@ -18,7 +18,7 @@ TIMEOUT = flags.DEFINE_float(
     "timeout", DEFAULT_TIMEOUT_S, "Seconds that a call may take, retries included.", lower_bound=0.001
 )
 _METADATA = flags.DEFINE_multi_string("metadata", [], "KEY=VALUE to send with every call; may be repeated.")
-_TOKEN_FILE = flags.DEFINE_string("token_file", None, "File with a bearer token to send with every call.")
+TOKEN_FILE = flags.DEFINE_string("token_file", None, "File with a bearer token to send with every call.")
 _ALLOW_PLAINTEXT_SECRETS = flags.DEFINE_boolean(
     "allow_plaintext_secrets", False, "Send tokens unencrypted to other machines too."
 )
@@ -35,9 +35,9 @@ _MAX_ANSWER_BYTES = flags.DEFINE_integer(
 )
 
 
-def check_connection_flags() -> None:
+def check_connection_flags(*, needs_model: bool = True) -> None:
     """Checks those flags that need or exclude each other; raises `UsageError`."""
-    if MODEL.value is None:
+    if needs_model and MODEL.value is None:
         raise UsageError("--model is missing")
     if VERSION.value is not None and LABEL.value is not None:
         raise UsageError("--version and --label exclude each other")
@@ -59,9 +59,9 @@ def client_options() -> dict[str, Any]:
             raise UsageError(f"--metadata={text} is not KEY=VALUE")
         metadata.append((key, value))
     try:
-        token = read(_TOKEN_FILE.value).decode().strip() if _TOKEN_FILE.value else None
+        token = read(TOKEN_FILE.value).decode().strip() if TOKEN_FILE.value else None
     except UnicodeDecodeError as error:
-        raise UsageError(f"--token_file={_TOKEN_FILE.value} is no text") from error
+        raise UsageError(f"--token_file={TOKEN_FILE.value} is no text") from error
     return {
         "timeout": TIMEOUT.value,
         "metadata": metadata,
