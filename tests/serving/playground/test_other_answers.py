@@ -1,0 +1,188 @@
+"""The page before models that answer less than all, and servers that refuse, differ, stop and come back."""
+
+import io
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from fake_serving import FakeModel, FakeServing, RefusedError
+from PIL import Image
+from playing import (
+    PHOTO,
+    bright,
+    choose_view,
+    downloaded,
+    exactly,
+    give,
+    move_threshold,
+    playground,
+    png,
+    wait_for_answer,
+)
+from waiting import wait_until
+
+
+def only(*names):
+    return {name: FakeModel.signatures[name] for name in names}
+
+
+class Classes(FakeModel):
+    """Answers class indices: no probabilities, no thresholds."""
+
+    signatures: ClassVar = only("mask_png", "masked_image_png", "class_map_png", "export_info")
+    info: ClassVar = {**FakeModel.info, "model": {"answers_classes": True}}
+
+
+class WithoutProbability(FakeModel):
+    """Was exported without probabilities, and by nobody who tells what it is."""
+
+    signatures: ClassVar = only("mask_png", "mask_png_at_threshold")
+
+
+def test_a_model_of_class_indices_does_the_rest_and_says_why_not(open_page):
+    with FakeServing(Classes()) as serving, playground(serving.rest_address, "model") as url:
+        page = open_page(url)
+        assert give(page, png(PHOTO)) == "The server's own mask"
+        mask = bright(0.5)
+        assert exactly(mask) in page.inner_text("#area")
+        assert page.is_disabled("#threshold")
+        assert "no threshold" in page.inner_text("#threshold-note")
+        assert page.is_disabled("#view-probability")
+        choose_view(page, "cutout")
+        assert np.array_equal(np.asarray(downloaded(page)[0])[..., 3] > 0, mask)
+        choose_view(page, "classes")
+        page.select_option("#target", "1")
+        assert exactly(mask) in page.inner_text("#area")
+
+
+def test_without_probability_the_server_is_asked_for_each_threshold(open_page):
+    with FakeServing(WithoutProbability()) as serving, playground(serving.grpc_address, "model") as url:
+        page = open_page(url)
+        give(page, png(PHOTO))
+        assert move_threshold(page, 0.7) == "The server's own mask"
+        assert exactly(bright(0.7)) in page.inner_text("#area")
+
+
+def test_a_model_that_takes_no_files_is_told(open_page):
+    model = FakeModel()
+    model.signatures = {"mask": FakeModel.signatures["mask"]}
+    with FakeServing(model) as serving, playground(serving.rest_address, "model") as url:
+        page = open_page(url)
+        assert page.inner_text("#problem-title") == "This model takes no photographs as files"
+
+
+def test_versions_that_are_ready_are_chosen_from_and_named_in_calls(page, serving):
+    serving.statuses = [(6, 30, 0, ""), (7, 30, 0, ""), (8, 20, 0, "")]
+    page.reload()
+    page.wait_for_selector("#server.ready")
+    assert page.locator("#version option").all_inner_texts() == ["newest (7)", "7", "6"]
+    page.select_option("#version", "7")
+    page.wait_for_selector("#server.ready")
+    give(page, png(PHOTO))
+    assert f"{serving.rest_address}/v1/models/model/versions/7:predict" in page.inner_text("#code-text")
+    page.click("#tab-python")
+    assert f'MaskClient("{serving.rest_address}", model="model", version=7)' in page.inner_text("#code-text")
+    page.select_option("#version", "6")
+    page.wait_for_selector("#problem:not([hidden])")
+    assert "Specific(model, 6)" in page.inner_text("#problem-said")
+
+
+def test_a_model_whose_name_is_not_known_is_asked_for(open_page, serving):
+    with playground(serving.rest_address) as url:
+        page = open_page(url)
+        page.fill("#model-name", "nobody")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#problem:not([hidden])")
+        assert page.inner_text("#problem-title") == "The server has no such model"
+        page.fill("#model-name", "model")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#server.ready")
+        assert give(page, png(PHOTO)).startswith("Same as")
+
+
+@pytest.mark.parametrize(
+    ("buffer", "title"),
+    [
+        (b"", "That file is empty"),
+        (b"abc", "That is no picture that this model reads"),
+        (png(PHOTO)["buffer"][:300], "That picture cannot be decoded"),
+    ],
+)
+def test_a_bad_file_is_named_and_the_next_one_works(page, buffer, title):
+    page.set_input_files("#file", {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": buffer})
+    page.wait_for_selector("#problem:not([hidden])")
+    assert page.inner_text("#problem-title") == title
+    assert page.is_hidden("#panel")  # nothing of the picture before
+    assert give(page, png(PHOTO)).startswith("Same as")
+    assert page.is_hidden("#problem")
+
+
+@pytest.mark.parametrize(
+    ("code", "title"),
+    [
+        ("RESOURCE_EXHAUSTED", "The server is busy"),
+        ("DEADLINE_EXCEEDED", "No answer in time"),
+        ("INVALID_ARGUMENT", "The server refused that"),
+    ],
+)
+def test_the_servers_errors_are_said_in_plain_words(page, serving, code, title):
+    def refuse(*_):
+        raise RefusedError(code, "these are <b>its</b> words")
+
+    serving.behaviours.append(refuse)
+    page.set_input_files("#file", png(PHOTO[:30]))
+    page.wait_for_selector("#problem:not([hidden])")
+    assert page.inner_text("#problem-title") == title
+    assert "these are <b>its</b> words" in page.inner_text("#problem-said")
+    page.get_by_role("button", name="Try again").click()
+    assert wait_for_answer(page).startswith("Same as")
+
+
+def test_a_picture_that_is_too_large_is_sent_smaller(page, serving):
+    words = "too large: 60x84 is 64x96 for the model > 2500 pixels (max_model_pixels)"
+    serving.behaviours.append(lambda *_: {"probability_bytes": [b""], "error": [words.encode()]})
+    page.set_input_files("#file", png(PHOTO))
+    page.wait_for_selector("#problem:not([hidden])")
+    assert page.inner_text("#problem-title") == "That picture is larger than this model takes"
+    assert words in page.inner_text("#problem-said")
+    page.get_by_role("button", name="Send it with").click()
+    assert wait_for_answer(page).startswith("Same as")
+    (sent,) = serving.requests[-1][1]["image_bytes"]
+    with Image.open(io.BytesIO(sent)) as smaller:
+        assert 2000 < smaller.width * smaller.height < 2500
+
+
+def test_a_mask_that_differs_is_said_to(page, serving):
+    def other(*_):
+        mask = np.asarray(bright(0.4))
+        mask[:3, :4] ^= True
+        return {"mask_bytes": [png(mask)["buffer"]], "error": [b""]}
+
+    serving.behaviours.append(other)
+    assert move_threshold(page, 0.4) == "12 pixels differ from the server's own mask"
+
+
+def test_a_server_that_stops_half_way_and_comes_back(open_page):
+    first = FakeServing()
+    port = first.grpc_port
+    with playground(first.grpc_address, "model") as url:
+        page = open_page(url)
+        give(page, png(PHOTO))
+        first.close()
+        said = move_threshold(page, 0.6)  # the page goes on, and says what it could not check
+        assert said.startswith("Not checked: The server does not answer.")
+        assert exactly(bright(0.6)) in page.inner_text("#area")
+        assert page.locator("#server.gone").is_visible()
+        page.set_input_files("#file", png(PHOTO[:40]))
+        page.wait_for_selector("#problem:not([hidden])")
+        assert page.inner_text("#problem-title") == "The server does not answer"
+        with FakeServing(grpc_address=f"127.0.0.1:{port}"):
+
+            def comes_back():  # gRPC tries again only after a while
+                if page.locator("#problem").is_visible():
+                    page.get_by_role("button", name="Try again").click()
+                page.wait_for_function("() => document.querySelector('#busy').hidden")
+                return page.locator("#problem").is_hidden()
+
+            wait_until(comes_back, "the answer of the server that runs again")
+            assert wait_for_answer(page).startswith("Same as")
