@@ -106,7 +106,7 @@ function listenToControls() {
     byId("label-choose").focus();
   });
   byId("label-sample").addEventListener("click", async () => takeLabel(await fetchSample(now.sampleLabel)));
-  byId("another").addEventListener("click", startAgain);
+  for (const id of ["another", "problem-another"]) byId(id).addEventListener("click", startAgain);
   byId("zoom-in").addEventListener("click", () => stage.zoom(1.5));
   byId("zoom-out").addEventListener("click", () => stage.zoom(1 / 1.5));
   byId("zoom-fit").addEventListener("click", () => stage.fit());

@@ -113,6 +113,8 @@ def test_a_bad_file_is_named_and_the_next_one_works(page, buffer, title):
     page.wait_for_selector("#problem:not([hidden])")
     assert page.inner_text("#problem-title") == title
     assert page.is_hidden("#panel")  # nothing of the picture before
+    page.click("#problem-another")
+    assert page.get_by_role("button", name="Astronaut").is_visible()
     assert give(page, png(PHOTO)).startswith("Same as")
     assert page.is_hidden("#problem")
 
@@ -123,11 +125,14 @@ def test_a_bad_file_is_named_and_the_next_one_works(page, buffer, title):
         ("RESOURCE_EXHAUSTED", "The server is busy"),
         ("DEADLINE_EXCEEDED", "No answer in time"),
         ("INVALID_ARGUMENT", "The server refused that"),
+        ("INVALID_ARGUMENT: unknown format: or so,", "That is no picture that this model reads"),
     ],
 )
 def test_the_servers_errors_are_said_in_plain_words(page, serving, code, title):
+    code, _, words = code.partition(":")
+
     def refuse(*_):
-        raise RefusedError(code, "these are <b>its</b> words")
+        raise RefusedError(code, f"assertion failed:{words} these are <b>its</b> words")
 
     serving.behaviours.append(refuse)
     page.set_input_files("#file", png(PHOTO[:30]))

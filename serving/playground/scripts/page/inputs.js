@@ -24,9 +24,7 @@ export function listen(onPhoto, onLabel, takesLabel) {
     });
     return () => input.click();
   };
-  const choosePhoto = pick("file", onPhoto);
-  byId("choose").addEventListener("click", choosePhoto);
-  byId("problem-another").addEventListener("click", choosePhoto);
+  byId("choose").addEventListener("click", pick("file", onPhoto));
   byId("label-choose").addEventListener("click", pick("label-file", onLabel));
   document.addEventListener("paste", (event) => {
     const [file] = event.clipboardData.files;

@@ -223,8 +223,10 @@ export class Stage {
   }
 
   #pictureKeys() {
+    const zooming = { "+": () => this.zoom(1.25), "=": () => this.zoom(1.25), "-": () => this.zoom(0.8), 0: () => this.fit() };
+    if (this.#isFitted) return zooming; // arrow keys are the page's
     return {
-      "+": () => this.zoom(1.25), "=": () => this.zoom(1.25), "-": () => this.zoom(0.8), 0: () => this.fit(),
+      ...zooming,
       ArrowLeft: () => this.pan(40, 0), ArrowRight: () => this.pan(-40, 0), ArrowUp: () => this.pan(0, 40), ArrowDown: () => this.pan(0, -40),
     };
   }

@@ -87,6 +87,9 @@ function answerError(status, text) {
   try {
     said = String(JSON.parse(text).error ?? said).slice(0, 600);
   } catch { /* Not in TensorFlow Serving's form: another service speaks here. */ }
+  // An export may fail the request for a bad picture, rather than tell of it beside the others.
+  const ofPicture = said.search(/\b(empty|unknown format|too large|cannot be decoded): /);
+  if (status === 400 && ofPicture >= 0) return pictureError(said.slice(ofPicture));
   if (status === 413) {
     const advice = "The server takes no request of that size. Send it smaller.";
     return new CallError("That file is too large for one request", { kind: "large", advice, said });
