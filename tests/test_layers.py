@@ -29,7 +29,7 @@ ORDER = {
     "client async_client commands __init__ __main__",
     "serving.batch": "watching bookkeeping local_client models inference planning mask_images job runner_flags cli "
     "__init__ __main__",
-    "serving.server": "errors calls metrics unsupported_flags inference models service fronts "
+    "serving.server": "errors calls metrics log_limit unsupported_flags inference models service fronts "
     "server cli __init__ __main__",
 }
 WITHOUT_TENSORFLOW = ("serving.wire", "serving.playground", "serving.client", "serving.verify", *FLOORS)

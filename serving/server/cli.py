@@ -9,12 +9,13 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from ..command_line import EXIT_OK, EXIT_USAGE, UsageError, import_quietly, run_app
 from . import unsupported_flags  # noqa: F401  (defines them)
+from .log_limit import LogLimit, native_output_limited
 
 if TYPE_CHECKING:
     from grpc import ServerCredentials
@@ -108,6 +109,26 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "tensorflow_inter_op_parallelism", 0, "Operations at a time; 0 lets TensorFlow choose.", lower_bound=0
 )
+flags.DEFINE_integer(
+    "max_request_bytes",
+    256 * 1024 * 1024,
+    "Largest request, over REST its body, over gRPC unpacked.",
+    lower_bound=1,
+    upper_bound=2**31 - 1,
+)
+flags.DEFINE_integer("max_request_rows", 4096, "Pictures or texts in a request; 0 is no limit.", lower_bound=0)
+flags.DEFINE_integer(
+    "max_waiting_requests",
+    512,
+    "Requests that may wait for a thread, of gRPC and of REST each; others are refused at once.",
+    lower_bound=0,
+)
+flags.DEFINE_integer("max_connections", 1000, "Connections at one time, of gRPC and of REST each.", lower_bound=1)
+flags.DEFINE_integer(
+    "grpc_timeout_in_ms",
+    300_000,
+    "How long a gRPC request may run, but for a reload, where its caller waits longer; 0 or less: no limit.",
+)
 flags.DEFINE_float(
     "drain_timeout_s", 10, "Seconds that requests under way may take at the end.", lower_bound=0, upper_bound=1e9
 )
@@ -149,13 +170,18 @@ def _main(arguments: Sequence[str]) -> int:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s", force=True
     )
+    handler: Any = logging.getLogger().handlers[0]
+    handler.addFilter(LogLimit())
+    # gRPC would write a line for each stranger that does not speak TLS.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from .errors import ConfigError
 
     try:
         server = server_from_flags()
         try:
             if server.start(ending.is_set):
-                ending.wait()
+                with native_output_limited(handler):
+                    ending.wait()
                 logging.info("Ending; requests under way have %g s", FLAGS.drain_timeout_s)
         finally:
             server.stop()
@@ -224,6 +250,7 @@ def _settings() -> "ServerSettings":
     channel_arguments = _channel_arguments()
     import_quietly("tensorflow")
     from .fronts.grpc_front import GrpcSettings
+    from .fronts.http_server import Limits
     from .fronts.rest_front import RestSettings
     from .inference.saved_model import SessionSettings
     from .models.loading import LoadSettings
@@ -233,7 +260,7 @@ def _settings() -> "ServerSettings":
     intra, inter = FLAGS.tensorflow_intra_op_parallelism, FLAGS.tensorflow_inter_op_parallelism
     if not intra and not inter:
         intra = inter = FLAGS.tensorflow_session_parallelism
-    timeout_ms = FLAGS.rest_api_timeout_in_ms
+    timeout_ms, grpc_timeout_ms = FLAGS.rest_api_timeout_in_ms, FLAGS.grpc_timeout_in_ms
     return ServerSettings(
         host=FLAGS.host,
         grpc_port=FLAGS.port,
@@ -245,6 +272,10 @@ def _settings() -> "ServerSettings":
             refuses=FLAGS.grpc_max_threads is not None,
             answers_as_content=FLAGS.enable_serialization_as_tensor_content,
             channel_arguments=channel_arguments,
+            max_request_bytes=FLAGS.max_request_bytes,
+            max_connections=FLAGS.max_connections,
+            max_waiting=FLAGS.max_waiting_requests,
+            timeout_s=grpc_timeout_ms / 1000 if grpc_timeout_ms > 0 else None,
             has_health_service=FLAGS.enable_grpc_healthcheck_service,
         ),
         grpc_credentials=credentials,
@@ -253,6 +284,11 @@ def _settings() -> "ServerSettings":
             has_cors=FLAGS.rest_api_enable_cors_support,
             metrics_path=metrics_path,
             has_playground=FLAGS.playground,
+        ),
+        limits=Limits(
+            body_bytes=FLAGS.max_request_bytes,
+            connections=FLAGS.max_connections,
+            waiting=FLAGS.max_waiting_requests,
         ),
         load=LoadSettings(
             session=SessionSettings(
@@ -266,6 +302,7 @@ def _settings() -> "ServerSettings":
             reads_batching_files=FLAGS.enable_per_model_batching_parameters,
             warms_up=FLAGS.enable_model_warmup,
             warmup_iterations=max(FLAGS.num_request_iterations_for_warmup, 1),
+            max_request_rows=FLAGS.max_request_rows or None,
         ),
         repository=RepositorySettings(
             poll_wait_s=FLAGS.file_system_poll_wait_seconds,

@@ -19,6 +19,10 @@ _RUNTIME = "TF1"
 """TensorFlow Serving's word for a graph that runs in a session."""
 
 
+_MAX_NAMES, _MAX_NAME_LENGTH = 1000, 256
+_OTHERS = "(others)"
+
+
 def _exponential(first: float, factor: float, count: int) -> list[float]:
     return [first * factor**index for index in range(count)]
 
@@ -55,6 +59,7 @@ class Metrics:
         self._loads = self._counter(":tensorflow:cc:saved_model:load_attempt_count", "model_path", "status")
         self._load_latency = self._counter(":tensorflow:cc:saved_model:load_latency", "model_path")
         self._graph_runs = self._counter(":tensorflow:core:graph_runs")
+        self._names: set[str] = set()
 
     # A metric's help text, which the page leaves out, keeps its name: the library takes _total off a counter's.
 
@@ -65,7 +70,14 @@ class Metrics:
         return Histogram(name, name, labels, registry=self._registry, buckets=buckets)
 
     def count_request(self, model: str, code: StatusCode) -> None:
-        """Counts an answered request by how it ended."""
+        """Counts an answered request by how it ended.
+
+        Anybody can ask for models that are not there: beyond some, these count under one name.
+        """
+        if code is StatusCode.OK or (len(self._names) < _MAX_NAMES and len(model) <= _MAX_NAME_LENGTH):
+            self._names.add(model)
+        elif model not in self._names:
+            model = _OTHERS
         self._requests.labels(model, code.name).inc()
 
     def measure_request(self, model: str, api: str, entrypoint: str, seconds: float) -> None:

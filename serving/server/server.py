@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import ipaddress
 import logging
 import os
 import socket
@@ -25,7 +26,6 @@ from .service import PredictionService
 logger = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
-_LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 THREADS = 4 * (os.cpu_count() or 1)
 ANY_PORT = -1
 """In place of a port: a free one."""
@@ -116,6 +116,7 @@ class ModelServer:
 
     def _start_grpc(self) -> None:
         settings = self._settings
+        self._warn_of_plain_text()
         server = grpc_front.create_server(self._service, settings.grpc, self.metrics)
         if settings.grpc_port:
             address = f"{_bracketed(settings.host)}:{max(settings.grpc_port, 0)}"
@@ -134,7 +135,13 @@ class ModelServer:
                 return int(server.add_insecure_port(address))
             return int(server.add_secure_port(address, credentials))
         except RuntimeError as error:
-            raise StartError(f"cannot serve gRPC at {address}: {error}") from error
+            # gRPC says no more than that it failed to bind, whatever the reason.
+            why = (
+                ""
+                if credentials is None
+                else ("; do the credentials hold a private key and its certificate, each a PEM text?")
+            )
+            raise StartError(f"cannot serve gRPC at {address}: {error}{why}") from error
 
     def _start_rest(self) -> None:
         settings = self._settings
@@ -143,13 +150,25 @@ class ModelServer:
         listening = _bound_socket(settings.host, max(settings.rest_port, 0))
         listening.listen(128)
         self.rest_port = listening.getsockname()[1]
-        rest = dataclasses.replace(settings.rest, checks_host=settings.host in _LOOPBACK_HOSTS)
+        rest = dataclasses.replace(settings.rest, checks_host=_is_loopback(settings.host))
         front = RestFront(self._service, rest, self.metrics)
         self._http = http_server.HttpServer(front, threads=settings.rest_threads, limits=settings.limits)
         self._http.start(listening)
         logger.info("Exporting HTTP/REST API at:%s:%d ...", settings.host, self.rest_port)
         if rest.has_playground:
             logger.info("Playground: http://%s:%d/", _bracketed(settings.host), self.rest_port)
+
+    def _warn_of_plain_text(self) -> None:
+        settings = self._settings
+        ports = {"gRPC": settings.grpc_credentials is None and settings.grpc_port, "REST": settings.rest_port}
+        plain = [name for name, is_open in ports.items() if is_open]
+        if plain and not _is_loopback(settings.host):
+            logger.warning(
+                "nothing encrypts %s at %s, and whoever reaches it may ask anything: put a proxy before it, or serve "
+                "gRPC alone, with --ssl_config_file",
+                " and ".join(plain),
+                settings.host,
+            )
 
     def stop(self, drain_timeout_s: float | None = None) -> None:
         """Takes no new requests, waits for those under way (None: as the settings say), and gives everything back."""
@@ -180,6 +199,13 @@ class ModelServer:
                     f"Base path {model.base_path} of model {model.name} neither is one of those the server "
                     "was started with, nor lies under or beside one; --allow_reload_outside_roots permits it",
                 )
+
+
+def _is_loopback(host: str) -> bool:
+    """Returns whether an address is for this machine alone: all of 127.0.0.0/8 is."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
 
 
 def _bracketed(host: str) -> str:

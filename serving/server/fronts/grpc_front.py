@@ -29,6 +29,7 @@ _REFUSING_THREADS = 2
 
 Method = Callable[[Any, Call], Any]
 """Answers a request message; raises RequestError."""
+_RELOAD = "HandleReloadConfigRequest"
 _MEASURED_METHODS = ("Predict", "Classify", "Regress")
 """The methods whose requests TensorFlow Serving counts and times."""
 
@@ -43,13 +44,18 @@ class GrpcSettings:
     refuses: bool = False
     answers_as_content: bool = False  # whether tensors are answered in `tensor_content`
     channel_arguments: Sequence[tuple[str, int | str]] = ()
+    max_request_bytes: int = 256 * 1024 * 1024  # unpacked
+    max_connections: int = 1000
+    max_waiting: int = 512  # requests beyond those that are answered, where these wait
+    timeout_s: float | None = 300  # that a request may take, but for a reload; None is no limit but the caller's
     has_health_service: bool = False  # it says that the server runs, and nothing of models, as in TensorFlow Serving
 
 
 def create_server(service: PredictionService, settings: GrpcSettings, metrics: Metrics) -> grpc.Server:
     """Returns a gRPC server, without addresses yet."""
     options = {
-        "grpc.max_receive_message_length": -1,
+        "grpc.max_receive_message_length": settings.max_request_bytes,
+        "grpc.max_allowed_incoming_connections": settings.max_connections,
         "grpc.max_send_message_length": -1,
         # A second server on the same port is a mistake.
         "grpc.so_reuseport": 0,
@@ -62,10 +68,11 @@ def create_server(service: PredictionService, settings: GrpcSettings, metrics: M
     workers = futures.ThreadPoolExecutor(
         slots + _REFUSING_THREADS if settings.refuses else slots, thread_name_prefix="grpc"
     )
-    server = grpc.server(workers, options=list(options.items()))
+    most = None if settings.refuses else slots + settings.max_waiting
+    server = grpc.server(workers, options=list(options.items()), maximum_concurrent_rpcs=most)
     for file in (prediction_service_pb2, model_service_pb2):
         for described in file.DESCRIPTOR.services_by_name.values():
-            server.add_generic_rpc_handlers((_handlers(described, methods, metrics, free),))
+            server.add_generic_rpc_handlers((_handlers(described, methods, metrics, free, settings.timeout_s),))
     if settings.has_health_service:
         health_pb2_grpc.add_HealthServicer_to_server(_Health(), server)
     server.add_generic_rpc_handlers((_UnknownMethods(),))
@@ -90,7 +97,7 @@ def _methods(service: PredictionService, *, answers_as_content: bool) -> dict[st
         "MultiInference": service.multi_inference,
         "GetModelMetadata": lambda request, _: service.metadata(request),
         "GetModelStatus": lambda request, _: service.status(request),
-        "HandleReloadConfigRequest": service.reload,
+        _RELOAD: service.reload,
     }
 
 
@@ -99,6 +106,7 @@ def _handlers(
     methods: Mapping[str, Method],
     metrics: Metrics,
     free: threading.Semaphore,
+    timeout_s: float | None,
 ) -> grpc.GenericRpcHandler:
     handlers = {}
     for method in service.methods:
@@ -108,7 +116,8 @@ def _handlers(
         request_type = message_factory.GetMessageClass(method.input_type)
         response_type = message_factory.GetMessageClass(method.output_type)
         handlers[method.name] = grpc.unary_unary_rpc_method_handler(
-            _behaviour(answer, free),
+            # Models may take long to load.
+            _behaviour(answer, free, None if method.name == _RELOAD else timeout_s),
             request_deserializer=functools.partial(_read_message, request_type),
             response_serializer=response_type.SerializeToString,
         )
@@ -139,15 +148,19 @@ def _measured(method: Method, name: str, metrics: Metrics) -> Method:
     return answer
 
 
-def _behaviour(method: Method, free: threading.Semaphore) -> Callable[[Any, grpc.ServicerContext], Any]:
+def _behaviour(
+    method: Method, free: threading.Semaphore, timeout_s: float | None
+) -> Callable[[Any, grpc.ServicerContext], Any]:
     """Turns a method of the core into one of gRPC's, with its deadline, its cancelling and its errors."""
+    longest_s = _NO_DEADLINE_S if timeout_s is None else timeout_s
 
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
         if not free.acquire(blocking=False):
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, _NO_THREAD)
         try:
-            left_s = context.time_remaining()
-            call = Call(left_s if left_s is not None and left_s < _NO_DEADLINE_S else None)
+            asked_s = context.time_remaining()
+            left_s = longest_s if asked_s is None else min(asked_s, longest_s)
+            call = Call(left_s if left_s < _NO_DEADLINE_S else None)
             # Also called when the answer is out; there is nothing left to stop then.
             if not context.add_callback(call.cancel):
                 call.cancel()

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import http
+import json
 import logging
 import socket
 import threading
@@ -28,9 +29,16 @@ logger = logging.getLogger(__name__)
 METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"})
 _ERROR_PAGE = "<HTML><HEAD>\n<TITLE>{0} {1}</TITLE>\n</HEAD><BODY>\n<H1>{1}</H1>\n</BODY></HTML>\n"
 _DEFAULT_CONTENT_TYPE = "text/html; charset=ISO-8859-1"
+_TOO_MANY_CONNECTIONS = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
+    b'{"error": "there are as many connections already as there may be (--max_connections)"}'
+)
 _MAX_HEAD_BYTES = 65536
 _LINGER_S = 5.0
 """A refused client that sends nothing for so long is cut off; what it sends is read, or it would not see why."""
+
+_REFUSED_LINGER_S = 1.0
+"""Likewise, of a connection that is one too many."""
 
 # uvicorn tells of its starts and ends, which are not those of a program that embeds a server.
 if logging.getLogger("uvicorn.error").level == logging.NOTSET:
@@ -42,6 +50,8 @@ class Limits:
     """What a client may ask of the server."""
 
     body_bytes: int = 256 * 1024 * 1024
+    connections: int = 1000  # at one time
+    waiting: int = 512  # requests that arrive, or wait to be answered, beyond those that are
     receive_s: float = 60  # that a request's head, and then its body, may take to arrive
     idle_s: float = 300  # that a connection may stay open between requests, and an answer unread
 
@@ -65,6 +75,13 @@ def error_page(status: int) -> Response:
     return Response(page, status, {"Content-Type": "text/html", "Connection": "close"})
 
 
+def _refusal(status: int, why: str) -> HTTPException:
+    """Returns what refuses a request for a reason that its caller cannot know: in the API's form, and words."""
+    return HTTPException(
+        status, json.dumps({"error": why}), {"Content-Type": "application/json", "Connection": "close"}
+    )
+
+
 class HttpServer:
     """Serves HTTP on one socket, from a thread of its own."""
 
@@ -73,6 +90,7 @@ class HttpServer:
         self._handler = handler
         self._limits = limits
         self._workers = futures.ThreadPoolExecutor(threads, thread_name_prefix="rest")
+        self._places = threads + limits.waiting  # that are free, for requests; changed by the event loop alone
         config = uvicorn.Config(
             self._answer,
             http=functools.partial(_Protocol, limits),  # type: ignore[arg-type]  # called as the class is
@@ -106,7 +124,13 @@ class HttpServer:
         """Answers one request: the ASGI application."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
         lingers = False
+        self._places -= 1
         try:
+            if self._places < 0:
+                raise _refusal(
+                    http.HTTPStatus.SERVICE_UNAVAILABLE,
+                    f"{self._limits.waiting} requests wait already, which is all that may (--max_waiting_requests)",
+                )
             async with asyncio.timeout(self._limits.receive_s):
                 body = await self._receive(scope["method"], headers, receive)
             request = Request(scope["method"], scope["raw_path"].decode("latin-1"), headers, body)
@@ -116,11 +140,16 @@ class HttpServer:
         except TimeoutError:
             response = error_page(http.HTTPStatus.REQUEST_TIMEOUT)
         except HTTPException as refusal:
-            response = error_page(refusal.status_code)
+            page = error_page(refusal.status_code)
+            response = (
+                page if refusal.headers is None else Response(refusal.detail, refusal.status_code, refusal.headers)
+            )
             lingers = True
         except asyncio.CancelledError:
             # The time for draining is over.
             response = error_page(http.HTTPStatus.SERVICE_UNAVAILABLE)
+        finally:
+            self._places += 1
         response.headers.setdefault("Content-Type", _DEFAULT_CONTENT_TYPE)
         if self._server.should_exit:
             response.headers["Connection"] = "close"
@@ -142,7 +171,7 @@ class HttpServer:
         left = self._limits.body_bytes
         # h11 has found it to be a number.
         if float(headers.get("content-length", 0)) > left:
-            raise HTTPException(http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            raise self._too_large()
         parts = []
         goes_on = True
         while goes_on:
@@ -153,8 +182,12 @@ class HttpServer:
             goes_on = message["more_body"]
             left -= len(message["body"])
             if left < 0:
-                raise HTTPException(http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+                raise self._too_large()
         return b"".join(parts)
+
+    def _too_large(self) -> HTTPException:
+        why = f"the request's body is larger than {self._limits.body_bytes} bytes (--max_request_bytes)"
+        return _refusal(http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE, why)
 
     def _handle(self, request: Request) -> Response:
         try:
@@ -174,11 +207,18 @@ class _Protocol(H11Protocol):
         self.access_log = False
         self.conn = _Connection(h11.SERVER, _MAX_HEAD_BYTES)
         self._limits = limits
-        self._is_in_head = False
+        self._is_in_head = self._is_refused = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > self._limits.connections:
+            self._is_refused = True
+            self.connections.discard(self)
+            transport.write(_TOO_MANY_CONNECTIONS)
+            transport.write_eof()
+            self._watch("refusal", _REFUSED_LINGER_S)
+            return
         self._watch("head", self._limits.idle_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -187,6 +227,8 @@ class _Protocol(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return
         super().data_received(data)
         was_in_head, self._is_in_head = self._is_in_head, self.cycle is None or self.cycle.response_complete
         if not self._is_in_head:

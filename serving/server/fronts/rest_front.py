@@ -73,7 +73,7 @@ _STATUS = re.compile(
 _MAX_VERSION = 2**63 - 1
 _MAX_DIGITS = len(str(_MAX_VERSION)) + 1
 _MAX_INFLATED_BYTES = 100 * 1024 * 1024
-_LOCAL_HOSTS = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]*)?", re.IGNORECASE)
+_LOCAL_HOSTS = re.compile(r"(?:localhost|127\.[0-9]+\.[0-9]+\.[0-9]+|\[::1\])(?::[0-9]*)?", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,6 +33,7 @@ class Model:
     runner: Runner
     signatures: Mapping[str, meta_graph_pb2.SignatureDef]
     checks_method_names: bool = False  # whether classify and regress want signatures made for them
+    max_rows: int | None = None  # of a request: strings, or arrays of two axes and more
 
 
 def predict(
@@ -74,6 +75,14 @@ def predict(
 
 def run(model: Model, feeds: Mapping[str, Array], fetches: Sequence[str], call: Call) -> list[Array]:
     """Runs a model's graph, and notes how long that took; see `Runner.run`."""
+    # Numbers alone take no longer than their bytes; a string may be a picture, which takes its time however small.
+    rows = max(
+        (len(array) for array in feeds.values() if array.ndim > 2 or (array.ndim and array.dtype.hasobject)), default=0
+    )
+    if model.max_rows is not None and rows > model.max_rows:
+        raise invalid_argument(
+            f"{rows} rows are more than a request may have here: {model.max_rows} (--max_request_rows)"
+        )
     running = Stopwatch()
     try:
         return model.runner.run(feeds, fetches, call)

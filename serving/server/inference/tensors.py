@@ -19,6 +19,8 @@ _MAX_RANK = 64
 """As many axes as a NumPy array can have; TensorFlow's tensors can have 254."""
 _MAX_TENSOR_BYTES = 2**31 - 1
 """As large as a message can be. A larger tensor can only be asked for by repeating a last value."""
+_MAX_REPEATED_BYTES = 2**28
+"""What may be made of a last value, and of zeros: a request of a few bytes could fill the memory."""
 _SMALL = 64
 """Up to so many elements Python's lists are faster than the detour over the wire form."""
 _LENGTH_DELIMITED = 2
@@ -164,6 +166,7 @@ def _read_field(proto: tensor_pb2.TensorProto, kind: _Kind, count: int) -> Array
         values = values[: whole * kind.dtype.itemsize // kind.carrier.itemsize].view(kind.dtype)
     if len(values) >= count:
         return values[:count]
+    _check_repeated((count - len(values)) * kind.dtype.itemsize)
     filled: Array = np.empty(count, kind.dtype)
     filled[: len(values)] = values
     filled[len(values) :] = values[-1] if len(values) else np.zeros((), kind.dtype)
@@ -175,6 +178,8 @@ def _read_strings(proto: tensor_pb2.TensorProto, count: int) -> Array:
         raise TensorError(f"{count} strings are more than a message can hold")
     has_content = count and proto.tensor_content
     strings = list(_decode_string_list(proto.tensor_content, count) if has_content else proto.string_val)
+    last = strings[-1] if strings else b""
+    _check_repeated((count - len(strings)) * (len(last) + np.dtype(object).itemsize))
     array = np.empty(count, object)
     if strings:
         array[: len(strings)] = strings[:count]
@@ -182,6 +187,11 @@ def _read_strings(proto: tensor_pb2.TensorProto, count: int) -> Array:
     else:
         array[:] = b""
     return array
+
+
+def _check_repeated(size: int) -> None:
+    if size > _MAX_REPEATED_BYTES:
+        raise TensorError(f"{size} bytes of a repeated value are more than {_MAX_REPEATED_BYTES}")
 
 
 def write_tensor(array: Array, proto: tensor_pb2.TensorProto, *, as_content: bool = False) -> None:

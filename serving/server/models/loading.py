@@ -32,6 +32,7 @@ class LoadSettings:
     reads_batching_files: bool = False
     warms_up: bool = True
     warmup_iterations: int = 1  # how often each warm-up request is made
+    max_request_rows: int | None = 4096  # of strings, or arrays of two axes and more; None is no limit
 
 
 class ModelLoader:
@@ -70,7 +71,8 @@ class ModelLoader:
 
     def _prepare(self, saved_model: SavedModel, path: str) -> Model:
         runner = self._batching_runner(saved_model, path)
-        model = Model(runner, saved_model.signatures, self._settings.checks_method_names)
+        settings = self._settings
+        model = Model(runner, saved_model.signatures, settings.checks_method_names, settings.max_request_rows)
         if self._settings.warms_up:
             warming = Stopwatch()
             records = warm_up(model, path, self._settings.warmup_iterations)

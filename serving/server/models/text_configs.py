@@ -8,8 +8,10 @@ Whatever reads a file raises ConfigError where it is not there, or makes no sens
 
 import ssl
 import tempfile
+from concurrent import futures
 from typing import Any
 
+import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from ..errors import ConfigError, RequestError
@@ -145,3 +147,14 @@ def check_tls(path: str, key: bytes, certificate: bytes, authority: bytes | None
                 f"{path}: server_key is no PEM text of the private key that server_cert belongs to, without a "
                 f"password: {error}"
             ) from error
+    # gRPC's own library takes fewer kinds of keys than Python's.
+    trial = grpc.server(futures.ThreadPoolExecutor(1))
+    try:
+        trial.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, certificate)], authority))
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{path}: server_key and server_cert are of a kind that gRPC does not take; make RSA keys of 2048 bits, or "
+            "those of P-256, P-384, P-521 or Ed25519"
+        ) from error
+    finally:
+        trial.stop(None)

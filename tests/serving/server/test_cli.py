@@ -221,6 +221,11 @@ def test_flags_become_settings(tmp_path):
         f"--monitoring_config_file={monitoring}",
         "--drain_timeout_s=1.5",
         "--allow_reload_outside_roots",
+        "--max_request_bytes=1000",
+        "--max_request_rows=20",
+        "--max_waiting_requests=30",
+        "--max_connections=40",
+        "--grpc_timeout_in_ms=500",
     )
     assert (settings.host, settings.grpc_port, settings.rest_port) == ("0.0.0.0", 1, 2)
     assert settings.grpc_socket_path == "/s"
@@ -243,6 +248,21 @@ def test_flags_become_settings(tmp_path):
     assert load.reads_batching_files
     assert (load.warms_up, load.warmup_iterations) == (False, 9)
     assert (settings.drain_timeout_s, settings.allows_reload_outside_roots) == (1.5, True)
+    grpc_limits = settings.grpc
+    assert (settings.limits.body_bytes, grpc_limits.max_request_bytes, load.max_request_rows) == (1000, 1000, 20)
+    assert (settings.limits.waiting, grpc_limits.max_waiting) == (30, 30)
+    assert (settings.limits.connections, grpc_limits.max_connections) == (40, 40)
+    assert grpc_limits.timeout_s == 0.5
+
+
+def test_limits_are_on_unless_they_are_switched_off():
+    settings = settings_of()
+    assert (settings.limits.body_bytes, settings.grpc.max_request_bytes) == (1 << 28, 1 << 28)
+    assert (settings.load.max_request_rows, settings.grpc.timeout_s, settings.rest.timeout_s) == (4096, 300, 30)
+    assert (settings.limits.waiting, settings.grpc.max_waiting) == (512, 512)
+    assert (settings.limits.connections, settings.grpc.max_connections) == (1000, 1000)
+    off = settings_of("--max_request_rows=0", "--grpc_timeout_in_ms=0", "--rest_api_timeout_in_ms=0")
+    assert (off.load.max_request_rows, off.grpc.timeout_s, off.rest.timeout_s) == (None, None, None)
 
 
 def test_defaults_are_tensorflow_servings():

@@ -28,6 +28,23 @@ def test_requests_are_counted_by_model_and_outcome(metrics):
     ]
 
 
+def test_names_that_callers_make_up_do_not_fill_the_memory(metrics):
+    metrics.count_request("served", StatusCode.OK)
+    for number in range(3000):
+        metrics.count_request(f"made-up-{number}", StatusCode.NOT_FOUND)
+    metrics.count_request("x" * 100_000, StatusCode.INVALID_ARGUMENT)
+    metrics.count_request("late", StatusCode.OK)
+    for name in ("served", "late"):
+        metrics.count_request(name, StatusCode.INVALID_ARGUMENT)
+    found = lines(metrics, "request_count")
+    assert len(found) < 1100
+    assert max(map(len, found)) < 400
+    others = [line for line in found if "(others)" in line]
+    assert sum(int(line.rpartition(" ")[2]) for line in others) == 2001 + 1
+    for name in ("served", "late"):
+        assert f':tensorflow:serving:request_count{{model_name="{name}",status="INVALID_ARGUMENT"}} 1' in found
+
+
 def test_latencies_are_microseconds_in_tensorflow_servings_buckets(metrics):
     metrics.measure_request("m", "Predict", "GRPC", 25e-6)
     found = lines(metrics, "request_latency_bucket|request_latency_sum|request_latency_count")

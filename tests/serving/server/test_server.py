@@ -1,5 +1,6 @@
 """The whole server: ending, addresses, keys; and the embedded one in Python."""
 
+import datetime
 import http.client
 import os
 import re
@@ -212,6 +213,8 @@ def test_tls_is_served_and_plain_text_is_not(serve, made_models, authority):
 def test_clients_must_show_a_certificate_where_that_is_asked_for(serve, made_models, authority):
     server_key, client_key = authority.issue_cert("localhost"), authority.issue_cert("client@example.org")
     stranger = trustme.CA().issue_cert("client@example.org")
+    past = datetime.datetime(2001, 1, 1, tzinfo=datetime.UTC)
+    expired = authority.issue_cert("client@example.org", not_before=past, not_after=past + datetime.timedelta(days=1))
     server = serve(
         ModelSettings("m", str(made_models("arithmetic/1")), only_version=1),
         rest_port=0,
@@ -229,9 +232,11 @@ def test_clients_must_show_a_certificate_where_that_is_asked_for(serve, made_mod
         return stub.Predict(request_for("m", x=[1.0]), timeout=PATIENCE_S).outputs["y"].float_val
 
     assert answer_to(client_key) == [3]
-    for key in (None, stranger):
-        with pytest.raises(grpc.RpcError):
+    for key in (None, stranger, expired):
+        with pytest.raises(grpc.RpcError) as refused:
             answer_to(key)
+        assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert answer_to(client_key) == [3]
 
 
 def test_first_configuration_that_makes_no_sense_is_an_error_of_the_start(publish):

@@ -1,6 +1,8 @@
 """What official-stub clients get over gRPC that no recorded request shows: deadlines, cancelling, sizes, health."""
 
+import contextlib
 import itertools
+import socket
 import threading
 import time
 
@@ -143,6 +145,61 @@ def test_calls_beyond_the_threads_are_refused_at_once_whatever_they_ask(serve, m
         lambda: (call := next(calls)).exception() is None and call, "an answer"
     )
     assert list(call.result().outputs["value"].int_val) == [30]
+
+
+def test_requests_beyond_those_that_may_wait_are_refused_at_once(serve, made_models, connect):
+    model = ModelSettings("failing", str(made_models("failing/1").parent))
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(connect(serve(model, grpc=GrpcSettings(1, max_waiting=2))))
+    waiting = [stub.Predict.future(busy(20)) for _ in range(3)]
+    time.sleep(0.3)
+    refused = stub.Predict.future(busy(20))
+    assert refused.exception(timeout=PATIENCE_S).code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert refused.exception().details() == "Concurrent RPC limit exceeded!"
+    assert not any(call.done() for call in waiting)
+    for call in waiting:
+        call.cancel()
+
+
+@pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
+def test_requests_larger_than_the_limit_are_refused_unpacked_ones_too(serve, made_models, connect, compression):
+    model = ModelSettings("tensors", str(made_models("tensors/1").parent))
+    server = serve(model, grpc=GrpcSettings(2, max_request_bytes=1 << 20))
+    predict = prediction_service_pb2_grpc.PredictionServiceStub(connect(server)).Predict
+    with pytest.raises(grpc.RpcError, match="larger than max") as error:
+        predict(
+            predict_request("tensors", "float32", x=np.zeros(1 << 19, np.float32)),
+            timeout=PATIENCE_S,
+            compression=compression,
+        )
+    assert error.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    small = predict(predict_request("tensors", "float32", x=np.zeros(9, np.float32)), compression=compression)
+    assert small.outputs["out"].tensor_shape.dim[0].size == 9
+
+
+def test_connections_beyond_the_limit_are_closed(serve, made_models):
+    model = ModelSettings("tensors", str(made_models("tensors/1").parent))
+    server = serve(model, grpc=GrpcSettings(2, max_connections=2))
+
+    def greeting(connection):
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+        with contextlib.suppress(ConnectionError):
+            return connection.recv(9)
+        return b""
+
+    with contextlib.ExitStack() as stack:
+        connections = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.grpc_port), PATIENCE_S)) for _ in range(4)
+        ]
+        assert [bool(greeting(connection)) for connection in connections] == [True, True, False, False]
+
+
+def test_a_caller_who_waits_for_ever_is_not_computed_for_for_ever(serve, made_models, connect):
+    model = ModelSettings("failing", str(made_models("failing/1").parent))
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(connect(serve(model, grpc=GrpcSettings(1, timeout_s=0.3))))
+    for timeout_s in (None, PATIENCE_S):
+        with pytest.raises(grpc.RpcError) as error:
+            stub.Predict(busy(60), timeout=timeout_s)
+        assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 def test_client_that_closes_its_channel_stops_the_computation(failing, connect):

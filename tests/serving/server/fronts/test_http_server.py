@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import json
 import re
 import socket
 import threading
@@ -10,9 +11,10 @@ import time
 import pytest
 from maskport.serving.server.fronts.http_server import HttpServer, Limits
 from starlette.responses import Response
-from waiting import PATIENCE_S
+from waiting import PATIENCE_S, wait_until
 
 LONG_S = PATIENCE_S
+_TOO_LARGE = b'{"error": "the request\'s body is larger than 1000 bytes (--max_request_bytes)"}'
 
 
 class Handler:
@@ -284,14 +286,14 @@ def test_requests_that_come_together_do_not_count_as_a_head(serve):
 
 
 @pytest.mark.parametrize(
-    ("head", "status"),
+    ("head", "status", "ending"),
     [
-        (post(b"Content-Length: 30000000"), b"413"),
-        (post(b"Transfer-Encoding: chunked") + b"1c9c380\r\n", b"413"),
-        (b"BREW /a HTTP/1.1\r\nHost: x\r\nContent-Length: 30000000\r\n\r\n", b"501"),
+        (post(b"Content-Length: 30000000"), b"413", _TOO_LARGE),
+        (post(b"Transfer-Encoding: chunked") + b"1c9c380\r\n", b"413", _TOO_LARGE),
+        (b"BREW /a HTTP/1.1\r\nHost: x\r\nContent-Length: 30000000\r\n\r\n", b"501", b"</BODY></HTML>\n"),
     ],
 )
-def test_client_that_reads_only_once_all_is_sent_sees_why_it_is_refused(serve, handler, head, status):
+def test_client_that_reads_only_once_all_is_sent_sees_why_it_is_refused(serve, handler, head, status, ending):
     with connect(serve(body_bytes=1000)) as connection:
         connection.sendall(head)
         for _ in range(30):
@@ -300,8 +302,43 @@ def test_client_that_reads_only_once_all_is_sent_sees_why_it_is_refused(serve, h
         connection.sendall(b"\r\n0\r\n\r\n")
         answer = read_all(connection)
     assert answer.startswith(b"HTTP/1.1 " + status)
-    assert answer.endswith(b"</BODY></HTML>\n")
+    assert answer.endswith(ending)
     assert not handler.requests
+
+
+def test_connections_beyond_the_limit_are_told_so_and_there_is_room_again_later(serve, handler):
+    server = serve(connections=2)
+    with connect(server) as one, connect(server) as other:
+        for connection in (one, other):
+            connection.sendall(get(b"/plain"))
+            assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+        for sent in (b"", get(), post(b"Content-Length: 5000000") + b"x" * 5_000_000):
+            with connect(server) as refused:
+                with contextlib.suppress(OSError):
+                    refused.sendall(sent)
+                answer = read_all(refused)
+                assert answer.startswith(b"HTTP/1.1 503 ")
+                assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"].endswith("(--max_connections)")
+    assert [request.target for request in handler.requests] == ["/plain", "/plain"]
+    wait_until(lambda: exchange(server, get()).startswith(b"HTTP/1.1 200 "))
+
+
+def test_requests_beyond_those_that_may_wait_are_refused_at_once(serve, handler):
+    server = serve(waiting=2)
+    with contextlib.ExitStack() as stack:
+        waiting = [stack.enter_context(connect(server)) for _ in range(6)]  # four threads, and two that wait
+        for connection in waiting:
+            connection.sendall(get(b"/wait", b"Connection: close"))
+        wait_until(lambda: len(handler.requests) == 4)
+        time.sleep(0.1)
+        refused = stack.enter_context(connect(server))
+        refused.sendall(post(b"Content-Length: 3") + b"abc")
+        answer = read_all(refused)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b'"2 requests wait already, which is all that may (--max_waiting_requests)"' in answer
+        handler.gate.set()
+        assert all(read_all(connection).startswith(b"HTTP/1.1 200 ") for connection in waiting)
+    assert exchange(server, get()).startswith(b"HTTP/1.1 200 ")
 
 
 def test_what_waits_behind_a_slow_request_stays_with_the_client(serve, handler):

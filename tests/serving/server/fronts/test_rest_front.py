@@ -71,7 +71,7 @@ def test_body_that_is_not_utf_8_is_refused(serve, made_models, ask, verb):
     assert json.loads(content)["error"].startswith("JSON Parse error: ")
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8501", "127.0.0.1", "127.0.0.1:1", "[::1]", "[::1]:8501", ""])
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8501", "127.0.0.1", "127.0.0.9:1", "[::1]", "[::1]:8501", ""])
 def test_hosts_of_this_machine_are_served(serve, made_models, ask, host):
     server = serve(model(made_models, "arithmetic"))
     assert ask(server, "GET", "/v1/models/arithmetic", headers={"Host": host})[0] == 200
@@ -86,9 +86,29 @@ def test_other_hosts_are_refused_on_loopback(serve, made_models, ask, host):
         assert host in json.loads(body)["error"]
 
 
-def test_any_host_is_served_elsewhere(serve, made_models, ask):
+def test_any_host_is_served_elsewhere_with_a_warning(serve, made_models, ask, caplog):
     server = serve(model(made_models, "arithmetic"), host="0.0.0.0")
     assert ask(server, "GET", "/v1/models/arithmetic", headers={"Host": "masks.example"})[0] == 200
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 1
+    assert warnings[0].startswith(
+        "nothing encrypts gRPC and REST at 0.0.0.0, and whoever reaches it may ask anything: "
+    )
+
+
+def test_more_rows_than_a_request_may_have_are_refused(serve, made_models, ask):
+    server = serve(model(made_models, "strings"), model(made_models, "images"), load=LoadSettings(max_request_rows=3))
+
+    def status(name, **body):
+        code, _, answer = ask(server, "POST", f"/v1/models/{name}:predict", json.dumps(body))
+        return code, json.loads(answer).get("error", "")
+
+    assert status("strings", instances=["a"] * 3) == (200, "")
+    wanted = (400, "4 rows are more than a request may have here: 3 (--max_request_rows)")
+    assert status("strings", instances=["a"] * 4) == wanted
+    image = [[[0, 0, 0]]]
+    assert status("images", instances=[image] * 3) == (200, "")
+    assert status("images", instances=[image] * 4) == wanted
 
 
 def test_root_is_not_there(serve, made_models, ask):

@@ -265,6 +265,24 @@ def test_repeating_a_value_without_end_is_refused_before_memory_is_taken():
         read_tensor(proto_of("DT_STRING", dims=[2**32], string_val=[b"x"]))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "dims", "values"),
+    [
+        ("DT_FLOAT", [2**26 + 2], {"float_val": [1]}),
+        ("DT_UINT8", [2**14, 2**14 + 1], {"int_val": [1]}),
+        ("DT_UINT8", [2**14, 2**14 + 1], {}),
+        ("DT_STRING", [2**25 + 2], {"string_val": [b""]}),
+        ("DT_STRING", [300], {"string_val": [bytes(1_000_000)]}),  # each becomes a string of its own in TensorFlow
+    ],
+)
+def test_a_few_bytes_do_not_fill_the_memory_by_repeating(dtype, dims, values):
+    with pytest.raises(TensorError, match="bytes of a repeated value are more than"):
+        read_tensor(proto_of(dtype, dims, **values))
+    smaller = [dims[0] // 2, *dims[1:]]
+    if dtype != "DT_STRING":
+        assert read_tensor(proto_of(dtype, smaller, **values)).shape == tuple(smaller)
+
+
 def test_content_wins_over_the_typed_field_and_is_not_copied():
     content = np.array([1, 2], np.float32).tobytes()
     array = read_tensor(proto_of(dims=[2], tensor_content=content, float_val=[7, 8]))

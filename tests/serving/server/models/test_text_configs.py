@@ -1,7 +1,12 @@
 """Configuration files in text form: what they mean, and what is said when they mean nothing."""
 
+import datetime
+
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from maskport.serving.server.errors import ConfigError, RequestError
 from maskport.serving.server.models.text_configs import (
     BatchingSettings,
@@ -120,6 +125,20 @@ def test_texts_that_are_no_keys_and_certificates_are_named():
     ):
         with pytest.raises(ConfigError, match=f"^tls.txt: {complaint}"):
             check_tls("tls.txt", *texts)
+
+
+def test_keys_of_a_kind_that_grpc_does_not_take_are_named():
+    key = ec.generate_private_key(ec.SECP256K1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a.example")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    with pytest.raises(ConfigError, match=r"^tls.txt: server_key and server_cert are of a kind .* P-256"):
+        check_tls("tls.txt", pem, certificate, None)
 
 
 @pytest.mark.parametrize(
