@@ -1,6 +1,7 @@
 """The distribution: import names, what the wheel holds, and a working directory that shadows nothing."""
 
 import importlib
+import re
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,16 @@ def test_the_wheel_holds_the_very_files_under_maskport(tmp_path):
         if file.suffix in suffixes or file.name == "py.typed"
     }
     assert held == expected
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "requirements").glob("*.txt")), ids=lambda path: path.stem)
+def test_every_package_is_pinned_by_its_hashes(path):
+    text = path.read_text().replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert lines
+    for line in lines:
+        assert re.match(r"[A-Za-z0-9][\w.-]*==\S+ .*--hash=sha256:[0-9a-f]{64}", line), line[:80]
+    assert "://" not in text
 
 
 @pytest.mark.parametrize("name", ["export.py", "serving.py"])
