@@ -63,14 +63,17 @@ def probe(model: SegmentationModel, spec: ExportSpec) -> ProbeResult:
         SpecError: `activation: none`, but the outputs are no probabilities; or it is not clear how its map lies.
     """
     sizes = [model.size] if model.size else _FREE_SIZES
+    # First: whatever else is found out of a model that answers otherwise each time would be misleading.
+    first = _answer(model, spec, *sizes[0])
+    _check_repeats(model, first, _answer(model, spec, *sizes[0]), spec)
     comparison = compare(model, _model_input(model, spec, *sizes[0]), f"source {spec.source}")
     alignment = find_alignment(model, spec)
     model = align(model, alignment)
-    outputs = [_answer(model, spec, *size) for size in sizes]
+    outputs = [first] if alignment is None else [_answer(model, spec, *sizes[0])]
+    outputs += [_answer(model, spec, *size) for size in sizes[1:]]
     for size, output in zip(sizes, outputs, strict=True):
         _check_shape(output.shape, size, spec)
     values = np.concatenate([output.reshape(-1, model.output_channels) for output in outputs])
-    _check_repeats(model, outputs[0], _answer(model, spec, *sizes[0]), spec)
     warn_of_double_scaling(model, spec)
     if np.isnan(values).all():
         raise SourceError(f"source {spec.source}: the model answers nothing but NaN")

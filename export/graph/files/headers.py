@@ -108,10 +108,12 @@ def _pattern(*text: int | bytes) -> list[int]:
 
 
 # What a part is by its first bytes: two kinds that end the walk (zeros are the file's end), one that says that the
-# picture moves, EXIF, EXIF with JPEG's name before it (as some writers of WebP keep it), and XMP.
+# picture moves, or that a JPEG's inks are Adobe's, EXIF, EXIF with JPEG's name before it (as some writers of WebP keep
+# it), and XMP.
 _KINDS = [[_pattern()] * 6] * (UNKNOWN + 1)
 _KINDS[JPEG] = [
-    *[_pattern()] * 3,
+    *[_pattern()] * 2,
+    _pattern(b"\xff\xee", 2, b"Adobe"),
     _pattern(b"\xff\xe1", 2, _EXIF_NAME),
     _pattern(),
     _pattern(b"\xff\xe1", 2, _XMP_NAME),
@@ -165,9 +167,9 @@ _HEAD_NUMBERS = np.stack(
 """Of PNG: height, width, bits. Of BMP: the header's size, height, width, bits, compression. Of WebP: height and width
 less 1 (VP8X), both in one (VP8L), height and width (VP8), flags (VP8X)."""
 _BMP_MASKS = [0, 0, 255, 0, 0, 255, 0, 0, 255, 0, 0, 0]
-_FRAME_BYTES = 9
-_FRAME_NUMBERS = np.stack([_big(at, n, _FRAME_BYTES) for at, n in [(0, 1), (1, 1), (2, 2), (5, 2), (7, 2)]], -1)
-"""Of a JPEG's frame header: FF, marker, length, height, width."""
+_FRAME_BYTES = 10
+_FRAME_NUMBERS = np.stack([_big(at, n, _FRAME_BYTES) for at, n in [(0, 1), (1, 1), (2, 2), (5, 2), (7, 2), (9, 1)]], -1)
+"""Of a JPEG's frame header: FF, marker, length, height, width, channels."""
 _TIFF_DIRECTORY = [order(4, 4, 8)[:, np.newaxis] for order in (_little, _big)]
 _TIFF_ENTRY = [
     np.stack([order(at, count, 12) for at, count in [(0, 2), (2, 2), (8, 2), (8, 4), (10, 2)]], -1)
@@ -203,10 +205,13 @@ def read_header(data: tf.Tensor) -> Header:
     )
     has_exif, has_xmp, is_moving_webp = tf.unstack((tf.bitwise.bitwise_and(flags, [8, 4, 2]) > 0) & is_extended)
 
-    end, is_moving_png, exif, xmp = _walk(data, found)
+    end, is_marked, exif, xmp = _walk(data, found)
     # Chunks that the first does not announce do not count.
     exif, xmp = tf.where(~is_webp | has_exif, exif, 0), tf.where(~is_webp | has_xmp, xmp, 0)
-    sizes = [_jpeg_size(data, end), tf.stack(png_size), tf.stack([tf.abs(bmp_height), bmp_width]), webp_size, [0, 0]]
+    jpeg_size, jpeg_channels = _jpeg_frame(data, end)
+    # Of inks that are not Adobe's, TensorFlow's decoder takes 255 for all of it, and Pillow for none.
+    is_readable_jpeg = (jpeg_channels != 4) | is_marked
+    sizes = [jpeg_size, tf.stack(png_size), tf.stack([tf.abs(bmp_height), bmp_width]), webp_size, [0, 0]]
     height, width = tf.unstack(tf.gather(tf.stack(sizes), found))
 
     orientation = tf.cond(exif > 0, lambda: _exif_orientation(data, exif), lambda: tf.constant(-1))
@@ -219,8 +224,8 @@ def read_header(data: tf.Tensor) -> Header:
         width,
         tf.where((orientation >= 1) & (orientation <= 8), orientation, 1),
         tf.cast(tf.where(is_png, png_bits, 8), tf.int32),
-        is_moving_png | (is_webp & is_moving_webp),
-        (~is_png | is_ihdr) & (~is_bmp | is_plain_bmp),
+        (is_png & is_marked) | (is_webp & is_moving_webp),
+        (~is_png | is_ihdr) & (~is_bmp | is_plain_bmp) & ((found != JPEG) | is_readable_jpeg),
     )
 
 
@@ -257,8 +262,8 @@ def _walk(data: tf.Tensor, found: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.T
     """Goes from segment to segment, or chunk to chunk, up to the pixels.
 
     Returns:
-        The last position, whether the picture moves, where its TIFF block begins, and begin and length of its XMP
-        packet; 0 where there is none.
+        The last position, whether the picture moves (of JPEG: whether its inks are Adobe's), where its TIFF block
+        begins, and begin and length of its XMP packet; 0 where there is none.
     """
     size = _length(data)
     is_jpeg = found == JPEG
@@ -301,11 +306,12 @@ def _walk(data: tf.Tensor, found: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.T
     return position, *last
 
 
-def _jpeg_size(data: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-    """Returns height and width, int64 [2], by the frame header at a position; 0 where there is none."""
-    first, second, length, height, width = _numbers(bytes_at(data, position, _FRAME_BYTES), _FRAME_NUMBERS)
+def _jpeg_frame(data: tf.Tensor, position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns height and width, int64 [2], and channels by the frame header at a position; sizes of 0 without one."""
+    first, second, length, height, width, channels = _numbers(bytes_at(data, position, _FRAME_BYTES), _FRAME_NUMBERS)
     is_frame = (first == 0xFF) & tf.reduce_any(second == _JPEG_FRAMES) & (length >= 2)
-    return tf.stack([height, width]) * tf.cast(is_frame, tf.int64)
+    frame = tf.stack([height, width, channels]) * tf.cast(is_frame, tf.int64)
+    return frame[:2], frame[2]
 
 
 def _exif_orientation(data: tf.Tensor, tiff: tf.Tensor) -> tf.Tensor:

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -132,6 +133,10 @@ BAD = {
     "truncated webp": (WEBP[: len(WEBP) // 2], "cannot be decoded"),
     "truncated bmp": (KINDS["bmp rgb"][:2000], "cannot be decoded"),
     "flipped png": (PNG[:200] + bytes([PNG[200] ^ 255]) + PNG[201:], "cannot be decoded"),
+    "jpeg cmyk without adobe's mark": (
+        re.sub(rb"\xff\xee\x00\x0eAdobe.{7}", b"", KINDS["jpeg cmyk"], flags=re.DOTALL),
+        "cannot be decoded: unsupported kind",
+    ),
     "only a jpeg's first bytes": (b"\xff\xd8\xff", "cannot be decoded"),
     "only a png's first bytes": (b"\x89PNG\r\n\x1a\n", "cannot be decoded"),
     "only a bmp's first bytes": (b"BM", "cannot be decoded"),
