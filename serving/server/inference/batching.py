@@ -16,6 +16,9 @@ from .tensors import Array, dtype_name, dtype_number
 
 _MAX_PADDED_RANK = 6
 
+Shape = tuple[int, ...] | None
+"""Of a signature's tensor: sizes, -1 for any; None where not even the rank is known."""
+
 
 class BatchingRunner:
     """Collects runs of a graph into batches. In place of the graph's own runner."""
@@ -27,13 +30,16 @@ class BatchingRunner:
         scheduler: BatchScheduler,
         settings: BatchingSettings,
         metrics: Metrics,
+        shapes: Mapping[str, Shape] | None = None,
     ) -> None:
         """Puts batches before a runner, which is closed with this one.
 
-        A request that feeds a tensor with another type than `dtypes` has is refused alone, before it fails a batch.
+        A request that feeds a tensor with another type than `dtypes` has is refused alone, before it fails a batch, and
+        one of another shape than `shapes` has is run alone.
         """
         self._runner = runner
         self._dtypes = dtypes
+        self._shapes = shapes or {}
         self._scheduler = scheduler
         self._settings = settings
         self._metrics = metrics
@@ -48,8 +54,8 @@ class BatchingRunner:
             raise invalid_argument(
                 f"Task size {size} is larger than maximum input batch size {self._settings.max_batch_size}"
             )
-        if not size:
-            # Nothing to merge, and a batch would never be full.
+        if not size or not all(_fits(array.shape, self._shapes.get(name)) for name, array in feeds.items()):
+            # Nothing to merge, and a batch would never be full; or what could not be merged with others.
             return self._runner.run(feeds, fetches, call)
         queue = self._queue(frozenset(feeds), frozenset(fetches))
         task = Task(feeds, size, call)
@@ -115,6 +121,12 @@ class BatchingRunner:
         finally:
             for part, share in zip(parts, shares, strict=True):
                 part.task.end(part, share, failure)
+
+
+def _fits(shape: tuple[int, ...], wanted: Shape) -> bool:
+    if wanted is None:
+        return True
+    return len(shape) == len(wanted) and all(want in (-1, size) for size, want in zip(shape, wanted, strict=True))
 
 
 def _batch_size(feeds: Mapping[str, Array]) -> int:

@@ -99,10 +99,13 @@ class ModelLoader:
                 batching, _ = read_batching(file)
             except ConfigError as error:
                 raise invalid_argument(str(error)) from error
-        dtypes = {
-            info.name: info.dtype for signature in saved_model.signatures.values() for info in signature.inputs.values()
+        inputs = [info for signature in saved_model.signatures.values() for info in signature.inputs.values()]
+        dtypes = {info.name: info.dtype for info in inputs}
+        shapes = {
+            info.name: None if info.tensor_shape.unknown_rank else tuple(dim.size for dim in info.tensor_shape.dim)
+            for info in inputs
         }
-        return BatchingRunner(saved_model, dtypes, self._scheduler, batching, self._metrics)
+        return BatchingRunner(saved_model, dtypes, self._scheduler, batching, self._metrics, shapes)
 
     def stop(self) -> None:
         """Ends the threads. No model may be in use."""

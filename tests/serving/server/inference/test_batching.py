@@ -51,17 +51,31 @@ def metrics():
 def batching(doubler, metrics):
     schedulers = []
 
-    def make(threads=1, dtypes=None, **settings):
+    def make(threads=1, dtypes=None, shapes=None, **settings):
         scheduler = BatchScheduler(PoolSettings(threads, "pool"))
         schedulers.append(scheduler)
         chosen = BatchingSettings(**{"max_batch_size": 4, "timeout_s": LONG_S, **settings})
         chosen.check()
-        return BatchingRunner(doubler, dtypes or {}, scheduler, chosen, metrics)
+        return BatchingRunner(doubler, dtypes or {}, scheduler, chosen, metrics, shapes)
 
     yield make
     doubler.gate.set()
     for scheduler in schedulers:
         scheduler.stop()
+
+
+def test_a_request_of_another_shape_than_the_signature_has_meets_no_others(batching, doubler):
+    runner = batching(shapes={"x": (-1, 2)})
+    doubler.gate.clear()
+    waiting = [Caller(runner, {"x": np.full((1, 2), value, np.float32)}) for value in range(2)]
+    others = [Caller(runner, {"x": np.zeros(shape, np.float32)}) for shape in ((1, 3), (1, 2, 1), (1,))]
+    doubler.gate.set()
+    for caller in others:
+        assert caller.end().error is None
+    assert sorted(batch["x"].shape for batch in doubler.batches) == [(1,), (1, 2, 1), (1, 3)]
+    waiting += [Caller(runner, {"x": np.full((1, 2), value, np.float32)}) for value in (2, 3)]
+    assert [caller.end().error for caller in waiting] == [None] * 4
+    assert doubler.batches[-1]["x"].shape == (4, 2)
 
 
 class Caller(threading.Thread):
