@@ -172,10 +172,10 @@ _FRAME_NUMBERS = np.stack([_big(at, n, _FRAME_BYTES) for at, n in [(0, 1), (1, 1
 """Of a JPEG's frame header: FF, marker, length, height, width, channels."""
 _TIFF_DIRECTORY = [order(4, 4, 8)[:, np.newaxis] for order in (_little, _big)]
 _TIFF_ENTRY = [
-    np.stack([order(at, count, 12) for at, count in [(0, 2), (2, 2), (8, 2), (8, 4), (10, 2)]], -1)
+    np.stack([order(at, count, 12) for at, count in [(0, 2), (2, 2), (8, 2), (8, 4), (10, 2), (4, 4)]], -1)
     for order in (_little, _big)
 ]
-"""Of an entry: tag, kind, value (of 16 or 32 bits); and the number that its last two bytes are."""
+"""Of an entry: tag, kind, value (of 16 or 32 bits), the number that its last two bytes are; how many values it has."""
 
 
 def read_header(data: tf.Tensor) -> Header:
@@ -322,9 +322,10 @@ def _exif_orientation(data: tf.Tensor, tiff: tf.Tensor) -> tf.Tensor:
     (directory,) = _numbers(head, tf.where(is_little, *_TIFF_DIRECTORY))
     # The count of entries stands before them: as the end of an entry.
     rows = tf.reshape(bytes_at(data, tiff + directory - 10, 12 * (1 + _EXIF_ENTRIES)), [1 + _EXIF_ENTRIES, 12])
-    tags, kinds, shorts, longs, counts = tf.unstack(tf.matmul(rows, tf.where(is_little, *_TIFF_ENTRY)), axis=1)
+    tags, kinds, shorts, longs, counts, lengths = tf.unstack(tf.matmul(rows, tf.where(is_little, *_TIFF_ENTRY)), axis=1)
     index = np.arange(1 + _EXIF_ENTRIES)
-    is_orientation = (tags == _ORIENTATION_TAG) & (index > 0) & (index <= counts[0]) & tf.reduce_any(is_order)
+    is_entry = (index > 0) & (index <= counts[0]) & tf.reduce_any(is_order)
+    is_orientation = (tags == _ORIENTATION_TAG) & (lengths == 1) & is_entry
     values = tf.where(kinds == _SHORT, shorts, tf.where(kinds == _LONG, longs, 0))
     return tf.cast(tf.minimum(tf.reduce_max(tf.where(is_orientation, values, -1)), 9), tf.int32)
 

@@ -177,6 +177,6 @@ def _exif_orientation(data: bytes, tiff: int) -> int | None:
     found = None
     for entry in range(min(number(directory, 2), _EXIF_ENTRIES)):
         at = directory + 2 + 12 * entry
-        if number(at, 2) == _ORIENTATION_TAG:
+        if number(at, 2) == _ORIENTATION_TAG and number(at + 4, 4) == 1:
             found = max(found or 0, number(at + 8, _SIZES.get(number(at + 2, 2), 0)))
     return found

@@ -1,7 +1,9 @@
 import contextlib
 import io
 import os
+import warnings
 import zlib
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
@@ -17,6 +19,7 @@ from maskport.serving.client.pictures.png import PNG_END, decode_png, encode_png
 from PIL import Image, ImageOps
 from processes import running
 
+CORPUS = Path(__file__).parents[3] / "corpus"
 UINT8, UINT16 = ModelInput(np.dtype(np.uint8)), ModelInput(np.dtype(np.uint16))
 
 
@@ -525,3 +528,14 @@ def test_no_more_chunks_are_looked_at_than_by_the_exporters_graph(chunks, orient
     empty = b"\0\0\0\0teXt" + zlib.crc32(b"teXt").to_bytes(4, "big")
     crowded = data[:33] + empty * chunks + data[33:]
     assert read_header(crowded).orientation == orientation == int(headers.read_header(crowded).orientation)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[3] / "corpus").glob("exif*")), ids=lambda path: path.name
+)
+def test_orientations_that_are_none_are_what_pillow_makes_of_them(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(path) as picture:
+            upright = ImageOps.exif_transpose(picture)
+    assert read_header(path.read_bytes()).size == (upright.height, upright.width)
