@@ -82,7 +82,13 @@ def templates():
     return found
 
 
-@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message[:40])
+OF_A_SERVER = ("signature 'mask_png' at", "there is no signature", "Servable not found")
+"""What tests/test_guides.py provokes, as it needs a server."""
+
+
+@pytest.mark.parametrize(
+    "message", [message for message in MESSAGES if not any(part in message for part in OF_A_SERVER)]
+)
 def test_the_message_is_in_the_code(message):
     assert "\n" not in message
     said = re.sub(r"\w+://[\w.:]+", "", message)  # an address stands in the code too

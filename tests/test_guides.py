@@ -21,6 +21,7 @@ import trustme
 import uvicorn
 from exporting import export_unchecked
 from maskport.export.spec import read_spec_fields
+from maskport.serving.client import MaskClient, MaskServingError
 from maskport.serving.server import EmbeddedServer
 from PIL import Image
 from reference import Toy
@@ -138,8 +139,8 @@ def test_commands_run(page, server, place):
         assert done.returncode == (1 if " photos" in command or "'photos" in command else 0), (command, done.stderr)
         assert "Traceback" not in done.stderr
         if command.startswith("curl"):
-            info = json.loads(done.stdout)["outputs"]["info"]
-            assert json.loads(info[0])["classes"] == ["coin"]
+            (info,) = json.loads(done.stdout)["outputs"]
+            assert json.loads(info)["classes"] == ["coin"]
 
 
 def test_what_the_commands_write_is_there(place):
@@ -150,6 +151,32 @@ def test_what_the_commands_write_is_there(place):
     assert answer["error"] == [""]
     with Image.open(io.BytesIO(base64.b64decode(answer["mask_bytes"][0]["b64"]))) as mask:
         assert mask.size == (384, 303)
+
+
+def black_png(side):
+    held = io.BytesIO()
+    Image.new("L", (side, side)).save(held, "PNG")
+    return held.getvalue()
+
+
+SERVED_ERRORS = {
+    "no such model": ("cones", {}),
+    "no such signature": ("coins", {"outputs": ("class_map",)}),
+    "no picture": ("coins", {"image": b"no picture"}),
+    "too large": ("coins", {"image": black_png(2100)}),
+    "cut off": ("coins", {"image": black_png(64)[:60]}),
+}
+
+
+@pytest.mark.parametrize("case", SERVED_ERRORS)
+def test_what_a_server_refuses_is_documented_as_it_is_said(case, server, place):
+    text = (ROOT / "docs/errors.md").read_text().replace("grpc://localhost:8500", server.grpc_address)
+    messages = re.findall(r"^```text\n(.*)\n```$", text, re.MULTILINE)
+    model, words = SERVED_ERRORS[case]
+    with MaskClient(server.grpc_address, model=model) as client, pytest.raises(MaskServingError) as caught:
+        client.segment(**({"image": place / "photo.jpg"} | words))
+    patterns = [re.escape(message).replace("…", ".*") for message in messages]
+    assert any(re.fullmatch(pattern, str(caught.value)) for pattern in patterns), str(caught.value)
 
 
 # ---- examples ----

@@ -160,7 +160,7 @@ def folder(tmp_path, monkeypatch):
 def test_what_the_table_says_to_type_loads_the_model(folder, beginning):
     (row,) = [row for row in rows() if row[0].startswith(beginning)]
     MAKERS[beginning]()
-    flags = re.fullmatch(r"`(--[^`]+)`", row[2]).group(1).split()
+    flags = re.fullmatch(r"`(--[^`]+)`", row[1]).group(1).split()
     fields = dict(flag.removeprefix("--").partition("=")[::2] for flag in flags)
     spec = make_spec({name: value or True for name, value in fields.items()} | {"output_dir": "served"})
     check_source(spec)
