@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LONGEST = {
     "test_show_rollback.py", "test_signatures.py", "test_recorded_answers.py", "test_deploy_document.py",
-    "test_demo.py", "test_benchmark.py", "test_request_shapes.py", "test_exporter.py",
+    "test_demo.py", "test_benchmark.py", "test_request_shapes.py", "test_exporter.py", "test_first_hour.py",
+    "test_guides.py",
 }  # fmt: skip
 WORD = f"MASKPORT_TEST_PROCESS_{uuid.uuid4().hex}"
 
