@@ -1,0 +1,1 @@
+"""A hundred thousand requests that no friend sends, and what must come of them."""
