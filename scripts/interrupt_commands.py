@@ -16,7 +16,7 @@ from rich.progress import track
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST_S = 1.5
 """What is looked at of a start, most of which is importing."""
-PYTHON_S = 0.1
+PYTHON_S = 0.3
 """Until Python itself, and what starts with it, has begun: what it does before is its own."""
 
 

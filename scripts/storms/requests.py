@@ -277,7 +277,9 @@ def odd_http(caller: Caller, chance: random.Random) -> None:
 def slow_sender(caller: Caller, chance: random.Random) -> None:
     """Begins a request, sends the rest a little at a time, and leaves, or is answered."""
     host, port = caller.rest
-    body = b'{"signature_name":"mask","instances":[[[[0,0,0]]]]}'
+    # Pixels would meet those of other sizes in a batch, which fail together, as in TensorFlow Serving.
+    encoded = base64.b64encode(pictures.bases()["gray.png"])
+    body = b'{"signature_name":"mask_png","instances":[{"b64":"%s"}]}' % encoded
     head = b"POST /v1/models/storm:predict HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
     whole = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
     with contextlib.suppress(ConnectionError), socket.create_connection((host, port), TIMEOUT_S) as connection:
