@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -166,7 +165,7 @@ def _main(arguments: Sequence[str]) -> int:
         print(f"TensorFlow ModelServer: maskport embedded server {importlib.metadata.version('maskport')}")
         print(f"TensorFlow Library: {importlib.metadata.version('tensorflow')}")
         return EXIT_OK
-    ending = _ending()
+    ending = _Ending()
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s", force=True
     )
@@ -356,15 +355,28 @@ def _credentials() -> "ServerCredentials | None":
     return grpc.ssl_server_credentials([(key, certificate)], authority, verifies_clients)
 
 
-def _ending() -> threading.Event:
-    """Returns what is set when a signal asks for the end; a second one ends the process at once."""
-    ending = threading.Event()
+class _Ending:
+    """Whether a signal has asked for the end; a second one ends the process at once.
 
-    def end(number: int, _: object) -> None:
-        if ending.is_set():
+    Waited for by a pipe: a threading.Event's lock could be held by the very code that a handler interrupts.
+    """
+
+    def __init__(self) -> None:
+        self._is_asked = False
+        self._read_end, self._write_end = os.pipe()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._end)
+
+    def _end(self, number: int, _: object) -> None:
+        if self._is_asked:
             os._exit(128 + number)
-        ending.set()
+        self._is_asked = True
+        os.write(self._write_end, b"!")
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
-    return ending
+    def is_set(self) -> bool:
+        """Returns whether a signal has come."""
+        return self._is_asked
+
+    def wait(self) -> None:
+        """Waits for one."""
+        os.read(self._read_end, 1)
