@@ -161,8 +161,9 @@ def _model_input(model: SegmentationModel, spec: ExportSpec, height: int, width:
 
 
 def _answer(model: SegmentationModel, spec: ExportSpec, height: int, width: int) -> np.ndarray:
+    model_input = _model_input(model, spec, height, width)
     try:
-        outputs = model.forward(_model_input(model, spec, height, width))
+        outputs = model.forward(model_input)
     except Exception as error:
         advice = "" if model.size else "; it may need --pad_to_multiple=32 or a fixed --model_size=HEIGHT,WIDTH"
         raise SourceError(
