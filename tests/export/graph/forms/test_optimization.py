@@ -21,7 +21,7 @@ from reference import Pipeline, Toy
 from skimage import data
 from tensorflow.core.protobuf import saved_model_pb2
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 PHOTO = np.asarray(Image.fromarray(data.astronaut()).resize((64, 64)))
 OTHER_PHOTO = np.asarray(Image.fromarray(data.chelsea()).resize((64, 64)))
 FIELDS = {"scaling": "unit", "signatures": ["mask", "probability", "mask_png"]}
