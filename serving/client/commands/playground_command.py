@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from ... import contract
 from ...playground import site
-from ...status_codes import StatusCode
+from ...status_codes import HTTP_STATUS, StatusCode
 from ..client import MaskClient
 from ..errors import InvalidRequestError, MaskServingError
 from ..transport.calls import Target
@@ -33,17 +33,6 @@ _MODEL = re.compile(
     r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>[0-9]{1,19})|/labels/(?P<label>[^/:]+))?"
     r"(?P<what>/metadata|:predict)?"
 )
-_HTTP_STATUS = {
-    StatusCode.INVALID_ARGUMENT: 400,
-    StatusCode.FAILED_PRECONDITION: 400,
-    StatusCode.OUT_OF_RANGE: 400,
-    StatusCode.UNAUTHENTICATED: 401,
-    StatusCode.PERMISSION_DENIED: 403,
-    StatusCode.NOT_FOUND: 404,
-    StatusCode.RESOURCE_EXHAUSTED: 429,
-    StatusCode.UNAVAILABLE: 503,
-    StatusCode.DEADLINE_EXCEEDED: 504,
-}
 
 Connect = Callable[[Target], MaskClient]
 """Makes the client of a model; nothing is sent yet."""
@@ -157,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             answer = ways[match["what"]](self.server.client_of(target))
         except MaskServingError as error:
-            status = error.http_status or (_HTTP_STATUS.get(error.code, 500) if error.code else 500)
+            status = error.http_status or HTTP_STATUS[error.code or StatusCode.UNKNOWN]
             self._send_json(status, {"error": error.server_message or str(error)})
         else:
             self._send_json(http.HTTPStatus.OK, answer)

@@ -18,7 +18,7 @@ from tensorflow_serving.apis import (
 )
 
 from ...playground import site
-from ...status_codes import StatusCode
+from ...status_codes import HTTP_STATUS, StatusCode
 from ..calls import Call
 from ..errors import RequestError, invalid_argument
 from ..metrics import Metrics, Stopwatch
@@ -26,25 +26,6 @@ from ..service import SIGNATURE_DEF, PredictionService
 from . import json_answers, json_requests
 from .http_server import Request, error_page
 
-_HTTP_STATUS = {
-    StatusCode.OK: 200,
-    StatusCode.CANCELLED: 499,
-    StatusCode.UNKNOWN: 500,
-    StatusCode.INVALID_ARGUMENT: 400,
-    StatusCode.DEADLINE_EXCEEDED: 504,
-    StatusCode.NOT_FOUND: 404,
-    StatusCode.ALREADY_EXISTS: 409,
-    StatusCode.PERMISSION_DENIED: 403,
-    StatusCode.RESOURCE_EXHAUSTED: 429,
-    StatusCode.FAILED_PRECONDITION: 400,
-    StatusCode.ABORTED: 409,
-    StatusCode.OUT_OF_RANGE: 400,
-    StatusCode.UNIMPLEMENTED: 501,
-    StatusCode.INTERNAL: 500,
-    StatusCode.UNAVAILABLE: 503,
-    StatusCode.DATA_LOSS: 500,
-    StatusCode.UNAUTHENTICATED: 401,
-}
 _JSON = {"Content-Type": "application/json"}
 _CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -146,7 +127,7 @@ class RestFront:
         if code is StatusCode.OK:
             self._metrics.measure_request(asked.model, asked.verb, "REST", answering.seconds)
         self._metrics.count_request(asked.model, code)
-        return Response(body, _HTTP_STATUS[code], headers)
+        return Response(body, HTTP_STATUS[code], headers)
 
     def _answer_model(self, request: Request, path: str, asked: "_Asked") -> bytes:
         paths = {"POST": _VERB, "GET": _STATUS}.get(request.method)
