@@ -106,6 +106,7 @@ class ModelServer:
             raise ConfigError(error.message) from error
         if not self.repository.wait_until_settled(should_stop):
             return False
+        self._warn_of_plain_text()
         self._start_grpc()
         self._start_rest()
         if settings.config_file and settings.config_poll_wait_s > 0:
@@ -116,7 +117,6 @@ class ModelServer:
 
     def _start_grpc(self) -> None:
         settings = self._settings
-        self._warn_of_plain_text()
         server = grpc_front.create_server(self._service, settings.grpc, self.metrics)
         if settings.grpc_port:
             address = f"{_bracketed(settings.host)}:{max(settings.grpc_port, 0)}"
@@ -136,11 +136,8 @@ class ModelServer:
             return int(server.add_secure_port(address, credentials))
         except RuntimeError as error:
             # gRPC says no more than that it failed to bind, whatever the reason.
-            why = (
-                ""
-                if credentials is None
-                else ("; do the credentials hold a private key and its certificate, each a PEM text?")
-            )
+            ask = "; do the credentials hold a private key and its certificate, each a PEM text?"
+            why = ask if credentials else ""
             raise StartError(f"cannot serve gRPC at {address}: {error}{why}") from error
 
     def _start_rest(self) -> None:

@@ -273,7 +273,7 @@ def _walk(data: tf.Tensor, found: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.T
     takes_last_exif, takes_last_xmp = parts.takes_last_exif > 0, parts.takes_last_xmp > 0
 
     def step(
-        position: tf.Tensor, _: tf.Tensor, is_moving: tf.Tensor, exif: tf.Tensor, xmp: tf.Tensor
+        position: tf.Tensor, _: tf.Tensor, is_marked: tf.Tensor, exif: tf.Tensor, xmp: tf.Tensor
     ) -> tuple[tf.Tensor, ...]:
         part = bytes_at(data, position, _PART_BYTES)
         first, second, length = _numbers(part, weights)
@@ -284,14 +284,14 @@ def _walk(data: tf.Tensor, found: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.T
         by_marker = tf.where(by_marker == _HAS_LENGTH, tf.where(is_whole, advance, 0), by_marker)
         advance = tf.where(is_jpeg, by_marker, advance)
         is_kind = tf.reduce_all((part == kinds) | is_any, -1) & is_whole
-        is_pixels, is_end, moves, is_exif, is_named, is_xmp = tf.unstack(is_kind)
+        is_pixels, is_end, marks, is_exif, is_named, is_xmp = tf.unstack(is_kind)
         after = position + advance
         tiff = position + parts.exif + len(_EXIF_NAME) * tf.cast(is_named, tf.int64)
         packet = tf.stack([position + parts.xmp, length + parts.xmp_length])
         return (
             after,
             (advance > 0) & (after < size) & ~(is_pixels | is_end),
-            is_moving | moves,
+            is_marked | marks,
             tf.where(is_exif & (takes_last_exif | (exif == 0)), tiff, exif),
             tf.where(is_xmp & (takes_last_xmp | (xmp[0] == 0)), packet, xmp),
         )

@@ -22,6 +22,9 @@ class Naming:
     def __init__(self, patterns: Sequence[str], output: str, ending: str):
         self._folder = folder_of(patterns)
         self._output, self._ending = output.rstrip("/"), ending
+        # Below it lie answers, unless the pictures themselves do.
+        answers = _place(f"{self._output}/") if self._output else None
+        self._answers = None if answers is None or _place(self._folder).startswith(answers) else answers
         # What was asked for by its ending is a picture too.
         self._endings = {*IMAGE_ENDINGS, *(os.path.splitext(pattern)[1].lower() for pattern in patterns)} - {""}
         self._takes_hidden = any("/." in pattern.replace("/..", "") for pattern in patterns)
@@ -34,10 +37,7 @@ class Naming:
     def is_picture(self, uri: str) -> bool:
         """Returns whether a file is a picture by its name; hidden files, and those of an earlier run, are none."""
         name = self.relative(uri)
-        output = _place(f"{self._output}/")
-        is_answer = (
-            bool(self._output) and _place(uri).startswith(output) and not _place(self._folder).startswith(output)
-        )
+        is_answer = self._answers is not None and _place(uri).startswith(self._answers)
         is_hidden = not self._takes_hidden and f"/{name}".find("/.") >= 0
         return not is_answer and not is_hidden and self._has_ending(name)
 
