@@ -30,6 +30,7 @@ from benchmarks.results import Plot, Series
 from benchmarks.servers import Served, serve
 from maskport.export import load_spec
 from maskport.export.exporter import export_spec
+from maskport.export.publish.versions import VersionWriter, list_versions
 from maskport.serving.client import InvalidImageError, MaskClient, MaskResult
 from PIL import Image
 from rich.progress import track
@@ -127,14 +128,11 @@ class Traffic:
 
 
 def swap(base_path: Path) -> None:
-    """Publishes a copy of the newest version as the next one, and removes the oldest."""
-    versions = sorted(int(path.name) for path in base_path.iterdir() if path.name.isdecimal())
-    beside = base_path / ".next"
-    shutil.copytree(base_path / str(versions[-1]), beside)
-    beside.rename(base_path / str(versions[-1] + 1))
-    if len(versions) > 1:
-        gone = (base_path / str(versions[0])).rename(base_path / ".gone")
-        shutil.rmtree(gone)
+    """Publishes a copy of the newest version as the next one, which leaves two."""
+    versions = list_versions(base_path)
+    with VersionWriter(base_path) as writer:
+        shutil.copytree(versions[max(versions)], writer.staging, dirs_exist_ok=True)
+        writer.publish(None, keep=2)
 
 
 def look(served: Served) -> tuple[float, float, float]:

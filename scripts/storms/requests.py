@@ -15,6 +15,7 @@ import numpy as np
 from maskport.serving.wire.messages import DataType, PredictRequest
 
 from . import pictures
+from .mutation import mutated
 
 MODEL = "storm"
 TIMEOUT_S = 120.0
@@ -129,22 +130,6 @@ class Caller:
             connection.recv(1 << 12)
 
 
-def _mutated(chance: random.Random, data: bytes) -> bytes:
-    changed = bytearray(data)
-    for _ in range(chance.choice((1, 1, 2, 4, 10))):
-        at = chance.randrange(len(changed) + 1)
-        kind = chance.randrange(4)
-        if kind == 0:
-            changed[at : at + 1] = bytes([chance.randrange(256)])
-        elif kind == 1:
-            del changed[at : at + chance.choice((1, 3, 20))]
-        elif kind == 2:
-            changed[at:at] = chance.randbytes(chance.choice((1, 3, 20)))
-        else:
-            changed[at : at + 1] = bytes([chance.choice((0, 0x7F, 0x80, 0xFF))])
-    return bytes(changed)
-
-
 def _good_request(chance: random.Random) -> PredictRequest:
     signature = chance.choice(("mask_png", "probability_png", "mask", "export_info"))
     if signature == "mask":
@@ -157,7 +142,7 @@ def _good_request(chance: random.Random) -> PredictRequest:
 def malformed_message(caller: Caller, chance: random.Random) -> None:
     """Sends a message with some bytes changed, or of no form at all, to any method."""
     data = _good_request(chance).SerializeToString()
-    data = chance.randbytes(chance.choice((0, 1, 10, 300))) if chance.random() < 0.2 else _mutated(chance, data)
+    data = chance.randbytes(chance.choice((0, 1, 10, 300))) if chance.random() < 0.2 else mutated(chance, data)
     caller.call(chance.choice(METHODS), data)
 
 
@@ -226,7 +211,7 @@ def odd_json(caller: Caller, chance: random.Random) -> None:
     text = json.dumps(chance.choice(values)()).encode()
     kind = chance.randrange(6)
     if kind == 0:
-        text = _mutated(chance, text)
+        text = mutated(chance, text)
     elif kind == 1:
         text = b'{"instances":' + b"[" * deep + b"]" * chance.choice((deep, 0)) + b"}"
     elif kind == 2:
@@ -263,7 +248,7 @@ def odd_http(caller: Caller, chance: random.Random) -> None:
         get + b"Expect: 100-continue\r\nContent-Length: 0\r\n" + close,
         get + b"Upgrade: websocket\r\n" + close,
         (get + b"\r\n") * 30 + get + close,
-        _mutated(chance, get + close) + b"\r\n\r\n",
+        mutated(chance, get + close) + b"\r\n\r\n",
         get[: chance.randrange(len(get))],
     ))  # fmt: skip
     # Who never ends a request would be waited for: half-closed, its end is seen.

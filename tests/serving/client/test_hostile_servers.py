@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from any_client import make_client
 from fake_serving import FakeModel
-from hostile_serving import HostileServing, mutated
+from hostile_serving import HostileServing
 from maskport.serving.client import InvalidResponseError, MaskServingError, MessageTooLargeError
+from storms.mutation import mutated
 from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
 from waiting import PATIENCE_S
 
@@ -70,7 +71,7 @@ def test_whatever_bytes_an_answer_has_a_call_fails_as_calls_fail(calls, hostile,
         # Mostly one kind of answer is changed, so that what comes after it is reached.
         wanted = chance.choice(["GetModelMetadata", "metadata", "Predict", "model:predict", "GetModelStatus", "model"])
         hostile.mangle = lambda method, answer, seed=seed, wanted=wanted: (
-            mutated(answer, seed) if method == wanted else answer
+            mutated(random.Random(seed), answer) if method == wanted else answer
         )
         with calls() as client:
             failed += use(client, tmp_path)
