@@ -1,9 +1,11 @@
 """What the repository loads, keeps and lets go, and when. The loader is a stand-in: no TensorFlow model runs."""
 
+import os
 import pathlib
 import threading
 import time
 
+import numpy as np
 import pytest
 from maskport.serving.server.calls import Call
 from maskport.serving.server.errors import RequestError
@@ -33,6 +35,7 @@ class Loader:
 
     def __init__(self):
         self.loaded = []
+        self.runner = Runner
         self.runners = {}
         self.failing = set()
         self.gates = {}
@@ -46,7 +49,7 @@ class Loader:
         if (name, version) in self.failing:
             raise RequestError(StatusCode.DATA_LOSS, f"cannot read {pathlib.Path(path).name}")
         self.loaded.append((name, version))
-        self.runners[name, version] = Runner()
+        self.runners[name, version] = self.runner()
         return Model(self.runners[name, version], {})
 
 
@@ -576,3 +579,27 @@ def test_stop_closes_every_model(loader, base):
     repository.stop()
     assert all(runner.is_closed for runner in loader.runners.values())
     assert len(loader.runners) == 2
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="memory is read from /proc")
+def test_memory_of_an_unloaded_version_goes_back_to_the_operating_system(start, base, loader):
+    def resident_mb():
+        return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    class Blocks(Runner):
+        def __init__(self):
+            super().__init__()
+            self.blocks = [np.ones(64 * 1024, np.uint8) for _ in range(4096)]
+
+        def close(self):
+            super().close()
+            self.blocks.clear()
+
+    loader.runner = Blocks
+    base.add(1)
+    repository = start(base.model())
+    repository.wait_until_settled()
+    loaded_mb = resident_mb()
+    base.remove(1)
+    eventually(lambda: states(repository) == {1: State.END})
+    assert loaded_mb - resident_mb() > 200
