@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -19,6 +20,8 @@ import prometheus_client
 import pytest
 import trustme
 import uvicorn
+from conformance.cases import Setup
+from conformance.servers import in_process
 from exporting import export_unchecked
 from maskport.export.spec import read_spec_fields
 from maskport.serving.client import MaskClient, MaskServingError
@@ -56,10 +59,25 @@ def server(coins_export):
         yield server
 
 
+def write_ssl_config(path, authority):
+    """The file that the page of TLS shows, with keys in it."""
+    (shown,) = blocks("docs/how_to/tls.md", "text")
+    own = authority.issue_cert("127.0.0.1")
+    pems = {"server_key": own.private_key_pem, "server_cert": own.cert_chain_pems[0], "custom_ca": authority.cert_pem}
+    for field, pem in pems.items():
+        quoted = pem.bytes().decode().replace("\n", "\\n")
+        shown, replaced = re.subn(f'{field}: ".*"', lambda _, text=f'{field}: "{quoted}"': text, shown)
+        assert replaced == 1
+    path.write_text(shown)
+
+
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(tmp_path_factory, coins_export):
     """A folder with the files that the guides name."""
     folder = tmp_path_factory.mktemp("docs")
+    (folder / "served").mkdir()
+    (folder / "served/coins").symlink_to(coins_export)
+    (folder / "configs").symlink_to(ROOT / "configs")
     Image.fromarray(data.coins()).save(folder / "photo.jpg", quality=92)
     Image.fromarray(data.coins()).save(folder / "scene.tif")
     (folder / "photos").mkdir()
@@ -72,6 +90,8 @@ def place(tmp_path_factory):
     authority.cert_pem.write_to_path(folder / "ca.pem")
     own.cert_chain_pems[0].write_to_path(folder / "client.pem")
     own.private_key_pem.write_to_path(folder / "client.key")
+    (folder / "token").write_text("abc")
+    write_ssl_config(folder / "ssl.config", authority)
     return folder
 
 
@@ -131,10 +151,7 @@ def test_commands_run(page, server, place):
     commands = [line for line in commands if "model=fields" not in line]
     assert commands
     for command in commands:
-        done = subprocess.run(
-            localised(command, server), shell=True, executable="/bin/bash", cwd=place, env=ENVIRONMENT,
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        done = run_shown(localised(command, server), place)
         # The folder of photographs holds a broken one on purpose.
         assert done.returncode == (1 if " photos" in command or "'photos" in command else 0), (command, done.stderr)
         assert "Traceback" not in done.stderr
@@ -151,6 +168,92 @@ def test_what_the_commands_write_is_there(place):
     assert answer["error"] == [""]
     with Image.open(io.BytesIO(base64.b64decode(answer["mask_bytes"][0]["b64"]))) as mask:
         assert mask.size == (384, 303)
+
+
+@contextlib.contextmanager
+def served_by(page, coins_export, place):
+    """A server with the flags of a page's `mask-serve`, on other ports: its address for gRPC, and for REST."""
+    (command,) = [line for text in blocks(page, "sh") for line in text.splitlines() if line.startswith("mask-serve ")]
+    words = shlex.split(command.partition(" #")[0])[1:]
+    kept = [word for word in words if not re.match("--(port|rest_api_port|model_base_path)=", word)]
+    assert any(re.match(r"--model_base_path=(\$PWD/served|/models)/coins$", word) for word in words)
+    setup = Setup(
+        page, (*kept, f"--model_base_path={coins_export}", "--port={GRPC}", "--rest_api_port={REST}"), {}, False
+    )
+    with in_process(setup, coins_export, place) as target:
+        yield f"grpc://{target.grpc}", f"http://{target.rest}"
+
+
+def test_the_page_of_batching_works(coins_export, place, monkeypatch):
+    monkeypatch.chdir(place)
+    (command,) = [text for text in blocks("docs/how_to/batching.md", "sh") if text.startswith("mask-client")]
+    with served_by("docs/how_to/batching.md", coins_export, place) as (grpc, _):
+        done = run_shown(command.replace("grpc://localhost:8500", grpc).replace("--out=masks", "--out=batched"), place)
+    assert done.returncode == 1  # for the broken photograph
+    assert sorted(path.name for path in (place / "batched").iterdir()) == ["coins0.png", "coins1.png"]
+
+
+def test_the_page_of_tls_works(coins_export, place, monkeypatch):
+    page = "docs/how_to/tls.md"
+    monkeypatch.chdir(place)
+    (python,) = blocks(page, "python")
+    (command,) = [text.strip() for text in blocks(page, "sh") if text.startswith("mask-client")]
+    with served_by(page, coins_export, place) as (grpc, _):
+        address = grpc.replace("grpc://", "grpcs://")
+        python = python.replace("grpcs://models.example:443", address).replace("client.close()", "")
+        namespace = {"__name__": "guide"}
+        exec(compile(python, page, "exec"), namespace)
+        with namespace["client"] as client:
+            assert client.segment("photo.jpg").mask.shape == (303, 384)
+        command = command.replace("grpcs://models.example:443", address)
+        stranger = run_shown(command, place)
+        assert stranger.returncode == 1  # client_verify: it has no certificate
+        known = run_shown(f"{command} --cert_file=client.pem --key_file=client.key", place)
+        assert (known.returncode, known.stderr) == (0, "")
+
+
+def test_the_pages_of_the_embedded_server_and_its_playground_work(coins_export, place, monkeypatch):
+    monkeypatch.chdir(place)
+    with served_by("docs/playground.md", coins_export, place) as (_, rest):
+        assert "<title>" in httpx.get(f"{rest}/", headers={"Accept": "text/html"}).text
+    (python,) = blocks("docs/embedded_server.md", "python")
+    python = python.replace("/models/coins", str(coins_export)) + "    mask = client.segment('photo.jpg').mask\n"
+    namespace = {}
+    exec(python, namespace)
+    with served_by("docs/embedded_server.md", coins_export, place) as (grpc, _), MaskClient(grpc, "coins") as client:
+        np.testing.assert_array_equal(client.segment("photo.jpg").mask, namespace["mask"])
+
+
+def test_the_page_of_inspection_works(place):
+    texts = [run_shown(command, place) for command in blocks("docs/inspect.md", "sh")[0].splitlines()]
+    assert [done.returncode for done in texts] == [0, 0, 0], [done.stderr for done in texts]
+    assert json.loads(texts[1].stdout)
+    assert "coin" in texts[0].stdout
+    assert "<html" in (place / "coins.html").read_text()
+
+
+def test_the_page_of_batch_jobs_works(server, place, monkeypatch, capsys):
+    page = "docs/batch.md"
+    monkeypatch.chdir(place)
+    served, local = [line.replace("--output=masks/", "--output=batch/") for line in blocks(page, "sh")[0].splitlines()]
+    contents = []
+    for command in (served, local):
+        done = run_shown(localised(command, server), place)
+        assert done.returncode == 1, done.stderr  # for the broken photograph
+        contents.append({path.name: path.read_bytes() for path in (place / "batch").glob("*.png")})
+    assert sorted(contents[0]) == ["coins0.png", "coins1.png"]
+    assert contents[0] == contents[1]
+    for block in blocks(page, "python"):
+        exec(compile(localised(block, server).replace("masks/", "batch/"), page, "exec"), {})
+    assert re.search(r"photos/coins0.jpg 0\.\d+ None", capsys.readouterr().out)
+
+
+def run_shown(command, place):
+    """Runs a line of a page in a shell, in the folder."""
+    return subprocess.run(
+        command, shell=True, executable="/bin/bash", cwd=place, env=ENVIRONMENT,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
 
 
 def black_png(side):
