@@ -30,10 +30,10 @@ ORDER = {
     "serving.batch": "watching bookkeeping local_client models inference planning mask_images job runner_flags cli "
     "__init__ __main__",
     "serving.server": "errors calls metrics log_limit unsupported_flags inference models service fronts "
-    "server cli __init__ __main__",
+    "server from_flags cli __init__ __main__",
 }
 WITHOUT_TENSORFLOW = ("serving.wire", "serving.playground", "serving.client", "serving.verify", *FLOORS)
-COMMAND_LINES = {"cli", "command_line", "connection_flags", "flags", "unsupported_flags"}
+COMMAND_LINES = {"cli", "command_line", "connection_flags", "flags", "from_flags", "unsupported_flags"}
 
 
 def sources():
