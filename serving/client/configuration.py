@@ -14,8 +14,8 @@ from .errors import ClientClosedError, InvalidRequestError
 from .segmenting.segmentation import Segmentation
 from .transport.addresses import Address, parse_addresses
 from .transport.calls import Target
+from .transport.options import DEFAULT_MAX_ANSWER_BYTES, ConnectionOptions
 from .transport.security import Credentials, Metadata, Tls, Token, as_metadata
-from .transport.transports import DEFAULT_MAX_ANSWER_BYTES, ConnectionOptions
 
 DEFAULT_TIMEOUT_S = 30.0
 MetadataLike = Mapping[str, str] | Metadata

@@ -7,8 +7,8 @@ from absl import flags
 
 from ...command_line import UsageError
 from ..configuration import DEFAULT_TIMEOUT_S
+from ..transport.options import DEFAULT_MAX_ANSWER_BYTES
 from ..transport.security import Tls
-from ..transport.transports import DEFAULT_MAX_ANSWER_BYTES
 from .inputs import read
 
 MODEL = flags.DEFINE_string("model", None, "The model's name on the server.")

@@ -13,9 +13,9 @@ from .. import errors
 from . import grpc_codec
 from .addresses import Address
 from .calls import Call, Reply
+from .options import ConnectionOptions
 from .refusals import certificate_error, error_of_code, holds_any
 from .security import Metadata
-from .transports import ConnectionOptions
 
 # How gRPC says that a call never left: no connection could be made. Only then has no server seen it.
 _NOT_GRPC = ("http1.x server", "Expected SETTINGS frame", "Failed parsing HTTP/2")

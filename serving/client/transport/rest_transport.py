@@ -21,10 +21,10 @@ from .. import errors
 from . import rest_codec
 from .addresses import Address
 from .calls import Call, Reply
+from .options import ConnectionOptions
 from .proxies import proxy_of
 from .refusals import certificate_error
 from .security import Metadata
-from .transports import ConnectionOptions
 
 _KEEP_IDLE_S = 60.0
 

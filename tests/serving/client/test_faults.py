@@ -26,7 +26,8 @@ from maskport.serving.client import (
 )
 from maskport.serving.client.transport.addresses import parse_addresses
 from maskport.serving.client.transport.calls import StatusCall, Target
-from maskport.serving.client.transport.transports import ConnectionOptions, connect, connect_async
+from maskport.serving.client.transport.options import ConnectionOptions
+from maskport.serving.client.transport.transports import connect, connect_async
 from waiting import PATIENCE_S, wait_until
 
 PICTURE = np.full((40, 50, 3), 200, np.uint8)
