@@ -1,9 +1,12 @@
 """Kills exports with SIGKILL at random moments, and checks that each leaves a whole version or none.
 
-.venv/bin/python scripts/kill_exports.py [--kills=100]
+.venv/bin/python scripts/kill_exports.py [--kills=100] [--seed=0]
+
+Ctrl-C or SIGTERM ends it early, with what was found until then.
 """
 
 import argparse
+import contextlib
 import os
 import random
 import signal
@@ -12,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from children import end_with_parent
+from children import end_with_parent, interrupt_on_sigterm
 from maskport.export import load_spec
 from maskport.export.exporter import export_spec
 from maskport.export.publish.versions import list_versions
@@ -63,30 +66,39 @@ def check_whole(base_path: Path) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
-    kills = parser.parse_args().kills
-    chance = random.Random(0)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    options = parser.parse_args()
+    interrupt_on_sigterm()
+    chance = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as folder:
         base_path = Path(folder, "coins")
         started = time.monotonic()
         wait(start_export(base_path))
         duration = time.monotonic() - started
-        killed = 0
+        killed = finished = 0
         newest = check_whole(base_path)
-        for _ in track(range(kills), "Killing exports"):
-            process = start_export(base_path)
-            # The end of an export, where it publishes, is where a half could show: half of the kills go there.
-            earliest = 0.0 if chance.random() < 0.5 else 0.7 * duration
-            if wait(process, chance.uniform(earliest, 1.1 * duration)) is None:
-                os.killpg(process, signal.SIGKILL)
-                killed += wait(process) == -signal.SIGKILL
-            if check_whole(base_path) < newest:
-                raise SystemExit(f"version {newest} was lost")
-            newest = check_whole(base_path)
+        with contextlib.suppress(KeyboardInterrupt):
+            for _ in track(range(options.kills), "Killing exports"):
+                process = start_export(base_path)
+                # The end of an export, where it publishes, is where a half could show: half of the kills go there.
+                earliest = 0.0 if chance.random() < 0.5 else 0.7 * duration
+                try:
+                    ended = wait(process, chance.uniform(earliest, 1.1 * duration))
+                finally:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(process, signal.SIGKILL)
+                if ended is None and wait(process) == -signal.SIGKILL:
+                    killed += 1
+                else:
+                    finished += 1
+                if check_whole(base_path) < newest:
+                    raise SystemExit(f"version {newest} was lost")
+                newest = check_whole(base_path)
         if wait(start_export(base_path)) != 0:
             raise SystemExit("the export after the last kill failed")
         left = [entry.name for entry in base_path.iterdir() if entry.name.startswith(".maskport-staging")]
         print(
-            f"{killed} exports killed, {kills - killed} had finished before; every version was whole, none was lost, "
+            f"{killed} exports killed, {finished} had finished before; every version was whole, none was lost, "
             f"the next export succeeded, {len(left)} staging directories left"
         )
 

@@ -15,7 +15,7 @@ import pyarrow.compute
 import pyarrow.parquet
 from apache_beam.transforms.window import GlobalWindows
 
-from ...client.pictures.png import decode_png
+from ...client.pictures.files.png import decode_png
 from ...client.results.mask_result import bbox_of
 from ...client.results.rle import encode_rle
 from . import files

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from ..errors import InvalidImageError, MaskServingError, UnsupportedCallError
 from .arrays import ArrayPicture
 from .channels import ALL, Choice, choose_page
-from .damage import decoding
-from .image_headers import ImageHeader, read_header
+from .files.damage import decoding
+from .files.headers import ImageHeader, read_header
 from .picture import FilePicture, Picture, PixelPicture, array_of
 from .tiff_tags import HOW_TO_INSTALL, geo_of_pillow
 from .tiffs import TiffImage

@@ -12,9 +12,9 @@ from ... import contract
 from ..errors import InvalidImageError, InvalidResponseError
 from .arrays import ArrayPicture, split_missing
 from .channels import ALL, UNKNOWN, Choice, ModelInput, needs_model
-from .damage import decoding
-from .image_headers import ImageHeader
-from .png import decode_png, encode_png
+from .files.damage import decoding
+from .files.headers import ImageHeader
+from .files.png import decode_png, encode_png
 from .source import Source, check_not_black
 from .tiff_tags import GeoTags
 from .tiling import Array, turn, whole

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..errors import InvalidImageError
 from .arrays import ArrayPicture, map_of, strips
 from .channels import ALL, UNKNOWN, Choice, ModelInput
-from .image_headers import read_header
+from .files.headers import read_header
 from .source import Source
 from .tiff_tags import GeoTags, extra_tags, import_tifffile
 from .tiffs import TiffImage

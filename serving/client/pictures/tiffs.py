@@ -13,8 +13,8 @@ import numpy as np
 
 from ..errors import InvalidImageError
 from .channels import Choice, choose_page
-from .damage import decoding
-from .image_headers import xmp_orientation
+from .files.damage import decoding
+from .files.headers import xmp_orientation
 from .tiff_samples import LAB, YCBCR, Samples, photometric_name
 from .tiff_tags import GEO_TYPES, NODATA, GeoTags, import_tifffile
 from .tiling import Array, Tile, stored_tile, turn

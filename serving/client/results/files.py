@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from ... import contract
 from ..errors import InvalidImageError
+from ..pictures.files.png import encode_png
 from ..pictures.picture import Picture
-from ..pictures.png import encode_png
 from ..pictures.tiff_tags import extra_tags, import_tifffile, tags_to_write
 
 JPEGS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"})

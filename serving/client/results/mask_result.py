@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from ... import contract
 from ..errors import CallContext, InvalidResponseError, OutputNotRequestedError
-from ..pictures.jpeg import decode_jpeg, read_jpeg_size
+from ..pictures.files.jpeg import decode_jpeg, read_jpeg_size
+from ..pictures.files.png import PNG_END, decode_png, read_png_header
 from ..pictures.picture import Picture
-from ..pictures.png import PNG_END, decode_png, read_png_header
 from ..pictures.tiling import Array
 from .files import JPEGS, write_picture
 from .polygons import Polygon, trace_polygons

@@ -11,7 +11,7 @@ import tensorflow as tf
 from maskport.export.graph.files.decoding import Decoder
 from maskport.export.graph.maps.geometry import AtImageSize, Letterbox, Stretch
 from maskport.export.spec import make_spec
-from maskport.serving.client.pictures.image_headers import read_header
+from maskport.serving.client.pictures.files.headers import read_header
 from PIL import Image, ImageOps
 from skimage import data
 

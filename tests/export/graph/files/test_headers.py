@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from maskport.export.graph.files import headers
-from maskport.serving.client.pictures.image_headers import read_header
+from maskport.serving.client.pictures.files.headers import read_header
 from PIL import Image, PngImagePlugin
 
 _SHORT, _LONG = 3, 4

@@ -13,9 +13,9 @@ from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 from maskport.serving.client import InvalidImageError, InvalidResponseError
 from maskport.serving.client.pictures.channels import Choice, ModelInput
-from maskport.serving.client.pictures.image_headers import read_header
+from maskport.serving.client.pictures.files.headers import read_header
+from maskport.serving.client.pictures.files.png import PNG_END, decode_png, encode_png, read_png_header
 from maskport.serving.client.pictures.images import read_picture
-from maskport.serving.client.pictures.png import PNG_END, decode_png, encode_png, read_png_header
 from PIL import Image, ImageOps
 from processes import running
 

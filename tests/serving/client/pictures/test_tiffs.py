@@ -10,8 +10,8 @@ import rasterio
 import tifffile
 from maskport.serving.client import InvalidImageError, UnsupportedCallError
 from maskport.serving.client.pictures.channels import Choice, ModelInput
+from maskport.serving.client.pictures.files.png import decode_png
 from maskport.serving.client.pictures.images import read_picture
-from maskport.serving.client.pictures.png import decode_png
 from maskport.serving.client.pictures.rasters import open_source
 from maskport.serving.client.pictures.tiling import Tile
 from PIL import Image, ImageOps

@@ -17,7 +17,7 @@ from maskport.serving.client import (
     ModelNotFoundError,
     ServerFaultError,
 )
-from maskport.serving.client.pictures.png import encode_png
+from maskport.serving.client.pictures.files.png import encode_png
 from PIL import Image
 from waiting import PATIENCE_S
 

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
-from ..errors import InvalidImageError, MaskServingError
+from ...errors import InvalidImageError, MaskServingError
 
 
 @contextlib.contextmanager

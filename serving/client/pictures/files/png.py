@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InvalidResponseError
+from ...errors import InvalidResponseError
 
 if TYPE_CHECKING:
     from PIL import PngImagePlugin

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InvalidResponseError
-from .image_headers import read_header
+from ...errors import InvalidResponseError
+from .headers import read_header
 
 _END = b"\xff\xd9"
 
