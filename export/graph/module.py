@@ -380,4 +380,5 @@ class MaskModule(tf.Module):
 
 def _for_each(step: Callable[[tf.Tensor], Any], count: tf.Tensor, answers: Any) -> Any:
     """Runs a step for the index of each picture, several at once; returns its answers, stacked."""
-    return tf.map_fn(step, tf.range(count), fn_output_signature=answers, parallel_iterations=_PARALLEL_PICTURES)
+    unconverted = tf.autograph.experimental.do_not_convert(step)  # else AutoGraph rewrites all that makes its ops
+    return tf.map_fn(unconverted, tf.range(count), fn_output_signature=answers, parallel_iterations=_PARALLEL_PICTURES)

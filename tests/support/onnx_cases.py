@@ -32,6 +32,27 @@ class Case:
 
 def check(*cases, opset=18, rtol=1e-4, atol=1e-5, free=True):
     """Runs the cases by onnxruntime and by TensorFlow: with all sizes known, and with those of channels alone."""
+    model, feeds = _model_of(cases, opset)
+    wanted = [output.name for output in model.graph.output]
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    answers = dict(zip(wanted, session.run(wanted, feeds), strict=True))
+    for is_free in (False, True) if free else (False,):
+        for name, answer in _by_tensorflow(model, feeds, is_free).items():
+            context = f"{name}, {'free' if is_free else 'known'} sizes"
+            assert answer.shape == answers[name].shape, context
+            assert answer.dtype == answers[name].dtype, context
+            np.testing.assert_allclose(answer, answers[name], rtol, atol, err_msg=context)
+
+
+def answer_of(case, opset=18):
+    """What TensorFlow answers for a case of one output: for what onnxruntime is no oracle of."""
+    (answer,) = _by_tensorflow(*_model_of([case], opset), is_free=False).values()
+    return answer
+
+
+def _model_of(cases, opset):
     nodes, inputs, constants, feeds = [], [], [], {}
     for number, case in enumerate(cases):
         names = []
@@ -47,21 +68,10 @@ def check(*cases, opset=18, rtol=1e-4, atol=1e-5, free=True):
                 constants.append(numpy_helper.from_array(np.asarray(value), names[-1]))
         outputs = [f"{case.op}_{number}_out{place}" for place in range(case.outputs)]
         nodes.append(helper.make_node(case.op, names, outputs, domain=case.domain, **case.attributes))
-    wanted = [name for node in nodes for name in node.output]
-    infos = [helper.make_empty_tensor_value_info(name) for name in wanted]
+    infos = [helper.make_empty_tensor_value_info(name) for node in nodes for name in node.output]
     graph = helper.make_graph(nodes, "cases", inputs, infos, constants)
     opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=8 if opset < 21 else 10)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    answers = dict(zip(wanted, session.run(wanted, feeds), strict=True))
-    for is_free in (False, True) if free else (False,):
-        for name, answer in _by_tensorflow(model, feeds, is_free).items():
-            context = f"{name}, {'free' if is_free else 'known'} sizes"
-            assert answer.shape == answers[name].shape, context
-            assert answer.dtype == answers[name].dtype, context
-            np.testing.assert_allclose(answer, answers[name], rtol, atol, err_msg=context)
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8 if opset < 21 else 10), feeds
 
 
 def _by_tensorflow(model, feeds, is_free):

@@ -9,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 
+from ..averages import mean
+
 
 @dataclasses.dataclass(frozen=True)
 class Node:
@@ -58,6 +60,11 @@ def _with_bias(values: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
     return values if bias is None else tf.nn.bias_add(values, bias)
 
 
+def _mean(values: tf.Tensor, axes: Any, keepdims: bool) -> tf.Tensor:
+    known = tf.get_static_value(axes)
+    return tf.reduce_mean(values, axes, keepdims) if known is None else mean(values, np.ravel(known), keepdims)
+
+
 for _name, _function in {
     "ABS": tf.abs, "CEIL": tf.math.ceil, "COS": tf.cos, "DEQUANTIZE": lambda x: x, "ELU": tf.nn.elu, "EXP": tf.exp,
     "DENSIFY": lambda x: x,  # its weights are dense once they are read
@@ -84,7 +91,7 @@ for _name, _function in {"ADD": tf.add, "SUB": tf.subtract, "MUL": tf.multiply, 
     OPS[_name] = lambda node, a, b, function=_function: _activated(node, function(a, b))
 
 for _name, _function in {
-    "MEAN": tf.reduce_mean, "SUM": tf.reduce_sum, "REDUCE_MAX": tf.reduce_max, "REDUCE_MIN": tf.reduce_min,
+    "MEAN": _mean, "SUM": tf.reduce_sum, "REDUCE_MAX": tf.reduce_max, "REDUCE_MIN": tf.reduce_min,
     "REDUCE_PROD": tf.reduce_prod, "REDUCE_ANY": tf.reduce_any, "REDUCE_ALL": tf.reduce_all,
 }.items():  # fmt: skip
     OPS[_name] = lambda node, x, axes, function=_function: function(x, axes, keepdims=node.options.keepDims)

@@ -10,7 +10,9 @@ import pytest
 import tensorflow as tf
 import toy_models
 from maskport.export import SourceError, UnservableError
+from maskport.export.graph.module import _for_each
 from maskport.export.sources import adapt_keras_model, load_source
+from maskport.export.sources.loading import _in_chunks
 from maskport.export.spec import make_spec
 from reference import Toy
 
@@ -38,6 +40,18 @@ def test_a_fixed_batch_is_run_in_chunks(tmp_path, batch):
     model = load(save_module(tmp_path / "m", module, serving_default=module.run))
     assert (model.batch, model.size, model.channels, model.output_channels) == (batch, (20, 24), 3, 1)
     assert_computes(model, TOY, (20, 24))
+
+
+@pytest.mark.parametrize("loop", [lambda step: _in_chunks(step, 1), lambda step: lambda x: _for_each(step, 1, x.dtype)])
+def test_code_that_makes_ops_in_a_loop_is_run_as_it_stands(loop):
+    files = []
+
+    def step(values):
+        files.append(sys._getframe().f_code.co_filename)  # of what AutoGraph has rewritten: a temporary file
+        return tf.cast(values, tf.float32)
+
+    tf.function(loop(step), autograph=False).get_concrete_function(tf.TensorSpec([None, 4, 4, 3]))
+    assert set(files) == {__file__}
 
 
 @pytest.mark.parametrize("channels_first", [False, True])

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ...averages import mean
 from ..values import Tensor, Value, channels_last
 from .registry import Node, elementwise, op, plain, spatial
 
@@ -31,16 +32,22 @@ def affine_of(node: Node, scale: Any, bias: Any, mean: Any, variance: Any) -> tu
 
 
 def _normalized(x: Any, axes: list[int], epsilon: float) -> Any:
-    mean = tf.reduce_mean(x, axes, keepdims=True)
-    centred = x - mean
-    return centred * tf.math.rsqrt(tf.reduce_mean(tf.square(centred), axes, keepdims=True) + epsilon)
+    centred = x - mean(x, axes, keepdims=True)
+    return centred * tf.math.rsqrt(mean(tf.square(centred), axes, keepdims=True) + epsilon)
 
 
-@spatial("InstanceNormalization")
-def instance_normalization(node: Node, x: Any, scale: Value, bias: Value) -> Any:
-    """Returns each channel of each picture with its own mean and variance taken out."""
-    axes = list(range(1, x.shape.rank - 1))
-    return _normalized(x, axes, node.get("epsilon", 1e-5)) * node.plain(scale) + node.plain(bias)
+@op("InstanceNormalization")
+def instance_normalization(node: Node, x: Value, scale: Value, bias: Value) -> Tensor:
+    """Returns each channel of each picture with its own mean and variance taken out.
+
+    Its axes stay in the order in which they come: PyTorch's group normalization comes as this over groups [B, G, N],
+    whose sums are exact as long as N is last.
+    """
+    tensor = node.tensor(x)
+    places = [tensor.place(axis) for axis in range(2, tensor.rank)]
+    spread = [-1 if axis == 1 else 1 for axis in tensor.order]
+    factor, offset = (tf.reshape(node.plain(value), spread) for value in (scale, bias))
+    return Tensor(_normalized(tensor.data, places, node.get("epsilon", 1e-5)) * factor + offset, tensor.order)
 
 
 @spatial("GroupNormalization")
@@ -96,9 +103,8 @@ def lp_normalization(node: Node, x: Value) -> Tensor:
 def mean_variance_normalization(node: Node, x: Any) -> Any:
     """Returns numbers with their mean and variance along some axes taken out."""
     axes = node.get("axes", [0, 2, 3])
-    mean = tf.reduce_mean(x, axes, keepdims=True)
-    variance = tf.reduce_mean(tf.square(x), axes, keepdims=True) - tf.square(mean)
-    return (x - mean) / (tf.sqrt(variance) + 1e-9)
+    centred = x - mean(x, axes, keepdims=True)
+    return centred / (tf.sqrt(mean(tf.square(centred), axes, keepdims=True)) + 1e-9)
 
 
 @spatial("LRN")

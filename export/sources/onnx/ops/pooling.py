@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ...averages import mean
 from .convolution import Pads, pad, to_two_axes, window_of
 from .registry import Node, spatial
 
@@ -117,7 +118,7 @@ def lp_pool(node: Node, x: Any) -> Any:
 @spatial("GlobalAveragePool")
 def global_average_pool(node: Node, x: Any) -> Any:
     """Returns the mean of all of a picture."""
-    return tf.reduce_mean(x, list(range(1, x.shape.rank - 1)), keepdims=True)
+    return mean(x, range(1, x.shape.rank - 1), keepdims=True)
 
 
 @spatial("GlobalMaxPool")

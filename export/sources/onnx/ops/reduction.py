@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ...averages import mean
 from ..values import Tensor, Value, as_sizes, static
 from .registry import OPS, Node, op
 
@@ -17,7 +18,7 @@ _REDUCTIONS: dict[str, Callable[..., Any]] = {
     "ReduceLogSum": lambda x, axes, keepdims: tf.math.log(tf.reduce_sum(x, axes, keepdims)),
     "ReduceLogSumExp": tf.reduce_logsumexp,
     "ReduceMax": lambda x, axes, keepdims: (tf.reduce_any if x.dtype == tf.bool else tf.reduce_max)(x, axes, keepdims),
-    "ReduceMean": tf.reduce_mean,
+    "ReduceMean": mean,
     "ReduceMin": lambda x, axes, keepdims: (tf.reduce_all if x.dtype == tf.bool else tf.reduce_min)(x, axes, keepdims),
     "ReduceProd": tf.reduce_prod,
     "ReduceSum": tf.reduce_sum,

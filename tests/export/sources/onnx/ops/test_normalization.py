@@ -1,6 +1,8 @@
 """Normalizations, over their attributes."""
 
-from onnx_cases import Case, check, drawn
+import numpy as np
+import pytest
+from onnx_cases import Case, answer_of, check, drawn
 
 X = drawn(2, 6, 5, 4)
 
@@ -19,6 +21,17 @@ def test_of_each_picture():
         Case("LRN", X, size=3), Case("LRN", X, size=5, alpha=0.1, beta=0.5, bias=2.0),
         Case("MeanVarianceNormalization", X), Case("MeanVarianceNormalization", X, axes=[1, 3]),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 400_000), (1, 2, 500, 800)])
+def test_of_many_numbers(shape):
+    # PyTorch's group normalization comes as the first: a sum of so many numbers in turn is too inexact.
+    values = np.random.default_rng(0).normal(-6, 20, shape).astype(np.float32)
+    case = Case("InstanceNormalization", values, np.ones(2, np.float32), np.zeros(2, np.float32))
+    axes = tuple(range(2, values.ndim))
+    centred = values - values.mean(axes, np.float64, keepdims=True)
+    expected = centred / np.sqrt(np.square(centred).mean(axes, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(answer_of(case), expected, rtol=0, atol=2e-6)
 
 
 def test_of_groups():
