@@ -40,9 +40,40 @@ _KINDS: dict[tuple[str, ...], tuple[str, str]] = {
 }
 _BY_ENDING = {ending: kind for endings, kind in _KINDS.items() for ending in endings}
 
+_HEAD_BYTES = 8
+
+
+def _named_otherwise(path: str) -> str | None:
+    """Returns what a file on this machine is by its content, where its name hides that; None of what is not known."""
+    if "://" in path or not os.path.isfile(path):
+        return None
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                names = {os.path.basename(name) for name in archive.namelist()}
+            if {"config.json", "model.weights.h5"} <= names:
+                return "a Keras file by its content; name it model.keras"
+            return f"PyTorch's files hold no graph; {_TORCH}" if {"data.pkl", "version"} <= names else None
+        with Path(path).open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except (OSError, zipfile.BadZipFile):
+        return None
+    if head[4:] == b"TFL3":
+        return "a TensorFlow Lite file by its content; name it model.tflite"
+    if head[4:] == b"ORTM":
+        return "a model in onnxruntime's own form; give the ONNX file that it was made of"
+    if head == b"\x89HDF\r\n\x1a\n":
+        return "an HDF5 file by its content; if Keras saved a model in it, name it model.h5"
+    # Protobuf: the version of ONNX, from 3 on (a SavedModel's is 1), then a producer's name, a graph, or opsets.
+    if head[:1] == b"\x08" and 3 <= head[1] < 32 and head[2:3] in (b"\x12", b"\x3a", b"\x42"):
+        return "an ONNX file by its content; name it model.onnx"
+    return None
+
 
 def describe_file(path: str) -> str | None:
-    """Returns what a file is, and what to do with it, in one line; None of what is not known."""
+    """Returns what a file is, by its content or its name, and what to do with it, in one line; None if not known."""
+    if (hidden := _named_otherwise(path)) is not None:
+        return hidden
     suffix = Path(path).suffix.lower()
     if suffix == ".ckpt":
         suffix = ".pt" if os.path.isfile(path) and zipfile.is_zipfile(path) else ".index"  # Lightning's, TensorFlow's

@@ -5,6 +5,7 @@ import re
 import sys
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import onnx_networks
@@ -17,6 +18,7 @@ from maskport.export import SourceError
 from maskport.export.sources import load_source
 from maskport.export.sources.preflight import check_source
 from maskport.export.spec import make_spec
+from onnx import helper
 from reference import Toy
 
 DOCUMENT = Path(__file__).parents[3] / "docs/sources.md"
@@ -199,8 +201,27 @@ NEAR_MISSES = {
     "transformers/": "a checkpoint of Transformers; load it and, if it is PyTorch's, in Python: torch.onnx.export(",
     "training/": "a TensorFlow checkpoint, which is weights without a model; give a function that makes the model",
     "empty/": "a directory without saved_model.pb",
+    "segm_lite.tflite.bin": "a TensorFlow Lite file by its content; name it model.tflite",
+    "net.ort": "a model in onnxruntime's own form; give the ONNX file that it was made of",
+    "9927e74b3a0638d4": "an ONNX file by its content; name it model.onnx",
+    "net.model": "an HDF5 file by its content; if Keras saved a model in it, name it model.h5",
+    "net.k": "a Keras file by its content; name it model.keras",
     "pointer.keras": "Keras cannot load it: it is a pointer of Git LFS, not the model itself",
 }
+
+
+def put_by_another_name(path):
+    """Writes a file whose content says what its name does not."""
+    if path.name == "9927e74b3a0638d4":
+        graph = helper.make_graph([], "none", [], [])
+        path.write_bytes(helper.make_model(graph, producer_name="pytorch").SerializeToString())
+    elif path.name == "net.model":
+        h5py.File(path, "w").close()
+    elif path.name == "net.k":
+        toy_models.keras_model(TOY).save(path.with_suffix(".keras"))
+        path.with_suffix(".keras").rename(path)
+    elif path.suffix in (".bin", ".ort"):
+        path.write_bytes(b"\x1c\0\0\0" + (b"ORTM" if path.suffix == ".ort" else b"TFL3"))
 
 
 @pytest.mark.parametrize("name", NEAR_MISSES)
@@ -213,6 +234,7 @@ def test_what_is_no_source_is_told_what_it_is_and_what_to_do(folder, name):
             (path / inside).touch()
     else:
         path.write_bytes(b"PK\5\6" + bytes(18) if name == "lightning.ckpt" else b'{"a": 1}')
+        put_by_another_name(path)
         if name == "pointer.keras":
             path.write_text("version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(SourceError) as caught:
