@@ -1,6 +1,7 @@
 """Fixtures that several packages' tests share."""
 
 import fcntl
+import gc
 import os
 import signal
 import uuid
@@ -15,6 +16,11 @@ LONGEST = {
     "test_demo.py", "test_benchmark.py", "test_request_shapes.py", "test_exporter.py", "test_first_hour.py",
     "test_guides.py",
 }  # fmt: skip
+TOGETHER = [
+    "tests/export/calibrate", "tests/export/evaluate", "tests/export/inspect", "tests/serving/playground",
+    "tests/serving/verify",
+]  # fmt: skip
+"""Folders whose files share exports, or a browser, that take longer to make than most of their tests."""
 WORD = f"MASKPORT_TEST_PROCESS_{uuid.uuid4().hex}"
 
 
@@ -44,7 +50,27 @@ def _nothing_is_left_running():
 
 def pytest_collection_modifyitems(items):
     """Has the files that take longest run first: one of them at the end would be waited for alone."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    items.sort(key=lambda item: item.path.name not in LONGEST and unit(item.nodeid) not in TOGETHER)
+
+
+def unit(nodeid):
+    """What is run by one worker: a file's tests, or those of a folder."""
+    path = nodeid.partition("::")[0]
+    return next((folder for folder in TOGETHER if path.startswith(f"{folder}/")), path)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Spreads files over the workers, as --dist=loadfile does, but some folders as a whole."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Units(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return unit(nodeid)
+
+    return Units(config, log)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -54,11 +80,15 @@ def pytest_collection():
     kept = os.dup(2)
     with open(os.devnull, "w") as nothing:
         os.dup2(nothing.fileno(), 2)
+    gc.disable()
     try:
         return (yield)
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+        # The modules and the tests stay to the end; looking through all of them takes half a second each time.
+        gc.enable()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -78,3 +108,12 @@ def coins_export(tmp_path_factory, worker_id):
             fields["warmup_signatures"] = ["mask_png"]
             export_spec(load_spec(str(ROOT / "configs/export/coins.yaml"), fields))
     return base_path
+
+
+@pytest.fixture(scope="session")
+def coins_server(coins_export):
+    """The embedded server of the demo model, in this process: that of all files that only call it."""
+    from maskport.serving.server import EmbeddedServer
+
+    with EmbeddedServer(coins_export) as server:
+        yield server

@@ -54,9 +54,8 @@ def localised(text, server):
 
 
 @pytest.fixture(scope="module")
-def server(coins_export):
-    with EmbeddedServer(coins_export) as server:
-        yield server
+def server(coins_server):
+    return coins_server
 
 
 def write_ssl_config(path, authority):

@@ -43,11 +43,11 @@ def fixed_model():
 
 
 @pytest.fixture(scope="module")
-def servers(coins_export, tmp_path_factory):
+def servers(coins_server, tmp_path_factory):
     base_path = tmp_path_factory.mktemp("served") / "fixed"
     export_unchecked(fixed_model(), base_path, scaling="unit", foreground=[1], warmup=False, signatures="all")
-    with EmbeddedServer(base_path) as fixed, EmbeddedServer(coins_export) as coins:
-        yield {"fixed": fixed, "coins": coins}
+    with EmbeddedServer(base_path) as fixed:
+        yield {"fixed": fixed, "coins": coins_server}
 
 
 @pytest.fixture(scope="module")

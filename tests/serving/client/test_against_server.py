@@ -20,7 +20,6 @@ from maskport.serving.client import (
     ModelState,
     SignatureNotFoundError,
 )
-from maskport.serving.server import EmbeddedServer
 from PIL import Image, ImageOps
 from processes import running
 from skimage import data
@@ -58,7 +57,7 @@ def _started(command, base_path):
 
 
 @pytest.fixture(scope="module")
-def server(coins_export):
+def server(request, coins_export):
     """The embedded server; or, as for tests/conformance, one that runs or is started by a command."""
     if "MASKPORT_TEST_GRPC" in os.environ:
         if os.environ.get("MASKPORT_TEST_SETUP") != "coins":
@@ -68,8 +67,7 @@ def server(coins_export):
         with _started(os.environ["MASKPORT_TEST_SERVER"], coins_export) as server:
             yield server
     else:
-        with EmbeddedServer(coins_export) as server:
-            yield server
+        yield request.getfixturevalue("coins_server")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -12,7 +12,6 @@ import grpc
 import httpx
 import pytest
 from maskport.serving.client import NO_RETRIES, MaskClient
-from maskport.serving.server import EmbeddedServer
 from maskport.serving.verify import VerifyOptions, read_export, verify
 from processes import running
 from serving_artefacts import CONFIGS, DOCKER, tool
@@ -32,14 +31,8 @@ def free_ports(count):
     return ports
 
 
-@pytest.fixture(scope="module")
-def server(coins_export):
-    with EmbeddedServer(coins_export) as server:
-        yield server
-
-
 @pytest.fixture
-def start_proxy(server, tmp_path):
+def start_proxy(coins_server, tmp_path):
     """Starts nginx with the shipped file; only its ports, its folder for temporary files and the server are others."""
     nginx = tool("nginx")
     stack = contextlib.ExitStack()
@@ -50,8 +43,8 @@ def start_proxy(server, tmp_path):
         text = text.replace("listen 8500", f"listen 127.0.0.1:{grpc_port}")
         (tmp_path / "proxy.conf").write_text(text.replace("listen 8501", f"listen 127.0.0.1:{rest_port}"))
         upstreams = (DOCKER / "upstreams.conf").read_text()
-        upstreams = upstreams.replace("serving:8500", server.grpc_address.removeprefix("grpc://"))
-        upstreams = upstreams.replace("serving:8501", server.rest_address.removeprefix("http://"))
+        upstreams = upstreams.replace("serving:8500", coins_server.grpc_address.removeprefix("grpc://"))
+        upstreams = upstreams.replace("serving:8501", coins_server.rest_address.removeprefix("http://"))
         (tmp_path / "upstreams.conf").write_text(upstreams)
         # Started by root, its workers would be others, who may not write here.
         command = [nginx, "-c", tmp_path / "proxy.conf", "-g", f"daemon off; user {getpass.getuser()};"]
@@ -85,7 +78,7 @@ def test_too_large_requests_are_refused_and_the_gate_says_so(start_proxy, coins_
         assert "refuses messages of this size: raise its limit" in "\n".join(one.causes)
 
 
-def test_reloads_are_kept_from_callers(start_proxy, server):
+def test_reloads_are_kept_from_callers(start_proxy, coins_server):
     _, grpc_address, _ = start_proxy()
     with grpc.insecure_channel(grpc_address.removeprefix("grpc://")) as channel:
         reload = channel.unary_unary(

@@ -11,7 +11,6 @@ import grpc
 import numpy as np
 import pytest
 from maskport.serving.client import MaskClient
-from maskport.serving.server import EmbeddedServer
 from PIL import Image
 from skimage import data
 from tensorflow import make_ndarray, make_tensor_proto
@@ -22,12 +21,6 @@ pytestmark = pytest.mark.skipif(not shutil.which("curl"), reason="no curl")
 
 
 @pytest.fixture(scope="module")
-def server(coins_export):
-    with EmbeddedServer(coins_export) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def png():
     buffer = io.BytesIO()
     Image.fromarray(data.coins()[:160, :200]).save(buffer, "PNG")
@@ -35,8 +28,8 @@ def png():
 
 
 @pytest.fixture(scope="module")
-def by_mask_client(server, png):
-    with MaskClient(server.grpc_address, model="coins") as client:
+def by_mask_client(coins_server, png):
+    with MaskClient(coins_server.grpc_address, model="coins") as client:
         return client.segment(png).mask
 
 
@@ -49,28 +42,28 @@ def curl(*arguments):
     return json.loads(done.stdout)
 
 
-def test_mask_client_over_rest(server, png, by_mask_client):
-    with MaskClient(server.rest_address, model="coins") as client:
+def test_mask_client_over_rest(coins_server, png, by_mask_client):
+    with MaskClient(coins_server.rest_address, model="coins") as client:
         np.testing.assert_array_equal(client.segment(png).mask, by_mask_client)
 
 
-def test_official_stubs(server, png, by_mask_client):
+def test_official_stubs(coins_server, png, by_mask_client):
     request = predict_pb2.PredictRequest()
     request.model_spec.name = "coins"
     request.model_spec.signature_name = "mask_png"
     request.inputs["image_bytes"].CopyFrom(make_tensor_proto([png]))
-    with grpc.insecure_channel(server.grpc_address.removeprefix("grpc://")) as channel:
+    with grpc.insecure_channel(coins_server.grpc_address.removeprefix("grpc://")) as channel:
         response = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=PATIENCE_S)
     assert make_ndarray(response.outputs["error"]).tolist() == [b""]
     encoded = make_ndarray(response.outputs["mask_bytes"])[0]
     np.testing.assert_array_equal(pixels(encoded), by_mask_client)
 
 
-def test_curl(server, png, by_mask_client, tmp_path):
+def test_curl(coins_server, png, by_mask_client, tmp_path):
     body = {"signature_name": "mask_png", "instances": [{"b64": base64.b64encode(png).decode()}]}
     Path(tmp_path / "body.json").write_text(json.dumps(body))
-    answer = curl("-d", f"@{tmp_path}/body.json", f"{server.rest_address}/v1/models/coins:predict")
+    answer = curl("-d", f"@{tmp_path}/body.json", f"{coins_server.rest_address}/v1/models/coins:predict")
     np.testing.assert_array_equal(
         pixels(base64.b64decode(answer["predictions"][0]["mask_bytes"]["b64"])), by_mask_client
     )
-    assert curl(f"{server.rest_address}/v1/models/coins")["model_version_status"][0]["state"] == "AVAILABLE"
+    assert curl(f"{coins_server.rest_address}/v1/models/coins")["model_version_status"][0]["state"] == "AVAILABLE"
