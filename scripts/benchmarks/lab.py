@@ -28,6 +28,7 @@ class Effort:
     large_edge: int = 7071  # in pixels, of the large pictures of which a request holds eight
     large_cases: int = 2  # kinds of models that get such a request
     optimized: Sequence[str] = ("coins", "unet", "light")  # models that are exported with each `optimize`
+    json_pixels: int = 1_000_000  # at most, of pictures that are sent as JSON: more are like them, only slower
     imports: int = 5  # fresh interpreters for each import
     files: int = 1000  # photographs for the command line
     exports: int = 2  # how often an export is timed
@@ -40,7 +41,7 @@ FULL = Effort()
 QUICK = Effort(
     rounds=10, slow_rounds=3, budget_s=2, longest_call_s=2, edges=(256, 512, 1024), batches=(1, 8), callers=(1, 16),
     load_s=1.5, load_turns=1, open_s=3, open_turns=1, requests=500, large_edge=1000, large_cases=1,
-    optimized=("light",), imports=1, files=100, exports=1,
+    optimized=("light",), json_pixels=300_000, imports=1, files=100, exports=1,
     batch_small=300, batch_large=40, batch_rounds=1,
 )  # fmt: skip
 

@@ -18,8 +18,6 @@ from ..naive import naive_grpc, naive_rest
 from ..results import Finding, Row, Table, at_most, number_text
 
 _NAIVE = {"gRPC": "floats", "REST": "JSON"}
-_MOST_JSON_PIXELS = 1_000_000
-"""Of pictures that are sent as JSON: more are like them, only slower."""
 
 
 def measure(lab: Lab) -> Iterator[Finding]:
@@ -48,7 +46,7 @@ def measure(lab: Lab) -> Iterator[Finding]:
             own_rest = rest_bytes.bytes_of(lambda jpeg=jpeg: rest.segment(jpeg))
             shares["gRPC"].append(own / floats)
             json_text = "–"
-            if picture.width * picture.height <= _MOST_JSON_PIXELS:
+            if picture.width * picture.height <= lab.effort.json_pixels:
                 json = rest_bytes.bytes_of(lambda jpeg=jpeg: json_mask(jpeg))
                 shares["REST"].append(own_rest / json)
                 json_text = number_text(json / 1000)
