@@ -11,6 +11,7 @@ from ..errors import CalibrationError
 from ..exporter import Plan, resolve_foreground
 from ..model.causes import cause_of
 from ..model.rasters import ENDINGS, read_raster
+from ..model.tracing import without_fusion
 from ..spec import ExportSpec
 
 
@@ -46,9 +47,10 @@ class ProbabilityReader:
         TIFF and .npy files are read as pixels; where they have no data, the probability is 0.
         """
         try:
-            if self._read_file is None or path.suffix.lower() in ENDINGS:
-                return self._read_raster(path)
-            probability, error = self._read_file(tf.constant(path.read_bytes()))
+            with without_fusion():  # what an export saves is protected from it, what is traced here is not
+                if self._read_file is None or path.suffix.lower() in ENDINGS:
+                    return self._read_raster(path)
+                probability, error = self._read_file(tf.constant(path.read_bytes()))
         except OSError as failure:
             raise CalibrationError(f"picture {path}: cannot be read: {failure.strerror}") from failure
         except tf.errors.OpError as failure:

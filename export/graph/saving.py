@@ -3,6 +3,9 @@
 TensorFlow's graph optimizer takes x relu6(x + 3) c behind a convolution for a hard swish, whatever c is, as long as it
 is near to 1/6, also where c comes of several constants that it multiplied: masks change then. What it could mistake is
 saved with x - (-3) instead, which is the same to the bit, and which it does not look for.
+
+And it makes one operation of a convolution, its bias, a sum and a leaky ReLU, but forgets the slope: what is negative
+is multiplied by 0.2, that operation's default. Behind a sum a leaky ReLU is saved as the choice that it is.
 """
 
 import collections
@@ -19,6 +22,10 @@ from .slimming import slim
 _NEAR = 0.1
 """How far from 3 a number is not taken for it; the optimizer takes less."""
 _SIXTH = float(np.float32(1 / 6))
+_DEFAULT_SLOPE = np.float32(0.2)
+_SAME = ("Identity", "PreventGradient", "Snapshot", "StopGradient")
+"""What the optimizer takes out."""
+_MAY_END_IN_SUM = ("Add", "AddV2", "AddN", "PartitionedCall", "StatefulPartitionedCall")
 
 
 def save(module: tf.Module, directory: Path, signatures: Any = None) -> Any:
@@ -35,10 +42,13 @@ def save(module: tf.Module, directory: Path, signatures: Any = None) -> Any:
 
 
 def protect(graph: Any) -> None:
-    """Rewrites what could be taken for a hard swish, in place, in a graph and its functions."""
+    """Rewrites what the optimizer would get wrong, in place, in a graph and its functions."""
     _Body(graph.node, "").protect()
     for function in graph.library.function:
-        _Body(function.node_def, ":output:0").protect()
+        for old, new in _Body(function.node_def, ":output:0").protect().items():
+            for name, value in function.ret.items():
+                if value == old:
+                    function.ret[name] = new
 
 
 class _Body:
@@ -53,7 +63,44 @@ class _Body:
             for name in node.input:
                 self.takers[_origin(name)].append(node)
 
-    def protect(self) -> None:
+    def protect(self) -> dict[str, str]:
+        """Rewrites it in place; returns new names by old of values that have others then, where values are named."""
+        self._protect_from_hard_swish()
+        return self._keep_slopes()
+
+    def _keep_slopes(self) -> dict[str, str]:
+        renamed = {}
+        leaky = [node for node in self.nodes if node.op == "LeakyRelu" and "alpha" in node.attr]
+        for node in leaky:
+            slope = node.attr["alpha"].f
+            if slope == _DEFAULT_SLOPE or not self._may_be_sum(node.input[0]):
+                continue
+            dtype = tf.as_dtype(node.attr["T"].type or tf.float32)  # defaults are not written
+            value, output = node.input[0], ":z:0" if self.output_suffix else ""
+            zero = self._add_constant(f"{node.name}/zero", 0, dtype, node.device)
+            factor = self._add_constant(f"{node.name}/slope", slope, dtype, node.device)
+            for name, op, inputs in (("positive", "Greater", [value, zero]), ("scaled", "Mul", [value, factor])):
+                added = self.nodes.add(name=f"{node.name}/{name}", op=op, input=inputs, device=node.device)
+                added.attr["T"].type = dtype.as_datatype_enum
+            node.op = "SelectV2"
+            node.attr["T"].type = dtype.as_datatype_enum
+            del node.attr["alpha"]
+            controls = [name for name in node.input if name.startswith("^")]
+            node.input[:] = [f"{node.name}/positive{output}", value, f"{node.name}/scaled{output}", *controls]
+            if self.output_suffix:
+                renamed[f"{node.name}:activations:0"] = f"{node.name}:output:0"
+        for node in self.nodes:
+            for at, name in enumerate(node.input):
+                node.input[at] = renamed.get(name, name)
+        return renamed
+
+    def _may_be_sum(self, name: str) -> bool:
+        node = self.by_name.get(_origin(name))
+        while node is not None and node.op in _SAME:
+            node = self.by_name.get(_origin(node.input[0]))
+        return node is None or node.op in _MAY_END_IN_SUM  # None: it is the function's argument
+
+    def _protect_from_hard_swish(self) -> None:
         for bounded in [node for node in self.nodes if node.op == "Relu6"]:
             added = self.by_name.get(_origin(bounded.input[0]))
             if added is None or added.op not in ("Add", "AddV2"):
@@ -105,11 +152,16 @@ class _Body:
     def _subtract(self, node: Any, value: str, number: float) -> None:
         """Makes a difference of the sum of a value and a number, in place."""
         dtype = tf.as_dtype(node.attr["T"].type)
-        opposite = self.nodes.add(name=f"{node.name}/opposite", op="Const", device=node.device)
-        opposite.attr["dtype"].type = dtype.as_datatype_enum
-        opposite.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(-number, dtype))
+        opposite = self._add_constant(f"{node.name}/opposite", -number, dtype, node.device)
         node.op = "Sub"
-        node.input[:2] = [value, opposite.name + self.output_suffix]
+        node.input[:2] = [value, opposite]
+
+    def _add_constant(self, name: str, number: float, dtype: tf.DType, device: str) -> str:
+        """Adds a constant; returns its name as an input."""
+        added = self.nodes.add(name=name, op="Const", device=device)
+        added.attr["dtype"].type = dtype.as_datatype_enum
+        added.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(number, dtype))
+        return f"{name}{self.output_suffix}"
 
 
 def _origin(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import tensorflow as tf
@@ -44,12 +45,21 @@ def find_data_format(shape: tf.TensorShape, where: str) -> str:
     return CHANNELS_LAST
 
 
-@contextlib.contextmanager
-def without_graph_optimization() -> Iterator[None]:
+def without_graph_optimization() -> AbstractContextManager[None]:
     """Runs functions op by op while it is entered: for graphs that run but once, optimizing takes longer."""
-    before = tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False)
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    return _optimizer_option("disable_meta_optimizer", True)
+
+
+def without_fusion() -> AbstractContextManager[None]:
+    """Runs functions while it is entered with no operations made one: some are made others, see `graph.saving`."""
+    return _optimizer_option("remapping", False)
+
+
+@contextlib.contextmanager
+def _optimizer_option(name: str, value: bool) -> Iterator[None]:
+    before = tf.config.optimizer.get_experimental_options().get(name, not value)
+    tf.config.optimizer.set_experimental_options({name: value})
     try:
         yield
     finally:
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": before})
+        tf.config.optimizer.set_experimental_options({name: before})

@@ -1,4 +1,4 @@
-"""Graphs are saved so that TensorFlow's optimizer takes nothing for a hard swish that is none."""
+"""Graphs are saved so that what TensorFlow's optimizer makes of them answers as they do."""
 
 import numpy as np
 import pytest
@@ -58,3 +58,45 @@ def test_a_server_computes_what_the_graph_says(tmp_path, form):
     # What is one stays what TensorFlow looks for.
     ops = {node.op for function in graph.library.function for node in function.node_def}
     assert ("Sub" in ops) is not form.startswith("a hard swish")
+
+
+def leaky(x, slope=0.3):
+    return tf.nn.leaky_relu(x, slope)
+
+
+RESIDUALS = {
+    "sum": lambda y, x: leaky(y + x),
+    "sum the other way": lambda y, x: leaky(x + y),
+    "sum of several": lambda y, x: leaky(tf.add_n([y, x])),
+    "identity between": lambda y, x: leaky(tf.identity(tf.stop_gradient(y + x))),
+    "function's argument": lambda y, x: tf.function(leaky)(y + x),
+    "function's result": lambda y, x: leaky(tf.function(lambda y, x: y + x)(y, x)),
+    "two of them": lambda y, x: leaky(leaky(y + x) + x),
+    "slope above 1": lambda y, x: leaky(y + x, 1.5),
+    "default slope": lambda y, x: leaky(y + x, 0.2),
+    "no sum": lambda y, x: leaky(y),
+}
+
+
+@pytest.mark.parametrize("form", RESIDUALS)
+def test_a_leaky_relu_keeps_its_slope(tmp_path, form):
+    module = tf.Module()
+    module.kernel = tf.Variable(RANDOM.normal(0, 0.2, (3, 3, 8, 8)).astype(np.float32))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 8])])
+    def run(images):
+        return {"y": RESIDUALS[form](tf.nn.bias_add(tf.nn.conv2d(images, module.kernel, 1, "SAME"), BIAS), images)}
+
+    module.run = run
+    graph = save(module, tmp_path, run)
+    images = RANDOM.normal(0, 2, (1, 16, 16, 8)).astype(np.float32)
+    convolved = tf.nn.conv2d(images, module.kernel, 1, "SAME").numpy().astype(float) + BIAS
+    added = convolved + (0 if form == "no sum" else images)
+    slope = {"slope above 1": 1.5, "default slope": 0.2}.get(form, 0.3)
+    wanted = np.where(added > 0, added, slope * added)
+    if form == "two of them":
+        wanted = np.where(wanted + images > 0, wanted + images, slope * (wanted + images))
+    answer = tf.saved_model.load(tmp_path).signatures["serving_default"](images=tf.constant(images))["y"]
+    np.testing.assert_allclose(answer, wanted, atol=2e-5)
+    ops = {node.op for function in graph.library.function for node in function.node_def}
+    assert ("LeakyRelu" in ops) is (form in ("default slope", "no sum"))
