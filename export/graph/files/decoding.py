@@ -174,10 +174,15 @@ class Decoder:
         def look_up() -> tf.Tensor:
             # TensorFlow gives the indices of a palette as if they were gray values.
             head = headers.bytes_at(data, 0, 54)
-            start = 14 + tf.reduce_sum(head[14:18] * [1, 256, 65536, 16777216])
-            palette = tf.reshape(headers.bytes_at(data, start, 4 * 256), [256, 4])
-            colours = tf.cast(tf.reverse(palette[:, :3], [1]), tf.uint8)
-            return tf.gather(colours, tf.cast(image[..., 0], tf.int32))
+            numbers = tf.stack([head[14:18], head[46:50]]) * [1, 1 << 8, 1 << 16, 1 << 24]
+            size, count = tf.unstack(tf.reduce_sum(numbers, 1))
+            colours = tf.reshape(headers.bytes_at(data, 14 + size, 4 * 256), [256, 4])[:, 2::-1]
+            indices = tf.range(256, dtype=tf.int64)[:, None]
+            is_given = (indices < count) | (count == 0)
+            # To Pillow an index beyond the palette is black, but for a palette of grays that are their own indices.
+            is_gray = tf.reduce_all((colours == indices) | ~is_given)
+            colours = tf.where(is_given, colours, tf.where(is_gray, indices, 0))
+            return tf.gather(tf.cast(colours, tf.uint8), tf.cast(image[..., 0], tf.int32))
 
         # A fourth byte is padding more often than alpha, and Pillow drops it too.
         return self._finish(tf.cond(tf.shape(image)[2] == 1, look_up, lambda: image[..., :3]))

@@ -57,6 +57,13 @@ KINDS = {
     "webp": encode(PHOTO, "WEBP"),
     "webp lossless alpha": encode(RGBA, "WEBP", lossless=True),
 }
+RAMP = Image.new("P", PHOTO.size)
+RAMP.putpalette([level for level in range(16) for _ in range(3)])
+# An index that the palette has no colour for.
+KINDS |= {
+    "bmp short palette": encode(PHOTO.quantize(16), "BMP")[:-40] + bytes([117] * 40),
+    "bmp short palette of its own indices": encode(RAMP, "BMP")[:-40] + bytes([117] * 40),
+}
 KINDS |= {
     f"{name} orientation {value}": encode(PHOTO, name.upper(), exif=with_orientation(value))
     for name in ("jpeg", "png", "webp")
