@@ -126,12 +126,33 @@ def _depthwise(x: Any, kernel: Any, strides: list[int], dilations: list[int], pa
     padding = _padding(kernel, strides if is_strided else [1, 1], dilations, pads)
     if padding == "SAME" and pads is None and not is_strided and max(strides) > 1:
         raise ValueError("auto_pad with strides that differ, or with dilations, needs a fixed size")
+    if is_strided and not isinstance(padding, str):
+        rows = _rows_to_same(x, kernel, strides[0], padding[1:3])
+        if rows is not None:
+            kernel, padding = tf.pad(kernel, [*([0, more] for more in rows), [0, 0], [0, 0]]), "SAME"
     if not isinstance(padding, str):
         x, padding = pad(x, pads or []), "VALID"
     if is_strided:
         return tf.nn.depthwise_conv2d(x, kernel, [1, *strides, 1], padding)
     result = tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], padding, dilations=dilations)
     return result[:, :: strides[0], :: strides[1]] if max(strides) > 1 else result
+
+
+def _rows_to_same(x: Any, kernel: Any, stride: int, pads: Pads) -> list[int] | None:
+    """Returns how many rows and columns of zeros behind a kernel make its pads those of "SAME"; None where none do.
+
+    They cost less than padding the picture before.
+    """
+    found = []
+    for edge, size, (before, after) in zip(x.shape[1:3], kernel.shape[:2], pads, strict=True):
+        if edge is None or (edge + before + after - size) // stride + 1 != math.ceil(edge / stride):
+            return None
+        beyond = (math.ceil(edge / stride) - 1) * stride + size - edge
+        fitting = [more for more in (0, 1) if max(beyond + more, 0) // 2 == before]
+        if not fitting:
+            return None
+        found.append(fitting[0])
+    return found
 
 
 @op("ConvTranspose")

@@ -40,6 +40,11 @@ def test_groups():
         Case("Conv", X, drawn(4, 1, 3, 3), group=4, pads=[2, 2, 2, 2], dilations=[2, 2]),
         Case("Conv", X, drawn(4, 1, 3, 3), group=4, pads=[2, 3, 2, 3], dilations=[2, 3], strides=[2, 2]),
         Case("Conv", X, drawn(6, 2, 3, 3), drawn(6), group=2, pads=[1, 1, 1, 1], strides=[2, 2]),
+        *(
+            Case("Conv", X, drawn(4, 1, 3, 3), group=4, pads=pads, strides=[stride, stride])
+            for pads, stride in (([0, 1, 0, 1], 2), ([1, 1, 2, 0], 2), ([0, 0, 2, 2], 2), ([1, 1, 1, 1], 3))
+        ),
+        Case("Conv", X, drawn(4, 1, 5, 5), group=4, pads=[2, 2, 2, 2], strides=[2, 2]),
     )
 
 
