@@ -28,9 +28,6 @@ def pytest_configure(config):
     """Lets the commands that tests start be interrupted, also where a shell runs the tests in the background."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # which children inherit
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if not hasattr(config, "workerinput"):  # which has it already
-        paths = [str(ROOT / "tests/support/children"), os.environ.get("PYTHONPATH")]
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     guard = processes.start_guard(WORD)
     os.environ[WORD] = ""
 
@@ -92,7 +89,6 @@ def pytest_collection():
         # The modules and the tests stay to the end; looking through all of them takes half a second each time.
         gc.enable()
         gc.freeze()
-        gc.set_threshold(700, 10, 10)  # Python's own
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ TensorFlow's optimized graph; its answers become the golden ones, if they agree 
 """
 
 import contextlib
+import gc
 import json
 import os
 import queue
@@ -202,8 +203,12 @@ def _main() -> None:
     sys.modules["keras"] = None  # type: ignore[assignment]  # whatever imports it fails from here on
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_read_lines, args=[lines], daemon=True).start()
+    gc.disable()
     import tensorflow  # noqa: F401  (before it is known what to do: it takes seconds)
 
+    # All that was loaded stays: to look through it for what could go takes a sixth of that time, and some later.
+    gc.freeze()
+    gc.enable()
     tasks: Mapping[str, Callable[..., Any]] = {"examine": examine, "run_forward": run_forward}
     # What TensorFlow prints must not get between the answers' lines.
     answers, sys.stdout = sys.stdout, sys.stderr
