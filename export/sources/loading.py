@@ -177,9 +177,8 @@ def _in_chunks(forward: Callable[[tf.Tensor], tf.Tensor], batch: int) -> Callabl
         grouped = tf.reshape(filled, tf.concat([[chunks, batch], tf.shape(images)[1:]], 0))
         grouped.set_shape([None, batch, *images.shape[1:]])
         signature = tf.TensorSpec(None, tf.float32)
-        unconverted = tf.autograph.experimental.do_not_convert(
-            forward
-        )  # else AutoGraph rewrites all that makes its ops
+        # Else AutoGraph rewrites all that makes its ops.
+        unconverted = tf.autograph.experimental.do_not_convert(forward)
         outputs = tf.map_fn(unconverted, grouped, fn_output_signature=signature, parallel_iterations=1)
         return tf.reshape(outputs, tf.concat([[chunks * batch], tf.shape(outputs)[2:]], 0))[:count]
 
