@@ -102,7 +102,8 @@ class Caller:
             with contextlib.suppress(ConnectionError):
                 connection.sendall(sent)
                 if half_closed:
-                    connection.shutdown(socket.SHUT_WR)
+                    with contextlib.suppress(OSError):  # it has been closed meanwhile
+                        connection.shutdown(socket.SHUT_WR)
             parts = []
             try:
                 while part := connection.recv(1 << 16):

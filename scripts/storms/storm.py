@@ -88,8 +88,10 @@ class Storm:
         ended = threading.Event()
         with futures.ThreadPoolExecutor(self._threads + calm_callers) as pool:
             calm = [pool.submit(self._stay_calm, ended) for _ in range(calm_callers)]
-            list(pool.map(lambda job: self._checked(*job), jobs))
-            ended.set()
+            try:
+                list(pool.map(lambda job: self._checked(*job), jobs))
+            finally:
+                ended.set()
             for one in calm:
                 one.result()
 
