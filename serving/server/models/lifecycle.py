@@ -65,6 +65,7 @@ class ServedModel:
     settings: ModelSettings | None = None  # what the configuration says of it; None where it is no longer there
     wanted: dict[int, str] = dataclasses.field(default_factory=dict)  # paths of the versions to serve, by number
     versions: dict[int, Version] = dataclasses.field(default_factory=dict)  # by number
+    looked_at: ModelSettings | None = None  # by which its base path was last looked at
     complaint: str = ""  # what was last wrong with its base path
 
     def live(self) -> list[Version]:
@@ -90,7 +91,8 @@ class ServedModel:
         """Whether it can be used, or never will be as things stand."""
         if self.settings is None or self.available(None):
             return True
-        return bool(self.versions) and not self.live()
+        # Of one that was taken out and is back, the versions are still those of before until its path is looked at.
+        return self.looked_at is self.settings and bool(self.versions) and not self.live()
 
     def failure(self) -> str:
         """Returns how the last of its versions failed, as TensorFlow Serving lists it."""

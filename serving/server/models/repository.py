@@ -239,6 +239,7 @@ class ModelRepository:
                 # A reload may have come between; what it wants counts.
                 if wanted is not None and model.settings is settings:
                     model.wanted = wanted
+                    model.looked_at = settings
                     model.adopt_wanted()
                     self._advance()
 

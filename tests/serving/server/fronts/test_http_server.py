@@ -77,15 +77,18 @@ def exchange(server, *parts):
             time.sleep(0.01)
         with contextlib.suppress(OSError):
             connection.sendall(get(b"/last", b"Connection: close"))
-        received = read_all(connection)
+        # A server that has closed by then resets the connection.
+        received = read_all(connection, until=[ConnectionResetError])
     before, _, last = received.rpartition(b"HTTP/1.1 ")
     return before if last.endswith(b"/last ") else received
 
 
-def read_all(connection):
+def read_all(connection, *, until=()):
+    """What comes until the server closes, or ends the connection in another way that is given."""
     received = b""
-    while part := connection.recv(65536):
-        received += part
+    with contextlib.suppress(*until):
+        while part := connection.recv(65536):
+            received += part
     return received
 
 

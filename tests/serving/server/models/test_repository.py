@@ -10,7 +10,7 @@ import pytest
 from maskport.serving.server.calls import Call
 from maskport.serving.server.errors import RequestError
 from maskport.serving.server.inference.predictor import Model
-from maskport.serving.server.models.lifecycle import State
+from maskport.serving.server.models.lifecycle import ServedModel, State, Version
 from maskport.serving.server.models.repository import ModelRepository, RepositorySettings
 from maskport.serving.server.models.versions import ALL_VERSIONS, ModelSettings, VersionPolicy
 from maskport.serving.status_codes import StatusCode
@@ -552,6 +552,15 @@ def test_objection_comes_after_the_other_checks_and_before_any_change(start, bas
     with pytest.raises(RequestError, match="not you"):
         repository.reload([], Call(), check=object_to_it)
     assert version_in_use(repository) == 1
+
+
+def test_model_that_was_taken_out_and_is_back_is_undecided_until_its_path_is_looked_at(tmp_path):
+    """Else a reload that waits for it would take what was unloaded for what failed."""
+    model = ServedModel("m", ModelSettings("m", str(tmp_path)))
+    model.versions[1] = Version("m", 1, str(tmp_path / "1"), State.END, is_wanted=False)
+    assert not model.is_decided
+    model.looked_at = model.settings
+    assert model.is_decided
 
 
 def test_reload_gives_up_with_its_caller(start, loader, tmp_path):
