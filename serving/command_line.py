@@ -223,6 +223,21 @@ def check_installed(package: str) -> None:
         raise ModuleNotFoundError(f"No module named {package!r}", name=package)
 
 
+@contextlib.contextmanager
+def without_collection() -> Iterator[None]:
+    """Looks for no garbage while it is entered, as TensorFlow is imported.
+
+    That makes half a million objects, all of which stay: to look for some that could go takes a sixth of the time.
+    """
+    is_collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if is_collecting:
+            gc.enable()
+
+
 def import_quietly(module: str) -> ModuleType:
     """Imports a module whose native code greets everybody on stderr, as TensorFlow does.
 
@@ -231,14 +246,12 @@ def import_quietly(module: str) -> ModuleType:
     # Read by TensorFlow's native code; people who want its log set it themselves.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
-    is_collecting = gc.isenabled()
-    # Half a million objects are made, and all stay: to look for some that could go takes a sixth of the time.
-    gc.disable()
     kept = os.dup(sys.stderr.fileno())
     with tempfile.TemporaryFile() as written:
         os.dup2(written.fileno(), sys.stderr.fileno())
         try:
-            imported = importlib.import_module(module)
+            with without_collection():
+                imported = importlib.import_module(module)
         except BaseException:
             os.dup2(kept, sys.stderr.fileno())
             written.seek(0)
@@ -247,8 +260,6 @@ def import_quietly(module: str) -> ModuleType:
         finally:
             os.dup2(kept, sys.stderr.fileno())
             os.close(kept)
-            if is_collecting:
-                gc.enable()
     # Its Python side warns of nothing but its own deprecations.
     getLogger(module).setLevel("ERROR")
     return imported

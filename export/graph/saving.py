@@ -45,10 +45,9 @@ def protect(graph: Any) -> None:
     """Rewrites what the optimizer would get wrong, in place, in a graph and its functions."""
     _Body(graph.node, "").protect()
     for function in graph.library.function:
-        for old, new in _Body(function.node_def, ":output:0").protect().items():
-            for name, value in function.ret.items():
-                if value == old:
-                    function.ret[name] = new
+        renamed = _Body(function.node_def, ":output:0").protect()
+        for name, value in list(function.ret.items()):
+            function.ret[name] = renamed.get(value, value)
 
 
 class _Body:

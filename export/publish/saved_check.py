@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...serving import contract
+from ...serving.command_line import without_collection
 from ..errors import VerificationError
 from ..model.causes import cause_of
 
@@ -203,12 +204,10 @@ def _main() -> None:
     sys.modules["keras"] = None  # type: ignore[assignment]  # whatever imports it fails from here on
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_read_lines, args=[lines], daemon=True).start()
-    gc.disable()
-    import tensorflow  # noqa: F401  (before it is known what to do: it takes seconds)
+    with without_collection():
+        import tensorflow  # noqa: F401  (before it is known what to do: it takes seconds)
+    gc.freeze()  # what was loaded need not be looked through later either
 
-    # All that was loaded stays: to look through it for what could go takes a sixth of that time, and some later.
-    gc.freeze()
-    gc.enable()
     tasks: Mapping[str, Callable[..., Any]] = {"examine": examine, "run_forward": run_forward}
     # What TensorFlow prints must not get between the answers' lines.
     answers, sys.stdout = sys.stdout, sys.stderr

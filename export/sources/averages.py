@@ -14,8 +14,5 @@ def mean(x: tf.Tensor, axes: Iterable[int], keepdims: bool = False) -> tf.Tensor
     axes = sorted(int(axis) % x.shape.rank for axis in axes)
     if x.dtype.is_floating:
         while len(axes) > 1:
-            x = tf.reduce_mean(x, axes[-1], keepdims=True)
-            if not keepdims:
-                x = tf.squeeze(x, axes[-1])
-            axes.pop()
+            x = tf.reduce_mean(x, axes.pop(), keepdims)
     return tf.reduce_mean(x, axes, keepdims)

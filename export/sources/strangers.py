@@ -5,6 +5,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from .contents import HEAD_BYTES
+from .tflite.files import MARK
+
 _TORCH = (
     "in Python: torch.onnx.export(model.eval(), (torch.zeros(1, 3, HEIGHT, WIDTH),), 'model.onnx'), "
     "then --source=model.onnx"
@@ -40,8 +43,6 @@ _KINDS: dict[tuple[str, ...], tuple[str, str]] = {
 }
 _BY_ENDING = {ending: kind for endings, kind in _KINDS.items() for ending in endings}
 
-_HEAD_BYTES = 8
-
 
 def _named_otherwise(path: str) -> str | None:
     """Returns what a file on this machine is by its content, where its name hides that; None of what is not known."""
@@ -55,17 +56,17 @@ def _named_otherwise(path: str) -> str | None:
                 return "a Keras file by its content; name it model.keras"
             return f"PyTorch's files hold no graph; {_TORCH}" if {"data.pkl", "version"} <= names else None
         with Path(path).open("rb") as file:
-            head = file.read(_HEAD_BYTES)
+            head = file.read(HEAD_BYTES)
     except (OSError, zipfile.BadZipFile):
         return None
-    if head[4:] == b"TFL3":
+    if head[4:8] == MARK:
         return "a TensorFlow Lite file by its content; name it model.tflite"
-    if head[4:] == b"ORTM":
+    if head[4:8] == b"ORTM":
         return "a model in onnxruntime's own form; give the ONNX file that it was made of"
-    if head == b"\x89HDF\r\n\x1a\n":
+    if head[:8] == b"\x89HDF\r\n\x1a\n":
         return "an HDF5 file by its content; if Keras saved a model in it, name it model.h5"
     # Protobuf: the version of ONNX, from 3 on (a SavedModel's is 1), then a producer's name, a graph, or opsets.
-    if head[:1] == b"\x08" and 3 <= head[1] < 32 and head[2:3] in (b"\x12", b"\x3a", b"\x42"):
+    if head[2:3] in (b"\x12", b"\x3a", b"\x42") and head[0] == 8 and 3 <= head[1] < 32:
         return "an ONNX file by its content; name it model.onnx"
     return None
 

@@ -258,9 +258,9 @@ def decode(data: bytes) -> Decoded | None:
                 is_deep_colour = isinstance(picture, PngImagePlugin.PngImageFile) and data[24:26] == b"\x10\x02"
                 upright = ImageOps.exif_transpose(picture)
                 if mode.startswith("I"):
-                    gray = np.asarray(upright, np.float64) / 65535
-                    # Of 16 bits the graph's 8 are the upper ones: by up to 255 of 65535 another share of the whole.
-                    return Decoded(np.clip(gray, 0, 1) * WEIGHTS.sum(), 0.004)
+                    # Of 16 bits the upper 8 are what the storm's model takes.
+                    gray = np.clip(np.asarray(upright), 0, 65535) // 256 / 255
+                    return Decoded(gray * WEIGHTS.sum(), 0.002)
                 array = np.asarray(upright.convert("RGB"), np.float64) / 255
     except Exception:  # whatever it is, Pillow does not read it
         return None

@@ -103,6 +103,7 @@ def check(version_dir):
 def test_the_fresh_process_finds_a_damaged_weight(version_dir, tmp_path):
     damaged = shutil.copytree(version_dir, tmp_path / "damaged")
     file = damaged / "variables/variables.data-00000-of-00001"
+    check(damaged)
     file.write_bytes(bytes(byte ^ 1 for byte in file.read_bytes()))
     with pytest.raises(VerificationError, match=r"does not answer as the model does: it does not load: .*[Cc]hecksum"):
         check(damaged)

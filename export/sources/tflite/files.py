@@ -6,7 +6,7 @@ from ...errors import SourceError
 from ..contents import HEAD_BYTES, check_content
 
 SUFFIX = ".tflite"
-_MARK = b"TFL3"
+MARK = b"TFL3"
 
 
 def check_tflite_file(path: str) -> None:
@@ -22,5 +22,5 @@ def check_tflite_file(path: str) -> None:
 def check_head(head: bytes, where: str) -> None:
     """SourceError where the first bytes of a file are not those of a TensorFlow Lite model."""
     check_content(head, where)
-    if head[4:8] != _MARK:
-        raise SourceError(f"{where}: it is no TensorFlow Lite model (its bytes 4 to 8 are not {_MARK.decode()})")
+    if head[4:8] != MARK:
+        raise SourceError(f"{where}: it is no TensorFlow Lite model (its bytes 4 to 8 are not {MARK.decode()})")

@@ -17,6 +17,7 @@ from google.protobuf import json_format
 from maskport.export import SourceError
 from maskport.export.sources import load_source
 from maskport.export.sources.preflight import check_source
+from maskport.export.sources.strangers import describe_file
 from maskport.export.spec import make_spec
 from onnx import helper
 from reference import Toy
@@ -242,3 +243,9 @@ def test_what_is_no_source_is_told_what_it_is_and_what_to_do(folder, name):
     message = str(caught.value)
     assert message.startswith(f"source {path}: {NEAR_MISSES[name]}")
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("content", [b"", b"\x08", b"\x08\x08"])
+def test_a_file_too_short_to_tell_is_not_told(tmp_path, content):
+    (tmp_path / "net").write_bytes(content)
+    assert describe_file(str(tmp_path / "net")) is None
