@@ -38,9 +38,11 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # Asked for again each time, and answered by 304: a new release shows at once.
-    "Cache-Control": "no-cache",
 }
+# Asked for again each time, and answered by 304: a new release shows at once.
+_CHANGES = "no-cache"
+# The page names its files below a folder of its release's own, where they never change: they are asked for once.
+_STAYS = "max-age=31536000, immutable"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,14 +93,21 @@ def answer(path: str, headers: Mapping[str, str], describe: Callable[[], Served]
     if path == "/":
         if "text/html" not in headers.get("accept", ""):
             return None
-        return _answer(_files()[_PAGE], _CONTENT_TYPES[".html"], headers)
-    found = _files().get(path.removeprefix(PREFIX)) if path.startswith(PREFIX) else None
-    return None if found is None else _answer(found, _CONTENT_TYPES[Path(path).suffix], headers)
+        page = _files()[_PAGE].replace(PREFIX.encode(), f"{PREFIX}{_release()}/".encode())
+        return _answer(page, _CONTENT_TYPES[".html"], headers)
+    if not path.startswith(PREFIX):
+        return None
+    name = path.removeprefix(PREFIX)
+    found = _files().get(name.removeprefix(f"{_release()}/"))
+    if found is None:
+        return None
+    stays = name.startswith(f"{_release()}/")
+    return _answer(found, _CONTENT_TYPES[Path(path).suffix], headers, _STAYS if stays else _CHANGES)
 
 
-def _answer(body: bytes, content_type: str, asked: Mapping[str, str]) -> Answer:
+def _answer(body: bytes, content_type: str, asked: Mapping[str, str], cache: str = _CHANGES) -> Answer:
     tag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'
-    headers = {**_HEADERS, "ETag": tag, "Vary": "Accept"}
+    headers = {**_HEADERS, "Cache-Control": cache, "ETag": tag, "Vary": "Accept"}
     if tag in asked.get("if-none-match", ""):
         return Answer(304, headers, b"")
     return Answer(200, {**headers, "Content-Type": content_type}, body)
@@ -110,6 +119,12 @@ def _files() -> Mapping[str, bytes]:
     folder = Path(__file__).parent
     return {
         file.relative_to(folder).as_posix(): file.read_bytes()
-        for file in folder.rglob("*")
+        for file in sorted(folder.rglob("*"))
         if file.suffix in _CONTENT_TYPES
     }
+
+
+@functools.cache
+def _release() -> str:
+    """Returns a name of all the files' contents."""
+    return hashlib.sha256(b"".join(_files().values())).hexdigest()[:16]

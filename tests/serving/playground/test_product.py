@@ -183,19 +183,26 @@ def test_axe_finds_nothing_and_screenshots_are_kept(open_page, real, width, heig
 
 def test_how_long_it_takes_is_told(open_page, real, capsys):
     """By the browser's own marks; told, not judged, as machines differ."""
-    page = open_page(f"{real}?model=scenes")
-    loads = []
+    loads = {"first visit": [], "again": []}
+    for _ in range(3):
+        page = open_page(f"{real}?model=scenes")
+        loads["first visit"].append(_ready_ms(page))
     for _ in range(3):
         page.reload()
         page.wait_for_selector("body[data-ready]")
-        loads.append(page.evaluate("performance.getEntriesByName('playground-ready')[0].startTime"))
+        loads["again"].append(_ready_ms(page))
     give(page, png(waves(1250, 1600)))
     for step in range(20):
         page.locator("#threshold").fill(f"{0.2 + step / 50:.2f}")
         page.wait_for_function(f"() => performance.getEntriesByName('threshold-painted').length > {step}")
     moves = page.evaluate("performance.getEntriesByName('threshold-painted').map(({ duration }) => duration)")
     figures = {
-        "load from loopback, ms": {"median": float(np.median(loads)), "slowest": max(loads), "wanted": "< 300"},
+        **{
+            f"load from loopback, {visit}, ms": {
+                "median": float(np.median(times)), "slowest": max(times), "wanted": "< 300",
+            }
+            for visit, times in loads.items()
+        },
         "slider moved to painted, 2 megapixels, ms": {
             "median": float(np.median(moves)), "slowest": max(moves), "wanted": "< 50",
         },
@@ -204,3 +211,7 @@ def test_how_long_it_takes_is_told(open_page, real, capsys):
     (ARTEFACTS / "playground.json").write_text(json.dumps(figures, indent=1) + "\n")
     with capsys.disabled():
         print(f"\n{json.dumps(figures, indent=1)}")
+
+
+def _ready_ms(page):
+    return page.evaluate("performance.getEntriesByName('playground-ready')[0].startTime")

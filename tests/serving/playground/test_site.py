@@ -45,7 +45,31 @@ def test_an_unchanged_file_is_not_sent_again():
     assert first.headers["Cache-Control"] == "no-cache"
 
 
-@pytest.mark.parametrize("path", ["/playground/../site.py", "/playground/site.py", "/playground/", "/style.css", "//"])
+def test_what_the_page_names_is_kept_and_is_of_its_release(monkeypatch):
+    named = re.findall(r'(?:href|src)="(/playground/[^"]+)"', answer("/").body.decode())
+    assert len(named) > 20
+    for path in named:
+        kept = answer(path)
+        name = re.fullmatch(r"/playground/[0-9a-f]{16}/(.+)", path)[1]
+        assert kept.body == (FOLDER / name).read_bytes() == answer(f"/playground/{name}").body
+        assert kept.headers["Cache-Control"] == "max-age=31536000, immutable"
+    for path in ("/", "/playground/config.json"):
+        assert answer(path).headers["Cache-Control"] == "no-cache"
+    asked_before = named[0]
+    monkeypatch.setattr(site, "_files", lambda: {"index.html": b"", "style.css": b"another release's"})
+    site._release.cache_clear()
+    assert answer(asked_before) is None  # rather than another release's file, which would be kept for it
+    monkeypatch.undo()
+    site._release.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/playground/../site.py", "/playground/site.py", "/playground/", "/style.css", "//",
+        "/playground/0123456789abcdef/style.css",
+    ],
+)  # fmt: skip
 def test_no_other_path_is_the_pages(path):
     assert answer(path) is None
 
