@@ -2,6 +2,8 @@
 
 .venv/bin/python scripts/kill_exports.py [--kills=100] [--seed=0]
 
+An export and the processes in which it checks what it wrote are forks of this one, which has TensorFlow's modules and
+runs nothing of it: started anew they would import TensorFlow most of the time, and write nothing then.
 Ctrl-C or SIGTERM ends it early, with what was found until then.
 """
 
@@ -13,20 +15,54 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import IO
 
+import tensorflow as tf
 from children import end_with_parent, interrupt_on_sigterm
-from maskport.export import load_spec
 from maskport.export.exporter import export_spec
+from maskport.export.publish import saved_check
 from maskport.export.publish.versions import list_versions
+from maskport.export.spec import make_spec
 from rich.progress import track
 
-ROOT = Path(__file__).resolve().parents[1]
 WHOLE = {"saved_model.pb", "fingerprint.pb", "variables", "assets", "assets.extra", "batching_params.pbtxt"}
 
 
-def start_export(base_path: Path) -> int:
-    """Exports in a process that has TensorFlow's modules, but in which nothing of it has run; returns its number."""
+class ForkedProcess:
+    """A checking process of an export, in the place of `subprocess.Popen`."""
+
+    def __init__(self, _: object, *, stderr: IO[str], env: Mapping[str, str], **__: object) -> None:
+        (task, self_task), (self_answer, answer) = os.pipe(), os.pipe()
+        self.pid = os.fork()
+        if not self.pid:
+            for place, file in enumerate((task, answer, stderr.fileno())):
+                os.dup2(file, place)
+            sys.stdin, sys.stdout = open(0), open(1, "w")  # noqa: SIM115
+            os.environ.update(env)
+            os.close(self_task)
+            try:
+                saved_check.main()
+            finally:
+                os._exit(1)
+        os.close(task)
+        os.close(answer)
+        self.stdin, self.stdout = open(self_task, "w"), open(self_answer)  # noqa: SIM115
+
+    def kill(self) -> None:
+        """Ends it."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> int:
+        """Returns its exit code, once it has ended."""
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    communicate = wait
+
+
+def start(work: Callable[[], object]) -> int:
+    """Does something in a process that has TensorFlow's modules, but in which nothing of it has run: its number."""
     parent = os.getpid()
     process = os.fork()
     if process:
@@ -34,12 +70,29 @@ def start_export(base_path: Path) -> int:
     try:
         os.setsid()  # so that its checking processes end with it
         end_with_parent(parent)
-        fields = {"source": str(ROOT / "models/coins/coins.keras"), "output_dir": str(base_path), "keep": 3}
-        export_spec(load_spec(str(ROOT / "configs/export/coins.yaml"), {**fields, "signatures": ["mask_png", "mask"]}))
+        work()
     except BaseException as error:
         print(f"\n{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         os._exit(1)
     os._exit(0)
+
+
+def write_model(folder: Path) -> None:
+    """Writes a small model: the smaller it is, the more of the time something is written."""
+
+    class Brightness(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)])
+        def __call__(self, images: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_mean(images, -1, keepdims=True)
+
+    model = Brightness()
+    tf.saved_model.save(model, str(folder), signatures=model.__call__)
+
+
+def export(model: Path, base_path: Path) -> None:
+    saved_check.subprocess.Popen = ForkedProcess  # type: ignore[attr-defined, misc, assignment]
+    fields = {"source": str(model), "output_dir": str(base_path), "keep": 3, "scaling": "unit", "signatures": ["mask"]}
+    export_spec(make_spec(fields))
 
 
 def wait(process: int, seconds: float = float("inf")) -> int | None:
@@ -71,15 +124,17 @@ def main() -> None:
     interrupt_on_sigterm()
     chance = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as folder:
-        base_path = Path(folder, "coins")
+        model, base_path = Path(folder, "model"), Path(folder, "exported")
+        wait(start(lambda: write_model(model)))
         started = time.monotonic()
-        wait(start_export(base_path))
+        if wait(start(lambda: export(model, base_path))) != 0:
+            raise SystemExit("an export that nobody killed failed")
         duration = time.monotonic() - started
         killed = finished = 0
         newest = check_whole(base_path)
         with contextlib.suppress(KeyboardInterrupt):
             for _ in track(range(options.kills), "Killing exports"):
-                process = start_export(base_path)
+                process = start(lambda: export(model, base_path))
                 # The end of an export, where it publishes, is where a half could show: half of the kills go there.
                 earliest = 0.0 if chance.random() < 0.5 else 0.7 * duration
                 try:
@@ -94,7 +149,7 @@ def main() -> None:
                 if check_whole(base_path) < newest:
                     raise SystemExit(f"version {newest} was lost")
                 newest = check_whole(base_path)
-        if wait(start_export(base_path)) != 0:
+        if wait(start(lambda: export(model, base_path))) != 0:
             raise SystemExit("the export after the last kill failed")
         left = [entry.name for entry in base_path.iterdir() if entry.name.startswith(".maskport-staging")]
         print(

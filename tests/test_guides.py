@@ -231,6 +231,41 @@ def test_the_page_of_inspection_works(place):
     assert "<html" in (place / "coins.html").read_text()
 
 
+def test_the_page_of_calibration_works(server, tmp_path):
+    for name in ("configs", "models"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for name in ("photos", "masks"):
+        (tmp_path / name).mkdir()
+    with MaskClient(server.grpc_address, "coins") as client:
+        for index, corner in enumerate((0, 60)):
+            crop = data.coins()[corner : corner + 96, corner : corner + 128]
+            Image.fromarray(crop).save(tmp_path / f"photos/{index}.png")
+            client.segment(crop[..., None], threshold=0.4).save(tmp_path / f"masks/{index}.png")
+    done = run_shown(blocks("docs/calibrate.md", "sh")[0], tmp_path)
+    assert done.returncode == 0, done.stderr
+    recommended = re.search(r"^recommended threshold: (.*)$", done.stdout, re.MULTILINE)[1]
+    assert float(recommended) == pytest.approx(0.4, abs=0.01)
+    assert re.search(r"^recommended +0\.4\S* +1\.0000", done.stdout, re.MULTILINE)
+    assert {path.suffix for path in (tmp_path / "calibration").iterdir()} == {".svg", ".csv", ".html"}
+
+
+def test_an_onnx_file_that_names_a_size_becomes_one_that_takes_any(tmp_path, monkeypatch):
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3, 32, 48]) for name in ("x", "inner", "y")
+    ]
+    nodes = [onnx.helper.make_node("Relu", ["x"], ["inner"]), onnx.helper.make_node("Neg", ["inner"], ["y"])]
+    graph = onnx.helper.make_graph(nodes, "fixed", values[:1], values[2:], value_info=values[1:2])
+    opset = onnx.helper.make_opsetid("", 17)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8), "model.onnx")
+    (code,) = [text for text in blocks("docs/sources.md", "python") if "free.onnx" in text]
+    exec(compile(code, "docs/sources.md", "exec"), {})
+    picture = np.random.default_rng(0).standard_normal((2, 3, 20, 30), np.float32)
+    (answer,) = onnxruntime.InferenceSession("free.onnx").run(None, {"x": picture})
+    np.testing.assert_array_equal(answer, -np.maximum(picture, 0))
+
+
 def test_the_page_of_batch_jobs_works(server, place, monkeypatch, capsys):
     page = "docs/batch.md"
     monkeypatch.chdir(place)

@@ -63,6 +63,7 @@ def _read_tiff(path: Path, channels: int) -> Raster:
         raise ValueError("TIFF files need tifffile and imagecodecs: pip install 'maskport[large]'") from None
     try:
         with tifffile.TiffFile(path) as file:
+            len(file.pages)  # or directories that lead in a circle have no end
             series, page = file.series[0], file.series[0].keyframe
             axes = {axis: count for axis, count in zip(series.axes, series.shape, strict=True) if count > 1}
             kind = getattr(page.photometric, "name", "unknown")

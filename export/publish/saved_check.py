@@ -200,7 +200,8 @@ def _read_lines(lines: "queue.SimpleQueue[str]") -> None:
     os._exit(1)
 
 
-def _main() -> None:
+def main() -> None:
+    """Does what is asked for on standard input, a line of JSON at a time, until that ends."""
     sys.modules["keras"] = None  # type: ignore[assignment]  # whatever imports it fails from here on
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_read_lines, args=[lines], daemon=True).start()
@@ -217,4 +218,4 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    main()

@@ -42,6 +42,9 @@ class TiffImage:
         opened = io.BytesIO(file) if isinstance(file, bytes) else os.fspath(file)
         with contextlib.ExitStack() as on_failure, decoding(name):
             self._file = on_failure.enter_context(tifffile.TiffFile(opened, _multifile=False))
+            # Counted first: tifffile then sees a directory that leads back to an earlier one. Asked for one by one
+            # such directories have no end.
+            len(self._file.pages)
             pages = _pages_of(self._file)
             self._open(pages[choose_page([page.label for page in pages], choice, name)])
             on_failure.pop_all()

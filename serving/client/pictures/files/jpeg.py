@@ -23,12 +23,15 @@ def read_jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def decode_jpeg(data: bytes) -> npt.NDArray[Any]:
-    """Returns a JPEG's samples, uint8 [H, W] or [H, W, 3]."""
+    """Returns a JPEG's samples, uint8 [H, W] or [H, W, 3]; its size must have been checked before."""
     from PIL import JpegImagePlugin
 
+    size = read_jpeg_size(data)
     try:
         # Not Image.open, which has its own opinion of what is too large.
         with JpegImagePlugin.JpegImageFile(io.BytesIO(data)) as picture:
+            if sorted(picture.size) != sorted(size):  # which could be gigabytes, too
+                raise ValueError("its header is followed by another one, of another size")
             return np.array(picture)
     except (OSError, SyntaxError, ValueError) as error:
         raise InvalidResponseError(f"a picture in the answer cannot be decoded: {error}") from error

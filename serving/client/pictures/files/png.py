@@ -82,18 +82,23 @@ def decode_png(data: bytes) -> npt.NDArray[Any]:
     from PIL import PngImagePlugin
 
     is_packed = data[8:33] == _header_chunk(width, height, 1, 1)
+    columns = -(-width // 8) if is_packed else width
     if is_packed:
         # A PNG's filters work on bytes, so a row of bits is one of an eighth as many bytes, too. NumPy takes these
         # apart in a fraction of the time that Pillow takes.
-        data = b"".join((_SIGNATURE, _header_chunk(-(-width // 8), height, 8, 1), memoryview(data)[33:]))
+        data = b"".join((_SIGNATURE, _header_chunk(columns, height, 8, 1), memoryview(data)[33:]))
     try:
         # Not Image.open, which has its own opinion of what is too large.
         with PngImagePlugin.PngImageFile(io.BytesIO(data)) as picture:
+            if picture.size != (columns, height):  # which could be gigabytes, too
+                raise ValueError("its header is followed by another one, of another size")
             if header.bits == 16 and header.channels in (2, 3, 4):
                 return _decode_deep_colour(picture, header.channels)
             array = np.array(picture)
     except (OSError, SyntaxError, ValueError, IndexError, struct.error, zlib.error) as error:
         raise InvalidResponseError(f"a picture in the answer cannot be decoded: {error}") from error
+    if array.shape[2:] != ((header.channels,) if (header.channels or 1) > 1 else ()):
+        raise InvalidResponseError("a picture in the answer cannot be decoded: its header is followed by another one")
     if is_packed:
         return np.unpackbits(array, axis=1, count=width).view(bool)
     if array.dtype == bool:

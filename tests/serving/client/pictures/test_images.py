@@ -1,6 +1,7 @@
 import contextlib
 import io
 import os
+import struct
 import warnings
 import zlib
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis.extra import numpy as hnp
 from maskport.serving.client import InvalidImageError, InvalidResponseError
 from maskport.serving.client.pictures.channels import Choice, ModelInput
 from maskport.serving.client.pictures.files.headers import read_header
+from maskport.serving.client.pictures.files.jpeg import decode_jpeg
 from maskport.serving.client.pictures.files.png import PNG_END, decode_png, encode_png, read_png_header
 from maskport.serving.client.pictures.images import read_picture
 from PIL import Image, ImageOps
@@ -57,6 +59,29 @@ def test_one_bit_is_read_as_pillow_wrote_it_and_a_damaged_header_is_found(width)
         decode_png(data[:32] + bytes([data[32] ^ 1]) + data[33:])
     with pytest.raises(InvalidResponseError, match="cannot be decoded"):
         decode_png(data[:-30])
+
+
+@pytest.mark.parametrize("first", [(17, 23, 1), (17, 23, 8)])
+@pytest.mark.parametrize("second", [(60000, 60000, 8, 2), (23, 17, 8, 2), (17, 23, 8, 0), (23, 17, 16, 6)], ids=str)
+def test_a_png_of_two_headers_is_refused_before_the_second_ones_pixels_take_memory(first, second):
+    height, width, bits = first
+    mask = np.add.outer(np.arange(height), np.arange(width)) % 3 > 0
+    data = encode_png(mask if bits == 1 else mask.astype(np.uint8))
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", *second, 0, 0, 0)
+    data = data[:33] + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:]
+    with pytest.raises(InvalidResponseError, match="cannot be decoded"):
+        decode_png(data)
+
+
+def test_a_jpeg_of_two_frames_is_refused_before_the_second_ones_pixels_take_memory():
+    data = _saved(Image.new("RGB", (23, 17)), "JPEG")
+    at = data.index(b"\xff\xc0")
+    frame = data[at : at + 19]
+    for size in ((60000, 60000), (17, 24)):
+        second = frame[:5] + struct.pack(">HH", *size) + frame[9:]
+        with pytest.raises(InvalidResponseError, match="cannot be decoded"):
+            decode_jpeg(data[: at + 19] + second + data[at + 19 :])
+    assert decode_jpeg(data).shape == (17, 23, 3)
 
 
 def test_sixteen_bit_colour_is_written_as_sixteen_bits():

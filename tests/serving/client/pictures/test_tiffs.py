@@ -306,6 +306,17 @@ def test_damaged_files_are_errors_that_name_them(kind, photo, tmp_path):
         assert "BytesIO" not in str(caught.value)
 
 
+def test_directories_that_lead_in_a_circle_have_an_end(photo, tmp_path):
+    data = bytearray(_written(photo, photometric="rgb") + bytes(2))
+    first = int.from_bytes(data[4:8], "little")
+    last = first + 2 + 12 * int.from_bytes(data[first : first + 2], "little")
+    data[last : last + 4] = len(data).to_bytes(4, "little")
+    data += data[first:last] + first.to_bytes(4, "little")
+    with pytest.raises(InvalidImageError, match="holds 2 pictures"):
+        read_picture(bytes(data)).encoded(UINT8)
+    _check(bytes(data), photo, tmp_path, Choice(page=0))
+
+
 def test_without_the_extra_pillow_reads_what_it_reads_rightly(monkeypatch, photo, tmp_path):
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
     for mode in ("1", "L", "P", "RGB", "RGBA", "CMYK"):
