@@ -18,6 +18,7 @@ input that breaks something is kept there too, and named. Exit code 1 if there i
 
 import argparse
 import contextlib
+import importlib.util
 import io
 import json
 import subprocess
@@ -30,9 +31,6 @@ from typing import Any
 import numpy as np
 from children import bound
 from PIL import Image
-
-with contextlib.suppress(ImportError):
-    import atheris
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "tests/corpus"
@@ -312,6 +310,8 @@ def _messages(states: Any, signature: Any) -> list[bytes]:
 
 def fuzz(name: str, folder: Path, limits: Sequence[str]) -> None:
     """Fuzzes one target, and ends this process."""
+    import atheris  # in no process that does anything else
+
     folder.mkdir(parents=True, exist_ok=True)
     for index, seed in enumerate(seeds(name)):
         (folder / f"seed_{index}").write_bytes(seed)
@@ -331,7 +331,7 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := set(options.targets) - set(TARGETS):
         parser.error(f"no target {min(unknown)!r}: there are {', '.join(TARGETS)}")
-    if "atheris" not in sys.modules:
+    if importlib.util.find_spec("atheris") is None:
         parser.error("atheris is not installed: scripts/install test (it is made for Linux on x86-64)")
     limits = [f"-max_total_time={options.seconds}", f"-runs={options.runs}", "-timeout=120", "-rss_limit_mb=4096"]
     if options.here:
