@@ -80,12 +80,8 @@ def png() -> Target:
             return
         assert array.shape[:2] == found.size
         picture = _pillow(data)
-        if (
-            picture is not None
-            and found.bits <= 8
-            and found.channels
-            and picture.mode in ("1", "L", "LA", "RGB", "RGBA")
-        ):
+        is_comparable = picture is not None and picture.mode in ("1", "L", "LA", "RGB", "RGBA")
+        if is_comparable and found.bits <= 8 and found.channels:
             assert np.array_equal(array, np.asarray(picture)), (array.dtype, picture.mode)
 
     return read
@@ -127,19 +123,14 @@ def tiff() -> Target:
     return read
 
 
-def _calls() -> list[Any]:
+def _answers(decode: Callable[[Any, bytes], Any]) -> Target:
+    from maskport.serving.client.errors import MaskServingError
     from maskport.serving.client.transport.calls import MetadataCall, PredictCall, StatusCall, Target
     from maskport.serving.client.transport.signatures import SignatureInfo, TensorSpec
 
     outputs = {"mask": TensorSpec("DT_FLOAT", (-1, -1, -1, 1)), "error": TensorSpec("DT_STRING", (-1,))}
     model = Target("model")
-    return [PredictCall(model, SignatureInfo("s", {}, outputs), {}), MetadataCall(model), StatusCall(model)]
-
-
-def _answers(decode: Callable[[Any, bytes], Any]) -> Target:
-    from maskport.serving.client.errors import MaskServingError
-
-    calls = _calls()
+    calls = (PredictCall(model, SignatureInfo("s", {}, outputs), {}), MetadataCall(model), StatusCall(model))
 
     def read(data: bytes) -> None:
         for call in calls:
@@ -324,7 +315,7 @@ def fuzz(name: str, folder: Path, limits: Sequence[str]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="default: all, one after the other")
-    parser.add_argument("--seconds", type=int, default=60, help="for each target")
+    parser.add_argument("--seconds", type=int, default=60, help="for each target; 0 is without end")
     parser.add_argument("--runs", type=int, default=-1, help="at most, for each target")
     parser.add_argument("--corpus_dir", type=Path, default=ROOT / "build/fuzz")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)

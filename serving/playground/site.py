@@ -97,12 +97,12 @@ def answer(path: str, headers: Mapping[str, str], describe: Callable[[], Served]
         return _answer(page, _CONTENT_TYPES[".html"], headers)
     if not path.startswith(PREFIX):
         return None
-    name = path.removeprefix(PREFIX)
-    found = _files().get(name.removeprefix(f"{_release()}/"))
+    named = path.removeprefix(PREFIX)
+    name = named.removeprefix(f"{_release()}/")
+    found = _files().get(name)
     if found is None:
         return None
-    stays = name.startswith(f"{_release()}/")
-    return _answer(found, _CONTENT_TYPES[Path(path).suffix], headers, _STAYS if stays else _CHANGES)
+    return _answer(found, _CONTENT_TYPES[Path(name).suffix], headers, _CHANGES if name == named else _STAYS)
 
 
 def _answer(body: bytes, content_type: str, asked: Mapping[str, str], cache: str = _CHANGES) -> Answer:
