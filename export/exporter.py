@@ -19,6 +19,7 @@ from .graph.forms.optimization import BFLOAT16, Optimized, optimize
 from .graph.module import MaskModule
 from .graph.saving import save
 from .model.causes import cause_of
+from .model.choices import check_class_indices, choose_signatures, choose_warmup, resolve_foreground
 from .model.model_graph import weights_of
 from .model.segmentation_model import SegmentationModel
 from .model.servable_ops import check_servable
@@ -31,12 +32,10 @@ from .publish.movement import Movement, measuring
 from .publish.saved_check import FreshProcess
 from .publish.targets import Writer, open_base_path
 from .sources import adapt_keras_model, load_source
-from .spec import ALL_SIGNATURES, CLASSES, ExportSpec
+from .spec import ExportSpec
 
 logger = logging.getLogger(__name__)
 
-_MOST_CLASSES = 65536
-"""Class indices that a class map can hold."""
 _VOID = 255
 """The index by which pixels of no class are often marked."""
 
@@ -162,7 +161,7 @@ class Plan:
         """Probes a loaded model and traces the signatures; errors as of `make`."""
         foreground = resolve_foreground(spec, model)
         if model.answers_classes:
-            _check_class_indices(spec)
+            check_class_indices(spec)
         if spec.activation == "softmax" and model.output_channels == 1:
             raise SpecError("activation: 'softmax' needs two or more output channels; the model has one: sigmoid")
         if spec.classes and not model.answers_classes and len(spec.classes) != model.output_channels:
@@ -179,8 +178,8 @@ class Plan:
             if spec.classes and len(spec.classes) <= probed.maximum < _VOID:
                 raise SpecError(f"classes: {len(spec.classes)} names; the model answered class {probed.maximum:g}")
         adds = spec.activation == "softmax" or (spec.activation == "none" and probed.excludes)
-        names = _choose_signatures(spec, model)
-        _choose_warmup(spec, names)  # refuses what is not exported before the model is traced
+        names = choose_signatures(spec, model)
+        choose_warmup(spec, names)  # refuses what is not exported before the model is traced
 
         def make_module(model: SegmentationModel) -> MaskModule:
             return MaskModule(model, spec, foreground, adds, probed.min_edge, class_count)
@@ -202,7 +201,7 @@ class Plan:
         if pictures and self.model.takes_bands:
             takes = f"the model takes {self.model.channels} bands"
             raise SpecError(f"example picture {next(iter(pictures))}: is an encoded one, {takes}")
-        read = self.module.file_reader()
+        read = self.module.pictures.reader()
         for name, data in pictures.items():
             try:
                 _, error = read(tf.constant(data))
@@ -271,7 +270,7 @@ class Plan:
         goldens = golden.make_goldens({name: answers[name] for name in functions}, self.spec, undecided, tolerance)
         golden.write_goldens(goldens, assets / contract.GOLDEN_DIR)
         if self.spec.warmup:
-            called = _choose_warmup(self.spec, self.signatures)
+            called = choose_warmup(self.spec, self.signatures)
             golden.write_warmup(called, self.module, assets / contract.WARMUP_FILE)
         if movement.largest > NOTABLE:
             logger.warning(
@@ -280,76 +279,3 @@ class Plan:
                 movement, tolerance, 100 * np.concatenate([one.foreground for one in undecided.values()]).mean(),
             )  # fmt: skip
         return movement
-
-
-def _choose_signatures(spec: ExportSpec, model: SegmentationModel) -> list[str]:
-    available = [
-        name
-        for name, signature in contract.SIGNATURES.items()
-        if (
-            not (signature.product == contract.PROBABILITY or signature.takes_threshold)
-            if model.answers_classes
-            else signature.product != contract.CLASS_MAP or model.output_channels > 1
-        )
-        and not (signature.product == contract.MASKED_IMAGE_JPEG and spec.background == "transparent")
-        and not (signature.is_encoded and model.takes_bands)
-    ]
-    if spec.signatures is None:
-        return [name for name in available if contract.SIGNATURES[name].product != contract.MASKED_IMAGE_JPEG]
-    if ALL_SIGNATURES in spec.signatures:
-        return available
-    for name in spec.signatures:
-        if contract.SIGNATURES[name].is_encoded and model.takes_bands:
-            takes = f"the model takes {model.channels} bands"
-            raise SpecError(f"signatures: {name!r} is for encoded pictures of 1, 3 or 4 channels; {takes}, as pixels")
-        if name not in available and model.answers_classes:
-            raise SpecError(f"signatures: {name!r} needs probabilities; the model answers class indices")
-        if name not in available:
-            raise SpecError(f"signatures: {name!r} needs two or more output channels; the model has one")
-    return spec.signatures
-
-
-def _choose_warmup(spec: ExportSpec, exported: list[str]) -> list[str]:
-    """Returns the signatures that are warmed up, of those that are exported; SpecError for others."""
-    wanted = spec.warmup_signatures or [ALL_SIGNATURES]
-    for name in wanted:
-        if name not in (*exported, ALL_SIGNATURES):
-            raise SpecError(f"warmup_signatures: {name!r} is not exported; there are: {', '.join(exported)}")
-    return exported if ALL_SIGNATURES in wanted else wanted
-
-
-def _check_class_indices(spec: ExportSpec) -> None:
-    """Makes sure that a spec asks for nothing that class indices do not give."""
-    for key, value, allowed in (
-        ("activation", spec.activation, ("none", CLASSES)),
-        ("threshold", spec.threshold, (0.5,)),
-        ("edge", spec.edge, ("hard",)),
-    ):
-        if value not in allowed:
-            raise SpecError(f"{key}: {value!r} is for probabilities; the model answers class indices, which have none")
-
-
-def resolve_foreground(spec: ExportSpec, model: SegmentationModel) -> list[int]:
-    """Returns the indices of the output channels that the mask is of; SpecError where they do not fit the model."""
-    count = model.output_channels
-    if model.answers_classes:
-        count = len(spec.classes) if spec.classes else _MOST_CLASSES
-    named = ", ".join(f"{i} ({name})" for i, name in enumerate(spec.classes or []))
-    choices = named or f"0 to {count - 1}"
-    if spec.foreground is None:
-        if count == 1:
-            return [0]
-        has = "answers class indices" if model.answers_classes else f"has {count} output channels"
-        raise SpecError(f"foreground: the model {has}; give the mask's: {choices}")
-    indices = [
-        channel if isinstance(channel, int) else (spec.classes or []).index(channel) for channel in spec.foreground
-    ]
-    for index in indices:
-        if index >= count:
-            kind = "class" if model.answers_classes else "output channel"
-            raise SpecError(f"foreground: no {kind} {index}; the model has: {choices}")
-    if spec.activation == "softmax" and len(set(indices)) == count:
-        raise SpecError("foreground: all of the model's channels: with softmax they add up to 1 everywhere")
-    if len(set(indices)) < len(indices):
-        raise SpecError(f"foreground: the same channel twice: {spec.foreground}")
-    return indices

@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from ...serving import contract
 from ..errors import CalibrationError
-from ..exporter import Plan, resolve_foreground
+from ..exporter import Plan
 from ..model.causes import cause_of
+from ..model.choices import resolve_foreground
 from ..model.rasters import ENDINGS, read_raster
 from ..model.tracing import without_fusion
 from ..spec import ExportSpec
@@ -38,8 +39,8 @@ class ProbabilityReader:
         self.foreground = resolve_foreground(spec, plan.model)
         self._form = plan.model.channels, spec.image_dtype
         self._takes_bands = plan.model.takes_bands
-        self._read_pixels = plan.module.pixel_reader()
-        self._read_file = None if self._takes_bands else plan.module.file_reader()
+        self._read_pixels = plan.module.pixels.reader()
+        self._read_file = None if self._takes_bands else plan.module.pictures.reader()
 
     def read(self, path: Path) -> npt.NDArray[np.float32]:
         """Returns a picture's probability of foreground, [H, W] upright; CalibrationError where that fails.

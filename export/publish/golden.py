@@ -66,10 +66,10 @@ def make_samples(module: "MaskModule", pictures: Sequence[bytes] = ()) -> list[S
     pixels = of_pixels[contract.IMAGE]
     files = () if module.takes_bands else of_files[contract.IMAGE_BYTES]
     return [
-        Sample(module.input_of_pixels(tf.constant(pixels)).numpy(), _GOLDEN_SIZES[0], is_encoded=False),
+        Sample(module.pixels.model_input(tf.constant(pixels)).numpy(), _GOLDEN_SIZES[0], is_encoded=False),
         *(
             Sample(model_input.numpy(), size, is_encoded=True)
-            for model_input, size in (module.input_of_file(tf.constant(file)) for file in files if file)
+            for model_input, size in (module.pictures.model_input(tf.constant(file)) for file in files if file)
         ),
     ]
 

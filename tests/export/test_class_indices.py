@@ -95,7 +95,7 @@ def test_a_model_of_another_size_answers_the_nearest_pixels_class(resize):
     fields = {"source": "m", "output_dir": "o", "scaling": "unit", "foreground": FOREGROUND, "antialias": False}
     spec = make_spec({**fields, "resize": resize})
     plan = make_plan(labels_model(size), spec)
-    given = np.asarray(plan.module.input_of_pixels(tf.constant(PHOTO[None])))[0]
+    given = np.asarray(plan.module.pixels.model_input(tf.constant(PHOTO[None])))[0]
     labels = TOY(given).argmax(-1)
     if resize == "letterbox":
         labels = labels[3:34]  # 90x60 at 47x31

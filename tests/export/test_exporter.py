@@ -7,7 +7,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import types
 
 import numpy as np
 import pytest
@@ -23,10 +22,8 @@ from maskport.export import (
     export_model,
     exporter,
 )
-from maskport.export.exporter import _choose_signatures
 from maskport.export.publish import saved_check
 from maskport.export.publish.saved_check import FreshProcess
-from maskport.export.spec import make_spec
 from maskport.serving import contract
 from reference import Toy
 from tensorflow_serving.apis import prediction_log_pb2
@@ -173,19 +170,6 @@ def test_a_remote_base_path_gets_the_same_files(model_file, version_dir):
         for name in names
     }
     assert held == {str(file.relative_to(version_dir)) for file in version_dir.rglob("*") if file.is_file()}
-
-
-def test_signatures_of_jpeg_are_made_where_they_are_asked_for():
-    model = types.SimpleNamespace(answers_classes=False, output_channels=1, takes_bands=False)
-
-    def chosen(**fields):
-        return _choose_signatures(make_spec({"source": "a.keras", "output_dir": "served", **fields}), model)
-
-    jpegs = {"masked_image_jpeg", "masked_image_jpeg_at_threshold"}
-    assert not jpegs & set(chosen())
-    assert {*chosen(), *jpegs} == set(chosen(signatures="all"))
-    assert chosen(signatures="masked_image_jpeg") == ["masked_image_jpeg"]
-    assert chosen(signatures="all", background="transparent") == chosen()
 
 
 @pytest.mark.parametrize(

@@ -141,9 +141,9 @@ def _pictures(model: SegmentationModel, spec: ExportSpec) -> list[tf.Tensor]:
 def _mask_maker(module: MaskModule) -> Callable[[tf.Tensor], np.ndarray]:
     threshold = module.spec.threshold
     if module.takes_bands:
-        read_pixels = module.pixel_reader()
+        read_pixels = module.pixels.reader()
         return lambda pixels: np.asarray(read_pixels(pixels).numpy() > threshold)
-    read = module.file_reader()
+    read = module.pictures.reader()
     return lambda picture: np.asarray(read(picture)[0].numpy() > threshold)
 
 

@@ -14,11 +14,10 @@ import numpy.typing as npt
 
 from ... import contract
 from ..errors import CallContext, InvalidResponseError, OutputNotRequestedError
-from ..pictures.files.jpeg import decode_jpeg, read_jpeg_size
-from ..pictures.files.png import PNG_END, decode_png, read_png_header
 from ..pictures.picture import Picture
 from ..pictures.tiling import Array
 from .files import JPEGS, write_picture
+from .output import Output, size_text
 from .polygons import Polygon, trace_polygons
 from .rle import Rle, encode_rle
 
@@ -30,28 +29,6 @@ Colour = tuple[int, int, int]
 _SAVED = (contract.MASK, *contract.MASKED_IMAGES, "cutout", "overlay", contract.PROBABILITY, contract.CLASS_MAP)
 _WHITE = 65535
 _RED: Colour = (255, 40, 40)
-
-
-class Output:
-    """One product: a PNG or a JPEG, decoded when it is looked at, or an array from a pixel signature."""
-
-    def __init__(self, png: bytes = b"", array: Array | None = None, jpeg: bytes = b""):
-        self.png, self.jpeg = png, jpeg
-        self._array = array
-
-    @functools.cached_property
-    def array(self) -> Array:
-        """Its values: [H, W] or [H, W, C]."""
-        if self._array is not None:
-            return self._array
-        return decode_jpeg(self.jpeg) if self.jpeg else decode_png(self.png)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width; nothing is decoded for it."""
-        if self._array is not None:
-            return self._array.shape[:2]
-        return read_jpeg_size(self.jpeg) if self.jpeg else read_png_header(self.png).size
 
 
 class MaskResult:
@@ -92,7 +69,7 @@ class MaskResult:
         self.response_bytes = response_bytes
 
     def __repr__(self) -> str:
-        size = _size(self.size) if self.size else "unknown size"
+        size = size_text(self.size) if self.size else "unknown size"
         return f"<MaskResult of {self.source or 'an image'}, {size}: {', '.join(self._outputs)}>"
 
     @property
@@ -279,7 +256,7 @@ class MaskResult:
         image = self.image()
         if (image.height, image.width) != self.mask.shape:
             raise InvalidResponseError(
-                f"the mask is {_size(self.mask.shape)}, the picture {_size((image.height, image.width))}",
+                f"the mask is {size_text(self.mask.shape)}, the picture {size_text((image.height, image.width))}",
                 context=self._context,
             )
         return image
@@ -302,51 +279,6 @@ class SegmentItem:
     error: Exception | None = None
 
 
-# What a PNG of each product must be: bits of a sample, and channels.
-_FORMS: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
-    contract.MASK: ((1, 8), (1,)),
-    contract.PROBABILITY: ((16,), (1,)),
-    contract.CLASS_MAP: ((8, 16), (1,)),
-    contract.MASKED_IMAGE: ((8, 16), (1, 2, 3, 4)),
-}
-_LARGEST_UNCHECKED = 1 << 28
-"""Pixels that a picture may have in the answer where the sent one's size is not known here."""
-
-
-def encoded_output(product: str, file: bytes, picture: Picture) -> Output:
-    """Returns a product from its file, or raises `InvalidResponseError` by its header; nothing is decoded."""
-    is_jpeg = product == contract.MASKED_IMAGE_JPEG
-    problem = ""
-    if is_jpeg:
-        size = read_jpeg_size(file)
-    else:
-        header, (bits, channels) = read_png_header(file), _FORMS[product]
-        size = header.size
-        if not file.endswith(PNG_END):
-            problem = "is a PNG that is cut off"
-        elif header.bits not in bits or header.channels not in channels:
-            problem = f"is a PNG of {header.bits} bits, {header.channels or '?'} channels"
-    problem = problem or _misfit(size, picture)
-    if problem:
-        raise InvalidResponseError(f"the {product} in the answer {problem}")
-    return Output(jpeg=file) if is_jpeg else Output(file)
-
-
-def _misfit(size: tuple[int, int], picture: Picture) -> str:
-    """Returns what is wrong with the size of an answer to a picture; an empty text where nothing is."""
-    if picture.size is not None:
-        return "" if size == picture.size else f"is {_size(size)}, the picture {_size(picture.size)}"
-    return f"claims to be {_size(size)}" if size[0] * size[1] > _LARGEST_UNCHECKED else ""
-
-
-def pixel_output(product: str, array: Array, picture: Picture) -> Output:
-    """Returns a product from the array [H, W, C] of a pixel signature, of the sent picture's size."""
-    if array.ndim != 3 or (picture.size is not None and array.shape[:2] != picture.size):
-        sizes = f"{_size(array.shape)}, the picture {_size(picture.size or ())}"
-        raise InvalidResponseError(f"the {product} in the answer is {sizes}")
-    return Output(array=array)
-
-
 def bbox_of(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
     """Returns the smallest box around a mask [H, W]: left, top, width and height; None if the mask is empty."""
     rows = np.flatnonzero(mask.any(axis=1))
@@ -355,10 +287,6 @@ def bbox_of(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
     columns = np.flatnonzero(mask.any(axis=0))
     left, top = int(columns[0]), int(rows[0])
     return left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1
-
-
-def _size(sizes: Sequence[int]) -> str:
-    return "×".join(map(str, sizes))
 
 
 def _plane(array: Array) -> Array:

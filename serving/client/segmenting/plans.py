@@ -21,7 +21,7 @@ from ..errors import (
 )
 from ..pictures.channels import ModelInput
 from ..pictures.picture import Picture
-from ..results.mask_result import encoded_output, pixel_output
+from ..results.output import encoded_output, pixel_output
 from ..transport.calls import PredictCall, Prediction, Target
 from ..transport.signatures import ModelMetadata, SignatureInfo, check_inputs, dtype_known
 

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 import toy_models
 from maskport.export import SourceError, UnservableError
-from maskport.export.graph.module import _for_each
+from maskport.export.graph.signatures.pictures import _for_each
 from maskport.export.sources import adapt_keras_model, load_source
 from maskport.export.sources.loading import _in_chunks
 from maskport.export.spec import make_spec

@@ -16,7 +16,8 @@ from maskport.serving.client import (
 from maskport.serving.client.errors import CallContext
 from maskport.serving.client.pictures.files.png import decode_png, encode_png
 from maskport.serving.client.pictures.images import read_picture
-from maskport.serving.client.results.mask_result import MaskResult, encoded_output, pixel_output
+from maskport.serving.client.results.mask_result import MaskResult
+from maskport.serving.client.results.output import encoded_output, pixel_output
 from maskport.serving.client.results.polygons import trace_polygons
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco

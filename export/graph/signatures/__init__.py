@@ -1,0 +1,1 @@
+"""What signatures do: the steps that all of them share, from pixels and from encoded pictures."""
