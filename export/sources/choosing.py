@@ -1,12 +1,15 @@
 """Choosing one of several tensors or signatures, or asking the user to."""
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from ..errors import SourceError
+from ..spec import ExportSpec
 
 
 def choose(kind: str, key: str, wanted: str | None, choices: Mapping[str, Any], where: str) -> str:
@@ -34,14 +37,78 @@ def choose(kind: str, key: str, wanted: str | None, choices: Mapping[str, Any], 
     return next(iter(choices))
 
 
-def choose_image(wanted: str | None, inputs: Mapping[str, tf.TensorSpec], where: str) -> str:
-    """Returns the name of the input that takes the image; SourceError where there are others, or it is not there."""
-    if len(inputs) > 1:
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What a model takes: the image, and constants.
+
+    Attributes:
+        image: the name of its input.
+        constants: of the other inputs, by name: what each takes, of one picture.
+        grows: names of the constants that are repeated for every picture.
+    """
+
+    image: str
+    constants: Mapping[str, np.ndarray]
+    grows: frozenset[str]
+
+    def feed(self, images: Any) -> dict[str, Any]:
+        """Returns what all inputs take for images [B, …], by name; constants that do not depend on B are arrays."""
+        fed = {self.image: images}
+        for name, constant in self.constants.items():
+            fed[name] = tf.repeat(constant, tf.shape(images)[0], axis=0) if name in self.grows else constant
+        return fed
+
+    def tensors(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the same as `feed`, all of it as tensors."""
+        return {name: tf.convert_to_tensor(value) for name, value in self.feed(images).items()}
+
+
+def choose_inputs(spec: ExportSpec, inputs: Mapping[str, Any], where: str) -> Inputs:
+    """Returns which input takes the image, and what the spec gives the others.
+
+    Args:
+        spec: of the export.
+        inputs: what the model takes, by name: of a dtype and a shape.
+        where: in what, for people.
+
+    Raises:
+        SourceError: another input has no value, or one that it cannot take; or there is none for the image.
+    """
+    given = spec.source_constants or {}
+    for name in given:
+        if name not in inputs:
+            raise SourceError(f"source_constants: {where} takes no input {name!r}; it takes: {_list(inputs)}")
+    left = {name: form for name, form in inputs.items() if name not in given}
+    if len(left) > 1:
         raise SourceError(
-            f"{where} takes {len(inputs)} inputs; an export has one, the image: {_list(inputs)}; "
-            "wrap it in a builder function that sets the others"
+            f"{where} takes {len(left)} inputs; an export has one, the image: {_list(left)}; "
+            "give the others values by source_constants (NAME=NUMBER)"
         )
-    return choose("input", "source_input", wanted, inputs, where)
+    image = choose("input", "source_input", spec.source_input, left, where)
+    constants = {name: _constant(name, value, inputs[name], where) for name, value in given.items()}
+    is_one_of_many = {name for name, array in constants.items() if array.shape[:1] == (1,)}
+    grows = frozenset(name for name in is_one_of_many if inputs[name].shape.rank and inputs[name].shape[0] is None)
+    return Inputs(image, constants, grows)
+
+
+def _constant(name: str, value: Any, form: Any, where: str) -> np.ndarray:
+    """Returns a value as the array that an input takes, or raises `SourceError`."""
+    dtype, shape = tf.as_dtype(form.dtype), tf.TensorShape(form.shape)
+    problem = f"source_constants: {name!r} of {where} is {dtype.name}{'' if shape.rank is None else list(shape)}"
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise SourceError(f"{problem}; the lists differ in length") from None
+    if not (dtype.is_floating or dtype.is_integer or dtype.is_bool):
+        raise SourceError(f"{problem}; only numbers can be given")
+    typed = array.astype(dtype.as_numpy_dtype)
+    if not dtype.is_floating and not np.array_equal(typed, array):
+        raise SourceError(f"{problem}; {value} is no {dtype.name}")
+    if not array.ndim and shape.rank:
+        return np.full([edge or 1 for edge in shape], typed)
+    if not shape.is_compatible_with(array.shape):
+        raise SourceError(f"{problem}; got the shape {list(array.shape)}")
+    return typed
 
 
 def choose_output(wanted: str | None, outputs: Mapping[str, Any], where: str) -> str:
@@ -82,7 +149,7 @@ def _list(choices: Mapping[str, Any]) -> str:
     for name, choice in choices.items():
         shape = tf.TensorShape(getattr(choice, "shape", None))
         sizes = "" if shape.rank is None else [-1 if edge is None else edge for edge in shape]
-        texts.append(f"{name!r} {choice.dtype.name}{sizes}" if hasattr(choice, "shape") else repr(name))
+        texts.append(f"{name!r} {tf.as_dtype(choice.dtype).name}{sizes}" if hasattr(choice, "shape") else repr(name))
     return ", ".join(texts)
 
 

@@ -12,7 +12,7 @@ from ..model.causes import cause_of
 from ..model.model_graph import count_constants
 from ..model.segmentation_model import RawModel
 from ..spec import ExportSpec
-from .choosing import choose, choose_image, choose_output, flatten_named, in_natural_order
+from .choosing import choose, choose_inputs, choose_output, flatten_named, in_natural_order
 
 _DEFAULT_SIGNATURE = "serving_default"
 _INIT_SIGNATURE = "__saved_model_init_op"
@@ -31,13 +31,16 @@ def load_saved_model(spec: ExportSpec) -> RawModel:
         raise SourceError(f"{where}: TensorFlow cannot load it: {cause_of(error)}") from error
 
     function = _find_function(loaded, spec, where)
-    image_name, image = _find_image_input(function, spec, where)
+    positional, keywords = _inputs_of(function)
+    takes = positional | keywords
+    chosen = choose_inputs(spec, takes, where)
+    image = takes[chosen.image]
     outputs = in_natural_order(flatten_named(function.structured_outputs))
     output_name = choose_output(spec.source_output, outputs, where)
-    by_keyword = image_name in function.structured_input_signature[1]
 
     def call(images: tf.Tensor) -> tf.Tensor:
-        results = function(**{image_name: images}) if by_keyword else function(images)
+        fed = chosen.tensors(images)
+        results = function(*map(fed.get, positional), **{name: fed[name] for name in keywords})
         return flatten_named(results)[output_name]
 
     variables = getattr(loaded, "variables", None) or function.graph.variables
@@ -62,20 +65,21 @@ def _load_frozen(spec: ExportSpec, where: str) -> RawModel:
         signature = _choose_signature(dict(meta_graph.signature_def), spec, where)
         inputs = {name: _spec_of(info) for name, info in signature.inputs.items()}
         outputs = in_natural_order({name: _spec_of(info) for name, info in signature.outputs.items()})
-        image_name = choose_image(spec.source_input, inputs, where)
+        chosen = choose_inputs(spec, inputs, where)
         output_name = choose_output(spec.source_output, outputs, where)
-        ends = [signature.inputs[image_name].name, signature.outputs[output_name].name]
+        starts, end = [signature.inputs[name].name for name in inputs], signature.outputs[output_name].name
         variables = v1.global_variables()
         frozen = v1.graph_util.convert_variables_to_constants(
-            session, session.graph.as_graph_def(), [ends[1].partition(":")[0]]
+            session, session.graph.as_graph_def(), [end.partition(":")[0]]
         )
     wrapped = v1.wrap_function(lambda: tf.graph_util.import_graph_def(frozen, name=""), [])
-    function = wrapped.prune(*(wrapped.graph.as_graph_element(end) for end in ends))
+    element = wrapped.graph.as_graph_element
+    function = wrapped.prune([element(start) for start in starts], element(end))
     parameter_count = _count(variables) or count_constants(frozen)
     return RawModel(
-        call=function,
+        call=lambda images: function(*map(chosen.tensors(images).get, inputs)),
         trackable=None,
-        input=inputs[image_name],
+        input=inputs[chosen.image],
         description=f"TensorFlow 1 SavedModel, {parameter_count:,} parameters",
         parameter_count=parameter_count,
     )
@@ -116,9 +120,8 @@ def _find_function(loaded: Any, spec: ExportSpec, where: str) -> Any:
     return max(traces, key=rank)
 
 
-def _find_image_input(function: Any, spec: ExportSpec, where: str) -> tuple[str, tf.TensorSpec]:
+def _inputs_of(function: Any) -> tuple[dict[str, tf.TensorSpec], dict[str, tf.TensorSpec]]:
+    """Returns what a concrete function takes, by name: in order, and by keyword."""
     positional, keywords = function.structured_input_signature
     named = {form.name or str(at): form for at, form in enumerate(positional) if isinstance(form, tf.TensorSpec)}
-    named |= {name: form for name, form in keywords.items() if isinstance(form, tf.TensorSpec)}
-    name = choose_image(spec.source_input, named, where)
-    return name, named[name]
+    return named, {name: form for name, form in keywords.items() if isinstance(form, tf.TensorSpec)}

@@ -20,6 +20,7 @@ from .values import (
     Channels,
     Clean,
     CleanRadii,
+    Constants,
     Formats,
     LocalPath,
     Names,
@@ -70,7 +71,12 @@ class ExportSpec(pydantic.BaseModel):
         None, description="Which signature of a SavedModel; found by itself when there is only one."
     )
     source_input: str | None = Field(
-        None, description="The name that the model's only input must have; models with more cannot be exported."
+        None, description="The name of the model's input that takes the image; found by itself when there is one."
+    )
+    source_constants: Constants | None = Field(
+        None,
+        description="Values of the model's other inputs, such as training=false,scale=0.25: a number is put wherever "
+        "there is room in the input, of which each unknown size is 1, or the number of images if it is the first.",
     )
     source_output: str | None = Field(
         None, description="Which output is the segmentation; found by itself when there is only one."

@@ -1,6 +1,7 @@
 """What a spec's values may be, and how the texts of flags become them."""
 
 import difflib
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -53,6 +54,29 @@ def _as_mapping(value: Any) -> Any:
     return value
 
 
+def _as_constants(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    constants = {}
+    for word in _split_commas(value):
+        name, _, text = word.rpartition("=")
+        try:
+            constants[name.strip()] = json.loads(text)
+        except ValueError:
+            raise ValueError(f"{word!r}: wanted NAME=NUMBER, or NAME=true or false") from None
+    return constants
+
+
+def _are_numbers(constants: dict[str, Any]) -> dict[str, Any]:
+    def is_number(value: Any) -> bool:
+        return all(map(is_number, value)) if isinstance(value, list) else isinstance(value, bool | int | float)
+
+    for name, value in constants.items():
+        if not is_number(value):
+            raise ValueError(f"{name!r}: wanted a number, true or false, or lists of them")
+    return constants
+
+
 def _no_repeats(values: list[Any]) -> list[Any]:
     repeated = sorted({str(value) for value in values if values.count(value) > 1})
     if repeated:
@@ -86,6 +110,9 @@ LocalPath = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduse
 Names = Annotated[list[Text], BeforeValidator(_split_commas), AfterValidator(_no_repeats)]
 Edge = Annotated[int, Field(ge=1, le=_MAX_MODEL_EDGE)]
 Signatures = Annotated[list[str], BeforeValidator(_as_list), AfterValidator(_known_signatures), Field(min_length=1)]
+Constants = Annotated[
+    dict[Text, Any], BeforeValidator(_as_constants), AfterValidator(_are_numbers), Field(min_length=1)
+]
 Bits = Annotated[Literal[1, 8], BeforeValidator(_as_whole)]
 Background = Annotated[str, AfterValidator(_background)]
 Formats = Annotated[

@@ -12,7 +12,7 @@ from ...model.causes import cause_of
 from ...model.model_graph import count_constants
 from ...model.segmentation_model import RawModel
 from ...spec import ExportSpec
-from ..choosing import choose_image, choose_output
+from ..choosing import choose_inputs, choose_output
 from ..contents import HEAD_BYTES, check_content
 
 _WITHOUT_RESULT = {"NoOp", "Assert", "Const", "Placeholder"}
@@ -84,12 +84,12 @@ def wrap_graph(graph_def: Any, spec: ExportSpec, kind: str, named: Mapping[str, 
     # A placeholder with a default is set already: a rate of dropout, say.
     placeholders = [node.name for node in graph_def.node if node.op == "Placeholder" and node.name in needed]
     inputs = _results(wrapped.graph, placeholders)
-    image_name = choose_image(spec.source_input, inputs, where)
-    image = inputs[image_name]
-    function = wrapped.prune(image, outputs[output_name])
+    chosen = choose_inputs(spec, inputs, where)
+    image = inputs[chosen.image]
+    function = wrapped.prune(list(inputs.values()), outputs[output_name])
     parameter_count = count_constants(function.graph.as_graph_def())
     return RawModel(
-        call=function,
+        call=lambda images: function(*map(chosen.tensors(images).get, inputs)),
         trackable=None,
         input=tf.TensorSpec(image.shape, image.dtype, name="image"),
         description=f"{kind}, {parameter_count:,} parameters",

@@ -13,7 +13,7 @@ from ...model.causes import cause_of
 from ...model.segmentation_model import RawModel
 from ...model.tracing import find_data_format, trace, with_size
 from ...spec import ExportSpec
-from ..choosing import choose_image, choose_output, flatten_named
+from ..choosing import choose_inputs, choose_output, flatten_named
 from ..user_code import named_as_saved
 from .files import check_keras_file, keras_2_version, read_config
 from .keras_2 import keras_2_objects, load_by_keras_2, readable_by_keras_3
@@ -115,10 +115,12 @@ def wrap_keras_model(model: Any, spec: ExportSpec, where: str) -> RawModel:
 
     structure = _input_structure(model, where)
     inputs = {tensor.name: tensor for tensor in keras.tree.flatten(structure)}
-    image = inputs[choose_image(spec.source_input, inputs, where)]
+    takes = choose_inputs(spec, inputs, where)
+    image = inputs[takes.image]
 
     def run(images: tf.Tensor) -> Any:
-        return model(keras.tree.pack_sequence_as(structure, [images]), training=False)
+        fed = takes.feed(images)
+        return model(keras.tree.pack_sequence_as(structure, [fed[name] for name in inputs]), training=False)
 
     outputs = _outputs(run, image, spec, where)
     layers = _output_layers(model, outputs)

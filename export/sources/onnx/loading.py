@@ -10,7 +10,7 @@ from ...model.causes import cause_of
 from ...model.segmentation_model import RawModel
 from ...model.tracing import find_data_format, trace, with_size
 from ...spec import ExportSpec
-from ..choosing import choose_image, choose_output
+from ..choosing import choose_inputs, choose_output
 from ..weights import Weights
 from .files import read_model
 from .folding import fold
@@ -32,11 +32,15 @@ def load_onnx(spec: ExportSpec) -> RawModel:
     except Exception as error:  # whatever a broken file, or one against the standard, leads to
         raise SourceError(f"{where}: its graph cannot be read: {cause_of(error)}") from error
     graph = _only_needed(graph, [spec.source_output] if spec.source_output in graph.outputs else graph.outputs, where)
-    image_name = choose_image(spec.source_input, graph.inputs, where)
-    image, weights = graph.inputs[image_name], Weights()
+    chosen = choose_inputs(spec, graph.inputs, where)
+    image, weights = graph.inputs[chosen.image], Weights()
 
     def outputs_of(images: tf.Tensor) -> dict[str, Any]:
-        results = run(graph, [Tensor(images, natural(images.shape.rank))], weights)
+        fed = {
+            name: Tensor(value, natural(value.shape.rank)) if tf.is_tensor(value) else value
+            for name, value in chosen.feed(images).items()
+        }
+        results = run(graph, [fed[name] for name in graph.inputs], weights)
         return {name: as_plain(result) for name, result in zip(graph.outputs, results, strict=True)}
 
     traced = trace(outputs_of, _with_known_size(image, spec, where), where).structured_outputs
@@ -50,7 +54,7 @@ def load_onnx(spec: ExportSpec) -> RawModel:
         input=image,
         description=f"ONNX model{by}, {parameter_count:,} parameters",
         parameter_count=parameter_count,
-        reference=make_reference(spec.source, content, image_name, output_name),
+        reference=make_reference(spec.source, content, chosen, output_name),
     )
 
 

@@ -7,12 +7,13 @@ from typing import Any
 import tensorflow as tf
 
 from ...model.segmentation_model import Reference
+from ..choosing import Inputs
 
 _FATAL = 4
 """The only messages of onnxruntime's log that are let through."""
 
 
-def make_reference(path: str, content: bytes | None, image: str, output: str) -> Reference | None:
+def make_reference(path: str, content: bytes | None, inputs: Inputs, output: str) -> Reference | None:
     """Returns what runs a model file, or its bytes, by onnxruntime; None where that is not installed."""
     if importlib.util.find_spec("onnxruntime") is None:
         return None
@@ -24,9 +25,10 @@ def make_reference(path: str, content: bytes | None, image: str, output: str) ->
         options.log_severity_level = _FATAL
         # Only here: a session holds all of the model's weights.
         session = onnxruntime.InferenceSession(content or path, options, providers=["CPUExecutionProvider"])
-        wanted = {one.name: one.type for one in session.get_inputs()}[image]
-        dtype = _DTYPES.get(wanted, images.dtype)
-        answers: list[Any] = session.run([output], {image: tf.cast(images, dtype).numpy()})
+        types = {one.name: one.type for one in session.get_inputs()}
+        fed = inputs.tensors(images)
+        typed = {name: tf.cast(value, _DTYPES.get(types[name], value.dtype)).numpy() for name, value in fed.items()}
+        answers: list[Any] = session.run([output], typed)
         return tf.constant(answers[0])
 
     return Reference(f"onnxruntime {importlib.metadata.version('onnxruntime')}", call)

@@ -1,6 +1,7 @@
 """From a TensorFlow Lite file to a `RawModel`."""
 
 import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from ...errors import SourceError
 from ...model.causes import cause_of
 from ...model.segmentation_model import RawModel, Reference
 from ...spec import ExportSpec
-from ..choosing import choose_image, choose_output
+from ..choosing import choose_inputs, choose_output
 from ..contents import HEAD_BYTES
 from ..weights import Weights
 from .files import check_head
@@ -33,7 +34,7 @@ def load_tflite(spec: ExportSpec) -> RawModel:
     outputs = {graph.tensors[place].name: place for place in graph.outputs}
     takes = {name: input_spec(graph.tensors[place]) for name, place in inputs.items()}
     gives = {name: output_spec(graph.tensors[place]) for name, place in outputs.items()}
-    image = inputs[choose_image(spec.source_input, takes, where)]
+    chosen = choose_inputs(spec, takes, where)
     output = outputs[choose_output(spec.source_output, gives, where)]
     operators = _needed(graph, output)
     missing = sorted({one.name for one in operators} - OPS.keys())
@@ -44,16 +45,20 @@ def load_tflite(spec: ExportSpec) -> RawModel:
     count = sum(constant.size for constant in constants if constant.ndim and constant.dtype.kind == "f")
     quantised = ", quantised" if any(one.scale is not None for one in graph.tensors) else ""
 
+    def feed(images: tf.Tensor) -> dict[int, Any]:
+        return {inputs[name]: value for name, value in chosen.feed(images).items()}
+
     def call(images: tf.Tensor) -> tf.Tensor:
-        return _run(graph, operators, {image: _as_real(images, graph.tensors[image])}, output, weights, where)
+        real = {place: _as_real(value, graph.tensors[place]) for place, value in feed(images).items()}
+        return _run(graph, operators, real, output, weights, where)
 
     return RawModel(
         call=call,
         trackable=weights,
-        input=input_spec(graph.tensors[image]),
+        input=takes[chosen.image],
         description=f"TensorFlow Lite model{quantised}, {count:,} parameters",
         parameter_count=count,
-        reference=_make_reference(content, graph, image, output),
+        reference=_make_reference(content, graph, feed, output),
     )
 
 
@@ -93,29 +98,36 @@ def _run(
     return tf.convert_to_tensor(values[output])
 
 
-def _as_real(images: tf.Tensor, form: Values) -> tf.Tensor:
-    """Returns what a model computes with, of its input as `input_spec` has it."""
-    if form.scale is None or images.dtype.is_floating:
-        return images
-    return (tf.cast(images, tf.float32) - float(form.zero_point[0])) * float(form.scale[0])
+def _as_real(value: Any, form: Values) -> Any:
+    """Returns what a model computes with, of an input as `input_spec` has it."""
+    if form.scale is None or tf.as_dtype(value.dtype).is_floating:
+        return value
+    return (tf.cast(value, tf.float32) - float(form.zero_point[0])) * float(form.scale[0])
 
 
-def _make_reference(content: bytes, graph: LiteGraph, image: int, output: int) -> Reference:
-    """Returns what runs a file's bytes by TensorFlow Lite's interpreter."""
-    taken, given = graph.tensors[image], graph.tensors[output]
+def _make_reference(
+    content: bytes, graph: LiteGraph, feed: Callable[[tf.Tensor], Mapping[int, Any]], output: int
+) -> Reference:
+    """Returns what runs a file's bytes by TensorFlow Lite's interpreter; `feed` gives what each input takes."""
+    given = graph.tensors[output]
 
     def call(images: tf.Tensor) -> tf.Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it will move to a package of its own
             plain = tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
             interpreter = tf.lite.Interpreter(model_content=content, experimental_op_resolver_type=plain)
-        interpreter.resize_tensor_input(image, images.shape)
+        fed = {place: np.asarray(value) for place, value in feed(images).items()}
+        for place, value in fed.items():
+            interpreter.resize_tensor_input(place, value.shape)
         interpreter.allocate_tensors()
-        fed = images.numpy()
-        if taken.scale is not None and images.dtype.is_floating:
-            kind = np.iinfo(taken.dtype)
-            fed = np.clip(np.round(fed / taken.scale[0]) + taken.zero_point[0], kind.min, kind.max)
-        interpreter.set_tensor(image, fed.astype(taken.dtype))
+        for place, value in fed.items():
+            taken = graph.tensors[place]
+            if taken.scale is not None and np.issubdtype(value.dtype, np.floating):
+                kind = np.iinfo(taken.dtype)
+                steps = np.round(value / taken.scale[0]) + taken.zero_point[0]
+                interpreter.set_tensor(place, np.clip(steps, kind.min, kind.max).astype(taken.dtype))
+            else:
+                interpreter.set_tensor(place, value.astype(taken.dtype))
         interpreter.invoke()
         answer = interpreter.get_tensor(output)
         if given.scale is not None:

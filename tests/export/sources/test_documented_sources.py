@@ -97,6 +97,18 @@ def frozen():
     Path("model.json").write_text(json.dumps({"modelTopology": topology, "weightsManifest": []}))
 
 
+def with_switch():
+    v1 = tf.compat.v1
+    with tf.Graph().as_default() as graph:
+        image, scale = (
+            v1.placeholder(tf.float32, [None, None, None, 3], name="image"),
+            v1.placeholder(tf.float32, name="scale"),
+        )
+        noise = tf.where(v1.placeholder(tf.bool, [], name="is_training"), 1.0, 0.0)
+        tf.add(tf.nn.conv2d(image * scale + noise, TOY.kernel, 1, "SAME"), TOY.bias, name="logits")
+    Path("graph.pb").write_bytes(graph.as_graph_def().SerializeToString())
+
+
 def lite():
     module = toy_models.ToyModule(TOY, [1, 16, 24, 3])
     converter = tf.lite.TFLiteConverter.from_concrete_functions([module.run.get_concrete_function()], module)
@@ -132,6 +144,7 @@ MAKERS = {
     "a model with several outputs": lambda: toy_models.keras_model(TOY, output_names=("edges", "mask")).save(
         "model.keras"
     ),
+    "a model that takes more than the image": with_switch,
     "a frozen graph of TensorFlow 1": frozen,
     "a graph model of TensorFlow.js": frozen,
     "a layers model of TensorFlow.js": of_layers,
