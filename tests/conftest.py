@@ -1,9 +1,13 @@
 """Fixtures that several packages' tests share."""
 
+import contextlib
 import fcntl
 import gc
+import ipaddress
 import os
 import signal
+import socket
+import sys
 import uuid
 from pathlib import Path
 
@@ -46,6 +50,36 @@ def _nothing_is_left_running():
     left = processes.find(WORD)
     processes.kill(WORD)
     assert not left, f"tests of this file left processes running: {left}"
+
+
+_asked = set()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_host_of_the_internet_is_asked():
+    """Where there is no internet, some tools wait for minutes before they go on without it."""
+    _asked.clear()
+    yield
+    assert not _asked, f"tests of this file asked hosts elsewhere: {_asked}"
+
+
+def _note_host(event, words):
+    """Sees what this process connects to, for good: hosts that are neither here nor names that nobody has."""
+    if event == "socket.getaddrinfo":
+        host = words[0]
+    elif event == "socket.connect" and isinstance(words[1], tuple):
+        host = words[1][0]
+    else:
+        return
+    host = host.decode() if isinstance(host, bytes) else host or "localhost"
+    with contextlib.suppress(ValueError):
+        if not ipaddress.ip_address(host.partition("%")[0]).is_global:
+            return
+    if "." in host and not host.endswith((".localhost", ".invalid", ".test", ".example", socket.gethostname())):
+        _asked.add(host)
+
+
+sys.addaudithook(_note_host)
 
 
 def pytest_collection_modifyitems(items):

@@ -1,8 +1,9 @@
-"""What docs/sources.md shows for PyTorch and JAX runs as printed, where these are installed.
+"""What docs/sources.md shows for PyTorch, PaddlePaddle and JAX runs as printed, where these are installed.
 
 They are too large for what scripts/install puts there.
 """
 
+import importlib.util
 import os
 import re
 import shlex
@@ -27,6 +28,18 @@ model = torch.nn.Sequential(
 {code}
 picture = torch.from_numpy(np.load("picture.npy").transpose(2, 0, 1)[None])
 np.save("wanted.npy", torch.softmax(model(picture), 1)[0, 1].detach().numpy())
+"""
+PADDLE_MODEL = """
+import numpy as np, paddle
+paddle.seed(5)
+model = paddle.nn.Sequential(
+    paddle.nn.Conv2D(3, 8, 3, padding=1), paddle.nn.BatchNorm2D(8), paddle.nn.ReLU(), paddle.nn.MaxPool2D(2),
+    paddle.nn.Conv2DTranspose(8, 2, 2, stride=2))
+model.eval()
+form = paddle.static.InputSpec([None, 3, 512, 512], name="x")
+paddle.jit.save(paddle.jit.to_static(model, input_spec=[form]), "saved/inference")
+picture = paddle.to_tensor(np.load("picture.npy").transpose(2, 0, 1)[None])
+np.save("wanted.npy", paddle.nn.functional.softmax(model(picture), 1)[0, 1].numpy())
 """
 JAX_MODEL = """
 import jax, numpy as np
@@ -62,16 +75,38 @@ def check_export(folder, picture):
     np.testing.assert_array_equal(mask[decided] > 0, wanted[decided] > 0.5)
 
 
+def write_scaled(folder, picture):
+    """Writes a picture as a model takes it that is trained as ImageNet's are."""
+    scaled = (picture / np.float32(255) - np.float32(MEAN)) / np.float32(DEVIATION)
+    np.save(folder / "picture.npy", scaled.astype(np.float32))
+
+
+def check_onnx(folder, picture):
+    """Exports model.onnx as the page says, and compares it."""
+    (command,) = re.findall(r"^mask-export --source=model.onnx --scaling.*$", PAGE, re.MULTILINE)
+    run(folder, *shlex.split(command))
+    check_export(folder, picture)
+
+
 def test_a_model_of_pytorch(tmp_path):
     for name in ("torch", "onnx", "onnxscript"):
         pytest.importorskip(name)
     picture = data.astronaut()
-    scaled = (picture / np.float32(255) - np.float32(MEAN)) / np.float32(DEVIATION)
-    np.save(tmp_path / "picture.npy", scaled.astype(np.float32))
+    write_scaled(tmp_path, picture)
     run(tmp_path, sys.executable, "-c", TORCH_MODEL.format(code=code_of("torch.onnx.export(model")))
-    (command,) = re.findall(r"^mask-export --source=model.onnx --scaling.*$", PAGE, re.MULTILINE)
-    run(tmp_path, *shlex.split(command))
-    check_export(tmp_path, picture)
+    check_onnx(tmp_path, picture)
+
+
+def test_a_model_of_paddle(tmp_path):
+    """Looked for by their modules, as importing PaddlePaddle beside TensorFlow is not what people do."""
+    if not all(map(importlib.util.find_spec, ("paddle", "paddle2onnx"))):
+        pytest.skip("PaddlePaddle or paddle2onnx is not installed")
+    picture = data.astronaut()
+    write_scaled(tmp_path, picture)
+    run(tmp_path, sys.executable, "-c", PADDLE_MODEL)
+    (command,) = re.findall(r"^paddle2onnx .*$", PAGE, re.MULTILINE)
+    run(tmp_path, *shlex.split(command.replace("FOLDER", "saved").replace("NAME", "inference")))
+    check_onnx(tmp_path, picture)
 
 
 def test_a_function_of_jax(tmp_path):

@@ -14,6 +14,11 @@ _TORCH = (
 )
 _BUILDER = "give a function that makes the model, --source=module:function, and --weights"
 _ONNX = "convert it to ONNX, then --source=model.onnx"
+PADDLE = (
+    "a PaddlePaddle model",
+    "paddle2onnx --model_dir=FOLDER --model_filename=NAME.json (or NAME.pdmodel) --params_filename=NAME.pdiparams "
+    "--save_file=model.onnx, then --source=model.onnx",
+)
 _UNPACK = "unpack it and give what is in it"
 
 _KINDS: dict[tuple[str, ...], tuple[str, str]] = {
@@ -27,11 +32,7 @@ _KINDS: dict[tuple[str, ...], tuple[str, str]] = {
     (".mlmodel", ".mlpackage", ".mlmodelc"): ("a Core ML model", "export what it was converted from"),
     (".engine", ".plan", ".trt"): ("a TensorRT engine, made for one GPU", "give the ONNX file that it was made of"),
     (".caffemodel", ".prototxt"): ("a Caffe model", _ONNX),
-    (".pdmodel", ".pdiparams", ".pdparams"): (
-        "a PaddlePaddle model",
-        "paddle2onnx --model_dir=FOLDER --model_filename=NAME.pdmodel --params_filename=NAME.pdiparams "
-        "--save_file=model.onnx, then --source=model.onnx",
-    ),
+    (".pdmodel", ".pdiparams", ".pdparams"): PADDLE,
     (".xml",): ("OpenVINO's form of a model", "give what it was converted from"),
     (".mnn", ".param", ".ncnn"): ("a model for phones", "give what it was converted from"),
     (".pkl", ".pickle", ".joblib"): ("a pickled object, which is code", _BUILDER),
@@ -95,6 +96,8 @@ def describe_folder(path: str, files: Any) -> str | None:
     names = {name.strip("/") for name in files.listdir(path)}
     if "config.json" in names and names & {"model.safetensors", "pytorch_model.bin"}:
         return f"a checkpoint of Transformers; load it and, if it is PyTorch's, {_TORCH}"
+    if any(name.endswith(".pdiparams") for name in names):
+        return "{}; {}".format(*PADDLE)
     if "checkpoint" in names:
         return f"a TensorFlow checkpoint, which is weights without a model; {_BUILDER}={path}"
     return None

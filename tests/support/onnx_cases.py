@@ -80,7 +80,10 @@ def _by_tensorflow(model, feeds, is_free):
     def free(shape):
         return [edge if axis == 1 or len(shape) < 3 or not is_free else None for axis, edge in enumerate(shape)]
 
-    @tf.function(input_signature=[tf.TensorSpec(free(value.shape), value.dtype) for value in feeds.values()])
+    @tf.function(
+        input_signature=[tf.TensorSpec(free(value.shape), value.dtype) for value in feeds.values()],
+        autograph=False,  # which would rewrite all of the reader
+    )
     def answer(*values):
         results = run(graph, [Tensor(value, natural(value.shape.rank)) for value in values], weights)
         return [as_plain(result) for result in results]

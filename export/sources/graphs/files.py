@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import SourceError
+from ..strangers import PADDLE
 
 SUFFIX = ".json"
 DOCUMENT = "model.json"
@@ -60,6 +61,8 @@ def parse_document(content: bytes, where: str) -> dict[str, Any]:
             f"{where}: it is the architecture of a Keras model, without weights; give a builder function as source, "
             "which calls keras.models.model_from_json, and --weights"
         )
+    if "base_code" in document:  # PaddlePaddle's since its release 3
+        raise SourceError("{}: {}; {}".format(where, *PADDLE))
     if not isinstance(topology, dict) or not isinstance(document.get("weightsManifest"), list):
         raise SourceError(f"{where}: it is no model of TensorFlow.js (modelTopology and weightsManifest are missing)")
     if not all(

@@ -204,6 +204,8 @@ NEAR_MISSES = {
     "net.engine": "a TensorRT engine, made for one GPU; give the ONNX file that it was made of",
     "net.caffemodel": "a Caffe model; convert it to ONNX, then --source=model.onnx",
     "inference.pdmodel": "a PaddlePaddle model; paddle2onnx --model_dir=",
+    "inference.json": "a PaddlePaddle model; paddle2onnx --model_dir=",
+    "PP-OCRv5_mobile_det_infer/": "a PaddlePaddle model; paddle2onnx --model_dir=",
     "net.xml": "OpenVINO's form of a model; give what it was converted from",
     "settings.json": "it is no model of TensorFlow.js",
     "net.zip": "an archive; unpack it and give what is in it",
@@ -234,6 +236,8 @@ def put_by_another_name(path):
     elif path.name == "net.k":
         toy_models.keras_model(TOY).save(path.with_suffix(".keras"))
         path.with_suffix(".keras").rename(path)
+    elif path.name == "inference.json":
+        path.write_text('{"base_code":{"magic":"pir","trainable":false,"version":2},"program":{"regions":[]}}')
     elif path.suffix in (".bin", ".ort"):
         path.write_bytes(b"\x1c\0\0\0" + (b"ORTM" if path.suffix == ".ort" else b"TFL3"))
 
@@ -243,7 +247,11 @@ def test_what_is_no_source_is_told_what_it_is_and_what_to_do(folder, name):
     path = folder / name
     if name.endswith("/"):
         path.mkdir()
-        held = {"transformers/": ("config.json", "model.safetensors"), "training/": ("checkpoint",)}
+        held = {
+            "transformers/": ("config.json", "model.safetensors"),
+            "training/": ("checkpoint",),
+            "PP-OCRv5_mobile_det_infer/": ("inference.json", "inference.pdiparams", "inference.yml"),
+        }
         for inside in held.get(name, ()):
             (path / inside).touch()
     else:
