@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from children import bound
 from processes import is_running, running
-from waiting import wait_until
+from waiting import PATIENCE_S, wait_until
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 STARTS = {
@@ -50,7 +50,7 @@ def test_what_a_script_starts_ends_with_it(start, ended_by):
         assert script.stdout.readline() == b"started\n"
         (child, *_) = wait_until(lambda: children_of(script), f"the child of {start}")
         script.send_signal(ended_by)
-        script.wait()
+        script.wait(PATIENCE_S)
         wait_until(lambda: not is_running(child), f"the end of the child of {start}")
 
 

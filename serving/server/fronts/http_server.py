@@ -43,6 +43,9 @@ _REFUSED_LINGER_S = 1.0
 # uvicorn tells of its starts and ends, which are not those of a program that embeds a server.
 if logging.getLogger("uvicorn.error").level == logging.NOTSET:
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+# What strangers send to this server is no news, even where such a program has uvicorn tell of its own.
+_untold = logging.getLogger(f"{__name__}.untold")
+_untold.setLevel(logging.CRITICAL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,6 +208,7 @@ class _Protocol(H11Protocol):
     def __init__(self, limits: Limits, **settings: Any) -> None:
         super().__init__(**settings)
         self.access_log = False
+        self.logger = _untold
         self.conn = _Connection(h11.SERVER, _MAX_HEAD_BYTES)
         self._limits = limits
         self._is_in_head = self._is_refused = False

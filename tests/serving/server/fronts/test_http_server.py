@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import json
+import logging
 import re
 import socket
 import threading
@@ -224,6 +225,8 @@ def check_page(server, sent, status, phrase):
     ],
 )
 def test_what_is_no_http_is_a_bad_request_and_fills_no_log(serve, handler, sent, caplog):
+    # As a program has it that runs a server of its own by uvicorn.
+    caplog.set_level(logging.WARNING, "uvicorn.error")
     with connect(serve()) as connection:
         connection.sendall(sent)
         assert read_all(connection).startswith(b"HTTP/1.1 400 ")
