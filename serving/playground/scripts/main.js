@@ -7,7 +7,7 @@ import * as panel from "./page/panel.js";
 import { sendMendedBy, setState, showProblem } from "./page/problems.js";
 import { refresh, showFigures, showResults, showThreshold, stage } from "./page/showing.js";
 import { abandon, check, moveThreshold, needClasses, readPhoto, restart, takePhoto } from "./picture.js";
-import { firstTarget, readConfig, readVersions } from "./server/api.js";
+import { readConfig, readVersions } from "./server/api.js";
 import { Session } from "./server/session.js";
 import { FOREGROUND, now, whyNot } from "./state.js";
 import { chooseLanguage, copy, download } from "./taking.js";
@@ -16,14 +16,15 @@ async function begin() {
   try {
     now.config = await readConfig();
     const { models, version, label } = now.config;
-    const { model } = firstTarget(now.config);
+    const asked = new URLSearchParams(location.search).get("model");
     byId("model").replaceChildren(...models.map((name) => make("option", { value: name }, name)));
     byId("model").disabled = models.length < 2;
     show(byId("model"), models.length > 0);
     show(byId("model-name"), models.length === 0);
     byId("version").disabled = Boolean(version || label);
-    byId(models.length ? "model" : "model-name").value = model;
-    if (model) await chooseModel(model);
+    if (models.includes(asked)) byId("model").value = asked;
+    else if (asked) byId("model-name").value = asked;
+    if (models.length || asked) await chooseModel(byId("model").value || asked);
     else setState("wait", "Which model? Type its name.");
   } catch (error) {
     showProblem(error, begin);

@@ -8,38 +8,10 @@ export class CallError extends Error {
   }
 }
 
-const CONFIG = "/playground/config.json";
-const INFO = JSON.stringify({ signature_name: "export_info", inputs: { query: ["info"] } });
-
-const ahead = new Map(); // answers that were asked for before they are needed, by what was asked; each is taken once
-let isAhead = true; // until something is needed that was not asked for
-
-/** Asks for all that the page begins with. What goes wrong is heard by whoever needs the answer. */
-export async function askAhead() {
-  const keep = (path, body) => {
-    if (!isAhead) throw new Error("The page has begun.");
-    const answer = ask(path, { body });
-    answer.catch(() => {});
-    ahead.set(nameOf(path, body), answer);
-    return answer;
-  };
-  const target = firstTarget(JSON.parse((await keep(CONFIG)).text));
-  if (!target.model) return;
-  keep(modelPath({ model: target.model }));
-  const signatures = namesOf(await keep(`${modelPath(target)}/metadata`));
-  if (signatures.includes("export_info")) keep(`${modelPath(target)}:predict`, INFO);
-}
-
 /** Returns what the page is told of its server: names of models, and where clients find it. */
 export async function readConfig() {
-  const answer = await send(CONFIG, {});
+  const answer = await send("/playground/config.json", {});
   return JSON.parse(answer.text);
-}
-
-/** Returns which model the page begins with, of those of a server; its name is empty where that is not known. */
-export function firstTarget({ models, version, label }) {
-  const asked = new URLSearchParams(location.search).get("model");
-  return { model: models.includes(asked) ? asked : models[0] ?? asked ?? "", version, label };
 }
 
 /** Returns the URL path of a model: `target` has a name, and a version or a label where one was chosen. */
@@ -59,16 +31,14 @@ export async function readVersions(model, signal) {
 
 /** Returns the names of a model's signatures. */
 export async function readSignatures(target, signal) {
-  return namesOf(await send(`${modelPath(target)}/metadata`, { signal }));
-}
-
-function namesOf(metadata) {
-  return Object.keys(JSON.parse(metadata.text).metadata.signature_def.signature_def);
+  const answer = await send(`${modelPath(target)}/metadata`, { signal });
+  return Object.keys(JSON.parse(answer.text).metadata.signature_def.signature_def);
 }
 
 /** Returns what the exporter wrote about a model. */
 export async function readInfo(target, signal) {
-  const answer = await send(`${modelPath(target)}:predict`, { body: INFO, signal });
+  const body = JSON.stringify({ signature_name: "export_info", inputs: { query: ["info"] } });
+  const answer = await send(`${modelPath(target)}:predict`, { body, signal });
   return JSON.parse(JSON.parse(answer.text).outputs[0]);
 }
 
@@ -89,22 +59,7 @@ export async function predict(target, signature, base64, threshold, signal) {
   return { bytes, signature, milliseconds: answer.milliseconds, sent: body.size, received: answer.received };
 }
 
-const nameOf = (path, body) => `${path} ${body ?? ""}`;
-
 async function send(path, { body, signal }) {
-  const name = nameOf(path, body);
-  const asked = ahead.get(name);
-  if (!asked) {
-    isAhead = false;
-    return ask(path, { body, signal });
-  }
-  ahead.delete(name);
-  const answer = await asked;
-  signal?.throwIfAborted();
-  return answer;
-}
-
-async function ask(path, { body, signal }) {
   const started = performance.now();
   let response, bytes;
   try {
