@@ -65,8 +65,8 @@ Advance = Callable[[str], None]
 def draw_training_scenes(recipe: Recipe, advance: Advance) -> list[Scene]:
     """Draws the pictures, on all cores. Each depends on the seed and its number alone."""
     drawn: list[Scene] = []
-    # The pool ends its processes by SIGTERM, once, and waits for them for ever; so they must not inherit a handler, whose
-    # exception may come where it is lost.
+    # The pool ends its processes by SIGTERM, once, and waits for them for ever; so they must not inherit a handler,
+    # whose exception may come where it is lost.
     own = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # Their end of the queue is open in themselves, so that they would wait for ever for a parent that was killed.
     with multiprocessing.Pool(initializer=end_with_parent, initargs=(os.getpid(),)) as pool:
