@@ -498,9 +498,8 @@ def test_reload_waits_until_a_new_model_is_loaded(start, base, loader, tmp_path)
     loader.gates["n", 1] = gate = threading.Event()
     (tmp_path / "n" / "1").mkdir(parents=True)
     threading.Timer(0.2, gate.set).start()
-    begin = time.monotonic()
     repository.reload([ModelSettings("n", str(tmp_path / "n"))], Call())
-    assert time.monotonic() - begin >= 0.2
+    assert gate.is_set()
 
 
 def test_reload_says_which_new_models_failed_and_serves_the_others(start, loader, tmp_path):
