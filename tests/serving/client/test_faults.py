@@ -126,9 +126,9 @@ def test_a_call_that_breaks_off_succeeds_by_being_repeated(client, proxy, servin
 
 def test_a_call_succeeds_once_the_server_is_back(client, proxy):
     proxy.refuse()
+    started = time.monotonic()
     timer = threading.Timer(0.5, proxy.listen)
     timer.start()
-    started = time.monotonic()
     assert client.segment(PICTURE, timeout=PATIENCE_S).mask.all()
     assert 0.4 < time.monotonic() - started < PATIENCE_S / 2
     timer.join()
