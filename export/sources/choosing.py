@@ -68,7 +68,7 @@ def choose_inputs(spec: ExportSpec, inputs: Mapping[str, Any], where: str) -> In
 
     Args:
         spec: of the export.
-        inputs: what the model takes, by name: of a dtype and a shape.
+        inputs: what the model takes, by name: tensors or their specs.
         where: in what, for people.
 
     Raises:
@@ -86,14 +86,14 @@ def choose_inputs(spec: ExportSpec, inputs: Mapping[str, Any], where: str) -> In
         )
     image = choose("input", "source_input", spec.source_input, left, where)
     constants = {name: _constant(name, value, inputs[name], where) for name, value in given.items()}
-    is_one_of_many = {name for name, array in constants.items() if array.shape[:1] == (1,)}
-    grows = frozenset(name for name in is_one_of_many if inputs[name].shape.rank and inputs[name].shape[0] is None)
+    of_one = [name for name, array in constants.items() if array.shape[:1] == (1,)]
+    grows = frozenset(name for name in of_one if inputs[name].shape.rank and inputs[name].shape[0] is None)
     return Inputs(image, constants, grows)
 
 
 def _constant(name: str, value: Any, form: Any, where: str) -> np.ndarray:
     """Returns a value as the array that an input takes, or raises `SourceError`."""
-    dtype, shape = tf.as_dtype(form.dtype), tf.TensorShape(form.shape)
+    dtype, shape = form.dtype, form.shape
     problem = f"source_constants: {name!r} of {where} is {dtype.name}{'' if shape.rank is None else list(shape)}"
     try:
         array = np.asarray(value)
@@ -149,7 +149,7 @@ def _list(choices: Mapping[str, Any]) -> str:
     for name, choice in choices.items():
         shape = tf.TensorShape(getattr(choice, "shape", None))
         sizes = "" if shape.rank is None else [-1 if edge is None else edge for edge in shape]
-        texts.append(f"{name!r} {tf.as_dtype(choice.dtype).name}{sizes}" if hasattr(choice, "shape") else repr(name))
+        texts.append(f"{name!r} {choice.dtype.name}{sizes}" if hasattr(choice, "shape") else repr(name))
     return ", ".join(texts)
 
 

@@ -15,32 +15,31 @@ _TORCH = (
 _BUILDER = "give a function that makes the model, --source=module:function, and --weights"
 _ONNX = "convert it to ONNX, then --source=model.onnx"
 PADDLE = (
-    "a PaddlePaddle model",
-    "paddle2onnx --model_dir=FOLDER --model_filename=NAME.json (or NAME.pdmodel) --params_filename=NAME.pdiparams "
-    "--save_file=model.onnx, then --source=model.onnx",
+    "a PaddlePaddle model; paddle2onnx --model_dir=FOLDER --model_filename=NAME.json (or NAME.pdmodel) "
+    "--params_filename=NAME.pdiparams --save_file=model.onnx, then --source=model.onnx"
 )
 _UNPACK = "unpack it and give what is in it"
 
-_KINDS: dict[tuple[str, ...], tuple[str, str]] = {
-    (".pt", ".pth", ".ptl", ".torchscript"): ("PyTorch's files hold no graph", _TORCH),
-    (".safetensors", ".bin"): ("weights without a model", f"load them into it and, if it is PyTorch's, {_TORCH}"),
+_KINDS: dict[tuple[str, ...], str] = {
+    (".pt", ".pth", ".ptl", ".torchscript"): f"PyTorch's files hold no graph; {_TORCH}",
+    (".safetensors", ".bin"): f"weights without a model; load them into it and, if it is PyTorch's, {_TORCH}",
     (".index", ".meta", ".data-00000-of-00001"): (
-        "a part of a TensorFlow checkpoint, which is weights without a model",
-        f"{_BUILDER}=CHECKPOINT, its path without this ending",
+        "a part of a TensorFlow checkpoint, which is weights without a model; "
+        f"{_BUILDER}=CHECKPOINT, its path without this ending"
     ),
-    (".npz", ".npy", ".msgpack", ".params", ".weights"): ("weights without a model", _BUILDER),
-    (".mlmodel", ".mlpackage", ".mlmodelc"): ("a Core ML model", "export what it was converted from"),
-    (".engine", ".plan", ".trt"): ("a TensorRT engine, made for one GPU", "give the ONNX file that it was made of"),
-    (".caffemodel", ".prototxt"): ("a Caffe model", _ONNX),
+    (".npz", ".npy", ".msgpack", ".params", ".weights"): f"weights without a model; {_BUILDER}",
+    (".mlmodel", ".mlpackage", ".mlmodelc"): "a Core ML model; export what it was converted from",
+    (".engine", ".plan", ".trt"): "a TensorRT engine, made for one GPU; give the ONNX file that it was made of",
+    (".caffemodel", ".prototxt"): f"a Caffe model; {_ONNX}",
     (".pdmodel", ".pdiparams", ".pdparams"): PADDLE,
-    (".xml",): ("OpenVINO's form of a model", "give what it was converted from"),
-    (".mnn", ".param", ".ncnn"): ("a model for phones", "give what it was converted from"),
-    (".pkl", ".pickle", ".joblib"): ("a pickled object, which is code", _BUILDER),
-    (".pbtxt",): ("a graph as text", "save it as a SavedModel"),
-    (".task",): ("a bundle of MediaPipe", "it is a zip file: unpack it and give the .tflite file in it"),
-    (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"): ("an archive", _UNPACK),
-    (".yaml", ".yml"): ("no model", "a file of the spec's fields is given by --spec"),
-    (".py",): ("Python code", "give a function that returns the model: --source=module:function"),
+    (".xml",): "OpenVINO's form of a model; give what it was converted from",
+    (".mnn", ".param", ".ncnn"): "a model for phones; give what it was converted from",
+    (".pkl", ".pickle", ".joblib"): f"a pickled object, which is code; {_BUILDER}",
+    (".pbtxt",): "a graph as text; save it as a SavedModel",
+    (".task",): "a bundle of MediaPipe; it is a zip file: unpack it and give the .tflite file in it",
+    (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"): f"an archive; {_UNPACK}",
+    (".yaml", ".yml"): "no model; a file of the spec's fields is given by --spec",
+    (".py",): "Python code; give a function that returns the model: --source=module:function",
 }
 _BY_ENDING = {ending: kind for endings, kind in _KINDS.items() for ending in endings}
 
@@ -79,9 +78,7 @@ def describe_file(path: str) -> str | None:
     suffix = Path(path).suffix.lower()
     if suffix == ".ckpt":
         suffix = ".pt" if os.path.isfile(path) and zipfile.is_zipfile(path) else ".index"  # Lightning's, TensorFlow's
-    if suffix not in _BY_ENDING:
-        return None
-    return "{}; {}".format(*_BY_ENDING[suffix])
+    return _BY_ENDING.get(suffix)
 
 
 def describe_folder(path: str, files: Any) -> str | None:
@@ -97,7 +94,7 @@ def describe_folder(path: str, files: Any) -> str | None:
     if "config.json" in names and names & {"model.safetensors", "pytorch_model.bin"}:
         return f"a checkpoint of Transformers; load it and, if it is PyTorch's, {_TORCH}"
     if any(name.endswith(".pdiparams") for name in names):
-        return "{}; {}".format(*PADDLE)
+        return PADDLE
     if "checkpoint" in names:
         return f"a TensorFlow checkpoint, which is weights without a model; {_BUILDER}={path}"
     return None

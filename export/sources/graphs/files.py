@@ -62,7 +62,7 @@ def parse_document(content: bytes, where: str) -> dict[str, Any]:
             "which calls keras.models.model_from_json, and --weights"
         )
     if "base_code" in document:  # PaddlePaddle's since its release 3
-        raise SourceError("{}: {}; {}".format(where, *PADDLE))
+        raise SourceError(f"{where}: {PADDLE}")
     if not isinstance(topology, dict) or not isinstance(document.get("weightsManifest"), list):
         raise SourceError(f"{where}: it is no model of TensorFlow.js (modelTopology and weightsManifest are missing)")
     if not all(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import onnx
 import onnx_networks
 import pytest
 import tensorflow as tf
@@ -167,17 +168,15 @@ def test_what_an_input_cannot_take_is_told(tmp_path):
     }.items():
         with pytest.raises(SourceError, match=message):
             load(path, source_constants=given)
-    for value, message in {
-        (1.0, 2.0): r"'shift' of source .* is float32\[1\]; got the shape \[2\]",
-        ((1.0,), (2.0, 3.0)): "the lists differ in length",
-    }.items():
+    for shift, message in (
+        ([1.0, 2.0], r"'shift' of source .* is float32\[1\]; got the shape \[2\]"),
+        ([[1.0], [2.0, 3.0]], "the lists differ in length"),
+    ):
         with pytest.raises(SourceError, match=message):
-            load(path, source_constants={"gain": 1, "shift": [list(v) if isinstance(v, tuple) else v for v in value]})
+            load(path, source_constants={"gain": 1, "shift": shift})
     net = onnx_networks.Network(13)
     y = net.add("Mul", "image", net.add("Cast", "count", to=1))
     path = net.save(tmp_path / "whole.onnx", [("image", ["b", 3, 8, 8])], [(y, "map")])
-    import onnx
-
     model = onnx.load(path)
     model.graph.input.append(helper.make_tensor_value_info("count", onnx.TensorProto.INT64, []))
     onnx.save(model, path)
