@@ -324,7 +324,7 @@ def main() -> int:
         parser.error(f"no target {min(unknown)!r}: there are {', '.join(TARGETS)}")
     if importlib.util.find_spec("atheris") is None:
         parser.error("atheris is not installed: scripts/install test (it is made for Linux on x86-64)")
-    limits = [f"-max_total_time={options.seconds}", f"-runs={options.runs}", "-timeout=120", "-rss_limit_mb=4096"]
+    limits = [f"-max_total_time={options.seconds}", f"-runs={options.runs}", "-timeout=30", "-rss_limit_mb=4096"]
     if options.here:
         fuzz(options.targets[0], options.corpus_dir / options.targets[0], limits)
     failed = []

@@ -14,7 +14,7 @@ from processes import running
 from waiting import PATIENCE_S
 
 SCRIPT = Path(fuzz.__file__)
-RUNS = 200
+RUNS = 2000
 
 
 def run(*words):

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidImageError
-from .channels import ALPHA, BLUE, GRAY, GREEN, RED
+from .channels import ALPHA, BLUE, GRAY, GREEN, RED, bands_of_array
 from .tiff_tags import EXTRA_SAMPLES
 from .tiling import Array
 
@@ -50,13 +50,13 @@ class Samples:
         if self._palette is not None or (is_unsigned and bits <= 8):
             self.dtype, self.full_scale = np.dtype(np.uint8), 255
         is_colour = photometric in (RGB, PALETTE, CMYK, YCBCR)
-        self.channels: tuple[str, ...] = (RED, GREEN, BLUE) if is_colour else (GRAY,)
+        colours = (RED, GREEN, BLUE) if is_colour else (GRAY,)
         alphas = [kind in (_ASSOCIATED, _UNASSOCIATED) for kind in self._extra]
-        for is_alpha in alphas:
-            self.channels += (ALPHA if is_alpha else f"band {len(self.channels) + 1}",)
+        beyond = (ALPHA if is_alpha else f"band {k}" for k, is_alpha in enumerate(alphas, len(colours) + 1))
+        self.channels: tuple[str, ...] = (*colours, *beyond)
         if alphas and not any(alphas) and not is_colour:
             # A gray picture has no second gray: all are bands.
-            self.channels = tuple(f"band {k + 1}" for k in range(samples))
+            self.channels = bands_of_array(samples)
 
     def scale(self, raw: Array) -> Array:
         """Returns samples with their full scale as announced."""

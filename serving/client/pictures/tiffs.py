@@ -112,6 +112,10 @@ class _Page(NamedTuple):
 def _pages_of(file: Any) -> list[_Page]:
     """Returns the pictures of a file; overviews and transparency masks are none."""
     pages: list[_Page] = []
+    masks_of_size: dict[tuple[int, int], list[Any]] = {}
+    for page in file.pages:
+        if not page.is_frame and _kind_of(page) == _TRANSPARENCY:
+            masks_of_size.setdefault((page.imagelength, page.imagewidth), []).append(page)
     for series in file.series:
         first = series.keyframe
         # What hangs below another directory is a smaller copy of it.
@@ -119,9 +123,7 @@ def _pages_of(file: Any) -> list[_Page]:
             continue
         if first.shaped[1] > 1:
             raise InvalidImageError(f"a volume of depth {first.shaped[1]}", hint="save its slices one by one")
-        masks = [page for page in file.pages if not page.is_frame and _kind_of(page) == _TRANSPARENCY]
-        size = first.imagelength, first.imagewidth
-        masks = [mask for mask in masks if (mask.imagelength, mask.imagewidth) == size]
+        masks = masks_of_size.get((first.imagelength, first.imagewidth), [])
         leading = [(axis, count) for axis, count in zip(series.axes, series.shape, strict=True) if axis not in "YXS"]
         names, counts = [axis for axis, _ in leading], [count for _, count in leading]
         # A series whose axes were left out says too little to tell its channels from its slices.

@@ -292,6 +292,23 @@ def test_the_bands_that_are_proposed_are_there(photo):
     assert read_picture(data, Choice(bands=(1,))).encoded(ModelInput(np.dtype(np.uint8), 3))
 
 
+def test_as_many_channels_as_a_directory_can_name_are_counted(tmp_path):
+    pixels = np.arange(6 * 65535, dtype=np.uint8).reshape(2, 3, 65535)
+    data = _written(pixels, photometric="minisblack", planarconfig="contig")
+    with pytest.raises(InvalidImageError, match=r"holds 65535 channels \(1: band 1, 2: band 2, .*65535: band 65535\)"):
+        read_picture(data).encoded(UINT8)
+    _check(data, pixels[..., 40000], tmp_path, Choice(bands=(40001,)))
+
+
+def test_each_of_many_pictures_has_the_mask_of_its_size(photo, tmp_path):
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        for rows in (20, 30):
+            writer.write(photo[:rows], photometric="rgb", metadata=None)
+            writer.write(np.tile(photo[:rows, :, 0] > rows * 4, 1), photometric="mask", subfiletype=4, metadata=None)
+    _check(buffer.getvalue(), np.where(photo[:30, :, :1] > 120, photo[:30], 0), tmp_path, Choice(page=2))
+
+
 @pytest.mark.parametrize("kind", ["cut off", "no directory", "overwritten"])
 def test_damaged_files_are_errors_that_name_them(kind, photo, tmp_path):
     data = _written(photo, photometric="rgb", compression="zlib")
