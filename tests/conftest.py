@@ -11,6 +11,7 @@ import sys
 import uuid
 from pathlib import Path
 
+import forked
 import processes
 import pytest
 
@@ -25,6 +26,7 @@ TOGETHER = [
     "tests/serving/verify",
 ]  # fmt: skip
 """Folders whose files share exports, or a browser, that take longer to make than most of their tests."""
+FORKED = "MASKPORT_TEST_FORKED"
 WORD = f"MASKPORT_TEST_PROCESS_{uuid.uuid4().hex}"
 
 
@@ -32,16 +34,28 @@ def pytest_configure(config):
     """Lets the commands that tests start be interrupted, also where a shell runs the tests in the background."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # which children inherit
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    guard = processes.start_guard(WORD)
+    helpers = [processes.start_guard(WORD)]
+    if sys.platform == "linux" and FORKED not in os.environ:  # the workers use pytest's own
+        helpers += forked.start(name := uuid.uuid4().hex)
+        os.environ[FORKED] = name
     os.environ[WORD] = ""
 
     def end():
         os.environ.pop(WORD)
         processes.kill(WORD)
-        guard.kill()
-        guard.wait()
+        for helper in helpers:
+            helper.kill()
+            helper.wait()
 
     config.add_cleanup(end)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fresh_processes_have_tensorflow():
+    from maskport.export.publish import saved_check
+
+    if name := os.environ.get(FORKED):
+        saved_check.COMMAND = forked.command(name, saved_check.__name__)
 
 
 @pytest.fixture(scope="module", autouse=True)

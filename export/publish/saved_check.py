@@ -30,6 +30,9 @@ from ..model.causes import cause_of
 FORWARD_DIR, INPUTS_FILE = "forward", "inputs.npz"
 """A SavedModel whose `forward` is the model's, and beside it what that is run on."""
 
+COMMAND = (sys.executable, "-P", "-m", __name__)
+"""What a fresh process is; -P: files of the working directory are no modules."""
+
 _TIMEOUT_S = 900
 _ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 
@@ -54,7 +57,7 @@ class FreshProcess:
             environment[_ONEDNN] = "1" if is_off else "0"
         self._complaints = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__],  # -P: files of the working directory are no modules
+            COMMAND,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,

@@ -25,7 +25,7 @@ def open_page(browser):
     """Opens pages; in the end none has complained, been refused by its policy, or asked another address."""
     contexts, complaints = [], []
 
-    def open_page(url, **options):
+    def open_page(url, wait_until="load", **options):
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
         contexts.append(context)
         context.set_default_timeout(1000 * PATIENCE_S)
@@ -44,7 +44,7 @@ def open_page(browser):
         page.on("console", hear)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", look)
-        page.goto(url)
+        page.goto(url, wait_until=wait_until)
         page.wait_for_selector("body[data-ready]")
         return page
 
