@@ -46,6 +46,26 @@ def check(*cases, opset=18, rtol=1e-4, atol=1e-5, free=True):
             np.testing.assert_allclose(answer, answers[name], rtol, atol, err_msg=context)
 
 
+def check_network(net, output, x, known, rtol=1e-5):
+    """Runs a network's output on its input "x" by onnxruntime and by TensorFlow; returns the traced function.
+
+    Of `x` the sizes are known that `known` has: None are free.
+    """
+    inputs = [helper.make_tensor_value_info("x", 1, [edge or f"d{axis}" for axis, edge in enumerate(known)])]
+    graph = helper.make_graph(net.nodes, "g", inputs, [helper.make_empty_tensor_value_info(output)], net.constants)
+    opsets = [helper.make_opsetid("", net.opset), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    wanted = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0]
+    read = read_graph(model, "g")
+    order = natural(x.ndim)
+    traced = tf.function(lambda x: as_plain(run(read, [Tensor(x, order)], Weights())[0]), autograph=False)
+    concrete = traced.get_concrete_function(tf.TensorSpec(known))
+    answer = concrete(tf.constant(x)).numpy()
+    assert answer.shape == wanted.shape
+    np.testing.assert_allclose(answer, wanted, rtol=rtol, atol=1e-6)
+    return concrete
+
+
 def answer_of(case, opset=18):
     """What TensorFlow answers for a case of one output: for what onnxruntime is no oracle of."""
     (answer,) = _by_tensorflow(*_model_of([case], opset), is_free=False).values()

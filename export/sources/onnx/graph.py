@@ -79,8 +79,12 @@ def _graph(graph: Any, opset: int, where: str) -> Graph:
         raise SourceError(f"{where}: it has sparse weights, which are not known")
     inputs = {value.name: _spec(value) for value in graph.input if value.name not in constants}
     outputs = [value.name for value in graph.output]
-    nodes = [_node(node, opset, where) for node in graph.node]
-    return Graph(inputs, outputs, sort(nodes, outputs, where), constants)
+    nodes = sort([_node(node, opset, where) for node in graph.node], outputs, where)
+    # PyTorch names what an operator could answer besides, whether anyone wants it or not.
+    wanted = {*outputs, *(name for node in nodes for name in names_used(node))}
+    named = [[name if name in wanted else "" for name in node.outputs] for node in nodes]
+    nodes = [dataclasses.replace(node, outputs=names) for node, names in zip(nodes, named, strict=True)]
+    return Graph(inputs, outputs, nodes, constants)
 
 
 def _spec(value: Any) -> tf.TensorSpec:

@@ -48,6 +48,10 @@ class Tensor:
             return self.data
         return tf.transpose(self.data, [self.order.index(axis) for axis in order])
 
+    def permuted(self, permutation: Sequence[int]) -> "Tensor":
+        """Returns the same numbers with ONNX's axes in another order; only what the stored axes mean changes."""
+        return Tensor(self.data, tuple(permutation.index(axis) for axis in self.order))
+
     def size(self, axis: int) -> Any:
         """Returns the size of an axis of ONNX: an int, or an int64 scalar where it is not known before a run."""
         place = self.place(axis)

@@ -13,6 +13,7 @@ from . import (
     quantized as quantized,
     reduction as reduction,
     resize as resize,
+    sampling as sampling,
     shapes as shapes,
 )
 from .registry import OPS as OPS

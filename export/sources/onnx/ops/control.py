@@ -15,7 +15,7 @@ def constant(node: Node) -> Any:
     for name in ("value", "value_float", "value_floats", "value_int", "value_ints"):
         if name in node.attributes:
             value = np.asarray(node.attributes[name])
-            return value.astype(np.float32) if name.startswith("value_float") else value
+            return value if name == "value" else value.astype(np.float32 if "float" in name else np.int64)
     raise ValueError("it holds neither a tensor nor numbers")
 
 

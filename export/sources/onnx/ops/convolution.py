@@ -72,7 +72,7 @@ def convolve(node: Node, x: Value, weights: Value, bias: Value | None = None, ex
     result = conv2d(node, tensor.in_order(order), kernel, None if bias is None else node.plain(bias))
     if extra is not None:
         result += node.in_order(extra, order)
-    return Tensor(_activated(node, result), order)
+    return Tensor(activated(node, result), order)
 
 
 def weights_last(node: Node, weights: Value, swaps: bool = False) -> Any:
@@ -244,9 +244,10 @@ def _transposed(node: Node, x: Any, weights: Any, strides: list[int], pads: Pads
     return pad(result, [[0, more] for more in beyond])
 
 
-def _activated(node: Node, x: Any) -> Any:
-    """Applies what onnxruntime has fused into a convolution."""
-    name, numbers = node.get("activation"), node.get("activation_params", [])
+def activated(node: Node, x: Any) -> Any:
+    """Applies what onnxruntime has fused into a convolution or a product of matrices."""
+    stated = [node.get(name) for name in ("activation_alpha", "activation_beta", "activation_gamma")]
+    name, numbers = node.get("activation"), node.get("activation_params", [one for one in stated if one is not None])
     if name in (None, ""):
         return x
     functions = {

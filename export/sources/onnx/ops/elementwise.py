@@ -193,8 +193,15 @@ def _equal_sizes(first: Any, second: Any) -> bool:
     raise LookupError("only a run can tell")
 
 
+def _divided(first: Any, second: Any) -> Any:
+    """Returns a quotient without its fraction, whichever sign it has."""
+    if tf.is_tensor(first) or tf.is_tensor(second):
+        return tf.truncatediv(tf.cast(first, tf.int64), tf.cast(second, tf.int64))
+    return abs(first) // abs(second) * (1 if (first < 0) == (second < 0) else -1)
+
+
 _OF_SIZES: dict[str, Callable[..., Any]] = {
-    "Add": lambda a, b: a + b, "Sub": lambda a, b: a - b, "Mul": lambda a, b: a * b, "Div": lambda a, b: a // b,
+    "Add": lambda a, b: a + b, "Sub": lambda a, b: a - b, "Mul": lambda a, b: a * b, "Div": _divided,
     "Equal": _equal_sizes, "Where": lambda condition, yes, no: yes if condition else no,
 }  # fmt: skip
 

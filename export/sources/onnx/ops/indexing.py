@@ -132,8 +132,9 @@ def one_hot(node: Node, indices: Any, depth: Any, values: Any) -> Any:
 
 
 @plain("TopK")
-def top_k(node: Node, x: Any, k: Any) -> Any:
-    """Returns the largest or smallest numbers along an axis, and where they were."""
+def top_k(node: Node, x: Any, k: Any = None) -> Any:
+    """Returns the largest or smallest numbers along an axis, and where they were; before opset 10 k is an attribute."""
+    k = node.get("k") if k is None else k
     axis, rank = node.get("axis", -1) % x.shape.rank, x.shape.rank
     order = [*(other for other in range(rank) if other != axis), axis]
     moved = tf.transpose(x, order)
@@ -170,63 +171,3 @@ def cumulative_sum(node: Node, x: Any, axis: Any) -> Any:
     """Returns running sums along an axis."""
     place = int(static(wrap(axis), "axis").ravel()[0])
     return tf.cumsum(x, place, bool(node.get("exclusive", 0)), bool(node.get("reverse", 0)))
-
-
-@plain("GridSample")
-def grid_sample(node: Node, x: Any, grid: Any) -> Any:
-    """Returns a picture [B, C, H, W] sampled at the places [B, h, w, 2] of a grid, x before y, within [-1, 1]."""
-    mode = {"bilinear": "linear", "bicubic": "cubic"}.get(node.get("mode", "linear"), node.get("mode", "linear"))
-    if x.shape.rank != 4:
-        raise ValueError("GridSample is known for pictures, not for volumes")
-    picture = tf.transpose(x, [0, 2, 3, 1])
-    edges = [tf.shape(picture)[2], tf.shape(picture)[1]]
-    places = []
-    for at, edge in enumerate(edges):
-        span = tf.cast(edge, grid.dtype)
-        if node.get("align_corners", 0):
-            places.append((grid[..., at] + 1) / 2 * (span - 1))
-        else:
-            places.append(((grid[..., at] + 1) * span - 1) / 2)
-    weights = {"nearest": _nearest, "linear": _linear, "cubic": _cubic}[mode]
-    columns, rows = weights(places[0]), weights(places[1])
-    result: Any = 0
-    for row, row_weight in rows:
-        for column, column_weight in columns:
-            result += _looked_up(node, picture, row, column) * (row_weight * column_weight)[..., tf.newaxis]
-    return tf.transpose(result, [0, 3, 1, 2])
-
-
-def _nearest(place: Any) -> list[tuple[Any, Any]]:
-    return [(tf.round(place), tf.ones_like(place))]
-
-
-def _linear(place: Any) -> list[tuple[Any, Any]]:
-    low = tf.floor(place)
-    return [(low, low + 1 - place), (low + 1, place - low)]
-
-
-def _cubic(place: Any) -> list[tuple[Any, Any]]:
-    a, low = -0.75, tf.floor(place)
-    taps = []
-    for step in (-1, 0, 1, 2):
-        x = tf.abs(place - low - step)
-        near, far = ((a + 2) * x - (a + 3)) * x * x + 1, ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-        taps.append((low + step, near if step in (0, 1) else far))
-    return taps
-
-
-def _looked_up(node: Node, picture: Any, row: Any, column: Any) -> Any:
-    """Returns the pixels [B, h, w, C] at whole coordinates; what is outside by the node's padding."""
-    how, is_inside = node.get("padding_mode", "zeros"), tf.constant(True)
-    indices = []
-    for stated, axis in ((row, 1), (column, 2)):
-        place, edge = stated, tf.cast(tf.shape(picture)[axis], stated.dtype)
-        if how == "reflection":
-            low, span = (0.0, edge - 1) if node.get("align_corners", 0) else (-0.5, edge)
-            off = tf.math.floormod(place - low, tf.maximum(2 * span, 1))
-            place = tf.minimum(off, 2 * span - off) + low
-        inside = (place >= 0) & (place <= edge - 1)
-        is_inside = is_inside & inside
-        indices.append(tf.cast(tf.clip_by_value(tf.round(place), 0, edge - 1), tf.int32))
-    pixels = tf.gather_nd(picture, tf.stack(indices, -1), batch_dims=1)
-    return tf.where(is_inside[..., tf.newaxis], pixels, 0) if how == "zeros" else pixels

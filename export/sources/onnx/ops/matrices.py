@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..values import Tensor, Value, natural
+from .convolution import activated
 from .registry import Node, op, plain
 
 
@@ -21,6 +22,10 @@ def matmul(node: Node, first: Value, second: Value) -> Tensor:
         product = tf.squeeze(product, -1) if b.rank < 2 else product
         product = tf.squeeze(product, -1 if b.rank < 2 else -2) if a.rank < 2 else product
         return Tensor(product, natural(product.shape.rank))
+    if node.get("transBatchA", 0):
+        a = a.permuted([*range(1, a.rank - 1), 0, a.rank - 1])
+    if node.get("transBatchB", 0):
+        b = b.permuted([*range(1, b.rank - 1), 0, b.rank - 1])
     flips_a, flips_b = bool(node.get("transA", 0)), bool(node.get("transB", 0))
     one, is_flipped_a = _matrices(a)
     other, is_flipped_b = _matrices(b)
@@ -52,7 +57,7 @@ def _by_rows(x: Any, weights: Any, transposes: bool) -> Any:
     return tf.ensure_shape(tf.reshape(product, shape), known)
 
 
-@plain("Gemm")
+@plain("Gemm", "FusedGemm")
 def gemm(node: Node, a: Any, b: Any, c: Any = None) -> Any:
     """Returns alpha a b + beta c, with a and b transposed where wanted."""
     product = tf.matmul(a, b, transpose_a=bool(node.get("transA", 0)), transpose_b=bool(node.get("transB", 0)))
@@ -60,7 +65,7 @@ def gemm(node: Node, a: Any, b: Any, c: Any = None) -> Any:
     product = product if alpha == 1 else tf.cast(alpha, product.dtype) * product
     if c is not None and c.shape.rank == 2 and c.shape[0] == 1:
         c = c[0]  # TensorFlow fuses it with the product, and then wants a vector
-    return product if c is None else product + (c if beta == 1 else tf.cast(beta, c.dtype) * c)
+    return activated(node, product if c is None else product + (c if beta == 1 else tf.cast(beta, c.dtype) * c))
 
 
 @plain("Einsum")

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from ...averages import mean
 from ..values import Tensor, Value, channels_last
-from .registry import Node, elementwise, op, plain, spatial
+from .registry import Node, common_order, op, plain, spatial
 
 
 @op("BatchNormalization")
@@ -80,14 +80,18 @@ def layer_normalization(node: Node, x: Value, scale: Value, bias: Value | None =
     return Tensor(result if bias is None else result + node.in_order(bias, order), order)
 
 
-@elementwise("SkipLayerNormalization")
+@op("SkipLayerNormalization")
 def skip_layer_normalization(
-    node: Node, x: Any, skip: Any, scale: Any, bias: Any = None, extra: Any = None
+    node: Node, x: Value, skip: Value, scale: Value, bias: Value | None = None, extra: Value | None = None
 ) -> list[Any]:
     """Returns the normalized sum of two tensors, as onnxruntime fuses it, and that sum."""
-    total = x + skip if extra is None else x + skip + extra
-    result = _normalized(total, [-1], node.get("epsilon", 1e-12)) * scale
-    return [result if bias is None else result + bias, None, None, total]
+    order = common_order([x, skip])
+    total = node.in_order(x, order) + node.in_order(skip, order)
+    if extra is not None:
+        total += node.in_order(extra, order)
+    summed = Tensor(total, order)
+    result = _normalized(total, [summed.place(-1)], node.get("epsilon", 1e-12)) * node.in_order(scale, order)
+    return [Tensor(result if bias is None else result + node.in_order(bias, order), order), None, None, summed]
 
 
 @op("LpNormalization")

@@ -1,5 +1,6 @@
 """Operators that join tensors, take pieces of them, and put more around them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,20 +12,29 @@ from .shapes import axes_of, rank_of
 
 _FAR = 2**31 - 1
 """What reaches beyond it means an end."""
+_MOST_AXES = 8
 
 
 @op("Concat")
 def concat(node: Node, *values: Value) -> Value:
     """Returns values joined along an axis."""
     axis = node.get("axis", 0)
-    if any(map(is_sizes, values)):
-        if not any(isinstance(value, Tensor) for value in values):
-            return np.concatenate([np.asarray(value, object) for value in values], axis)
-        if axis in (0, -1) and all(rank_of(value) == 1 and None not in value.shape for value in values):
-            rows = [value.data if isinstance(value, Tensor) else value for value in values]
-            return as_sizes([row[at] for row in rows for at in range(row.shape[0])])
+    if any(map(is_sizes, values)) and not any(isinstance(value, Tensor) for value in values):
+        return np.concatenate([np.asarray(value, object) for value in values], axis)
+    if axis in (0, -1) and _are_sizes(values):
+        rows = [value.data if isinstance(value, Tensor) else value for value in values]
+        return as_sizes([row[at] for row in rows for at in range(row.shape[0])])
     order = common_order(values)
     return Tensor(tf.concat([node.in_order(value, order) for value in values], order.index(axis % len(order))), order)
+
+
+def _are_sizes(values: Sequence[Value]) -> bool:
+    """Whether values are rows of sizes, or of as few integers, of which some are known and stay so."""
+    if any(rank_of(value) != 1 or None in value.shape for value in values):
+        return False
+    known = [value for value in values if isinstance(value, np.ndarray) and value.dtype.kind == "i"]
+    is_mixed = bool(known) and len(known) < len(values)
+    return any(map(is_sizes, values)) or (is_mixed and sum(value.shape[0] or 0 for value in values) <= _MOST_AXES)
 
 
 @op("Split")
@@ -73,7 +83,10 @@ def _bounds(value: Any) -> list[Any]:
 
 def _cut(begin: Any, end: Any, stride: int) -> slice:
     """Returns Python's slice, whose rules ONNX shares but for ends that are written as the largest integers."""
-    begin, end = (tf.cast(edge, tf.int32) if tf.is_tensor(edge) else edge for edge in (begin, end))
+    begin, end = (
+        tf.cast(tf.clip_by_value(tf.cast(edge, tf.int64), -_FAR, _FAR), tf.int32) if tf.is_tensor(edge) else edge
+        for edge in (begin, end)
+    )
     if isinstance(begin, int):
         begin = None if (begin >= _FAR if stride < 0 else begin <= -_FAR) else min(begin, _FAR)
     if isinstance(end, int):

@@ -135,6 +135,23 @@ def quantize_and_multiply(
     return multiply_integers_to_float(node, integers, b, scale, b_scale, zero, b_zero, bias)
 
 
+def _channels_second(node: Node, x: Value) -> Tensor:
+    """Returns a picture as ONNX has it, also where onnxruntime says that its channels are last."""
+    tensor = node.tensor(x)
+    return tensor.permuted([0, tensor.rank - 1, *range(1, tensor.rank - 1)]) if node.get("channels_last", 0) else tensor
+
+
+def _as_stated(node: Node, x: Tensor) -> Tensor:
+    return x.permuted([0, *range(2, x.rank), 1]) if node.get("channels_last", 0) else x
+
+
+@op("NhwcMaxPool")
+def max_pool_channels_last(node: Node, x: Value) -> Tensor:
+    """Returns the largest number of each window of a picture with its channels last."""
+    stated = dataclasses.replace(node, op="MaxPool", attributes={**node.attributes, "channels_last": 1})
+    return _as_stated(stated, OPS["MaxPool"](stated, _channels_second(stated, x)))
+
+
 @op("QLinearConv")
 def convolve_quantized(
     node: Node, x: Value, x_scale: Value, x_zero: Value, weights: Value, w_scale: Value, w_zero: Value,
@@ -142,9 +159,9 @@ def convolve_quantized(
 ) -> Tensor:  # fmt: skip
     """Returns the convolution of integers as integers, each with its scale."""
     offset = None if bias is None else tf.cast(node.plain(bias), tf.float32)
-    total = _convolved(node, x, weights, x_zero, w_zero, offset)
+    total = _convolved(node, _channels_second(node, x), weights, x_zero, w_zero, offset)
     factor = node.plain(x_scale) * tf.reshape(node.plain(w_scale), [-1]) / node.plain(y_scale)
-    return _moved(node, Tensor(total.data * factor, total.order), y_zero)
+    return _as_stated(node, _moved(node, Tensor(total.data * factor, total.order), y_zero))
 
 
 def _moved(node: Node, x: Tensor, zero: Value) -> Tensor:
@@ -169,7 +186,8 @@ def gemm_quantized(
     c: Value | None = None, y_scale: Value | None = None, y_zero: Value | None = None,
 ) -> Tensor:  # fmt: skip
     """Returns a product of integer matrices, as integers or as the numbers they stand for."""
-    one, other = (node.plain(_centred(node, x, zero, -1)) for x, zero in ((a, a_zero), (b, b_zero)))
+    one = node.plain(_centred(node, a, a_zero, -1))
+    other = node.plain(_centred(node, b, b_zero, 0 if node.get("transB", 0) else -1))
     total = tf.matmul(one, other, transpose_a=bool(node.get("transA", 0)), transpose_b=bool(node.get("transB", 0)))
     if c is not None:
         total += tf.cast(node.plain(c), tf.float32)
@@ -181,9 +199,9 @@ def _between(name: str, operator: str, count: int = 1) -> None:
     """Registers what onnxruntime computes on quantized numbers as the plain operator between their scales."""
 
     def handler(node: Node, *values: Any) -> Tensor:
-        inputs = [_to_float(node, *values[3 * at : 3 * at + 3]) for at in range(count)]
+        inputs = [_channels_second(node, _to_float(node, *values[3 * at : 3 * at + 3])) for at in range(count)]
         scale, zero = values[3 * count : 3 * count + 2]
-        return _to_integers(node, node.tensor(OPS[operator](node, *inputs)), scale, zero)
+        return _to_integers(node, _as_stated(node, node.tensor(OPS[operator](node, *inputs))), scale, zero)
 
     OPS[name] = handler
 

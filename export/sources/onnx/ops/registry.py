@@ -112,7 +112,7 @@ def elementwise(*names: str) -> Callable[[Handler], Handler]:
             # as a bias, and then wants them so.
             spreads = any(isinstance(value, Tensor) and value.rank == len(order) for value in values)
             data = [None if value is None else node.in_order(value, order, spreads) for value in values]
-            return _wrapped(function(node, *data), lambda result: Tensor(result, order))
+            return _wrapped(function(node, *of_one_width(data)), lambda result: Tensor(result, order))
 
         OPS.update(dict.fromkeys(names, handler))
         return function
@@ -134,6 +134,14 @@ def spatial(*names: str) -> Callable[[Handler], Handler]:
         return function
 
     return register
+
+
+def of_one_width(data: Sequence[Any]) -> Sequence[Any]:
+    """Returns tensors with all integers as int32 where some are: sizes are int64 here, whatever files make of them."""
+    dtypes = {one.dtype for one in data if one is not None}
+    if not {tf.int32, tf.int64} <= dtypes:
+        return data
+    return [tf.cast(one, tf.int32) if one is not None and one.dtype == tf.int64 else one for one in data]
 
 
 def common_order(values: Sequence[Value]) -> Order:

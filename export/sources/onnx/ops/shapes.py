@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..values import Array, Order, Tensor, Value, as_sizes, is_sizes, natural, pack, static, wrap
-from .registry import Node, op, plain
+from .registry import Node, of_one_width, op, plain
 
 
 def rank_of(value: Value) -> int:
@@ -61,9 +61,7 @@ def cast(node: Node, x: Value, like: Value | None = None) -> Any:
 def transpose(node: Node, x: Value) -> Value:
     """Returns the same numbers; only what their axes mean changes."""
     permutation = node.get("perm", list(reversed(range(rank_of(x)))))
-    if not isinstance(x, Tensor):
-        return x.transpose(permutation)
-    return Tensor(x.data, tuple(permutation.index(axis) for axis in x.order))
+    return x.permuted(permutation) if isinstance(x, Tensor) else x.transpose(permutation)
 
 
 @op("Reshape")
@@ -133,7 +131,7 @@ def _groups(before: Sequence[int | None], after: Sequence[int | None]) -> list[t
     if not rest[0] and rest[1]:
         # New axes of size 1 need no axis to come from, but a place.
         neighbours = back if back else front
-        group = neighbours.pop()
+        group = neighbours.pop() if neighbours else ([], [])  # none of a single number
         merged = (group[0], sorted(group[1] + rest[1]))
         neighbours.append(merged)
         rest = ([], [])
@@ -228,13 +226,18 @@ def expand(node: Node, x: Value, sizes: Value) -> Value:
     rank = max(tensor.rank, len(wanted))
     wanted = [1] * (rank - len(wanted)) + wanted
     known = [1] * (rank - tensor.rank) + [tensor.size(axis) for axis in range(tensor.rank)]
-    edges = [
-        new if isinstance(old, int) and old == 1 else old
-        if isinstance(new, int) or isinstance(old, int) else tf.maximum(old, tf.cast(new, tf.int64))
-        for old, new in zip(known, wanted, strict=True)
-    ]  # fmt: skip
+    edges = [_spread(old, new) for old, new in zip(known, wanted, strict=True)]
     order = tensor.order if tensor.rank == rank else natural(rank)
     return Tensor(tf.broadcast_to(node.in_order(x, order), pack(as_sizes([edges[axis] for axis in order]))), order)
+
+
+def _spread(old: Any, new: Any) -> Any:
+    """Returns the size of an axis that is repeated where it is 1; scalars where they are not known."""
+    if isinstance(old, int):
+        return new if old == 1 else old
+    if isinstance(new, int):
+        return new if new > 1 else old  # no other size than 1 could become another
+    return tf.maximum(old, tf.cast(new, tf.int64))
 
 
 @op("ConstantOfShape")
@@ -248,4 +251,4 @@ def constant_of_shape(node: Node, sizes: Value) -> Value:
 @plain("Range")
 def range_(node: Node, start: Any, limit: Any, delta: Any) -> Any:
     """Returns numbers that are as far apart each time."""
-    return tf.range(*(tf.reshape(one, []) for one in (start, limit, delta)))
+    return tf.range(*(tf.reshape(one, []) for one in of_one_width([start, limit, delta])))

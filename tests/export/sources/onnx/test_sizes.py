@@ -2,14 +2,9 @@
 
 import numpy as np
 import onnx_networks as networks
-import onnxruntime
 import pytest
-import tensorflow as tf
-from maskport.export.sources.onnx.graph import read_graph
-from maskport.export.sources.onnx.running import run
-from maskport.export.sources.onnx.values import Tensor, as_plain
-from maskport.export.sources.weights import Weights
 from onnx import helper
+from onnx_cases import check_network
 
 X = np.random.default_rng(0).random((2, 3, 6, 8), np.float32)
 
@@ -57,17 +52,51 @@ def grouped(net, shape):
     return net.add("Reshape", shuffled, shape)
 
 
-@pytest.mark.parametrize("write", [expanded, halved, multiplied, cast, scaled, grouped])
-@pytest.mark.parametrize("known", [[2, 3, 6, 8], [None, 3, 6, 8], [None, 3, None, None]])
+def of_a_number(net, shape):
+    """What PyTorch's newer exporter writes of x[:, :, h % 4 :]: a single number that is computed becomes a row."""
+    edge = net.add("Squeeze", net.add("Slice", shape, net.as_node(2), net.as_node(3)))
+    rest = net.add("Reshape", net.add("Mod", edge, net.constant(4, np.int64)), net.as_node(-1))
+    return net.add("Slice", "x", rest, net.as_node(2**31), net.as_node(2))
+
+
+def narrow(net, shape):
+    """As TensorFlow's sizes are: int32."""
+    edges = net.add("Cast", net.add("Slice", shape, net.as_node(2), net.as_node(4)), to=6)
+    ends = net.add("Max", edges, net.constant([4, 9], np.int32))
+    axes = net.constant([2, 3], np.int32)
+    part = net.add("Slice", "x", net.constant([1, 2], np.int32), ends, axes)
+    rest = net.add("Mod", net.add("Gather", edges, net.constant(0, np.int64)), net.constant(4, np.int32))
+    return net.add("Mul", part, net.add("Cast", rest, to=1))
+
+
+def below_zero(net, shape):
+    """A quotient below zero, (6 - 9) / 2, loses its fraction: the last row, not the last two."""
+    edge = net.add("Slice", shape, net.as_node(2), net.as_node(3))
+    half = net.add("Div", net.add("Sub", edge, net.as_node(9)), net.as_node(2))
+    return net.add("Slice", "x", half, net.as_node(2**31), net.as_node(2))
+
+
+def of_unknown_one(net, shape):
+    edge = net.add("Slice", shape, net.as_node(2), net.as_node(3))
+    row = net.add("Slice", "x", net.as_node(0), net.add("Sub", edge, net.as_node(5)), net.as_node(2))
+    return net.add("Expand", row, net.as_node(2, 3, 6, 8))
+
+
+def to_the_end(net, shape):
+    """An end that is the largest of all integers, among others of which only the picture tells."""
+    is_bright = net.add("Greater", net.add("ReduceMean", "x", keepdims=0), net.constant(-1))
+    ends = net.add("Where", is_bright, net.as_node(3, 2**63 - 1), net.as_node(1, 1))
+    return net.add("Slice", "x", net.as_node(0, 0), ends, net.as_node(2, 3))
+
+
+WRITTEN = [
+    expanded, halved, multiplied, cast, scaled, grouped, of_a_number, narrow, below_zero, of_unknown_one, to_the_end,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("write", WRITTEN)
+@pytest.mark.parametrize("known", [[2, 3, 6, 8], [None, 3, 6, 8], [None, 3, None, None], [2, 3, None, None]])
 def test_sizes_are_computed(write, known):
     net = networks.Network(13)
     output = write(net, net.add("Shape", "x"))
-    inputs = [helper.make_tensor_value_info("x", 1, [edge or f"d{axis}" for axis, edge in enumerate(known)])]
-    graph = helper.make_graph(net.nodes, "g", inputs, [helper.make_empty_tensor_value_info(output)], net.constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    wanted = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": X})[0]
-    read = read_graph(model, "g")
-    traced = tf.function(lambda x: as_plain(run(read, [Tensor(x, (0, 1, 2, 3))], Weights())[0]), autograph=False)
-    concrete = traced.get_concrete_function(tf.TensorSpec(known))
-    np.testing.assert_allclose(concrete(tf.constant(X)), wanted, rtol=1e-5)
-    assert concrete.structured_outputs.shape[1] == 3
+    assert check_network(net, output, X, known).structured_outputs.shape[1] == 3

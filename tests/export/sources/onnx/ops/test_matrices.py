@@ -17,8 +17,16 @@ def test_products():
         Case("MatMul", drawn(4), drawn(4)),
         Case("MatMul", drawn(3, 5), drawn(2, 5, 4)),
         Case("FusedMatMul", A, drawn(2, 3, 6, 5), domain="com.microsoft", transB=1, alpha=0.5),
+        Case("FusedMatMul", drawn(4, 2, 3, 5), drawn(2, 3, 5, 6), domain="com.microsoft", transBatchA=1),
+        Case("FusedMatMul", A, drawn(6, 2, 3, 5), domain="com.microsoft", transB=1, transBatchB=1),
         Case("Det", drawn(2, 3, 3)),
     )
+
+
+@pytest.mark.parametrize("activation", [{"activation": "Relu"}, {"activation": "LeakyRelu", "activation_alpha": 0.3}])
+def test_gemm_as_onnxruntime_fuses_it(activation):
+    numbers = drawn(4, 5), drawn(6, 5), drawn(6)
+    check(Case("FusedGemm", *numbers, domain="com.microsoft", transB=1, alpha=0.5, **activation))
 
 
 @pytest.mark.parametrize("bias", [(6,), (1, 6), (4, 1), (1,), (4, 6), None])

@@ -1,8 +1,9 @@
 """Normalizations, over their attributes."""
 
 import numpy as np
+import onnx_networks as networks
 import pytest
-from onnx_cases import Case, answer_of, check, drawn
+from onnx_cases import Case, answer_of, check, check_network, drawn
 
 X = drawn(2, 6, 5, 4)
 
@@ -51,3 +52,12 @@ def test_of_layers():
     skipped = Case("SkipLayerNormalization", tokens, tokens[::-1], drawn(6), drawn(6), drawn(6), domain="com.microsoft")
     check(skipped)
     check(Case("RMSNormalization", tokens, drawn(6)), opset=23)
+
+
+def test_sums_of_transformers_are_normalized_along_their_channels():
+    """Patches of a picture, [B, C, h w] and then [B, h w, C], however they are stored."""
+    net = networks.Network(17)
+    patches = net.add("Transpose", net.add("Reshape", "x", net.as_node(0, 4, -1)), perm=[0, 2, 1])
+    weights = [net.drawn(4, low=0.5), net.drawn(4, low=-1.0)]
+    total = net.add("SkipLayerNormalization", patches, patches, *weights, domain="com.microsoft", epsilon=1e-5)
+    check_network(net, total, drawn(2, 4, 3, 5), [None, 4, None, None])

@@ -1,8 +1,9 @@
 """Pooling, over its attributes."""
 
 import numpy as np
+import onnx_networks as networks
 import pytest
-from onnx_cases import Case, check, drawn
+from onnx_cases import Case, check, check_network, drawn
 
 X = drawn(2, 3, 11, 14)
 WINDOWS = [
@@ -22,6 +23,12 @@ def test_largest():
     check(*(Case("MaxPool", X, **window) for window in WINDOWS))
     small = drawn(1, 2, 8, 9, low=-100, high=100, dtype=np.int8)
     check(Case("MaxPool", small, kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2]))
+
+
+def test_places_of_maxima_that_nobody_wants():
+    net = networks.Network(17)
+    largest, _ = net.add("MaxPool", "x", outputs=2, kernel_shape=[2, 2], strides=[2, 2])
+    check_network(net, largest, X, [None, 3, None, None])
 
 
 @pytest.mark.parametrize("counts", [0, 1])

@@ -75,6 +75,7 @@ def test_as_onnxruntime_fuses_them():
     one, answer = [values, SCALE, zero(np.uint8)], [np.array(0.05, np.float32), zero(np.uint8)]
     share = [np.array(1 / 256, np.float32), np.array(0, np.uint8)]
     rows, weights = integers(4, 5, dtype=np.uint8), integers(5, 3, dtype=np.int8)
+    by_column, kernel = [drawn(3, low=0.001, high=0.01), np.zeros(3, np.int8)], integers(4, 7, 3, 3, dtype=np.int8)
     cases = [
         Case("QLinearAdd", *one, *one, *answer), Case("QLinearMul", *one, *one, *answer),
         Case("QLinearSigmoid", *one, *share), Case("QLinearLeakyRelu", *one, *answer, alpha=0.1),
@@ -82,6 +83,11 @@ def test_as_onnxruntime_fuses_them():
         Case("QLinearAveragePool", *one, *answer, kernel_shape=[2, 2]),
         Case("QLinearConcat", *answer, *one, *one, fed=0, axis=1),
         Case("QGemm", rows, SCALE, zero(np.uint8), weights, SCALE, np.int8(0), None, *answer),
+        Case("QGemm", rows, SCALE, zero(np.uint8), weights.T.copy(), *by_column, None, *answer, transB=1),
+        Case("QLinearGlobalAveragePool", *one, *answer, channels_last=1),
+        Case("QLinearAveragePool", *one, *answer, channels_last=1, kernel_shape=[2, 3], strides=[2, 1]),
+        Case("QLinearConv", *one, kernel, SCALE, np.int8(0), *answer, channels_last=1, pads=[1, 0, 1, 2]),
+        Case("NhwcMaxPool", values, kernel_shape=[2, 3], strides=[2, 1], pads=[1, 0, 0, 1]),
         Case("MatMulIntegerToFloat", rows, weights, SCALE, SCALE, zero(np.uint8), np.int8(0)),
         Case("DynamicQuantizeMatMul", drawn(4, 5), weights, SCALE, np.int8(0), drawn(3)),
     ]  # fmt: skip
