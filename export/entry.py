@@ -23,8 +23,8 @@ def export_model(model: Any, output_dir: str | os.PathLike[str], **spec_fields: 
     """Exports a segmentation model as a version directory that TensorFlow Serving can load.
 
     Args:
-        model: path of a `.keras` or `.h5` file or of a SavedModel directory, `package.module:function`, or a
-            `keras.Model` in memory.
+        model: path of a source (a Keras, ONNX or TensorFlow Lite file, a frozen graph, a TensorFlow.js model, a
+            SavedModel directory), `package.module:function`, or a `keras.Model` in memory.
         output_dir: the served model's base path, or a URL that tf.io.gfile knows; the version directory goes into it.
         **spec_fields: fields of `ExportSpec`, such as `scaling="unit"` or `threshold=0.4`.
 

@@ -11,7 +11,7 @@ from ..model.model_graph import count_constants
 from ..model.segmentation_model import RawModel
 from ..spec import ExportSpec
 from .choosing import choose_output, flatten_named
-from .keras.keras_2 import is_keras_2_model
+from .keras.keras_2 import finalize, is_keras_2_model
 from .keras.loading import wrap_keras_model
 from .preflight import KERAS_WEIGHTS, check_weights
 from .user_code import import_user_module
@@ -48,6 +48,7 @@ def _restore(model: Any, weights: str, *, is_keras: bool) -> None:
             raise SourceError(f"weights {weights}: a tf.Module takes a TensorFlow checkpoint, not a Keras file")
         try:
             model.load_weights(weights)
+            finalize(model)
         except Exception as error:
             raise SourceError(f"weights {weights}: do not fit: {cause_of(error)}") from error
         return

@@ -20,7 +20,7 @@ from ..model.tracing import find_data_format, trace
 from ..spec import CLASSES, ExportSpec
 from .builders import build_model
 from .choosing import is_classes
-from .graphs.files import decode_weights, document_of, is_graph, parse_document, shards_of
+from .graphs.files import decode_weights, document_of, is_graph, parse_document, shards_of, unpacked
 from .graphs.frozen import load_frozen_graph
 from .graphs.javascript import load_graph_model
 from .keras.javascript import load_layers_model
@@ -76,7 +76,8 @@ def _load_javascript_model(spec: ExportSpec, own: Mapping[str, Any]) -> RawModel
     where = f"source {spec.source}"
     path = document_of(spec.source)
     document = parse_document(_read(path), where)
-    weights = dict(decode_weights(document, b"".join(map(_read, shards_of(document, path))), where))
+    shards = (unpacked(_read(shard), f"source {shard}") for shard in shards_of(document, path))
+    weights = dict(decode_weights(document, b"".join(shards), where))
     if is_graph(document):
         return load_graph_model(spec, document, weights)
     return load_layers_model(spec, document, weights, own)

@@ -63,15 +63,18 @@ def _load_frozen(spec: ExportSpec, where: str) -> RawModel:
     with tf.Graph().as_default(), v1.Session() as session:
         meta_graph = v1.saved_model.loader.load(session, [tf.saved_model.SERVING], spec.source)
         signature = _choose_signature(dict(meta_graph.signature_def), spec, where)
-        inputs = {name: _spec_of(info) for name, info in signature.inputs.items()}
         outputs = in_natural_order({name: _spec_of(info) for name, info in signature.outputs.items()})
-        chosen = choose_inputs(spec, inputs, where)
         output_name = choose_output(spec.source_output, outputs, where)
-        starts, end = [signature.inputs[name].name for name in inputs], signature.outputs[output_name].name
-        variables = v1.global_variables()
+        variables, end = v1.global_variables(), signature.outputs[output_name].name
         frozen = v1.graph_util.convert_variables_to_constants(
             session, session.graph.as_graph_def(), [end.partition(":")[0]]
         )
+    # What the output does not need, a key that is handed through say, is no input of its.
+    kept = {node.name for node in frozen.node}
+    needed = {name: info for name, info in signature.inputs.items() if info.name.partition(":")[0] in kept}
+    inputs = {name: _spec_of(info) for name, info in needed.items()}
+    chosen = choose_inputs(spec, inputs, where)
+    starts = [info.name for info in needed.values()]
     wrapped = v1.wrap_function(lambda: tf.graph_util.import_graph_def(frozen, name=""), [])
     element = wrapped.graph.as_graph_element
     function = wrapped.prune([element(start) for start in starts], element(end))

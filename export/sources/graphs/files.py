@@ -1,8 +1,10 @@
 """Reading models of TensorFlow.js, without TensorFlow: a document, and shards with the weights beside it."""
 
+import gzip
 import itertools
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,10 +50,20 @@ def shards_of(document: Mapping[str, Any], path: str) -> Iterator[str]:
             yield os.path.join(os.path.dirname(path), name)
 
 
+def unpacked(content: bytes, where: str) -> bytes:
+    """Returns what a file holds; TensorFlow Hub hands some out in gzip, under the same names."""
+    if not content.startswith(b"\x1f\x8b"):
+        return content
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise SourceError(f"{where}: it is broken or truncated ({error})") from error
+
+
 def parse_document(content: bytes, where: str) -> dict[str, Any]:
     """Returns the document of a model; SourceError where it is none."""
     try:
-        document = json.loads(content)
+        document = json.loads(unpacked(content, where))
     except ValueError as error:
         raise SourceError(f"{where}: it is no JSON, or a broken or truncated one") from error
     document = document if isinstance(document, dict) else {}
@@ -88,7 +100,7 @@ def decode_weights(
 
     Args:
         document: of the model.
-        content: of its shards, one after the other.
+        content: of its shards, unpacked, one after the other.
         where: in what, for people.
 
     Raises:
@@ -97,21 +109,39 @@ def decode_weights(
     start = 0
     try:
         for weight in itertools.chain.from_iterable(group["weights"] for group in document["weightsManifest"]):
+            if weight["dtype"] == "string":
+                strings, start = _strings(content, start, int(np.prod(weight["shape"])))
+                yield weight["name"], np.array(strings, object).reshape(weight["shape"])
+                continue
             quantization = weight.get("quantization") or {}
             stored = _DTYPES[quantization.get("dtype", weight["dtype"])]
             count = int(np.prod(weight["shape"]))
             if start + count * stored.itemsize > len(content):
-                raise SourceError(
-                    f"{where}: its weights are not whole: {weight['name']!r} is beyond the end of its shards"
-                )
+                raise IndexError(weight["name"])
             values: npt.NDArray[Any] = np.frombuffer(content, stored.newbyteorder("<"), count, start)
             start += count * stored.itemsize
             if "scale" in quantization:
                 values = values * float(quantization["scale"]) + float(quantization["min"])
                 values = np.floor(values + 0.5) if weight["dtype"] == "int32" else values
             yield weight["name"], values.astype(_DTYPES[weight["dtype"]]).reshape(weight["shape"])
+    except IndexError:
+        raise SourceError(
+            f"{where}: its weights are not whole: {weight['name']!r} is beyond the end of its shards"
+        ) from None
     except (KeyError, TypeError, ValueError) as error:
         raise SourceError(f"{where}: its weights are described wrongly ({error!r})") from error
 
 
-_DTYPES = {name: np.dtype(name) for name in ("float32", "float16", "int32", "uint8", "uint16", "bool")}
+def _strings(content: bytes, start: int, count: int) -> tuple[list[bytes], int]:
+    """Returns strings that lie from a place on, each after its length, and where they end; IndexError past the end."""
+    strings = []
+    for _ in range(count):
+        begin = start + 4
+        start = begin + int.from_bytes(content[start:begin], "little")
+        if start > len(content) or begin > len(content):
+            raise IndexError
+        strings.append(content[begin:start])
+    return strings, start
+
+
+_DTYPES = {name: np.dtype(name) for name in ("float32", "float16", "int32", "uint8", "uint16", "bool", "complex64")}

@@ -11,7 +11,7 @@ from ...errors import SourceError
 from ...model.causes import cause_of
 from ...model.segmentation_model import RawModel
 from ...spec import ExportSpec
-from .keras_2 import import_keras_2, refuse_code
+from .keras_2 import finalize, import_keras_2, older_layers, refuse_code
 from .loading import wrap_keras_model
 
 
@@ -38,7 +38,9 @@ def load_layers_model(
     if not spec.unsafe_load:
         refuse_code(topology, own, where)
     try:
-        model = import_keras_2().models.model_from_json(json.dumps(topology), dict(own))
+        tf_keras, config = import_keras_2(), json.dumps(topology)
+        older = older_layers(tf_keras.layers, document["modelTopology"].get("keras_version") or "", config)
+        model = tf_keras.models.model_from_json(config, older | dict(own))
     except ImportError as error:
         raise SourceError(
             f"{where}: it is a layers model of TensorFlow.js, which is read by Keras 2: pip install 'maskport[keras2]'"
@@ -55,6 +57,7 @@ def load_layers_model(
         raise SourceError(f"{where}: its weights do not fit its layers{': ' if unlike else ''}{', '.join(unlike[:5])}")
     for name, variable in variables.items():
         variable.assign(values[name])
+    finalize(model)
     return wrap_keras_model(model, spec, where)
 
 

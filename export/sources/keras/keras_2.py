@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import sys
 import tempfile
 import zipfile
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import SourceError
-from .files import CONFIG_ATTRIBUTE, CONFIG_MEMBER, read_config
+from .files import CONFIG_ATTRIBUTE, CONFIG_MEMBER, keras_2_version, read_config
 
 _RENAMED = {
     **dict.fromkeys(("BatchNormalizationV1", "BatchNormalizationV2", "SyncBatchNormalization"), "BatchNormalization"),
@@ -39,15 +40,63 @@ def is_keras_2_model(model: Any) -> bool:
     return "tf_keras" in sys.modules and isinstance(model, sys.modules["tf_keras"].Model)
 
 
-def keras_2_objects() -> dict[str, Any]:
-    """Returns what Keras 2 had under a name that means something else in Keras 3, by the names in `readable` files."""
+def keras_2_objects(version: str, config: str) -> dict[str, Any]:
+    """Returns what Keras 2 had under a name that means something else in Keras 3, by the names in `readable` files.
+
+    Args:
+        version: of Keras 2 that saved the file.
+        config: of the model, as it is in the file.
+    """
     import keras
 
     def hard_sigmoid(x: Any) -> Any:
         """Rises by 0.2; by 1/6 in Keras 3."""
         return keras.ops.clip(0.2 * x + 0.5, 0.0, 1.0)
 
-    return {_HARD_SIGMOID: hard_sigmoid}
+    return {_HARD_SIGMOID: hard_sigmoid, **older_layers(keras.layers, version, config)}
+
+
+def older_layers(layers: Any, version: str, config: str) -> dict[str, Any]:
+    """Returns layers that did something else where a model comes from, by name, as subclasses of those in `layers`.
+
+    Until TensorFlow 1.14, in Keras itself until 2.3, and in TensorFlow.js, `UpSampling2D` is bilinear between pixels'
+    corners, and not between their centres. TensorFlow 1.14 calls its Keras 2.2.4-tf as later ones do, whose inputs may
+    be ragged.
+    """
+    is_older = re.match(r"1\.|2\.[0-3]\.\d+$|2\.1\.\d+-tf|tfjs", version)
+    if not is_older and (version != "2.2.4-tf" or '"ragged"' in config):
+        return {}
+    return {"UpSampling2D": _older_upsampling(layers.UpSampling2D)}
+
+
+def _older_upsampling(layer: Any) -> Any:
+    import tensorflow as tf
+
+    class UpSampling2D(layer):
+        """Enlarges as TensorFlow 1 did."""
+
+        def call(self, inputs: Any) -> Any:
+            if self.interpolation != "bilinear":
+                return super().call(inputs)
+            is_first = self.data_format == "channels_first"
+            images = tf.transpose(inputs, [0, 2, 3, 1]) if is_first else inputs
+            size = [edge * factor for edge, factor in zip(tf.unstack(tf.shape(images)[1:3]), self.size, strict=True)]
+            result = tf.compat.v1.image.resize_bilinear(images, tf.stack(size))
+            known = [edge and edge * factor for edge, factor in zip(images.shape[1:3], self.size, strict=True)]
+            result.set_shape([images.shape[0], *known, images.shape[3]])
+            return tf.transpose(result, [0, 3, 1, 2]) if is_first else result
+
+    return UpSampling2D
+
+
+def finalize(model: Any) -> None:
+    """Has layers that compute with something made of their weights, such as normalizations of inputs, make it anew.
+
+    Keras does so for a model's own layers, and not for those of models within it, nor for weights that are assigned.
+    """
+    for layer in model._flatten_layers():
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()
 
 
 @contextlib.contextmanager
@@ -56,6 +105,8 @@ def readable_by_keras_3(path: str) -> Iterator[str]:
     import h5py
 
     config = json.loads(read_config(path))
+    if not zipfile.is_zipfile(path):
+        _refuse_several_axes(config)
     _modernize(config)
     text = json.dumps(config).replace('"hard_sigmoid"', f'"{_HARD_SIGMOID}"')
     with tempfile.TemporaryDirectory() as folder:
@@ -70,6 +121,16 @@ def readable_by_keras_3(path: str) -> Iterator[str]:
                 for name in file:
                     file.copy(name, copy)
         yield str(readable)
+
+
+def _refuse_several_axes(config: Any) -> None:
+    """ValueError where a layer works along several axes: of HDF5 files Keras 3 would take the last in their place."""
+    if isinstance(config, dict):
+        axis = config["config"].get("axis") if isinstance(config.get("config"), dict) else None
+        if isinstance(axis, list) and len(axis) > 1:
+            raise ValueError(f"{config.get('class_name')} along several axes")
+    for part in config.values() if isinstance(config, dict) else config if isinstance(config, list) else ():
+        _refuse_several_axes(part)
 
 
 def _modernize(config: Any) -> None:
@@ -144,10 +205,12 @@ def load_by_keras_2(path: str, own: Mapping[str, Any], *, unsafe: bool) -> Any:
     Raises:
         SourceError: it holds code, and `unsafe` is not set.
     """
+    config = read_config(path)
     if not unsafe:
-        refuse_code(json.loads(read_config(path)), own, f"source {path}")
+        refuse_code(json.loads(config), own, f"source {path}")
     tf_keras = import_keras_2()
-    return tf_keras.models.load_model(path, dict(own), compile=False, safe_mode=not unsafe)
+    objects = older_layers(tf_keras.layers, keras_2_version(path) or "", config) | dict(own)
+    return tf_keras.models.load_model(path, objects, compile=False, safe_mode=not unsafe)
 
 
 def refuse_code(config: Any, own: Mapping[str, Any], where: str) -> None:

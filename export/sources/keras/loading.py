@@ -16,7 +16,7 @@ from ...spec import ExportSpec
 from ..choosing import choose_inputs, choose_output, flatten_named
 from ..user_code import named_as_saved
 from .files import check_keras_file, keras_2_version, read_config
-from .keras_2 import keras_2_objects, load_by_keras_2, readable_by_keras_3
+from .keras_2 import finalize, keras_2_objects, load_by_keras_2, readable_by_keras_3
 
 _UNKNOWN_OBJECT = re.compile(
     r"(?:Could not locate (?:class|function)|Cannot deserialize object of type|Unknown [\w ]+:|"
@@ -44,8 +44,9 @@ def load_keras_file(spec: ExportSpec, own: Mapping[str, Any]) -> RawModel:
     where = f"source {spec.source}"
     try:
         with contextlib.nullcontext(spec.source) if version is None else readable_by_keras_3(spec.source) as path:
-            known = objects if version is None else keras_2_objects() | objects
+            known = objects if version is None else keras_2_objects(version, read_config(spec.source)) | objects
             model = keras.saving.load_model(path, known, compile=False, safe_mode=not spec.unsafe_load)
+            finalize(model)
     except Exception as error:
         if version is None or _is_unsafe(error):
             raise SourceError(f"{where}: {_loading_advice(spec, own, error)}") from error

@@ -135,6 +135,8 @@ def _read_tensor(tensor: Any, data: Any, where: str) -> Values:
             constant = _dequantised(constant, scale, zero_point, axis)
         elif dtype == np.float16:
             constant = constant.astype(np.float32)
+    elif 0 in shape:  # it has no bytes because there are none
+        constant = np.zeros(shape, dtype)
     free = tuple(None if edge < 0 else edge for edge in signature)
     return Values(name, dtype, free, constant, scale, zero_point)
 

@@ -31,6 +31,9 @@ Op = Callable[..., Any]
 OPS: dict[str, Op] = {}
 """By the schema's name, or the name of a custom one."""
 
+_SAME = schema.Padding.SAME + 1
+"""In the options of MediaPipe's custom operators, which begin with TensorFlow Lite's own enumeration."""
+
 _ACTIVATIONS: dict[int, Callable[[tf.Tensor], tf.Tensor]] = {
     schema.ActivationFunctionType.NONE: lambda x: x,
     schema.ActivationFunctionType.RELU: tf.nn.relu,
@@ -87,7 +90,12 @@ for _name, _function in {
 }.items():  # fmt: skip
     OPS[_name] = lambda _, *inputs, function=_function: function(*inputs)
 
-for _name, _function in {"ADD": tf.add, "SUB": tf.subtract, "MUL": tf.multiply, "DIV": tf.divide}.items():
+
+def _divide(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    return tf.divide(a, b) if tf.as_dtype(a.dtype).is_floating else tf.truncatediv(a, b)
+
+
+for _name, _function in {"ADD": tf.add, "SUB": tf.subtract, "MUL": tf.multiply, "DIV": _divide}.items():
     OPS[_name] = lambda node, a, b, function=_function: _activated(node, function(a, b))
 
 for _name, _function in {
@@ -115,10 +123,10 @@ def _depthwise(node: Node, images: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor
     channels = images.shape[3]
     kernel = tf.reshape(node.arranged(kernel, 0, 1, 2, 3), [height, width, channels, count // channels])
     dilations = [node.options.dilationHFactor, node.options.dilationWFactor]
-    if node.options.strideH == node.options.strideW:
+    if node.options.strideH == node.options.strideW and (node.options.strideH == 1 or dilations == [1, 1]):
         strides = [1, node.options.strideH, node.options.strideW, 1]
         found = tf.nn.depthwise_conv2d(images, kernel, strides, _padding(node), dilations=dilations)
-    else:  # TensorFlow's has one stride: a convolution of groups
+    else:  # TensorFlow's has one stride, and either that or dilations: a convolution of groups
         kernel = tf.reshape(kernel, [height, width, 1, count])
         found = tf.nn.conv2d(
             images, kernel, [node.options.strideH, node.options.strideW], _padding(node), dilations=dilations
@@ -144,13 +152,51 @@ def _transposed(
 def _mediapipe_transposed(node: Node, images: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     """MediaPipe's custom operator; its options are bytes: padding, width and height of the stride, as int32."""
     padding, stride_width, stride_height = (int(value) for value in np.frombuffer(bytes(node.options), np.int32)[:3])
-    sizes = [tf.shape(images)[axis] * stride for axis, stride in ((1, stride_height), (2, stride_width))]
     kernel = node.arranged(kernel, 1, 2, 0, 3)
+    is_same, sizes = padding == _SAME, []
+    for axis, stride in ((1, stride_height), (2, stride_width)):
+        before, extent = tf.shape(images)[axis] - 1, kernel.shape[axis - 1]
+        cut = tf.maximum(extent - before % stride - 1, 0) if is_same else 0
+        sizes.append(before * stride + extent - cut)
     wanted = tf.stack([tf.shape(images)[0], *sizes, kernel.shape[2]])
-    found = tf.nn.conv2d_transpose(
-        images, kernel, wanted, [stride_height, stride_width], "SAME" if padding == schema.Padding.SAME + 1 else "VALID"
-    )
+    strides = [stride_height, stride_width]
+    found = tf.nn.conv2d_transpose(images, kernel, wanted, strides, "SAME" if is_same else "VALID")
     return tf.nn.bias_add(found, bias)
+
+
+def _mediapipe_pool(node: Node) -> tuple[bool, list[int], list[int]]:
+    """Returns whether such an operator pads, its strides and its window, (height, width) each."""
+    numbers = [int(value) for value in np.frombuffer(bytes(node.options), np.int32)[:5]]
+    padding, stride_width, stride_height, width, height = numbers
+    return padding == _SAME, [stride_height, stride_width], [height, width]
+
+
+@_op("MaxPoolingWithArgmax2D")
+def _mediapipe_max_pool(node: Node, images: tf.Tensor) -> list[tf.Tensor]:
+    """MediaPipe's custom operator: maxima, and where in its window each lies, by rows, as floats a tenth above."""
+    pads, strides, window = _mediapipe_pool(node)
+    edges = [[0, 0]]
+    for axis, (stride, extent) in enumerate(zip(strides, window, strict=True), 1):
+        size = images.shape[axis]
+        total = max((-(-size // stride) - 1) * stride + extent - size, 0) if pads else 0
+        edges.append([total // 2, total - total // 2])
+    padded = tf.pad(images, [*edges, [0, 0]], constant_values=images.dtype.min)
+    patches = tf.image.extract_patches(padded, [1, *window, 1], [1, *strides, 1], [1] * 4, "VALID")
+    parts = tf.reshape(patches, [-1, *patches.shape[1:3], window[0] * window[1], images.shape[3]])
+    return [tf.reduce_max(parts, axis=3), tf.cast(tf.argmax(parts, axis=3), images.dtype) + 0.1]
+
+
+@_op("MaxUnpooling2D")
+def _mediapipe_unpool(node: Node, values: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    """MediaPipe's custom operator: puts maxima back to where they came from, and zeros elsewhere."""
+    _, strides, (height, width) = _mediapipe_pool(node)
+    if strides != [height, width]:
+        raise ValueError(f"windows of {height}x{width} that overlap, at steps of {strides}")
+    _, rows, columns, channels = values.shape
+    places = tf.cast(places, tf.int32)
+    parts = tf.stack([tf.where(places == place, values, 0.0) for place in range(height * width)], axis=3)
+    parts = tf.transpose(tf.reshape(parts, [-1, rows, columns, height, width, channels]), [0, 1, 3, 2, 4, 5])
+    return tf.reshape(parts, [-1, rows * height, columns * width, channels])
 
 
 def _pool(function: Callable[..., tf.Tensor], node: Node, images: tf.Tensor) -> tf.Tensor:

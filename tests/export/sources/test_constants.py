@@ -194,3 +194,16 @@ def test_what_an_input_cannot_take_is_told(tmp_path):
 def test_what_is_no_constant_is_told(given, message):
     with pytest.raises(SpecError, match=re.escape(message)):
         make_spec({"source": "a.keras", "output_dir": "served", "source_constants": given})
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_key_that_tensorflow_1_hands_through_is_no_input_of_the_mask(tmp_path):
+    """As the signatures of services that answer in any order have it."""
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        image = tf.compat.v1.placeholder(tf.float32, [None, *PICTURE[1:]], "image")
+        key = tf.compat.v1.placeholder(tf.string, [None], "key")
+        outputs = {"map": 2.0 * image + 1.0, "key": tf.identity(key)}
+        tf.compat.v1.saved_model.simple_save(session, str(tmp_path / "saved"), {"image": image, "key": key}, outputs)
+    images = np.random.default_rng(0).random((2, *PICTURE[1:]), np.float32)
+    loaded = load(tmp_path / "saved", source_output="map")
+    np.testing.assert_allclose(loaded.forward(tf.constant(images)), 2 * images + 1, rtol=1e-6)

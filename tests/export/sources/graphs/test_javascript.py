@@ -1,6 +1,7 @@
 """Graph models of TensorFlow.js: weights in shards, quantised; ops that are fused, or are no TensorFlow's."""
 
 import base64
+import gzip
 import json
 
 import numpy as np
@@ -141,6 +142,110 @@ def test_a_graph_model_is_read_from_its_folder_or_its_document(model):
         assert load(folder, source_output=name).output_channels == 2
     with pytest.raises(SourceError, match=r"has no output 'none'; it has: 'segments' float32\[-1, 8, 12, 2\]"):
         load(folder, source_output="none")
+
+
+def changed(document, how):
+    """A document as other converters write it."""
+    if how == "lists of bytes":
+        for one in document["modelTopology"]["node"]:
+            if "padding" in one["attr"]:
+                one["attr"]["padding"]["s"] = list(base64.b64decode(one["attr"]["padding"]["s"]))
+                one["attr"]["T"] = {"type": 1}
+    return document
+
+
+@pytest.mark.parametrize("how", ["lists of bytes", "gzip", "strings"])
+def test_other_ways_to_write_the_same(model, how):
+    folder, weights, document = model
+    (folder / "model.json").write_text(json.dumps(changed(document, how)))
+    if how == "gzip":
+        for path in folder.iterdir():
+            path.write_bytes(gzip.compress(path.read_bytes()))
+    if how == "strings":
+        first = document["weightsManifest"][0]
+        first["weights"].insert(0, {"name": "labels", "shape": [2], "dtype": "string"})
+        path = folder / first["paths"][0]
+        path.write_bytes(b"\3\0\0\0cat" + b"\0\0\0\0" + path.read_bytes())
+        (folder / "model.json").write_text(json.dumps(document))
+    images = RANDOM.random((2, 16, 24, 3)).astype(np.float32)
+    np.testing.assert_allclose(
+        load(folder).forward(tf.constant(images)), compute(weights, images), rtol=1e-4, atol=1e-4
+    )
+    if how == "gzip":
+        (folder / "model.json").write_bytes(gzip.compress(b"{}")[:-9])
+        with pytest.raises(SourceError, match="it is broken or truncated"):
+            load(folder)
+
+
+def small(folder, weights, *nodes):
+    """A model of float32 weights, of a picture without a fixed size; its last node is the output."""
+    constants = [
+        node(name, "Const", dtype={"type": kind}, value={"tensor": {"dtype": kind, "tensorShape": {}}})
+        for name, (_, kind) in weights.items()
+    ]
+    size = {"shape": {"dim": [{"size": edge} for edge in ("-1", "-1", "-1", "3")]}}
+    image = node("image", "Placeholder", dtype={"type": "DT_FLOAT"}, shape=size)
+    entries = [
+        {"name": name, "shape": value.shape, "dtype": "float32" if value.dtype.kind == "f" else "int32"}
+        for name, (value, _) in weights.items()
+    ]
+    content = b"".join(
+        value.astype(entry["dtype"]).tobytes() for entry, (value, _) in zip(entries, weights.values(), strict=True)
+    )
+    (folder / "shard.bin").write_bytes(content)
+    topology = {"node": [*constants, image, *nodes], "library": {}, "versions": {}}
+    manifest = [{"paths": ["shard.bin"], "weights": entries}]
+    (folder / "model.json").write_text(json.dumps({"modelTopology": topology, "weightsManifest": manifest}))
+    return folder
+
+
+IMAGES = RANDOM.random((2, 13, 18, 3)).astype(np.float32)
+KERNEL = RANDOM.normal(0, 1, (3, 3, 3, 2)).astype(np.float32)
+
+
+def dilated(*steps):
+    return {**convolution(), "dilations": {"list": {"i": [str(step) for step in steps]}}}
+
+
+@pytest.mark.parametrize("is_fused", [True, False])
+def test_a_depthwise_convolution_is_dilated(tmp_path, is_fused):
+    attributes = {**dilated(1, 2, 2, 1), "T": {"type": "DT_FLOAT"}}
+    name = "map/kernel"
+    ops = {"fused_ops": {"list": {"s": [text(one)["s"] for one in ("NoOp", "Relu6")]}}, "num_args": {"i": "0"}}
+    last = (
+        node("map", "FusedDepthwiseConv2dNative", "image", name, **ops, **attributes)
+        if is_fused
+        else node("map", "DepthwiseConv2dNative", "image", name, **attributes)
+    )
+    loaded = load(small(tmp_path, {name: (KERNEL, "DT_FLOAT")}, last))
+    wanted = tf.nn.depthwise_conv2d(IMAGES, KERNEL, [1, 1, 1, 1], "SAME", dilations=[2, 2])
+    wanted = tf.nn.relu6(wanted) if is_fused else wanted
+    np.testing.assert_allclose(loaded.forward(tf.constant(IMAGES)), wanted, atol=1e-4)
+
+
+def test_dilations_of_an_early_converter(tmp_path):
+    last = node("map", "Conv2D", "image", "map/kernel", **dilated(2, 2, 1, 1), T={"type": "DT_FLOAT"})
+    loaded = load(small(tmp_path, {"map/kernel": (KERNEL, "DT_FLOAT")}, last))
+    wanted = tf.nn.conv2d(IMAGES, KERNEL, 1, "SAME", dilations=2)
+    np.testing.assert_allclose(loaded.forward(tf.constant(IMAGES)), wanted, atol=1e-4)
+
+
+def test_constants_have_the_dtype_of_the_graph(tmp_path):
+    """Files know no int64."""
+    pads = np.array([[0, 0], [1, 2], [3, 0], [0, 0]], np.int64)
+    kinds = {"T": {"type": "DT_FLOAT"}, "Tpaddings": {"type": "DT_INT64"}}
+    loaded = load(small(tmp_path, {"pads": (pads, "DT_INT64")}, node("map", "Pad", "image", "pads", **kinds)))
+    np.testing.assert_array_equal(loaded.forward(tf.constant(IMAGES)), np.pad(IMAGES, pads))
+
+
+def test_a_constant_without_a_weight_is_told(tmp_path):
+    last = node("map", "BiasAdd", "image", "bias", T={"type": "DT_FLOAT"}, data_format=text("NHWC"))
+    folder = small(tmp_path, {"bias": (np.ones(3, np.float32), "DT_FLOAT")}, last)
+    document = json.loads((folder / "model.json").read_text())
+    document["weightsManifest"][0]["weights"][0]["name"] = "other"
+    (folder / "model.json").write_text(json.dumps(document))
+    with pytest.raises(SourceError, match="its constant 'bias' has no weight"):
+        load(folder)
 
 
 def test_the_shards_count_for_the_hash_of_a_model(model):

@@ -81,3 +81,29 @@ def test_what_does_not_fit_is_told_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf_keras", None)
     with pytest.raises(SourceError, match=r"a layers model of TensorFlow.js, .*: pip install 'maskport\[keras2\]'"):
         load(tmp_path)
+
+
+def as_the_browser_writes(config):
+    """A configuration without what newer releases of Keras 2 add."""
+    if isinstance(config, dict):
+        left_out = ("module", "registered_name", "build_config")
+        return {key: as_the_browser_writes(value) for key, value in config.items() if key not in left_out}
+    return [as_the_browser_writes(one) for one in config] if isinstance(config, list) else config
+
+
+def test_what_the_browser_made_is_enlarged_and_normalized_as_there(tmp_path):
+    image = layers.Input((16, 24, 3))
+    normalized = layers.Normalization(name="normal")
+    model = tf_keras.Model(image, layers.UpSampling2D(3, interpolation="bilinear")(normalized(image)))
+    config = as_the_browser_writes(json.loads(model.to_json()))
+    document = write(tmp_path, model, {"model_config": config, "keras_version": "tfjs-layers 4.22.0"})
+    names = [weight["name"].rpartition("/")[2] for weight in document["weightsManifest"][0]["weights"]]
+    values = dict(zip(names, RANDOM.random((3, 3)).astype(np.float32) + 0.5, strict=True))
+    values["count"] = np.zeros([])
+    (tmp_path / "group1-shard1of1.bin").write_bytes(
+        b"".join(values[name].astype(np.float32).tobytes() for name in names)
+    )
+    images = RANDOM.random((2, 16, 24, 3)).astype(np.float32)
+    x = (images - values["mean"]) / np.sqrt(values["variance"])
+    wanted = tf.compat.v1.image.resize_bilinear(x, [48, 72])
+    np.testing.assert_allclose(load(tmp_path).forward(tf.constant(images)), wanted, atol=1e-5)

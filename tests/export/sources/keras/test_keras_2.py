@@ -1,5 +1,6 @@
 """Files of Keras 2, of all kinds of layers, against the models that tf-keras saved."""
 
+import json
 import sys
 import zipfile
 
@@ -177,6 +178,72 @@ def test_files_of_older_releases_are_read(tmp_path, monkeypatch):
         file.attrs["keras_version"] = "2.2.4-tf"
     monkeypatch.setitem(sys.modules, "tf_keras", None)
     np.testing.assert_allclose(load(tmp_path / "old.h5").forward(tf.constant(images)), expected, atol=1e-5)
+
+
+def enlarged():
+    image = layers.Input(SHAPE)
+    x = layers.Conv2D(3, 3, padding="same")(image)
+    return tf_keras.Model(image, layers.UpSampling2D((4, 3), interpolation="bilinear")(x))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("by_keras_3", [True, False])
+@pytest.mark.parametrize(
+    ("version", "is_ragged", "is_older"),
+    [("2.2.4", False, True), ("2.3.1", False, True), ("2.1.6-tf", False, True), ("2.2.4-tf", False, True),
+     ("2.2.4-tf", True, False), ("2.3.0-tf", True, False), ("2.12.0", True, False)],
+)  # fmt: skip
+def test_bilinear_upsampling_is_that_of_the_release(tmp_path, monkeypatch, version, is_ragged, is_older, by_keras_3):
+    path, model = tmp_path / "old.h5", enlarged()
+    images, newer = save(model, path)
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        if not is_ragged:
+            del config["config"]["layers"][0]["config"]["ragged"]
+        if not by_keras_3:
+            config["config"]["layers"][1]["config"]["unknown"] = 1
+        file.attrs["model_config"] = json.dumps(config)
+        file.attrs["keras_version"] = version
+    if by_keras_3:
+        monkeypatch.setitem(sys.modules, "tf_keras", None)
+    else:
+        # In place of what Keras 3 cannot read and Keras 2 can.
+        plain = layers.Conv2D.__init__
+
+        def tolerant(self, *words, unknown=0, **more):
+            plain(self, *words, **more)
+
+        monkeypatch.setattr(layers.Conv2D, "__init__", tolerant)
+    features = tf_keras.Model(model.input, model.layers[1].output)(images)
+    older = tf.compat.v1.image.resize_bilinear(features, [4 * images.shape[1], 3 * images.shape[2]])
+    assert np.abs(older - newer).max() > 0.1
+    answer = load(path).forward(tf.constant(images))
+    np.testing.assert_allclose(answer, older if is_older else newer, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_normalizations_in_models_within_have_their_statistics(tmp_path, monkeypatch):
+    inside = layers.Input(SHAPE)
+    backbone = tf_keras.Model(inside, layers.Conv2D(4, 3, padding="same")(layers.Normalization()(inside)))
+    image = layers.Input(SHAPE)
+    model = tf_keras.Model(image, head(backbone(image)))
+    images, _ = save(model, tmp_path / "old.h5")
+    mean, variance = (weight.numpy() for weight in backbone.layers[1].weights[:2])
+    monkeypatch.setitem(sys.modules, "tf_keras", None)
+    kernel, bias = (weight.numpy() for weight in backbone.layers[2].weights)
+    last, offset = (weight.numpy() for weight in model.layers[-1].weights)
+    x = tf.nn.conv2d((images - mean) / np.sqrt(variance), kernel, 1, "SAME") + bias
+    np.testing.assert_allclose(
+        load(tmp_path / "old.h5").forward(tf.constant(images)), x @ last[0, 0] + offset, atol=1e-4
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_layers_along_several_axes_keep_them(tmp_path):
+    image = layers.Input(SHAPE)
+    model = tf_keras.Model(image, layers.Softmax(axis=[1, 2])(head(image)))
+    images, expected = save(model, tmp_path / "old.h5")
+    np.testing.assert_allclose(load(tmp_path / "old.h5").forward(tf.constant(images)), expected, atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore")

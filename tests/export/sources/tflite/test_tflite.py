@@ -10,6 +10,7 @@ from exporting import export_unchecked
 from maskport.export import SourceError
 from maskport.export.sources import load_source
 from maskport.export.sources.preflight import check_source
+from maskport.export.sources.tflite.ops import OPS, Node
 from maskport.export.spec import make_spec
 from PIL import Image
 from skimage import data
@@ -238,3 +239,69 @@ def test_operators_that_are_not_read_are_all_named(tmp_path):
 
     with pytest.raises(SourceError, match=r"holds operators that are not read here: CUMSUM, SIGN$"):
         load(write(tmp_path / "unusual.tflite", convert(unusual, (24, 32))))
+
+
+def custom(padding, strides, window=()):
+    """The options of one of MediaPipe's operators: of strides and window the width first."""
+    return Node(np.array([padding, *strides[::-1], *window[::-1], 0, 0], np.int32).tobytes(), tf.float32, tf.constant)
+
+
+@pytest.mark.parametrize(
+    ("padding", "strides", "window"), [(1, (2, 2), (2, 2)), (2, (2, 3), (2, 3)), (1, (2, 1), (3, 2))]
+)
+def test_the_places_of_maxima(padding, strides, window):
+    images = RANDOM.normal(0, 1, (2, 6, 9, 3)).astype(np.float32)
+    kind = "SAME" if padding == 1 else "VALID"
+    found, places = OPS["MaxPoolingWithArgmax2D"](custom(padding, strides, window), tf.constant(images))
+    np.testing.assert_array_equal(found, tf.nn.max_pool2d(images, window, strides, kind))
+    before = [
+        max((-(-edge // step) - 1) * step + extent - edge, 0) // 2 if padding == 1 else 0
+        for edge, step, extent in zip(images.shape[1:3], strides, window, strict=True)
+    ]
+    for place in np.ndindex(*found.shape):
+        row, column = divmod(int(places[place]), window[1])
+        at = (place[1] * strides[0] - before[0] + row, place[2] * strides[1] - before[1] + column)
+        assert images[place[0], *at, place[3]] == found[place]
+    assert np.abs(places - np.floor(places) - 0.1).max() < 1e-6
+    if strides == window:
+        back = OPS["MaxUnpooling2D"](custom(padding, strides, window), found, places).numpy()
+        room = [(0, max(there - edge, 0)) for there, edge in zip(back.shape, images.shape, strict=True)]
+        kept = np.where(back != 0, np.pad(images, room)[:, : back.shape[1], : back.shape[2]], 0)
+        np.testing.assert_array_equal(back, kept)
+        assert (back != 0).sum() == np.size(found)
+
+
+@pytest.mark.parametrize("padding", [1, 2])
+@pytest.mark.parametrize("edge", [4, 5])
+def test_mediapipes_transposed_convolution(padding, edge):
+    images, kernel = RANDOM.normal(0, 1, (1, edge, edge, 3)), RANDOM.normal(0, 1, (2, 3, 3, 3))
+    images, kernel = images.astype(np.float32), kernel.astype(np.float32)  # [out, h, w, in]
+    node = custom(padding, (2, 2))
+    found = OPS["Convolution2DTransposeBias"](node, tf.constant(images), kernel, tf.constant([1.0, 2.0]))
+    whole = np.full((2 * edge + 1, 2 * edge + 1, 2), [1.0, 2.0])
+    for row, column in np.ndindex(edge, edge):
+        whole[2 * row : 2 * row + 3, 2 * column : 2 * column + 3] += images[0, row, column] @ kernel.transpose(
+            1, 2, 3, 0
+        )
+    size = 2 * edge + 1 if padding == 2 else 2 * edge - edge % 2
+    before = (2 * (edge - 1) + 3 - size) // 2
+    np.testing.assert_allclose(found[0], whole[before : before + size, before : before + size], atol=1e-5)
+
+
+def test_integers_are_divided_without_their_fractions():
+    plain = schema.DivOptionsT()
+    node = Node(plain, tf.int32, tf.constant)
+    np.testing.assert_array_equal(OPS["DIV"](node, tf.constant([7, -7]), tf.constant([2, 2])), [3, -3])
+
+
+def test_strides_and_dilations_of_a_depthwise_convolution():
+    options = schema.DepthwiseConv2DOptionsT()
+    options.padding, options.strideH, options.strideW = schema.Padding.SAME, 2, 2
+    options.dilationHFactor = options.dilationWFactor = 2
+    images, kernel = RANDOM.normal(0, 1, (1, 9, 10, 4)), RANDOM.normal(0, 1, (1, 3, 3, 4))
+    images, kernel = images.astype(np.float32), kernel.astype(np.float32)
+    found = OPS["DEPTHWISE_CONV_2D"](Node(options, tf.float32, tf.constant), tf.constant(images), kernel)
+    padded = np.pad(images, ((0, 0), (2, 2), (1, 2), (0, 0)))
+    for row, column in np.ndindex(5, 5):
+        window = padded[0, 2 * row : 2 * row + 5 : 2, 2 * column : 2 * column + 5 : 2]
+        np.testing.assert_allclose(found[0, row, column], (window * kernel[0]).sum((0, 1)), atol=1e-5)
