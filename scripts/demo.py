@@ -33,6 +33,9 @@ _SOURCE = flags.DEFINE_string("source", None, "A model of yours: what mask-expor
 _SERVE = flags.DEFINE_boolean("serve", False, "Leave the server up, and print calls to try.")
 _OUTPUT = flags.DEFINE_string("output_dir", "demo_output", "Where the pictures go.")
 
+LARGE_AT = "longest=512"
+"""The model size for photographs larger than the demo model takes; coins have about the size then that it knows."""
+
 TITLES = {
     "photo": "The photograph",
     "mask": "The mask that the server answers",
@@ -55,17 +58,22 @@ def read_photo(path: str | None, output_dir: Path) -> Path:
     return output_dir / "photo.png"
 
 
-def export(output_dir: Path, export_flags: Sequence[str]) -> tuple[Any, Path]:
-    """Exports the model; returns the traced plan, to compare with, and the version directory."""
-    overrides = dict(flag.removeprefix("--").split("=", 1) for flag in export_flags)
+def export(output_dir: Path, photo: Path, export_flags: Sequence[str]) -> tuple[Any, Path]:
+    """Exports the model, for a photograph; returns the traced plan, to compare with, and the version directory."""
+    overrides: dict[str, Any] = dict(flag.removeprefix("--").split("=", 1) for flag in export_flags)
     if _SOURCE.value is None:
         spec_file, name = str(ROOT / "configs/export/coins.yaml"), "coins"
         overrides |= {"source": str(ROOT / "models/coins/coins.keras")}
     else:
         spec_file, name = None, Path(_SOURCE.value).stem
         overrides |= {"source": _SOURCE.value}
-    base_path = output_dir / "models" / name
-    spec = load_spec(spec_file, {**overrides, "output_dir": str(base_path), "keep": 1})
+    overrides |= {"output_dir": str(output_dir / "models" / name), "keep": 1}
+    spec = load_spec(spec_file, overrides)
+    with Image.open(photo) as picture:
+        pixels = picture.width * picture.height
+    if _SOURCE.value is None and pixels > spec.max_model_pixels and "model_size" not in overrides:
+        spec = load_spec(spec_file, {**overrides, "model_size": LARGE_AT})
+        console.print(f"A photograph of {pixels / 1e6:.0f} megapixels: the model sees it at {LARGE_AT}.\n")
     from maskport.export.exporter import Plan, publishing
 
     with publishing(spec) as publish:
@@ -187,7 +195,7 @@ def main(arguments: Sequence[str]) -> int:
 
         status.update("Exporting the model …")
         started = time.perf_counter()
-        plan, version_dir = export(output_dir, arguments)
+        plan, version_dir = export(output_dir, photo, arguments)
         console.print(f"[green]✓[/green] exported in {time.perf_counter() - started:.1f} s")
         status.update("Starting the server …")
         with EmbeddedServer(version_dir.parent) as server:

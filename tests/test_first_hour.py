@@ -38,6 +38,12 @@ def free_ports(count):
     return ports
 
 
+def test_the_readme_has_one_type_the_same():
+    (readme,) = re.findall(r"```sh\n(source .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    for line in readme.splitlines():
+        assert f"\n{line}\n" in TEXT
+
+
 def test_everything_that_is_typed_works(tmp_path):
     for name in ("examples", "README.md"):
         (tmp_path / name).symlink_to(ROOT / name)

@@ -13,7 +13,7 @@ from absl import flags
 
 from ..command_line import EXIT_OK, EXIT_USAGE, UsageError, run_app
 from . import unsupported_flags  # noqa: F401  (defines them)
-from .from_flags import THREADS, server_from_flags
+from .from_flags import server_from_flags
 from .log_limit import LogLimit, native_output_limited
 
 _PROGRAM = "mask-serve"
@@ -41,7 +41,9 @@ flags.DEFINE_integer(
 flags.DEFINE_string(
     "grpc_channel_arguments", "", "For gRPC, such as grpc.max_connection_age_ms=2000; separated by commas."
 )
-flags.DEFINE_integer("rest_api_num_threads", THREADS, "REST requests answered at a time.", lower_bound=1)
+flags.DEFINE_integer(
+    "rest_api_num_threads", None, "REST requests answered at a time; 4 per processor unless it is given.", lower_bound=1
+)
 flags.DEFINE_integer(
     "rest_api_timeout_in_ms", 30000, "How long a REST request may run, in milliseconds; 0 or less: no limit."
 )

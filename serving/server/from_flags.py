@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from .server import ModelServer, ServerSettings
 
 FLAGS = flags.FLAGS
-THREADS = 4 * (os.cpu_count() or 1)
-"""Requests answered at a time, over gRPC and REST each, where flags do not say."""
 
 
 def server_from_flags() -> "ModelServer":
@@ -86,7 +84,7 @@ def _settings() -> "ServerSettings":
     from .inference.saved_model import SessionSettings
     from .models.loading import LoadSettings
     from .models.repository import RepositorySettings
-    from .server import ServerSettings
+    from .server import THREADS, ServerSettings
 
     intra, inter = FLAGS.tensorflow_intra_op_parallelism, FLAGS.tensorflow_inter_op_parallelism
     if not intra and not inter:
@@ -97,7 +95,7 @@ def _settings() -> "ServerSettings":
         grpc_port=FLAGS.port,
         rest_port=FLAGS.rest_api_port,
         grpc_socket_path=FLAGS.grpc_socket_path,
-        rest_threads=FLAGS.rest_api_num_threads,
+        rest_threads=FLAGS.rest_api_num_threads or THREADS,
         grpc=GrpcSettings(
             threads=FLAGS.grpc_max_threads or THREADS,
             refuses=FLAGS.grpc_max_threads is not None,

@@ -95,6 +95,20 @@ def test_ctrl_c_ends_it_and_leaves_no_process(demo):
     assert children_of(process.pid) == []
 
 
+def test_a_photograph_of_a_camera_is_masked_at_the_size_of_its_coins(demo, tmp_path):
+    small, photo = Image.fromarray(data.coins()), tmp_path / "camera.jpg"
+    small.resize((3840, 3030), Image.Resampling.BICUBIC).save(photo)
+    words = [f"--image={photo}", f"--output_dir={tmp_path}", "--", "--signatures=mask_png,masked_image_png"]
+    command = [sys.executable, "scripts/demo.py", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "A photograph of 12 megapixels: the model sees it at longest=512." in done.stdout
+    with Image.open(tmp_path / "mask.png") as mask, Image.open(demo[1] / "mask.png") as of_small:
+        assert mask.size == (3840, 3030)
+        one, other = np.asarray(mask) > 0, np.asarray(of_small.resize(mask.size)) > 0
+    assert (one & other).sum() / (one | other).sum() > 0.95
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
