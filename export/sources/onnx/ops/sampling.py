@@ -84,29 +84,35 @@ def deformed_convolution(
     """Returns a convolution whose window looks elsewhere at each place: by offsets [B, G h w 2, …], times a mask."""
     tensor, order = node.tensor(x), channels_last(4)
     picture, kernel = tensor.in_order(order), static(weights, "weights")
-    height, width = kernel.shape[2:]
+    groups, offset_groups = node.get("group", 1), node.get("offset_group", 1)
+    outputs, channels, height, width = kernel.shape
     strides, dilations, pads = window_of(node, (height, width), picture.shape[1:3])
     moved = node.tensor(offset).in_order(order)
     factors = None if mask is None else node.tensor(mask).in_order(order)
-    starts = [
-        tf.cast(tf.range(tf.shape(moved)[axis]) * stride - before, moved.dtype)
+    rows, columns = (
+        tf.cast(tf.range(tf.shape(moved)[axis]) * stride - before, moved.dtype)[:, tf.newaxis]
         for axis, stride, (before, _) in zip((1, 2), strides, pads or [], strict=True)
-    ]
-    parts = tf.split(picture, node.get("offset_group", 1), 3)
-    taps = []
-    for tap in range(height * width):
-        looked_up = []
-        for at, part in enumerate(parts):
-            place = at * height * width + tap
-            rows = starts[0][:, tf.newaxis] + tap // width * dilations[0] + moved[..., 2 * place]
-            columns = starts[1] + tap % width * dilations[1] + moved[..., 2 * place + 1]
-            pixels = _sampled(node, part, _linear(rows), _linear(columns))
-            looked_up.append(pixels if factors is None else pixels * factors[..., place, tf.newaxis])
-        taps.append(tf.concat(looked_up, 3))
-    groups = node.get("group", 1)
-    grouped = [tf.concat(chunks, 3) for chunks in zip(*(tf.split(tap, groups, 3) for tap in taps), strict=True)]
-    # [O, C / group, h, w] to [h w C / group, O], in the order of what was looked up.
-    rows_of = [part.transpose(2, 3, 1, 0).reshape(1, 1, -1, part.shape[0]) for part in np.split(kernel, groups)]
-    products = [tf.nn.conv2d(*pair, 1, "VALID") for pair in zip(grouped, map(node.weight, rows_of), strict=True)]
-    result = tf.concat(products, 3)
+    )
+    columns += np.arange(width, dtype=np.float32) * dilations[1]
+    result: Any = 0
+    for line in range(height):  # of the window: all at one time would take much memory
+        parts = []
+        for at, part in enumerate(tf.split(picture, offset_groups, 3)):
+            first = (at * height + line) * width
+            off = moved[..., 2 * first : 2 * (first + width)]
+            row = rows[:, tf.newaxis] + line * dilations[0] + off[..., ::2]
+            pixels = _sampled(node, part, _linear(row), _linear(columns + off[..., 1::2]))
+            parts.append(pixels if factors is None else pixels * factors[..., first : first + width, tf.newaxis])
+        seen = tf.split(tf.concat(parts, 4), groups, 4)
+        flat = tf.concat([tf.shape(moved)[:3], [width * channels]], 0)
+        # [O, C / group, w] to [w C / group, O].
+        matrices = [
+            part.transpose(2, 1, 0).reshape(1, 1, -1, outputs // groups)
+            for part in np.split(kernel[:, :, line], groups)
+        ]
+        products = [
+            tf.nn.conv2d(tf.reshape(one, flat), node.weight(matrix), 1, "VALID")
+            for one, matrix in zip(seen, matrices, strict=True)
+        ]
+        result += tf.concat(products, 3)
     return Tensor(result if bias is None else tf.nn.bias_add(result, node.plain(bias)), order)
