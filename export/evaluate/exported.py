@@ -12,8 +12,9 @@ import tensorflow as tf
 from ...serving import contract
 from ...serving.agreement import decode_png
 from ..errors import EvaluationError
+from ..graph import masking
 from ..model.causes import cause_of
-from ..spec import FULL_SCALE
+from ..spec import FULL_SCALE, Clean
 
 
 class ExportedModel:
@@ -71,8 +72,10 @@ class ExportedModel:
         return self._answer(contract.MASK, image) > 0
 
     def probability(self, image: bytes) -> npt.NDArray[np.float32]:
-        """Returns the probability of foreground, 0 to 1; otherwise as `mask`."""
-        return (self._answer(contract.PROBABILITY, image) / FULL_SCALE["uint16"]).astype(np.float32)
+        """Returns what masks are decided by, the probability of foreground as it is cleaned, 0 to 1; else as `mask`."""
+        found = (self._answer(contract.PROBABILITY, image) / FULL_SCALE["uint16"]).astype(np.float32)
+        radii = Clean(**self.manifest["spec"].get("clean", {}))
+        return masking.clean(tf.constant(found[np.newaxis, ..., np.newaxis]), radii)[0, ..., 0].numpy()
 
     def class_map(self, image: bytes) -> npt.NDArray[np.int64]:
         """Returns numbers of the most probable classes; otherwise as `mask`."""

@@ -26,7 +26,9 @@ _FREE_SIZES = ((96, 128), (83, 109))
 """(height, width) that a model without a fixed size is tried at: a size that every network takes, and an odd one."""
 _SMALL_EDGES = (1, 2, 4, 8, 16, 32, 64)
 _ROUNDING = 1e-3
-"""By how much a probability may be outside [0, 1], or a sum of them from 1."""
+"""By how much a probability may be outside [0, 1]."""
+_ROUNDING_OF_SUMS = 0.02
+"""By how much a sum of probabilities may be from 1: those of models that end in 8 bits, or in bfloat16, are."""
 _RANGES = {"byte": (0.0, 255.0), "tanh": (-1.0, 1.0)}
 """Of the outputs that an activation is for."""
 _LARGE = 20
@@ -81,7 +83,7 @@ def probe(model: SegmentationModel, spec: ExportSpec) -> ProbeResult:
         minimum=float(np.nanmin(values)),
         maximum=float(np.nanmax(values)),
         min_edge=1 if model.size or alignment else _find_min_edge(model),
-        excludes=bool(model.output_channels > 1 and np.abs(values.sum(-1) - 1).max() < _ROUNDING),
+        excludes=bool(model.output_channels > 1 and np.abs(values.sum(-1) - 1).max() < _ROUNDING_OF_SUMS),
         alignment=alignment,
         comparison=comparison,
     )

@@ -231,7 +231,8 @@ class ExportSpec(pydantic.BaseModel):
     def _booleans_are_no_numbers(cls, values: dict[str, Any]) -> dict[str, Any]:
         for key, value in values.items():
             field = cls.model_fields.get(key)
-            found = [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, bool)]
+            items = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else [value]
+            found = [item for item in items if isinstance(item, bool)]
             if field is not None and field.annotation is not bool and found and not (key == "clean" and not value):
                 raise ValueError(
                     f"{key}: got {str(found[0]).lower()} (YAML reads yes, no, on and off as true and false)"

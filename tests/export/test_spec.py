@@ -4,7 +4,7 @@ import re
 
 import pytest
 from maskport.export import ExportSpec, SpecError, load_spec
-from maskport.export.spec import make_spec
+from maskport.export.spec import make_spec, parse_spec_fields
 
 MINIMAL = {"source": "model.keras", "output_dir": "served/model"}
 
@@ -35,6 +35,14 @@ def test_flags_override_single_fields_of_the_file(tmp_path):
 def test_flag_texts_become_values(text, field, value):
     classes = {"classes": ["dog", "cat"]} if "cat" in text else {}
     assert getattr(make_spec({**MINIMAL, **classes, field: text}), field) == value
+
+
+def test_integers_of_a_file_are_decimal():
+    """As those of flags are; YAML 1.1 would read eight and 510."""
+    assert parse_spec_fields("version: 010\nkeep: 12", "x")["keep"] == 12
+    assert make_spec({"source": "m", "output_dir": "o", **parse_spec_fields("version: 010", "x")}).version == 10
+    with pytest.raises(SpecError, match="model_size"):
+        make_spec({"source": "m", "output_dir": "o", **parse_spec_fields("model_size: 8:30", "x")})
 
 
 def test_clean_is_read_from_pairs():
@@ -88,6 +96,7 @@ def test_full_scale_follows_the_image_dtype(dtype, full_scale):
         ({"background": "pink"}, "background: wanted black, transparent or #rrggbb (got 'pink')"),
         ({"clean": {"opening": 2}}, "clean: no key 'opening'; there are: open, close"),
         ({"clean": "foo"}, "clean: no key 'foo'; there are: open, close"),
+        ({"clean": {"open": True}}, "clean: got true (YAML reads yes, no, on and off as true and false)"),
         ({"keep": True}, "keep: got true (YAML reads yes, no, on and off as true and false)"),
         ({"threshold": True}, "threshold: got true"),
         ({"foreground": [True]}, "foreground: got true"),

@@ -119,13 +119,14 @@ def _widen(words: tf.Tensor, by: tf.Tensor) -> tf.Tensor:
 def _disc(radius: int) -> list[tuple[int, int]]:
     """Returns how a disc's rows are made of each other: the pixels to widen by, and the row's distance from the middle.
 
-    A run of n pixels can be widened by n at once, and no further without gaps.
+    A run of n pixels could be widened by n at once without gaps. But beside the picture's edge half of it lies outside,
+    where nothing is kept: so a run is widened by what is left of it there.
     """
     steps, half = [], 0
     for away in range(radius, -1, -1):
         wanted = math.isqrt(radius**2 - away**2)
         while True:
-            by = min(wanted - half, 2 * half + 1)
+            by = min(wanted - half, half + 1)
             half += by
             steps.append((by, away))
             if half == wanted:

@@ -115,12 +115,11 @@ class SavedModel:
                 raise
 
     def _run(self, inputs: dict[Any, Any], outputs: list[Any], targets: list[Any], call: Call) -> list[Array]:
-        options = _run_options(call)
+        # Held for as long as it runs: whoever closes it lets go of the last other hold.
+        session, options = self._session, _run_options(call)
         self._on_run()
         try:
-            fetched = pywrap_tf_session.TF_SessionRun_wrapper(
-                self._session._session, options, inputs, outputs, targets, None
-            )
+            fetched = pywrap_tf_session.TF_SessionRun_wrapper(session._session, options, inputs, outputs, targets, None)
         except (tf.errors.OpError, UnicodeDecodeError) as error:
             raise _request_error(error) from error
         finally:

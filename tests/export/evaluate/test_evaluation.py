@@ -197,6 +197,21 @@ def test_a_model_of_one_channel_is_measured_under_its_class(measured, tmp_path):
     assert (list(found.scores), found.scores["coin"]["iou"].low) == (["coin"], None)
 
 
+def test_what_is_recommended_is_for_masks_that_are_cleaned(measured, tmp_path):
+    version_dir = export_unchecked(
+        toy_models.keras_model(Toy.make(3, 1, gain=4, seed=2)), tmp_path / "one", activation="sigmoid", scaling="unit",
+        classes="coin", warmup=False, signatures="mask_png,probability_png", clean={"close": 3},
+    )  # fmt: skip
+    pixels, _ = measured.pictures["photo1"]
+    noise = np.random.default_rng(0).integers(-90, 90, (*pixels.shape[:2], 1))
+    label = (pixels[..., 0] > 128).astype(np.uint8)
+    write_records(tmp_path / "data", [labelled_example(np.clip(pixels + noise, 0, 255).astype(np.uint8), label)])
+    found = evaluate(str(version_dir), labelled_in_records(str(tmp_path / "data")))
+    assert 0 < found.scores["coin"]["iou"].value < 1
+    at_threshold = found.tally.curves("pixels").iou[500]
+    assert at_threshold == pytest.approx(found.scores["coin"]["iou"].value, abs=2e-3)
+
+
 def test_a_class_may_be_called_mask(measured, tmp_path):
     version_dir = export_unchecked(
         toy_models.keras_model(Toy.make(3, 2, gain=4, seed=6)), tmp_path / "two", activation="softmax", scaling="unit",

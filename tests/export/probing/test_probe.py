@@ -99,3 +99,14 @@ def test_the_weights_of_frozen_models_are_counted(tmp_path):
         v1.saved_model.simple_save(session, str(tmp_path / "frozen_tf1"), {"pixels": pixels}, {"map": answer})
     for name in ("frozen", "tf1", "frozen_tf1"):
         assert load_source(make_spec({**SPEC, "source": str(tmp_path / name)})).parameter_count == expected
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_a_softmax_of_8_bits_is_one_still(tmp_path, activation):
+    """Its sums are off by more than roundings of float32."""
+    image = keras.Input((16, 24, 3))
+    x = keras.layers.Conv2D(5, 3, padding="same", kernel_initializer="glorot_uniform")(image)
+    x = keras.layers.Activation(activation, dtype="bfloat16")(keras.layers.Rescaling(9.0)(x))
+    keras.Model(image, keras.layers.Activation("linear", dtype="float32")(x)).save(tmp_path / "m.keras")
+    spec = make_spec({**SPEC, "source": str(tmp_path / "m.keras"), "foreground": [1, 2]})
+    assert probe(load_source(spec), spec).excludes == (activation == "softmax")

@@ -35,7 +35,7 @@ def dilated(mask, radius):
     return ~eroded(~mask, radius)
 
 
-@pytest.mark.parametrize("radii", [(1, 0), (2, 3), (0, 50), (50, 12)])
+@pytest.mark.parametrize("radii", [(1, 0), (2, 3), (0, 50), (50, 12), (9, 10), (11, 0), (0, 25), (31, 0)])
 def test_cleaning_is_morphology_with_a_disc_and_nothing_outside(radii):
     opening, closing = radii
 
@@ -45,10 +45,11 @@ def test_cleaning_is_morphology_with_a_disc_and_nothing_outside(radii):
         return bits.unpack(bits.clean(bits.pack(masks), width, Clean(open=radii[0], close=radii[1])), width)
 
     rng = np.random.default_rng(0)
-    for shape in [(1, 1), (1, 70), (70, 1), (5, 64), (33, 129), (120, 190)]:
-        # Of the middle masks something is left by large discs too.
-        for share in (0.02, 0.5):
+    for shape in [(1, 1), (1, 70), (70, 1), (5, 64), (33, 129), (120, 190), (64, 128)]:
+        # Of the middle masks something is left by large discs too; single specks show what discs are made of.
+        for share in (0.0005, 0.02, 0.5):
             specks = rng.random((2, *shape)) < share
+            specks[0, shape[0] // 2, :: max(shape[1] - 1, 1)] ^= share < 0.001  # at both edges
             masks = specks ^ (np.add.outer(np.arange(shape[0]), np.arange(shape[1])) // 60 % 2 > 0)
             for mask, got in zip(masks, cleaned(masks).numpy(), strict=True):
                 np.testing.assert_array_equal(
