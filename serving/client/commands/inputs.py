@@ -72,7 +72,7 @@ def output_paths(inputs: Sequence[Input], folder: Path, ending: str) -> list[Pat
     read = {os.path.realpath(one.path) for one in inputs}
     for one, stem in zip(inputs, stems, strict=True):
         alone = folder / stem.with_name(stem.name + ending)
-        if shared[stem] > 1 and os.path.realpath(alone) in read - {os.path.realpath(one.path)}:
+        if shared[stem] > 1 and (real := os.path.realpath(alone)) in read and real != os.path.realpath(one.path):
             raise InvalidRequestError(
                 f"{alone} is a picture, or the answer of an earlier run to {one.path}: which cannot be told",
                 hint="write to another folder, or name the pictures by a pattern, such as '*.jpg'",

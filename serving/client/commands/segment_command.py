@@ -2,8 +2,8 @@
 
 import contextlib
 import dataclasses
-import itertools
 import os
+import secrets
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -35,7 +35,6 @@ HOPELESS_ERRORS = (
     errors.AccessDeniedError,
 )
 _CHECK_S = 5.0
-_numbers = itertools.count()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,7 +234,8 @@ def _save_whole(result: MaskResult, target: Path, product: str) -> None:
     """Saves a result so that its file is there whole or not at all."""
     # Hidden, so that nobody takes it for a picture; of the same ending, which says how to save; and short, as
     # the file's own name may be as long as names can be.
-    temporary = target.with_name(f".{os.getpid()}-{next(_numbers)}.tmp{target.suffix}")
+    # No other process has the name, be it of another machine that shares the folder.
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp{target.suffix}")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         result.save(temporary, product)

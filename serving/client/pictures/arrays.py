@@ -110,10 +110,15 @@ def split_missing(array: Array) -> tuple[Array, npt.NDArray[np.bool_] | None]:
 
 
 def map_of(array: Any) -> mmap.mmap | None:
-    """Returns the mapped file that an array lies in; None if it lies in memory."""
+    """Returns the mapped file that an array lies in; None if it lies in memory.
+
+    So does what was written to a private map: with its memory it would be lost.
+    """
+    owner = None
     while array is not None and not isinstance(array, mmap.mmap):
-        array = getattr(array, "base", None)
-    return array
+        owner, array = array, getattr(array, "base", None)
+    is_writeable = isinstance(owner, np.ndarray) and owner.flags.writeable
+    return None if is_writeable and getattr(owner, "mode", None) not in ("r+", "w+") else array
 
 
 def strips(rows: range, mapped: mmap.mmap | None) -> Iterator[range]:

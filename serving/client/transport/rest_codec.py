@@ -134,6 +134,9 @@ def _to_json(array: npt.NDArray[Any], name: str) -> Iterator[bytes]:
         raise errors.InvalidRequestError(
             f"input {name!r}: {array.dtype} has no form in JSON", hint="use the server's grpc:// address"
         )
+    if not array.ndim:  # which NumPy would make a row
+        yield _dump(array.item())
+        return
     yield _dump(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))
 
 

@@ -69,5 +69,6 @@ export function served() {
   const isMasked = (view === "masked" && !now.background) || (view === "cutout" && session.spec.background === "transparent");
   const masked = isMasked ? session.signatureFor("masked_image", threshold) : null;
   if (masked) return { ...masked, isWhole: true };
-  return { ...(session.signatureFor("mask", threshold) ?? { signature: "probability_png" }), isWhole: view === "mask" };
+  const mask = session.signatureFor("mask", threshold);
+  return { ...(mask ?? { signature: "probability_png" }), isWhole: view === "mask" && Boolean(mask) };
 }

@@ -8,7 +8,7 @@ import { how, layer, now, served } from "./state.js";
 
 export async function download() {
   const { session, photo, answer, classes, view } = now;
-  const wanted = served();
+  const wanted = served(), name = `${stem()}_${view}.png`; // of the picture that is there now
   const button = byId("download");
   button.disabled = true;
   try {
@@ -18,7 +18,7 @@ export async function download() {
     const shown = layer();
     if (!wanted.isWhole) file = await compose(photo, { view, width, height, ...shown, how: how(shown.isSoft) });
     else file = new Blob([kept ?? (await session.ask(photo, wanted)).bytes], { type: "image/png" });
-    save(file, `${stem()}_${view}.png`);
+    save(file, name);
   } catch (error) {
     showProblem(error, download);
   } finally {

@@ -63,6 +63,23 @@ def test_without_probability_the_server_is_asked_for_each_threshold(open_page):
         assert exactly(bright(0.7)) in page.inner_text("#area")
 
 
+class WithoutThreshold(FakeModel):
+    """Answers masks at its own threshold, and probabilities."""
+
+    signatures: ClassVar = only("mask_png", "probability_png", "export_info")
+
+
+def test_a_mask_that_no_signature_answers_is_made_here(open_page):
+    with FakeServing(WithoutThreshold()) as serving, playground(serving.rest_address, "model") as url:
+        page = open_page(url)
+        give(page, png(PHOTO))
+        page.locator("#threshold").fill("0.7")
+        page.wait_for_function("() => performance.getEntriesByName('threshold-painted').length")
+        picture, name = downloaded(page)
+        assert name.endswith("_mask.png")
+        assert np.array_equal(np.asarray(picture.convert("L")) > 0, bright(0.7))
+
+
 def test_a_model_that_takes_no_files_is_told(open_page):
     model = FakeModel()
     model.signatures = {"mask": FakeModel.signatures["mask"]}

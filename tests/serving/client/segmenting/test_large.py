@@ -196,13 +196,18 @@ def test_the_tiles_lie_on_the_grid_that_the_model_wants(local, image, tmp_path):
     assert sorted(sent) == [(230, 118), (230, 288)]
 
 
-@pytest.fixture(params=["array", "memmap", "npy", "tiled tif", "strips tif", "deflated tif"])
+@pytest.fixture(params=["array", "memmap", "changed memmap", "npy", "tiled tif", "strips tif", "deflated tif"])
 def source(request, image, tmp_path):
     if request.param == "array":
         return image
     if request.param == "npy":
         np.save(tmp_path / "image.npy", image)
         return tmp_path / "image.npy"
+    if request.param == "changed memmap":  # which the file knows nothing of, and which stays to the caller
+        np.memmap(tmp_path / "image.raw", np.uint8, "w+", shape=image.shape).flush()
+        mapped = np.memmap(tmp_path / "image.raw", np.uint8, "c", shape=image.shape)
+        mapped[:] = image
+        return mapped
     if request.param == "memmap":
         mapped = np.memmap(tmp_path / "image.raw", np.uint8, "w+", shape=image.shape)
         mapped[:] = image
@@ -221,6 +226,8 @@ def test_pictures_come_from_files_and_arrays(source, local, image, tmp_path):
     with make_client("sync-grpc", local) as client:
         client.segment_large(source, tmp_path / "mask.npy", tile=96, overlap=32)
     np.testing.assert_array_equal(np.load(tmp_path / "mask.npy"), wanted)
+    if isinstance(source, np.ndarray):
+        np.testing.assert_array_equal(source, image)
 
 
 @pytest.mark.parametrize("product", ["mask", "probability"])

@@ -76,6 +76,7 @@ def test_bytes_travel_in_base64_and_numbers_as_they_are():
         "inputs": {"image_bytes": [{"b64": "AP8="}, {"b64": ""}]},
     }
     assert _sent(NUMBERS, x=np.array([[0.5, 1e30]], np.float32))["inputs"]["x"] == [[0.5, 1e30]]
+    assert _sent(NUMBERS, x=np.array(0.5, np.float32))["inputs"]["x"] == 0.5
 
 
 def test_numbers_that_json_lacks_are_written_as_tensorflow_serving_reads_them():
