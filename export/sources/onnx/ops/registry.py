@@ -112,7 +112,8 @@ def elementwise(*names: str) -> Callable[[Handler], Handler]:
             # as a bias, and then wants them so.
             spreads = any(isinstance(value, Tensor) and value.rank == len(order) for value in values)
             data = [None if value is None else node.in_order(value, order, spreads) for value in values]
-            return _wrapped(function(node, *of_one_width(data)), lambda result: Tensor(result, order))
+            data = data if node.op == "Pow" else of_one_width(data)  # an exponent may have a width of its own
+            return _wrapped(function(node, *data), lambda result: Tensor(result, order))
 
         OPS.update(dict.fromkeys(names, handler))
         return function

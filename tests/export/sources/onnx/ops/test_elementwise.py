@@ -87,6 +87,7 @@ def test_powers():
         Case("Pow", ABOVE, drawn(3, 4)),
         Case("Pow", X, np.float32(2)),
         Case("Pow", X, np.int64(3)),
+        Case("Pow", drawn(5, low=0, high=5, dtype=np.int64), np.int32(3)),
         Case("Pow", drawn(5, low=0, high=5, dtype=np.int32), np.float32(1.5)),
         Case("Pow", ABOVE, drawn(2, 2, 3, 4)),
     )
