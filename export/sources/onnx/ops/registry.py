@@ -112,7 +112,8 @@ def elementwise(*names: str) -> Callable[[Handler], Handler]:
             # as a bias, and then wants them so.
             spreads = any(isinstance(value, Tensor) and value.rank == len(order) for value in values)
             data = [None if value is None else node.in_order(value, order, spreads) for value in values]
-            data = data if node.op == "Pow" else of_one_width(data)  # an exponent may have a width of its own
+            if node.op != "Pow":  # an exponent may have a width of its own
+                data = of_one_width(data)
             return _wrapped(function(node, *data), lambda result: Tensor(result, order))
 
         OPS.update(dict.fromkeys(names, handler))
@@ -137,7 +138,7 @@ def spatial(*names: str) -> Callable[[Handler], Handler]:
     return register
 
 
-def of_one_width(data: Sequence[Any]) -> Sequence[Any]:
+def of_one_width(data: list[Any]) -> list[Any]:
     """Returns tensors with all integers as int32 where some are: sizes are int64 here, whatever files make of them."""
     dtypes = {one.dtype for one in data if one is not None}
     if not {tf.int32, tf.int64} <= dtypes:
