@@ -117,7 +117,7 @@ def decode_weights(
             stored = _DTYPES[quantization.get("dtype", weight["dtype"])]
             count = int(np.prod(weight["shape"]))
             if start + count * stored.itemsize > len(content):
-                raise IndexError(weight["name"])
+                raise IndexError
             values: npt.NDArray[Any] = np.frombuffer(content, stored.newbyteorder("<"), count, start)
             start += count * stored.itemsize
             if "scale" in quantization:

@@ -100,10 +100,7 @@ def _as_core_ops(node: Any, weights: Mapping[str, Any], where: str) -> Iterator[
         else:
             takes = added[:1] if step in _ATTRIBUTES else []
             del added[: len(takes)]
-            new = tf.compat.v1.NodeDef(name=name, op=step, input=[value, *takes])
-            for key in _ATTRIBUTES.get(step, ("T",)):
-                if key in node.attr:
-                    new.attr[key].CopyFrom(node.attr[key])
+            new = _part_of(node, name, step, [value, *takes])
             if step == "LeakyRelu":
                 new.attr["alpha"].CopyFrom(node.attr["leakyrelu_alpha"])
             yield new
@@ -124,13 +121,18 @@ def _dilated_depthwise(
     grouped = np.array([height, width, 1, channels * multiplier], np.int32)
     shape.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(grouped))
     reshaped = tf.compat.v1.NodeDef(name=f"{name}/grouped_kernel", op="Reshape", input=[kernel, shape.name])
-    convolution = tf.compat.v1.NodeDef(name=name, op="Conv2D", input=[value, reshaped.name])
     reshaped.attr["T"].CopyFrom(node.attr["T"])
     reshaped.attr["Tshape"].type = tf.int32.as_datatype_enum
-    for key in _ATTRIBUTES["Conv2D"]:
+    yield from (shape, reshaped, _part_of(node, name, "Conv2D", [value, reshaped.name]))
+
+
+def _part_of(node: Any, name: str, op: str, inputs: list[str]) -> Any:
+    """Returns an op that a node holds, with those of its attributes that the op takes."""
+    part = tf.compat.v1.NodeDef(name=name, op=op, input=inputs)
+    for key in _ATTRIBUTES.get(op, ("T",)):
         if key in node.attr:
-            convolution.attr[key].CopyFrom(node.attr[key])
-    yield from (shape, reshaped, convolution)
+            part.attr[key].CopyFrom(node.attr[key])
+    return part
 
 
 def _prelu(name: str, value: str, slopes: str) -> Iterator[Any]:
