@@ -231,9 +231,12 @@ class ExportSpec(pydantic.BaseModel):
     def _booleans_are_no_numbers(cls, values: dict[str, Any]) -> dict[str, Any]:
         for key, value in values.items():
             field = cls.model_fields.get(key)
+            # A model's other inputs, among them switches, are checked against what each one takes.
+            if field is None or field.annotation is bool or key == "source_constants" or (key == "clean" and not value):
+                continue
             items = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else [value]
             found = [item for item in items if isinstance(item, bool)]
-            if field is not None and field.annotation is not bool and found and not (key == "clean" and not value):
+            if found:
                 raise ValueError(
                     f"{key}: got {str(found[0]).lower()} (YAML reads yes, no, on and off as true and false)"
                 )

@@ -292,20 +292,21 @@ def test_requests_that_come_together_do_not_count_as_a_head(serve):
 
 
 @pytest.mark.parametrize(
-    ("head", "status", "ending"),
+    ("head", "end", "status", "ending"),
     [
-        (post(b"Content-Length: 30000000"), b"413", _TOO_LARGE),
-        (post(b"Transfer-Encoding: chunked") + b"1c9c380\r\n", b"413", _TOO_LARGE),
-        (b"BREW /a HTTP/1.1\r\nHost: x\r\nContent-Length: 30000000\r\n\r\n", b"501", b"</BODY></HTML>\n"),
+        (post(b"Content-Length: 30000000"), b"", b"413", _TOO_LARGE),
+        (post(b"Transfer-Encoding: chunked") + b"1c9c380\r\n", b"\r\n0\r\n\r\n", b"413", _TOO_LARGE),
+        (b"BREW /a HTTP/1.1\r\nHost: x\r\nContent-Length: 30000000\r\n\r\n", b"", b"501", b"</BODY></HTML>\n"),
     ],
+    ids=["length", "chunks", "method"],
 )
-def test_client_that_reads_only_once_all_is_sent_sees_why_it_is_refused(serve, handler, head, status, ending):
+def test_client_that_reads_only_once_all_is_sent_sees_why_it_is_refused(serve, handler, head, end, status, ending):
     with connect(serve(body_bytes=1000)) as connection:
         connection.sendall(head)
         for _ in range(30):
             connection.sendall(b"x" * 1_000_000)
             time.sleep(0.001)
-        connection.sendall(b"\r\n0\r\n\r\n")
+        connection.sendall(end)
         answer = read_all(connection)
     assert answer.startswith(b"HTTP/1.1 " + status)
     assert answer.endswith(ending)
