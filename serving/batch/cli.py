@@ -47,7 +47,11 @@ _PAGE = flags.DEFINE_integer("page", None, "Of files that hold several pictures;
 _BANDS = flags.DEFINE_list(
     "bands", None, "Channels to take of TIFF files, from 1, in the model's order; such as 4,3,2."
 )
-_COCO = flags.DEFINE_string("coco", None, "Path of a JSON file in COCO's form to write too, such as masks/coco.json.")
+_COCO = flags.DEFINE_string(
+    "coco",
+    None,
+    "Path of a JSON file in COCO's form to write too, of the masks that are made so, such as masks/coco.json.",
+)
 _SHARDS = flags.DEFINE_integer(
     "shards", 1, "Files that the tables are spread over, where there are millions of pictures.", lower_bound=1
 )

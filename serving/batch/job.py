@@ -26,7 +26,7 @@ from ..client.errors import InvalidRequestError, MaskServingError
 from ..command_line import one_line
 from .bookkeeping import files
 from .bookkeeping.journal import Journal
-from .bookkeeping.naming import Naming
+from .bookkeeping.naming import Naming, as_utf_8
 from .bookkeeping.tables import DEAD_LETTERS_NAME, MANIFEST_NAME, WriteCoco, WriteTables, find_tables, table_name
 from .mask_images import MaskImages
 from .models import Model, identity_of
@@ -45,7 +45,7 @@ class BatchJob:
         output: the folder that everything is written to.
         model: that makes the masks.
         masks: the arguments of `MaskImages`, such as `threshold`.
-        coco: path of a JSON file in COCO's form; None writes none.
+        coco: path of a JSON file in COCO's form, of masks made as this job makes them; None writes none.
         shards: files that each table is spread over.
         overwrites: whether everything is done again.
     """
@@ -106,6 +106,9 @@ class _Run:
         self._job, self._words = job, runner_words
         self._options = PipelineOptions(list(runner_words))
         self.is_local = (self._options.view_as(StandardOptions).runner or "") in _LOCAL_RUNNERS
+        for path in (*job.patterns, job.output, job.coco or ""):
+            if as_utf_8(path) != path:
+                raise InvalidRequestError(f"{as_utf_8(path)} is not UTF-8, which the tables' text is")
         self._patterns = [form for pattern in job.patterns for form in _forms(pattern)]
         self._name = uuid.uuid4().hex
         self._transform = MaskImages(job.model, job.output, **job.masks, job=self._name)
@@ -164,7 +167,7 @@ class _Run:
 
     def _build(self, pipeline: Any, before: list[str]) -> None:
         job = self._job
-        wanted, kept = (
+        planned = (
             pipeline
             | "patterns" >> beam.Create(self._patterns)
             | "find" >> fileio.MatchAll(EmptyMatchTreatment.ALLOW)
@@ -178,9 +181,9 @@ class _Run:
                 job=self._name,
             )
         )
-        masked = wanted | "mask" >> self._transform
-        records = (masked.masks, masked.failed, kept)
-        _ = records | "tables" >> WriteTables(job.output, job.shards, self._name)
+        masked = planned.wanted | "mask" >> self._transform
+        records = (masked.masks, masked.failed, planned.kept)
+        _ = (*records, planned.others) | "tables" >> WriteTables(job.output, job.shards, self._name)
         if job.coco is not None:
             _ = records | "coco" >> WriteCoco(job.output, job.coco, self._naming, self._name)
 
@@ -204,13 +207,14 @@ class _Run:
 
 def _forms(pattern: str) -> list[str]:
     """Returns the patterns that Beam needs for what a user means by one."""
-    if files.is_local(pattern):
-        if os.path.isdir(pattern):
-            return [files.join(files.literal(pattern), "**")]
-        if os.path.lexists(pattern):  # a name may read like a pattern
-            return [files.literal(pattern)]
-    # Beam's `**/` is at least one folder.
-    return [pattern, pattern.replace("**/", "", 1)] if "/**/" in pattern or pattern.startswith("**/") else [pattern]
+    forms = [pattern]
+    if files.is_local(pattern) and os.path.isdir(pattern):
+        forms = [files.join(files.literal(pattern), "**")]
+    elif files.is_local(pattern) and os.path.lexists(pattern):  # a name may read like a pattern
+        forms = [files.literal(pattern)]
+    elif "/**/" in pattern or pattern.startswith("**/"):  # Beam's is at least one folder
+        forms.append(pattern.replace("**/", "", 1))
+    return [files.rooted(form) for form in forms]
 
 
 def _no_picture(patterns: Sequence[str]) -> InvalidRequestError:

@@ -3,29 +3,45 @@
 import dataclasses
 import io
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import pyarrow.parquet
 from apache_beam.io.filesystem import FileMetadata
 from apache_beam.metrics import Metrics
 
+from ..client.errors import InvalidImageError
 from .bookkeeping import files
 from .bookkeeping.journal import Entry, read_entries
-from .bookkeeping.naming import Naming
+from .bookkeeping.naming import Naming, as_utf_8, place
 from .bookkeeping.records import Identity, MaskOptions, Record
-from .inference import Wanted
+from .inference import Wanted, failed
 from .models import Model, identify
 from .watching import PLANNED, watch_of
 
-KEPT = "kept"
-_Found = tuple[str, int, float]  # path, size and time
+KEPT, OTHERS = "kept", "others"
+_UNNAMED = "unnamed"
+_Found = tuple[str, int, float, bool]  # path, size, time, and whether it can be read by that path
 _FROM_MANIFEST = 0.0
 """When a manifest's records were written: before any journal's that there still is."""
 
 
+class PlannedMasks(NamedTuple):
+    """What comes out of `PlanMasks`.
+
+    Attributes:
+        wanted: pictures to be masked, as `Wanted`.
+        kept: records of those that are done, and of bad names.
+        others: records of pictures that were not named this time, whose masks were made in another way than this one.
+    """
+
+    wanted: Any
+    kept: Any
+    others: Any
+
+
 class PlanMasks(beam.PTransform):  # type: ignore[misc]
-    """Finds pictures, and leaves out those that an earlier run has done: `Wanted`, and under `KEPT` their records.
+    """Finds pictures, and leaves out those that an earlier run has done.
 
     A picture is done where its record is of the same file (by size and time, or by its bytes), model, version and
     options, and the mask is there, or the picture itself was bad. Pictures that could want one name get different ones.
@@ -54,14 +70,17 @@ class PlanMasks(beam.PTransform):  # type: ignore[misc]
         self._before, self._overwrites, self._job = before, overwrites, job
 
     def expand(self, pictures: Any) -> Any:
-        """Plans files that were found (`FileMetadata`)."""
+        """Plans files that were found (`FileMetadata`); gives `PlannedMasks`."""
         naming = self._naming
         pipeline = pictures.pipeline
-        identity = pipeline | "model" >> beam.Create([self._model]) | beam.Map(_identify, self._job)
+        identity = beam.pvalue.AsSingleton(
+            pipeline | "model" >> beam.Create([self._model]) | beam.Map(_identify, self._job)
+        )
         listed = (
             pictures
             | beam.Filter(lambda found: naming.is_picture(found.path))
-            | "by stem" >> beam.Map(lambda found: (naming.stem(found.path), _as_tuple(found)))
+            | beam.Map(_as_tuple)
+            | "by stem" >> beam.Map(lambda found: (naming.stem(found[0]), found))
         )
         entries = (
             pipeline
@@ -72,9 +91,18 @@ class PlanMasks(beam.PTransform):  # type: ignore[misc]
         )
         plan = _Plan(self._options, naming, self._overwrites, self._job)
         grouped = (listed, entries) | "all" >> beam.Flatten() | "same stem" >> beam.GroupByKey()
-        planned = grouped | beam.ParDo(plan, beam.pvalue.AsSingleton(identity)).with_outputs(KEPT, main="wanted")
+        planned = grouped | beam.ParDo(plan, identity).with_outputs(KEPT, _UNNAMED, main="wanted")
+        named = listed | "named" >> beam.MapTuple(lambda stem, found: (place(found[0]), None))
+        records = planned[_UNNAMED] | "unnamed" >> beam.Map(lambda record: (place(record.uri), record))
+        left = (
+            (named, records)
+            | "both" >> beam.Flatten()
+            | "same picture" >> beam.GroupByKey()
+            | "left" >> beam.ParDo(_KeepUnnamed(self._options), identity).with_outputs(OTHERS, main=KEPT)
+        )
+        kept = (planned[KEPT], left[KEPT]) | "all kept" >> beam.Flatten()
         # Else all that a worker does would hang on how stems were spread.
-        return planned["wanted"] | "balance" >> beam.Reshuffle(), planned[KEPT]
+        return PlannedMasks(planned["wanted"] | "balance" >> beam.Reshuffle(), kept, left[OTHERS])
 
 
 class _Plan(beam.DoFn):  # type: ignore[misc]
@@ -87,34 +115,46 @@ class _Plan(beam.DoFn):  # type: ignore[misc]
 
     def process(self, element: tuple[str, Iterable[_Found | Entry]], identity: Identity) -> Iterator[Any]:
         held = list(element[1])
-        found = {one[0]: one[1:] for one in held if isinstance(one, tuple)}
+        # By where the pictures and masks are: their paths may be written in several ways, and otherwise in a later run.
+        found = {place(one[0]): one for one in held if isinstance(one, tuple)}
         latest: dict[str, Record] = {}
-        owners: dict[str | None, str] = {}
+        owners: dict[str, str] = {}
         for entry in sorted((one for one in held if isinstance(one, Entry)), key=lambda entry: entry.written_at):
-            latest[entry.record.uri] = entry.record
-            owners[entry.record.mask] = entry.record.uri
+            picture = place(entry.record.uri)
+            latest[picture] = entry.record
+            if entry.record.mask is not None:
+                owners[place(entry.record.mask)] = picture
         # Where masks lie beside their pictures, those of an earlier run are found too.
-        answers = self._naming.answers(sorted(found.keys() - owners.keys()))
+        answers = self._naming.answers(sorted(one[0] for at, one in found.items() if at not in owners))
         for uri, target in answers.items():
             self._counters["pictures"].inc()
-            size, modified = found[uri]
-            record = latest.pop(uri, None)
-            if record is not None and record.mask is not None and owners[record.mask] != uri:
+            picture = place(uri)
+            _, size, modified, is_readable = found[picture]
+            if not is_readable:
+                self._counters["failed"].inc()
+                yield beam.pvalue.TaggedOutput(KEPT, _unreadable(uri, size, modified, identity))
+                continue
+            record = latest.pop(picture, None)
+            if record is not None and record.mask is not None and owners[place(record.mask)] != picture:
                 record = None  # another's mask was written over it
-            done = None if record is None or self._overwrites else self._done(record, target, size, identity)
+            done = None if record is None or self._overwrites else self._done(record, uri, target, size, identity)
             if done is not None and modified and done.modified == modified:
                 self._counters["skipped" if done.error is None else "failed"].inc()
                 yield beam.pvalue.TaggedOutput(KEPT, done)
             else:
                 watch_of(self._job).tell(PLANNED, 1)
                 yield Wanted(uri, target, size, modified, done)
-        claimed = set(answers.values())
-        for record in latest.values():  # of pictures that were not named this time
-            is_there = files.size_of(record.uri) is not None
-            if is_there and record.mask not in claimed and (record.mask is None or owners[record.mask] == record.uri):
-                yield beam.pvalue.TaggedOutput(KEPT, record)
+        claimed = {place(target) for target in answers.values()}
+        for picture, record in latest.items():  # of pictures that were not named this time, by this stem at least
+            is_whole = record.mask is None or (
+                place(record.mask) not in claimed
+                and owners[place(record.mask)] == picture
+                and files.size_of(record.mask) == record.mask_size
+            )
+            if is_whole and files.size_of(record.uri) is not None:
+                yield beam.pvalue.TaggedOutput(_UNNAMED, record)
 
-    def _done(self, record: Record, target: str, size: int, identity: Identity) -> Record | None:
+    def _done(self, record: Record, uri: str, target: str, size: int, identity: Identity) -> Record | None:
         """Returns a record if it is of the same work, and what was made is there; under the name it should have."""
         is_same = (
             record.size == size
@@ -122,13 +162,33 @@ class _Plan(beam.DoFn):  # type: ignore[misc]
             and record.options == identity.with_options(self._options)
             and record.is_settled
         )
-        if not is_same or record.mask is None:
-            return record if is_same else None
+        if not is_same:
+            return None
+        if record.mask is None:
+            return dataclasses.replace(record, uri=uri)
         if files.size_of(record.mask) != record.mask_size:
             return None
-        if record.mask != target:  # pictures came or went that share its stem
+        if place(record.mask) != place(target):  # pictures came or went that share its stem
             files.rename([record.mask], [target])
-        return dataclasses.replace(record, mask=target)
+        return dataclasses.replace(record, uri=uri, mask=target)
+
+
+class _KeepUnnamed(beam.DoFn):  # type: ignore[misc]
+    """Keeps the records of pictures that are really not named this time; of those that are, there is a newer one."""
+
+    def __init__(self, options: MaskOptions):
+        super().__init__()
+        self._options = options
+
+    def process(self, element: tuple[str, Iterable[Record | None]], identity: Identity) -> Iterator[Any]:
+        held = list(element[1])
+        records = [record for record in held if record is not None]
+        if len(records) == len(held):
+            # Of an earlier run that wrote the picture's path in two ways there may be two.
+            record = max(records, key=lambda record: record.mask or "")
+            is_same = (record.model, record.version) == (identity.model, identity.version)
+            is_same &= record.options == identity.with_options(self._options)
+            yield record if is_same else beam.pvalue.TaggedOutput(OTHERS, record)
 
 
 def _identify(model: Model, job: str) -> Identity:
@@ -151,4 +211,11 @@ def _stem(record: Record, naming: Naming) -> str:
 
 
 def _as_tuple(found: FileMetadata) -> _Found:
-    return found.path, found.size_in_bytes, found.last_updated_in_seconds
+    uri = as_utf_8(found.path)
+    return uri, found.size_in_bytes, found.last_updated_in_seconds, uri == found.path
+
+
+def _unreadable(uri: str, size: int, modified: float, identity: Identity) -> Record:
+    """Returns the record of a picture whose name no table can hold; it has no options, by which it would be done."""
+    record = Record(uri, None, size, modified, "", identity.model, identity.version, None, "")
+    return failed(record, InvalidImageError("the file's name is not UTF-8: give it another"))

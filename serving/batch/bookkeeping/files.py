@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 
+_MAGIC = re.compile(r"[*?\[]")
 TEMPORARY = ".tmp"
 """Ends the name of whatever is not whole yet."""
 
@@ -53,7 +54,7 @@ def size_of(path: str) -> int | None:
 def find(pattern: str) -> list[FileMetadata]:
     """Returns the files that a pattern of Beam's means, none being no error; raises `OSError`."""
     try:
-        found: list[FileMetadata] = FileSystems.match([pattern])[0].metadata_list
+        found: list[FileMetadata] = FileSystems.match([rooted(pattern)])[0].metadata_list
     except BeamIOError as error:
         raise plain_error(error) from error
     return found
@@ -70,6 +71,17 @@ def literal(path: str) -> str:
     """Returns the pattern that means just this path."""
     # Beam makes a regular expression of it, in which a set that begins with a bracket means something to come.
     return re.sub(r"([*?])", r"[\1]", path.replace("[", "[\\[]"))
+
+
+def rooted(pattern: str) -> str:
+    """Returns a pattern as Beam finds something by it: of one that begins with a wildcard it knows no folder."""
+    has_folder = "/" in fixed_part(pattern) or not is_local(pattern)
+    return pattern if has_folder else f"./{pattern}"
+
+
+def fixed_part(pattern: str) -> str:
+    """Returns what stands before a pattern's first wildcard."""
+    return _MAGIC.split(pattern, maxsplit=1)[0]
 
 
 def join(folder: str, *names: str) -> str:

@@ -49,6 +49,7 @@ class Journal:
 
     def __init__(self, output: str, job: str = "", *, keeps: bool = True):
         self.folder = files.join(output, FOLDER)
+        self._output = files.join(output, "")
         self._job, self._keeps = job, keeps
 
     def write(self, records: Sequence[Record]) -> list[Record]:
@@ -82,7 +83,9 @@ class Journal:
             self._write_whole(path, data)
 
     def _write_whole(self, path: str, data: bytes) -> None:
-        temporary = files.join(self.folder, uuid.uuid4().hex + files.TEMPORARY)
+        # What lies elsewhere may be on another disk, to which nothing can be renamed.
+        folder = self.folder if path.startswith(self._output) else os.path.dirname(path)
+        temporary = files.join(folder, f".{uuid.uuid4().hex}{files.TEMPORARY}")
         files.write(temporary, data)
         files.rename([temporary], [path])
 

@@ -2,12 +2,10 @@
 
 import functools
 import os
-import re
 from collections.abc import Sequence
 
 from ...client.commands.inputs import IMAGE_ENDINGS
-
-_MAGIC = re.compile(r"[*?\[]")
+from . import files
 
 
 class Naming:
@@ -23,21 +21,21 @@ class Naming:
         self._folder = folder_of(patterns)
         self._output, self._ending = output.rstrip("/"), ending
         # Below it lie answers, unless the pictures themselves do.
-        answers = _place(f"{self._output}/") if self._output else None
-        self._answers = None if answers is None or _place(self._folder).startswith(answers) else answers
+        answers = place(f"{self._output}/") if self._output else None
+        self._answers = None if answers is None or place(self._folder).startswith(answers) else answers
         # What was asked for by its ending is a picture too.
         self._endings = {*IMAGE_ENDINGS, *(os.path.splitext(pattern)[1].lower() for pattern in patterns)} - {""}
-        self._takes_hidden = any("/." in pattern.replace("/..", "") for pattern in patterns)
+        below = [_relative(pattern, self._folder) for pattern in patterns]
+        self._takes_hidden = any("/." in f"/{pattern}".replace("/..", "") for pattern in below)
 
     def relative(self, uri: str) -> str:
         """Returns a picture's path below the folder of all; of one that lies elsewhere, its path without scheme."""
-        is_below = uri.startswith(self._folder)
-        return uri[len(self._folder) :] if is_below else (uri.partition("://")[2] or uri).lstrip("/")
+        return _relative(uri, self._folder)
 
     def is_picture(self, uri: str) -> bool:
         """Returns whether a file is a picture by its name; hidden files, and those of an earlier run, are none."""
         name = self.relative(uri)
-        is_answer = self._answers is not None and _place(uri).startswith(self._answers)
+        is_answer = self._answers is not None and place(uri).startswith(self._answers)
         is_hidden = not self._takes_hidden and f"/{name}".find("/.") >= 0
         return not is_answer and not is_hidden and self._has_ending(name)
 
@@ -46,8 +44,8 @@ class Naming:
         return os.path.splitext(self.relative(uri))[0]
 
     def stem_of_answer(self, path: str) -> str:
-        """Returns the stem of the picture that a file was made of."""
-        stem = os.path.splitext(path[len(self._output) :].lstrip("/"))[0]
+        """Returns the stem of the picture that a file was made of, however the folder of answers was written then."""
+        stem = os.path.splitext(_relative(path, f"{self._output}/"))[0]
         return os.path.splitext(stem)[0] if self._has_ending(stem) else stem
 
     def answers(self, uris: Sequence[str]) -> dict[str, str]:
@@ -63,12 +61,25 @@ class Naming:
         return os.path.splitext(name)[1].lower() in self._endings
 
 
-def _place(path: str) -> str:
+def place(path: str) -> str:
     """Returns where a path leads, however it is written; one with a slash at its end is a folder's, and has it then."""
     if "://" in path:
         return path
     folder, name = os.path.split(path)
     return f"{_real_folder(os.path.abspath(folder))}/{name}"
+
+
+def as_utf_8(path: str) -> str:
+    """Returns a path as text that every table can hold: bytes that are not UTF-8 become their hexadecimal numbers."""
+    return path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def _relative(path: str, folder: str) -> str:
+    """Returns a path below a folder, however both are written; of one that lies elsewhere, it without scheme."""
+    if folder and path.startswith(folder):
+        return path[len(folder) :]
+    real, top = place(path), place(folder)
+    return real[len(top) :] if folder and real.startswith(top) else (path.partition("://")[2] or path).lstrip("/")
 
 
 # There are many pictures in a folder.
@@ -77,6 +88,10 @@ _real_folder = functools.lru_cache(maxsize=1 << 12)(os.path.realpath)
 
 def folder_of(patterns: Sequence[str]) -> str:
     """Returns the folder, with a slash at its end, that all pictures of some patterns lie below; empty for none."""
-    fixed = [_MAGIC.split(pattern, maxsplit=1)[0] for pattern in patterns]
-    shared = os.path.commonprefix([text[: text.rfind("/") + 1] for text in fixed])  # noqa: RUF071
-    return shared[: shared.rfind("/") + 1]
+    folders = [text[: text.rfind("/") + 1] for text in map(files.fixed_part, patterns)]
+    shared = os.path.commonprefix(folders)  # noqa: RUF071
+    shared = shared[: shared.rfind("/") + 1]
+    is_plain = shared and not any("/../" in f"/{folder}" for folder in folders)
+    if is_plain or not all(pattern and files.is_local(pattern) for pattern in patterns):
+        return shared
+    return os.path.join(os.path.commonpath([place(folder or "./") for folder in folders]), "")

@@ -2,6 +2,8 @@
 
 import json
 import os
+import pathlib
+import tempfile
 import threading
 
 import apache_beam as beam
@@ -183,6 +185,76 @@ def test_runs_on_parts_keep_each_others_records_and_an_overwritten_mask_is_made_
         np.testing.assert_array_equal(np.asarray(mask) > 0, wanted_mask(photos.folder / "a/x.jpg"))
 
 
+def test_a_picture_has_one_row_by_whatever_pattern_it_was_named_before(run, photos, asked):
+    paths = [photos.write(name) for name in ("a/x.jpg", "b/x.jpg")]
+    run()
+    asked()
+    assert (run([f"{photos.folder}/a/*.jpg"]).masked, asked()) == (1, 1)  # into x.png, where it was a/x.png
+    masks = {uri: row["mask"] for uri, row in photos.manifest().items()}
+    assert masks == {str(paths[0]): f"{photos.masks}/x.png", str(paths[1]): f"{photos.masks}/b/x.png"}
+
+
+def test_a_second_run_may_write_the_same_paths_otherwise(run, photos, asked, monkeypatch):
+    photos.write_many(20)
+    run()
+    assert asked() == 19
+    before = photos.files()
+    for pattern, output in (("./photos/**/*.*g", "./masks"), ("photos", "photos/../masks/"), (photos.pattern, "masks")):
+        monkeypatch.chdir(photos.folder.parent)
+        monkeypatch.setattr(photos, "masks", output)
+        summary = run([pattern])
+        monkeypatch.undo()
+        assert (summary.masked, summary.skipped, summary.failed) == (0, 19, 1)
+        assert asked() == 0
+        assert len(photos.manifest()) == 20
+    run()
+    assert photos.files() == before
+
+
+@pytest.mark.parametrize(
+    ("patterns", "output", "masks"),
+    [
+        (["*.jpg"], "../masks", {"x.png"}),
+        (["./*.jpg"], "masks [1]", {"x.png"}),
+        (["**/*.jpg"], "../masks", {"x.png", "deep/y.png"}),
+        (["."], "masks", {"x.png", "deep/y.png", "z.png"}),
+        (["*.png", "../photos/*.jpg", "x.jpg"], "../masks", {"z.png", "x.png"}),
+    ],
+)
+def test_pictures_are_found_from_within_their_folder(run, photos, asked, monkeypatch, patterns, output, masks):
+    for name in ("x.jpg", "deep/y.jpg", "z.png", ".thumbnails/x.jpg", "._x.jpg"):
+        photos.write(name)
+    monkeypatch.chdir(photos.folder)
+    photos.masks = pathlib.Path(output)
+    before = {path: path.read_bytes() for path in photos.folder.rglob("*") if path.is_file()}
+    assert run(patterns).masked == asked() == len(masks)
+    assert (run(patterns).masked, asked()) == (0, 0)
+    assert {str(path.relative_to(photos.masks)) for path in photos.masks.rglob("*.png")} == masks
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_records_of_pictures_that_are_not_named_stay_while_their_masks_do(run, photos):
+    paths = [photos.write(name) for name in ("a/x.jpg", "a/y.jpg", "b/z.jpg")]
+    run()
+    photos.mask_of(paths[0]).unlink()
+    photos.mask_of(paths[1]).write_bytes(b"cut")
+    run([f"{photos.folder}/*/z.jpg"])
+    assert set(photos.manifest()) == {str(paths[2])}
+
+
+def test_a_name_that_is_not_utf_8_is_a_bad_picture(run, photos, asked):
+    photos.write("x.jpg")
+    bad = os.fsencode(photos.write("y.jpg").rename(photos.folder / os.fsdecode(b"\xff-\xc3\xa4.jpg")))
+    for masked in (1, 0):
+        summary = run()
+        assert (summary.masked, summary.failed, summary.pictures, asked()) == (masked, 1, 2, masked)
+        ((uri, row),) = photos.dead_letters().items()
+        assert uri == f"{photos.folder}/\\xff-ä.jpg"
+        assert row["error"] == f"{uri}: the file's name is not UTF-8: give it another"
+    with pytest.raises(InvalidRequestError, match=r"\\xff-ä.jpg is not UTF-8"):
+        run([os.fsdecode(bad)])
+
+
 def test_masks_of_an_earlier_run_are_no_pictures(run, photos):
     photos.write("x.png")
     photos.write("y.jpg")
@@ -239,6 +311,26 @@ def test_coco_holds_every_mask(run, photos, is_second, capsys):
         assert annotation["area"] == wanted.sum()
         assert annotation["bbox"] == coco_masks.toBbox(annotation["segmentation"]).tolist()
         assert (image["height"], image["width"]) == wanted.shape
+
+
+def test_coco_may_lie_on_another_disk(run, photos):
+    photos.write("x.jpg")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        run(coco=f"{folder}/coco.json")
+        assert os.listdir(folder) == ["coco.json"]
+        assert len(json.loads(pathlib.Path(folder, "coco.json").read_text())["images"]) == 1
+
+
+def test_coco_holds_no_files_that_are_something_else(run, photos):
+    """Of pictures that are not named this time: not the values of an array, nor probabilities."""
+    for name in ("a/x.jpg", "b/x.jpg", "c/x.jpg"):
+        photos.write(name)
+    run([f"{photos.folder}/*/x.jpg"], options={"product": "probability"})
+    run([f"{photos.folder}/**/b/x.jpg"], options={"format": "npy"})
+    run([f"{photos.folder}/**/c/x.jpg"], coco=str(photos.masks / "coco.json"))
+    assert len(photos.manifest()) == 3
+    coco = json.loads((photos.masks / "coco.json").read_text())
+    assert [image["file_name"] for image in coco["images"]] == ["c/x.jpg"]
 
 
 def test_tables_spread_over_files_hold_the_same(run, photos):

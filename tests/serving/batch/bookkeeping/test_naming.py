@@ -11,13 +11,35 @@ from maskport.serving.batch.bookkeeping.naming import Naming, folder_of
         (["photos/**/*.jpg"], "photos/"),
         (["/data/photos/x.jpg"], "/data/photos/"),
         (["gs://bucket/photos-*/x.jpg"], "gs://bucket/"),
-        (["*.jpg"], ""),
+        (["./*.jpg"], "./"),
         (["photos/a/*.jpg", "photos/ab/*.jpg"], "photos/"),
-        (["photos/*.jpg", "/photos/*.jpg"], ""),
+        (["gs://one/*.jpg", "s3://other/*.jpg"], ""),
+        (["{here}/photos/*.jpg", "photos/x/*.png"], "{here}/photos/"),
+        (["photos/*.jpg", "../{name}/photos/*.png"], "{here}/photos/"),
+        (["photos/a/*.jpg", "photos/a/../b/*.jpg"], "{here}/photos/"),
+        (["./*.jpg", "photos/*.png"], "{here}/"),
     ],
 )
-def test_the_folder_of_patterns(patterns, folder):
-    assert folder_of(patterns) == folder
+def test_the_folder_of_patterns(patterns, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"here": tmp_path.resolve(), "name": tmp_path.resolve().name}
+    assert folder_of([pattern.format(**names) for pattern in patterns]) == folder.format(**names)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "is_picture"),
+    [
+        (["./photos/**"], False),
+        (["./**"], False),
+        (["/home/me/.data/**"], False),
+        (["./photos/**", "./x.jpg"], False),
+        (["photos/.hidden/**"], True),  # below what was asked for
+        (["photos/**/.hidden/*.jpg"], True),
+    ],
+)
+def test_hidden_pictures_are_taken_where_they_are_asked_for(patterns, is_picture):
+    top = patterns[0].partition("**")[0].replace(".hidden/", "")
+    assert Naming(patterns, "masks", ".png").is_picture(f"{top}.hidden/x.jpg") == is_picture
 
 
 @pytest.mark.parametrize(
@@ -45,7 +67,7 @@ def test_what_is_a_picture(uri, is_picture):
         ("{here}/photos/**", "photos/masks"),
         ("linked/**", "photos/masks"),
         ("photos/**", "link_to_masks"),
-        ("**", "photos/masks"),
+        ("./**", "photos/masks"),
     ],
 )
 def test_answers_below_the_pictures_are_none_however_paths_are_written(tmp_path, monkeypatch, pattern, output):
@@ -55,7 +77,7 @@ def test_answers_below_the_pictures_are_none_however_paths_are_written(tmp_path,
     monkeypatch.chdir(tmp_path)
     pattern, output = (text.format(here=tmp_path) for text in (pattern, output))
     naming, folder = Naming([pattern], output, ".png"), folder_of([pattern])
-    top = folder if folder else "photos/"
+    top = folder if "photos" in folder or folder == "linked/" else f"{folder}photos/"
     assert naming.is_picture(f"{top}x.png")
     assert naming.is_picture(f"{top}masks2/x.png")
     assert not naming.is_picture(f"{top}masks/x.png")
