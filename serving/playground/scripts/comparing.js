@@ -8,19 +8,20 @@ import { Tally } from "./pixels/tally.js";
 
 export async function takeLabel(file) {
   const problem = byId("label-problem");
+  const { photo } = now;
+  const isLate = () => now.photo !== photo || !now.answer; // another picture or model has come meanwhile
   show(problem, false);
   try {
     const label = await readLabel(file).catch(() => {
       throw new Error(`${file.name} cannot be read as a picture.`);
     });
+    if (isLate()) return;
     const { width, height } = now.answer;
     if (label.width !== width || label.height !== height) {
       throw new Error(`${file.name} is ${label.width} × ${label.height}, the picture ${width} × ${height}: they must be the same.`);
     }
     now.label = label;
-    const options = choices(label, now.session.classNames);
-    byId("label-values").replaceChildren(...options.map(({ value, text }) => make("option", { value }, text)));
-    show(byId("label-values-field"), options.length > 1);
+    now.labelChoice = "";
     show(byId("label-drop"), false);
     show(byId("label-result"));
     now.view = "compare";
@@ -28,6 +29,7 @@ export async function takeLabel(file) {
     refresh();
     say(`Intersection over union: ${byId("iou").textContent}`);
   } catch (error) {
+    if (isLate()) return;
     problem.textContent = error.message;
     show(problem);
   }
@@ -36,7 +38,10 @@ export async function takeLabel(file) {
 export function chooseTruth() {
   const { label, answer, classes } = now;
   if (label.width !== answer.width || label.height !== answer.height) return removeLabel();
-  now.labelChoice = byId("label-values").value;
+  const options = choices(label, now.session.classNames);
+  byId("label-values").replaceChildren(...options.map(({ value, text }) => make("option", { value }, text)));
+  show(byId("label-values-field"), options.length > 1);
+  now.labelChoice = byId("label-values").value = now.labelChoice || options[0].value;
   now.truth = truthOf(label, now.labelChoice);
   if (answer.values) now.tally = new Tally(answer.values, now.truth);
   if (classes) classes.tally = new Tally(classes.values, now.truth);

@@ -6,8 +6,8 @@ import { fetchSample, listen } from "./page/inputs.js";
 import * as panel from "./page/panel.js";
 import { sendMendedBy, setState, showProblem } from "./page/problems.js";
 import { refresh, showFigures, showResults, showThreshold, stage } from "./page/showing.js";
-import { abandon, check, moveThreshold, needClasses, readPhoto, restart, takePhoto } from "./picture.js";
-import { readConfig, readVersions } from "./server/api.js";
+import { abandon, check, learnModelBy, moveThreshold, needClasses, readPhoto, restart, showFile, takePhoto } from "./picture.js";
+import { CallError, readConfig, readVersions } from "./server/api.js";
 import { Session } from "./server/session.js";
 import { FOREGROUND, now, whyNot } from "./state.js";
 import { chooseLanguage, copy, download } from "./taking.js";
@@ -32,15 +32,25 @@ async function begin() {
 }
 
 async function chooseModel(model) {
+  await restart((signal) => learnModel(model, signal), () => chooseModel(model));
+}
+
+async function learnModel(model, signal) {
   const { version, label } = now.config;
-  await restart(async (signal) => {
-    const session = forget({ model, version, label });
-    const [states] = await Promise.all([readVersions(model, signal), session.begin(signal)]);
-    const ready = states.filter(({ state }) => state === "AVAILABLE").map((one) => one.version);
-    const options = version || label ? [["", label || version]] : [["", `newest (${ready[0]})`], ...ready.map((one) => [one, one])];
-    byId("version").replaceChildren(...options.map(([value, text]) => make("option", { value }, text)));
-    await take(session, signal);
-  }, () => chooseModel(model));
+  const session = forget({ model, version, label });
+  const [states] = await Promise.all([readVersions(model, signal), session.begin(signal)]);
+  const ready = states.filter(({ state }) => state === "AVAILABLE").map((one) => one.version);
+  const options = version || label ? [["", label || version]] : [["", `newest (${ready[0]})`], ...ready.map((one) => [one, one])];
+  byId("version").replaceChildren(...options.map(([value, text]) => make("option", { value }, text)));
+  await take(session, signal);
+}
+
+/** Learns the model that is chosen on the page. */
+async function learnChosen(signal) {
+  if (!now.config) return; // the page has just begun, and will come to it
+  const model = byId("model").value || byId("model-name").value.trim();
+  if (!model) throw new CallError("No model is chosen", { kind: "model", advice: "Choose one above." });
+  await learnModel(model, signal);
 }
 
 async function chooseVersion(model, version) {
@@ -64,6 +74,7 @@ async function take(session, signal) {
   now.threshold = session.ownThreshold ?? 0.5;
   setState("ready", now.config.server);
   fillChoices();
+  await showFile(signal);
   if (now.photo) await readPhoto(signal);
 }
 
@@ -96,7 +107,8 @@ function listenToControls() {
       refresh();
     });
   }
-  byId("label-values").addEventListener("change", () => {
+  byId("label-values").addEventListener("change", (event) => {
+    now.labelChoice = event.target.value;
     chooseTruth();
     refresh();
   });
@@ -123,8 +135,11 @@ function listenToControls() {
   new ResizeObserver(() => now.answer && showFigures()).observe(byId("spread").parentElement);
 }
 
+let choosing = null;
+
 /** Takes up a choice of view or target; the class map is asked for when it is first needed. */
 async function choose(choice) {
+  choosing = choice;
   const next = { ...now, ...choice };
   try {
     if (next.view === "classes" || next.target !== FOREGROUND) {
@@ -139,6 +154,7 @@ async function choose(choice) {
   } finally {
     show(byId("busy"), false);
   }
+  if (choosing !== choice) return; // another was made while the class map was asked for
   Object.assign(now, choice);
   showThreshold();
   refresh();
@@ -148,7 +164,7 @@ async function choose(choice) {
 function startAgain() {
   abandon();
   removeLabel();
-  now.photo = now.answer = null;
+  now.file = now.photo = now.answer = null;
   showResults({ isShown: false });
   for (const id of ["pictures", "problem", "busy"]) show(byId(id), false);
   show(byId("start"));
@@ -156,6 +172,7 @@ function startAgain() {
 }
 
 sendMendedBy(takePhoto);
+learnModelBy(learnChosen);
 listenToControls();
 await begin();
 document.body.dataset.ready = "yes";

@@ -16,6 +16,12 @@ const REST_MS = 250; // that the threshold stays where it is until the server is
 let working = new AbortController(); // ends what belongs to the picture or model before
 let checking = new AbortController();
 let resting = 0;
+let learn = async () => {};
+
+/** Names what asks about the model that is chosen, and then takes the picture. */
+export function learnModelBy(work) {
+  learn = work;
+}
 
 /** Ends whatever is under way. */
 export function abandon() {
@@ -47,21 +53,29 @@ export async function takePhoto(file, sampleLabel = "") {
   removeLabel();
   await restart(async (signal) => {
     now.answer = now.photo = null;
+    now.file = file;
     showResults({ isShown: !byId("panel").hidden, isUsable: false });
     show(byId("start"), false);
-    if (!file.size) throw new CallError("That file is empty", { kind: "empty", advice: "There is nothing in it. Take another one." });
-    const photo = await openPhoto(file).catch((error) => {
-      const advice = error instanceof RangeError ? "Pictures of up to 180 MB can be sent." : "The browser could not read it.";
-      throw new CallError("That file cannot be sent", { kind: "file", advice });
-    });
-    signal.throwIfAborted();
-    now.photo = photo;
-    show(byId("pictures"));
-    byId("stage").style.setProperty("--ratio", photo.width ? `${photo.width} / ${photo.height}` : "4 / 3");
-    stage.setPhoto(photo.shown, photo.width || 1, photo.height || 1);
-    if (!now.session) throw new CallError("No model is chosen", { kind: "model", advice: "Choose one above." });
-    await readPhoto(signal);
+    await showFile(signal);
+    if (now.session) await readPhoto(signal);
+    else await learn(signal); // the model was still being asked about, which this has ended
   }, () => takePhoto(file, sampleLabel));
+}
+
+/** Shows the file that was chosen last, unless it is there already. */
+export async function showFile(signal) {
+  const { file } = now;
+  if (!file) return;
+  if (!file.size) throw new CallError("That file is empty", { kind: "empty", advice: "There is nothing in it. Take another one." });
+  const photo = await openPhoto(file).catch((error) => {
+    const advice = error instanceof RangeError ? "Pictures of up to 180 MB can be sent." : "The browser could not read it.";
+    throw new CallError("That file cannot be sent", { kind: "file", advice });
+  });
+  signal.throwIfAborted();
+  Object.assign(now, { photo, file: null });
+  show(byId("pictures"));
+  byId("stage").style.setProperty("--ratio", photo.width ? `${photo.width} / ${photo.height}` : "4 / 3");
+  stage.setPhoto(photo.shown, photo.width || 1, photo.height || 1);
 }
 
 /** Asks the chosen model about the picture, and shows what it answers. */
@@ -100,6 +114,7 @@ export async function readPhoto(signal) {
 export async function needClasses(signal = working.signal) {
   if (now.classes) return;
   const classes = await now.session.readClasses(now.photo, signal);
+  signal.throwIfAborted(); // it was read while another picture came
   addCost(classes.cost, classes.decodeMs);
   now.classes = { ...classes, tally: new Tally(classes.values, now.truth) };
 }
@@ -131,10 +146,11 @@ export function moveThreshold(value, started) {
 export async function check() {
   const { session, photo, answer, threshold } = now;
   if (!answer) return;
+  checking.abort();
+  clearTimeout(resting);
   if (now.target !== FOREGROUND) return panel.showCheck("From the server's own class map", "good");
   if (!answer.values) return panel.showCheck("");
   if (!answer.isProbability && now.mask) return panel.showCheck("The server's own mask", "good");
-  checking.abort();
   const own = (checking = new AbortController());
   panel.showCheck("Asking the server for its own mask …", "wait");
   try {

@@ -8,6 +8,7 @@ export const FOREGROUND = "";
 /** What is chosen, and what has been answered. */
 export const now = {
   config: null, session: null, // the server, and the model on it
+  file: null, // that was chosen, until it is open
   photo: null, answer: null, tally: null, classes: null, mask: null, costs: new Map(), // of the picture
   label: null, truth: null, labelChoice: "", sampleLabel: "",
   view: "mask", target: FOREGROUND, threshold: 0.5, background: null, language: "curl", // a background of null is the model's own
@@ -39,11 +40,12 @@ export function layer() {
 }
 
 export function whyNot(view) {
-  const { session, answer, truth } = now;
+  const { session, answer, truth, target } = now;
   if (view === "probability" && !session.hasProbability) {
     return session.info?.model?.answers_classes ? "This model answers classes, not probabilities." : "This export has no probability_png.";
   }
   if (view === "classes" && !session.has("class_map_png")) return "This model has one class, so there is no class map.";
+  if (answer && !answer.values && !answer.bitmap && target === FOREGROUND && view !== "classes") return "This export gives class maps only.";
   if (answer?.bitmap && !["masked", "classes"].includes(view)) return "This export gives masked images only.";
   if (answer && !answer.fits && ["masked", "cutout", "overlay"].includes(view)) return "The browser does not turn this picture as the server does.";
   if (view === "compare" && !truth) return "Choose a labelled mask first.";

@@ -4,7 +4,7 @@ import { byId, save } from "./page/dom.js";
 import { showProblem } from "./page/problems.js";
 import { say, showCode, stem } from "./page/showing.js";
 import { compose } from "./pixels/compose.js";
-import { how, layer, now, served } from "./state.js";
+import { how, layer, now, paintedView, served } from "./state.js";
 
 export async function download() {
   const { session, photo, answer, classes, view } = now;
@@ -16,7 +16,7 @@ export async function download() {
     let file;
     const { width, height } = answer;
     const shown = layer();
-    if (!wanted.isWhole) file = await compose(photo, { view, width, height, ...shown, how: how(shown.isSoft) });
+    if (!wanted.isWhole) file = await compose(photo, { view: paintedView(), width, height, ...shown, how: how(shown.isSoft) });
     else file = new Blob([kept ?? (await session.ask(photo, wanted)).bytes], { type: "image/png" });
     save(file, name);
   } catch (error) {

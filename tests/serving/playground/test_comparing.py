@@ -59,6 +59,23 @@ def test_values_of_a_label_are_chosen_and_void_ones_do_not_count(page, tmp_path)
         assert f"{float(done.stdout):.4f}" == f"{iou:.4f}"
 
 
+def test_a_label_that_is_still_read_when_the_next_picture_comes_is_not_for_that(page):
+    page.evaluate("""() => {
+        const read = Blob.prototype.arrayBuffer;
+        Blob.prototype.arrayBuffer = async function () {
+            if (this.name === "late.png") await new Promise((done) => (window.goOn = done));
+            return read.call(this);
+        };
+    }""")
+    page.set_input_files("#label-file", [png(np.eye(60, 84, dtype=np.uint8), "late.png")])
+    page.wait_for_function("() => window.goOn")
+    give(page, png(PHOTO[::-1], "next.png"))
+    page.evaluate("goOn()")
+    page.wait_for_timeout(300)
+    assert page.is_hidden("#label-result")
+    assert page.is_checked("#view-mask")
+
+
 @pytest.mark.parametrize(
     ("file", "words"),
     [

@@ -1,6 +1,9 @@
 """The page before models that answer less than all, and servers that refuse, differ, stop and come back."""
 
 import io
+import subprocess
+import sys
+import threading
 from typing import ClassVar
 
 import numpy as np
@@ -78,6 +81,121 @@ def test_a_mask_that_no_signature_answers_is_made_here(open_page):
         picture, name = downloaded(page)
         assert name.endswith("_mask.png")
         assert np.array_equal(np.asarray(picture.convert("L")) > 0, bright(0.7))
+
+
+def ran(page, folder):
+    """The picture that the Python shown makes."""
+    page.click("#tab-python")
+    command = [sys.executable, "-c", page.inner_text("#code-text")]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    (made,) = set(folder.iterdir()) - {folder / "photo.png"}
+    with Image.open(made) as picture:
+        picture.load()
+    made.unlink()
+    return picture
+
+
+def test_python_makes_of_probabilities_what_no_signature_answers(open_page, tmp_path):
+    (tmp_path / "photo.png").write_bytes(png(PHOTO)["buffer"])
+    with FakeServing(WithoutThreshold()) as serving, playground(serving.rest_address, "model") as url:
+        page = open_page(url)
+        give(page, png(PHOTO))
+        page.locator("#threshold").fill("0.7")
+        page.wait_for_function("() => performance.getEntriesByName('threshold-painted').length")
+        assert np.array_equal(np.asarray(ran(page, tmp_path)), bright(0.7))
+        for view in ("masked", "cutout", "overlay"):
+            choose_view(page, view)
+            made, shown = ran(page, tmp_path), downloaded(page)[0]
+            difference = np.asarray(made.convert("RGBA"), int) - np.asarray(shown.convert("RGBA"), int)
+            is_seen = np.asarray(shown.convert("RGBA"))[..., 3] > 0
+            assert np.abs(difference[is_seen]).max() <= 2
+
+
+class SoftCutouts(FakeModel):
+    """Shows by its probability, on nothing."""
+
+    info: ClassVar = {**FakeModel.info, "spec": {"edge": "soft", "background": "transparent"}}
+
+
+def test_python_keeps_soft_edges(open_page, tmp_path):
+    (tmp_path / "photo.png").write_bytes(png(PHOTO)["buffer"])
+    with FakeServing(SoftCutouts()) as serving, playground(serving.rest_address, "model") as url:
+        page = open_page(url)
+        give(page, png(PHOTO))
+        choose_view(page, "cutout")
+        assert np.array_equal(np.asarray(ran(page, tmp_path)), np.asarray(downloaded(page)[0]))  # the server's own
+        choose_view(page, "masked")
+        page.select_option("#background", "own")
+        page.locator("#background-colour").fill("#2080ff")
+        made, shown = ran(page, tmp_path), downloaded(page)[0]
+        assert np.abs(np.asarray(made.convert("RGB"), int) - np.asarray(shown.convert("RGB"), int)).max() <= 2
+
+
+class ClassMaps(FakeModel):
+    """Was exported for nothing else."""
+
+    signatures: ClassVar = only("class_map_png")
+
+
+def test_an_export_of_class_maps_alone_shows_them(open_page):
+    with FakeServing(ClassMaps()) as serving, playground(serving.rest_address, "model") as url:
+        page = open_page(url)
+        page.set_input_files("#file", [png(PHOTO)])
+        page.wait_for_selector("#view-classes:checked")
+        page.wait_for_selector("#panel:not([hidden], [inert])")
+        assert page.is_hidden("#problem")
+        assert page.is_disabled("#view-mask")
+        assert np.array_equal(np.asarray(downloaded(page)[0]), bright(0.5))
+
+
+def test_a_picture_that_comes_while_a_model_is_asked_about_is_answered(page, serving):
+    serving.statuses = [(6, 30, 0, ""), (7, 30, 0, "")]
+    page.reload()
+    page.wait_for_selector("#server.ready")
+    goes_on = threading.Event()
+    serving.behaviours.append(lambda signature, inputs: goes_on.wait() and None)
+    try:
+        page.select_option("#version", "7")
+        wait_until(lambda: not serving.behaviours)
+        page.set_input_files("#file", [png(PHOTO)])
+        wait_for_answer(page)
+        assert page.is_hidden("#problem")
+    finally:
+        goes_on.set()
+
+
+def test_a_model_that_is_chosen_while_a_picture_is_opened_answers_it(page, serving):
+    serving.statuses = [(6, 30, 0, ""), (7, 30, 0, "")]
+    page.reload()
+    page.wait_for_selector("#server.ready")
+    page.evaluate("""() => {
+        const open = window.createImageBitmap;
+        window.createImageBitmap = async (...words) => {
+            window.createImageBitmap = open;
+            await new Promise((done) => (window.goOn = done));
+            return open(...words);
+        };
+    }""")
+    page.set_input_files("#file", [png(PHOTO)])
+    page.wait_for_function("() => window.goOn")
+    page.select_option("#version", "7")
+    wait_for_answer(page)
+    page.evaluate("goOn()")
+    assert exactly(bright(0.5)) in page.inner_text("#area")
+
+
+def test_the_last_view_that_was_chosen_counts(page, serving):
+    goes_on = threading.Event()
+    serving.behaviours.append(lambda signature, inputs: goes_on.wait() and None)
+    try:
+        page.locator("#view-classes").check()
+        wait_until(lambda: not serving.behaviours)
+        page.locator("#view-overlay").check()
+    finally:
+        goes_on.set()
+    page.wait_for_selector("#result-tag:text-is('Overlay')")
+    page.wait_for_timeout(300)
+    assert page.inner_text("#result-tag") == "Overlay"
 
 
 def test_a_model_that_takes_no_files_is_told(open_page):

@@ -37,7 +37,11 @@ export function showProblem(error, retry) {
   mend.onclick = async () => {
     show(byId("problem"), false);
     show(byId("busy"));
-    await resend(await convert(now.photo, most));
+    try {
+      await resend(await convert(now.photo, most));
+    } catch (failure) {
+      showProblem(failure, retry);
+    }
   };
   byId("problem-retry").onclick = () => {
     show(byId("problem"), false);

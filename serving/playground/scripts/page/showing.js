@@ -77,7 +77,8 @@ export function showCode() {
     classIndex: target === FOREGROUND || view === "classes" || view === "probability" ? null : Number(target),
     colour: view === "masked" ? now.background : null, label: now.label, labelChoice: now.labelChoice,
   };
-  byId("code-text").textContent = language === "curl" ? curl(shown) : python({ ...shown, threshold: threshold === session.ownThreshold ? undefined : threshold });
+  const isSoft = !isWhole && now.answer !== null && source()?.isSoft;
+  byId("code-text").textContent = language === "curl" ? curl(shown) : python({ ...shown, view: paintedView(), isSoft, level: threshold, isOwn: threshold === session.ownThreshold });
   byId("download-note").textContent = isWhole ? `The server's own file, of ${signature}` : "Put together in this page, at the picture's full size";
 }
 

@@ -23,9 +23,12 @@ export async function readLabel(file) {
   return { name: file.name, ...picture, found, isShaded, hasVoid: !isShaded && found.length > 2 && found.at(-1).value === 255 };
 }
 
+/** Returns the middle of a label's values. */
+export const halfOf = ({ bits }) => 1 << (bits - 1);
+
 /** Returns which values may be chosen as foreground: `{value, text}`; the first is the usual one. */
 export function choices(label, classNames) {
-  if (label.isShaded) return [{ value: "half", text: "128 and above" }];
+  if (label.isShaded) return [{ value: "half", text: `${halfOf(label)} and above` }];
   const nonzero = label.found.filter(({ value }) => value > 0);
   const names = nonzero.map(({ value }) => ({
     value: String(value),
@@ -39,7 +42,7 @@ export function choices(label, classNames) {
 export function truthOf(label, choice) {
   const truth = new Uint8Array(label.values.length);
   const isForeground = new Uint8Array(65536);
-  if (choice === "half") isForeground.fill(1, 128);
+  if (choice === "half") isForeground.fill(1, halfOf(label));
   else if (choice === "all") isForeground.fill(1, 1);
   else isForeground[Number(choice)] = 1;
   if (label.hasVoid && choice !== "255") isForeground[255] = VOID;

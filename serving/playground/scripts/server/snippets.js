@@ -1,5 +1,7 @@
 // The calls for exactly what is on the screen: as one types them, with the names that are in use.
 
+import { halfOf } from "../pixels/label.js";
+
 /** Returns a word as a shell takes it. */
 function quoted(word) {
   return /^[\w.,/:=@%+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
@@ -27,18 +29,18 @@ export function curl({ url, file, signature, threshold, out, needsToken, note })
 
 /**
  * Returns the same in Python.
- * @param shown as for `curl`, and `{address, target, view, classIndex, colour, label, labelChoice}`
+ * @param shown as for `curl`, and `{address, target, view, classIndex, colour, isSoft, level, isOwn, label, labelChoice}`:
+ *   `level` is the threshold, and `isOwn` whether it is the model's
  */
 export function python(shown) {
-  const { address, target: { model, version, label }, file, view, threshold, classIndex, colour, out, needsToken } = shown;
+  const { address, target: { model, version, label }, file, signature, classIndex, isSoft, level, isOwn, out, needsToken } = shown;
   const named = [text(address), `model=${text(model)}`];
   if (version) named.push(`version=${version}`);
   if (label) named.push(`label=${text(label)}`);
   if (needsToken) named.push('token=os.environ["TOKEN"]');
-  const product = { masked: colour ? "mask" : "masked_image", probability: "probability", classes: "class_map" }[view] ?? "mask";
-  const wanted = classIndex === null ? product : "class_map";
+  const wanted = classIndex !== null ? "class_map" : isSoft ? "probability" : signature.replace(/(_png)?(_at_threshold)?$/, "");
   const asked = [text(file)];
-  if (threshold !== undefined && wanted !== "probability" && wanted !== "class_map") asked.push(`threshold=${threshold}`);
+  if (!isOwn && wanted.startsWith("mask")) asked.push(`threshold=${level}`);
   if (wanted !== "mask") asked.push(`outputs=(${text(wanted)},)`);
   const imports = new Set(["from maskport.serving.client import MaskClient"]);
   if (needsToken) imports.add("import os");
@@ -55,38 +57,31 @@ export function python(shown) {
 
 const group = (line) => (line === "import os" ? 0 : 1);
 
-function resultLines({ view, classIndex, colour, label, labelChoice, imports, wanted, to }) {
+function resultLines({ view, classIndex, colour, isSoft, level, label, labelChoice, imports, wanted, to }) {
   const saved = `    result.save(${to})`;
   if (view === "classes") return [saved, "print(result.class_areas())"];
-  if (view === "probability") return [saved];
+  if (view === "probability" || wanted === "masked_image") return [saved];
+  const mask = classIndex !== null ? `result.class_map == ${classIndex}` : wanted === "probability" ? `result.probability > ${level}` : "result.mask";
   if (view === "compare") {
     imports.add("import numpy as np").add("from PIL import Image");
-    const foreground = { all: "> 0", half: ">= 128" }[labelChoice] ?? `== ${labelChoice}`;
+    const foreground = { all: "> 0", half: `>= ${halfOf(label)}` }[labelChoice] ?? `== ${labelChoice}`;
     return [
-      ...(classIndex === null ? ["mask = result.mask"] : [`mask = result.class_map == ${classIndex}`]),
+      `mask = ${mask}`,
       `values = np.array(Image.open(${text(label.name)})${label.isColoured ? '.convert("L")' : ""})`,
       `label = values ${foreground}`,
       ...(label.hasVoid && labelChoice !== "255" ? ["mask, label = mask[values != 255], label[values != 255]"] : []),
       "print((mask & label).sum() / (mask | label).sum())",
     ];
   }
-  if (classIndex !== null) {
-    imports.add("from PIL import Image");
-    const mask = `Image.fromarray(result.class_map == ${classIndex})`;
-    if (view === "mask") return [`${mask}.save(${to})`];
-    const ground = { cutout: 'Image.new("RGBA", image.size)', overlay: "image" }[view] ?? `Image.new("RGBA", image.size, ${text(colour ?? "black")})`;
-    const front = view === "overlay" ? 'Image.blend(image, Image.new("RGBA", image.size, (255, 40, 40)), 0.5)' : "image";
-    return ['image = result.image().convert("RGBA")', `Image.composite(${front}, ${ground}, ${mask}).save(${to})`];
+  if (wanted === "mask") {
+    if (view === "mask") return [saved];
+    if (view === "cutout") return [`    result.cutout().save(${to})`];
+    if (view === "overlay") return [`    result.overlay().save(${to})`];
   }
-  if (view === "cutout") return [`    result.cutout().save(${to})`];
-  if (view === "overlay") return [`    result.overlay().save(${to})`];
-  if (view === "masked" && wanted === "mask") {
-    imports.add("from PIL import Image");
-    return [
-      "cutout = result.cutout()",
-      `ground = Image.new("RGBA", cutout.size, ${text(colour)})`,
-      `Image.alpha_composite(ground, cutout).save(${to})`,
-    ];
-  }
-  return [saved];
+  imports.add("from PIL import Image");
+  if (view === "mask") return [`Image.fromarray(${mask}).save(${to})`];
+  const alpha = isSoft && view !== "overlay" ? '(255 * result.probability).round().astype("uint8")' : mask;
+  const ground = { cutout: 'Image.new("RGBA", image.size)', overlay: "image" }[view] ?? `Image.new("RGBA", image.size, ${text(colour ?? "black")})`;
+  const front = view === "overlay" ? 'Image.blend(image, Image.new("RGBA", image.size, (255, 40, 40)), 0.5)' : "image";
+  return ['image = result.image().convert("RGBA")', `Image.composite(${front}, ${ground}, Image.fromarray(${alpha})).save(${to})`];
 }
