@@ -100,6 +100,10 @@ class ModelServer:
                 _bound_socket(settings.host, port).close()
         if settings.grpc_socket_path:
             _check_socket_path(settings.grpc_socket_path)
+        watch = None
+        if settings.config_file and settings.config_poll_wait_s > 0:
+            # From here on, so that what changes while models load is not missed.
+            watch = ConfigWatch(self.repository, settings.config_file)
         try:
             self.repository.start(self._models)
         except RequestError as error:
@@ -109,8 +113,7 @@ class ModelServer:
         self._warn_of_plain_text()
         self._start_grpc()
         self._start_rest()
-        if settings.config_file and settings.config_poll_wait_s > 0:
-            watch = ConfigWatch(self.repository, settings.config_file)
+        if watch is not None:
             self._watching = Repeating(watch.look, settings.config_poll_wait_s, "config-watch")
             self._watching.start()
         return True
@@ -173,13 +176,15 @@ class ModelServer:
             return
         self._is_stopped = True
         timeout_s = self._settings.drain_timeout_s if drain_timeout_s is None else drain_timeout_s
-        if self._watching is not None:
-            self._watching.stop()
+        self.repository.stop_loading()
+        self._loader.cancel()
         ended = self._grpc.stop(timeout_s) if self._grpc is not None else None
         if self._http is not None:
             self._http.stop(timeout_s)
         if ended is not None:
             ended.wait(timeout_s + 1)
+        if self._watching is not None:
+            self._watching.stop()
         self.repository.stop()
         self._loader.stop()
 

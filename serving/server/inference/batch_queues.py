@@ -177,7 +177,7 @@ class BatchScheduler:
         """Puts a request into a queue; RequestError where it is full."""
         with self._changed:
             queue.add(task)
-            self._changed.notify()
+            self._changed.notify_all()  # one request may make several batches ready
 
     def withdraw(self, queue: Queue, task: Task) -> bool:
         """Takes back what waits of a request; False where some of it has been run already."""

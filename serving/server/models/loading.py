@@ -1,10 +1,14 @@
 """Loads one version: the graph, what collects batches for it, and its warm-up requests."""
 
+import contextlib
 import dataclasses
 import logging
 import os
+import threading
+from collections.abc import Iterator
 
 from ...status_codes import StatusCode
+from ..calls import Call
 from ..errors import ConfigError, RequestError, invalid_argument
 from ..inference.batch_queues import BatchScheduler
 from ..inference.batching import BatchingRunner
@@ -42,6 +46,9 @@ class ModelLoader:
         self._settings = settings
         self._metrics = metrics
         self._scheduler = BatchScheduler(settings.batching_pool) if settings.batching else None
+        self._lock = threading.Lock()
+        self._warming: set[Call] = set()
+        self._is_cancelled = False
 
     def __call__(self, name: str, version: int, path: str) -> Model:
         """Loads the version of a model that is in a directory.
@@ -75,7 +82,8 @@ class ModelLoader:
         model = Model(runner, saved_model.signatures, settings.checks_method_names, settings.max_request_rows)
         if self._settings.warms_up:
             warming = Stopwatch()
-            records = warm_up(model, path, self._settings.warmup_iterations)
+            with self._call() as call:
+                records = warm_up(model, path, self._settings.warmup_iterations, call)
             if records:
                 self._metrics.measure_warmup(path, warming.seconds, records)
                 logger.info(
@@ -106,6 +114,28 @@ class ModelLoader:
             for info in inputs
         }
         return BatchingRunner(saved_model, dtypes, self._scheduler, batching, self._metrics, shapes)
+
+    @contextlib.contextmanager
+    def _call(self) -> Iterator[Call]:
+        """Gives a call that `cancel` ends."""
+        call = Call()
+        with self._lock:
+            self._warming.add(call)
+            if self._is_cancelled:
+                call.cancel()
+        try:
+            yield call
+        finally:
+            with self._lock:
+                self._warming.discard(call)
+
+    def cancel(self) -> None:
+        """Ends the warm-ups under way, and those to come: nobody will use what they are for."""
+        with self._lock:
+            self._is_cancelled = True
+            warming = list(self._warming)
+        for call in warming:
+            call.cancel()
 
     def stop(self) -> None:
         """Ends the threads. No model may be in use."""

@@ -1,7 +1,13 @@
 """Looks at something now and then."""
 
+import logging
 import threading
 from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
+
+_LAST_S = 2.0
+"""How long the end waits for a look under way: a disk that hangs must not keep a server from its end."""
 
 
 class Repeating:
@@ -19,11 +25,14 @@ class Repeating:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the calls, and waits for one under way."""
+        """Ends the calls, and waits a moment for one under way."""
         self._ended.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_LAST_S)
 
     def _repeat(self) -> None:
         while not self._ended.wait(self._interval_s):
-            self._action()
+            try:
+                self._action()
+            except Exception:
+                logger.exception("%s", self._thread.name)

@@ -286,6 +286,8 @@ class ModelRepository:
                 version.model = model
                 version.state = State.AVAILABLE
                 logger.info("Successfully loaded servable version %s", version)
+            elif self._stopping:
+                version.state = State.END
             elif version.attempts > self._settings.max_load_retries or not version.is_wanted:
                 version.state = State.END
                 logger.error("Loading servable %s failed: %s", version, error)
@@ -308,11 +310,15 @@ class ModelRepository:
                 owner.adopt_wanted()
             self._advance()
 
-    def stop(self) -> None:
-        """Unloads everything. No request may be running."""
+    def stop_loading(self) -> None:
+        """Begins no more to load or unload anything; what is there goes on being lent."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Unloads everything. No request may be running."""
+        self.stop_loading()
         self._polling.stop()
         self._workers.shutdown()
         for model in self._models.values():

@@ -74,8 +74,8 @@ class ModelSettings:
         """Returns `find_wanted`, None where the base path cannot be read; and a complaint if there is nothing."""
         try:
             wanted = self.find_wanted()
-        except OSError as error:
-            reason = error.strerror or error
+        except (OSError, ValueError) as error:  # a path may hold what no path can
+            reason = getattr(error, "strerror", None) or error
             return None, f"Could not find base path {self.base_path} for servable {self.name} with error {reason}"
         if wanted:
             return wanted, ""

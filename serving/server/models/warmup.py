@@ -21,11 +21,11 @@ _MAX_RECORDS = 1000
 _METHODS = {"classify_log": predictor.CLASSIFY_METHOD, "regress_log": predictor.REGRESS_METHOD}
 
 
-def warm_up(model: Model, path: str, iterations: int) -> int:
-    """Replays the warm-up requests in a version's directory, and returns how many there were.
+def warm_up(model: Model, path: str, iterations: int, call: Call) -> int:
+    """Replays the warm-up requests in a version's directory, as `call`, and returns how many there were.
 
     Raises:
-        RequestError: the file is broken, or the model refuses a request.
+        RequestError: the file is broken, the model refuses a request, or the call is cancelled.
     """
     file = os.path.join(path, _FILE)
     if not os.path.exists(file):
@@ -34,7 +34,8 @@ def warm_up(model: Model, path: str, iterations: int) -> int:
     count = 0
     for record in _records(file):
         for _ in range(iterations):
-            _replay(model, record)
+            call.check()
+            _replay(model, record, call)
         count += 1
         if count > _MAX_RECORDS:
             raise invalid_argument(f"Number of warmup records exceeds the maximum ({_MAX_RECORDS}) at {file}")
@@ -56,9 +57,8 @@ def _records(file: str) -> Iterator[prediction_log_pb2.PredictionLog]:
         raise RequestError(StatusCode(error.error_code), error.message) from error
 
 
-def _replay(model: Model, record: prediction_log_pb2.PredictionLog) -> None:
+def _replay(model: Model, record: prediction_log_pb2.PredictionLog, call: Call) -> None:
     kind = record.WhichOneof("log_type")
-    call = Call()
     if kind == "predict_log":
         predict = record.predict_log.request
         predictor.predict(model, predict.model_spec.signature_name, predict.inputs, predict.output_filter, call)

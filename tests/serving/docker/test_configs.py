@@ -41,4 +41,4 @@ def test_batching_makes_sense():
     assert settings.max_batch_size == 16
     assert settings.timeout_s == pytest.approx(0.001)
     assert not settings.pads_lengths
-    assert pool.threads == 2
+    assert pool.threads == 4  # as many as the processors of serving/kubernetes

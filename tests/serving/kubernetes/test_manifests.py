@@ -195,6 +195,8 @@ def test_the_inference_service_fits_kserves_schema():
     jsonschema.validate(KSERVE, KSERVE_SCHEMA, jsonschema.Draft202012Validator)
     for flag in KSERVE["spec"]["predictor"]["model"]["args"]:
         assert re.fullmatch(r"--(\w+)(?:=.*)?", flag)[1] in REAL_FLAGS
+    # Knative's own autoscaler knows no other metrics.
+    assert KSERVE["spec"]["predictor"]["scaleMetric"] in ("concurrency", "rps")
     assert _grpc_threads(KSERVE["spec"]["predictor"]["model"]["args"]) >= 64
     # KServe's runtime serves the model under the resource's name.
     path = KSERVE["spec"]["predictor"]["model"]["readinessProbe"]["httpGet"]["path"]

@@ -19,11 +19,14 @@ import trustme
 from maskport.serving.server import EmbeddedServer, ServerSettings, StartError
 from maskport.serving.server.errors import ConfigError
 from maskport.serving.server.fronts.grpc_front import GrpcSettings
-from maskport.serving.server.models.repository import RepositorySettings
+from maskport.serving.server.models import warmup
+from maskport.serving.server.models.repeating import Repeating
+from maskport.serving.server.models.repository import ModelRepository, RepositorySettings
 from maskport.serving.server.models.versions import ModelSettings
 from maskport.serving.server.server import ANY_PORT, ModelServer
 from tensorflow_serving.apis import (
     predict_pb2,
+    prediction_log_pb2,
     prediction_service_pb2_grpc,
 )
 from waiting import PATIENCE_S, processor_use, wait_until
@@ -282,6 +285,68 @@ def test_models_config_file_is_followed(serve, publish, tmp_path, caplog):
     assert not answers("late")
     publish("arithmetic/3", "late/1")
     wait_until(lambda: answers("late"))
+
+
+def test_a_models_config_file_that_changes_while_models_load_is_applied(serve, publish, tmp_path, monkeypatch):
+    one, two = publish("arithmetic/1", "one/1").parent, publish("arithmetic/2", "two/1").parent
+    entry = "model_config_list {{ config {{ name: 'm' base_path: '{}' model_platform: 'tensorflow' }} }}"
+    config = tmp_path / "models.config"
+    config.write_text(entry.format(one))
+    settled = ModelRepository.wait_until_settled
+
+    def change_meanwhile(repository, *words):
+        config.write_text(entry.format(two))
+        return settled(repository, *words)
+
+    monkeypatch.setattr(ModelRepository, "wait_until_settled", change_meanwhile)
+    server = serve(
+        ModelSettings("m", str(one)), repository=_FAST_POLLING, config_file=str(config), config_poll_wait_s=0.05
+    )
+    wait_until(lambda: server.repository._models["m"].settings.base_path == str(two))
+
+
+def test_the_end_waits_for_no_warm_up(publish, monkeypatch):
+    version_dir = publish("arithmetic/1", "m/1")
+    (version_dir / "assets.extra").mkdir()
+    with tf.io.TFRecordWriter(str(version_dir / "assets.extra/tf_serving_warmup_requests")) as writer:
+        writer.write(prediction_log_pb2.PredictionLog().SerializeToString())
+    begun = threading.Event()
+
+    def replay_for_ever(model, record, call):
+        begun.set()
+        while True:
+            call.check()
+            time.sleep(0.01)
+
+    monkeypatch.setattr(warmup, "_replay", replay_for_ever)
+    server = ModelServer([ModelSettings("m", str(version_dir.parent))], ServerSettings(rest_port=ANY_PORT))
+    started = []
+    thread = threading.Thread(target=lambda: started.append(server.start()))
+    thread.start()
+    assert begun.wait(PATIENCE_S)
+    server.stop()
+    thread.join()
+    assert started == [False]
+
+
+def test_a_look_that_hangs_or_fails_ends_nothing():
+    hangs, looks = threading.Event(), []
+
+    def look():
+        looks.append(1)
+        if len(looks) == 1:
+            raise ValueError("embedded null byte")
+        if len(looks) == 3:
+            hangs.wait()
+
+    repeating = Repeating(look, 0.01, "test-look")
+    repeating.start()
+    try:
+        wait_until(lambda: len(looks) == 3)
+        repeating.stop()
+    finally:
+        hangs.set()
+    assert ModelSettings("m", "/x\0").look()[0] is None
 
 
 # ------------------------------------------------------------------ EmbeddedServer

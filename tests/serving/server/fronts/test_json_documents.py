@@ -9,6 +9,7 @@ import orjson
 import pytest
 from hypothesis import given, settings, strategies as st
 from maskport.serving.server.errors import RequestError
+from maskport.serving.server.fronts import json_documents
 from maskport.serving.server.fronts.json_documents import collector_paused, describe, parse_object
 
 _JSON = st.recursive(
@@ -35,6 +36,15 @@ def test_any_bytes_are_a_value_or_an_error_of_the_request(text):
     for document in (text, b'{"a":' + text + b"}"):
         with contextlib.suppress(RequestError):
             parse_object(document)
+
+
+@pytest.mark.parametrize("text", ["abNaN0", "/NaN", "+NaNInf"])
+def test_letters_of_base64_take_no_document_from_the_fast_parser(monkeypatch, text):
+    monkeypatch.setattr(json_documents, "_parse_leniently", None)
+    assert parse_object(b'{"b64":"%b"}' % text.encode()) == {"b64": text}
+    for number in (b'{"a":NaN}', b'{"a":[1,-NaN]}', b'{"a": [NaN]}'):
+        with pytest.raises(TypeError):
+            parse_object(number)
 
 
 @pytest.mark.parametrize(

@@ -291,6 +291,19 @@ def test_large_request_fills_the_open_batch_and_further_ones(batching, doubler):
     assert [batch["x"].tolist() for batch in doubler.batches[1:]] == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10]]
 
 
+def test_the_parts_of_a_large_request_are_run_at_one_time(batching, doubler, monkeypatch):
+    all_there = threading.Barrier(4)
+    run = doubler.run
+
+    def run_together(*words):
+        all_there.wait(LONG_S)
+        return run(*words)
+
+    monkeypatch.setattr(doubler, "run", run_together)
+    runner = batching(threads=4, max_batch_size=16, split_size=4)
+    assert runner.run(rows(*range(16)), ["y"], Call())[0].tolist() == list(range(0, 32, 2))
+
+
 def test_queue_without_room_for_all_of_a_large_request_refuses_it(batching, doubler):
     runner = batching(max_batch_size=9, split_size=2, max_enqueued_batches=2)
     waiting = Caller(runner, rows(1))
