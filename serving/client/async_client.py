@@ -164,12 +164,12 @@ class AsyncMaskClient(ClientBase):
                 return None
             raise ClientClosedError("the client was closed")
         if isinstance(step, Compute):
-            return await asyncio.to_thread(step.function)
+            return await (_to_its_end if step.to_its_end else asyncio.to_thread)(step.function)
         if isinstance(step, InTurn):
             stream = self._stream(_in_threads(step.scripts), step.concurrency, step.concurrency)
             async with contextlib.aclosing(stream) as results:
                 async for result in results:
-                    await asyncio.to_thread(step.take, result)
+                    await _to_its_end(step.take, result)
             return None
         answers = await asyncio.gather(*(self._run(script) for script in step.scripts), return_exceptions=True)
         for answer in answers:
@@ -223,5 +223,19 @@ class AsyncMaskClient(ClientBase):
 
 async def _in_threads(values: Iterator[T]) -> AsyncIterator[T]:
     """Yields what an iterator gives, which it is asked for in threads."""
-    while (value := await asyncio.to_thread(next, values, None)) is not None:
+    while (value := await _to_its_end(next, values, None)) is not None:
         yield value
+
+
+async def _to_its_end(function: Callable[..., T], *args: Any) -> T:
+    """Does something in a thread, and is cancelled only when that has ended."""
+    doing = asyncio.ensure_future(asyncio.to_thread(function, *args))
+    try:
+        return await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        while not doing.done():  # however often it is cancelled
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([doing])
+        if not doing.cancelled():
+            doing.exception()  # which nobody asks for any more
+        raise

@@ -179,8 +179,17 @@ class MaskClient(ClientBase):
             ]
         except RuntimeError as error:
             raise ClientClosedError("the client was closed") from error
-        futures.wait(running)
-        return [future.result() for future in running]
+        answers: list[Any] = []
+        raised: Exception | None = None
+        for future, script in zip(reversed(running), reversed(step.scripts), strict=True):
+            try:
+                # What no thread has come to yet, as others keep them busy, this one does.
+                answers.insert(0, self._run(script) if future.cancel() else future.result())
+            except Exception as error:
+                raised = error
+        if raised is not None:
+            raise raised
+        return answers
 
     def _send(self, step: Send) -> Reply:
         try:

@@ -72,6 +72,8 @@ class ClientBase(abc.ABC):
             raise InvalidRequestError("version and label exclude each other")
         if version is not None and (isinstance(version, bool) or not isinstance(version, int)):
             raise InvalidRequestError(f"version={version!r} is no whole number")
+        if version is not None and not -(2**63) <= version < 2**63:
+            raise InvalidRequestError(f"version={version!r} has more than 64 bits")
         if compression not in (None, "gzip"):
             raise InvalidRequestError(f"compression={compression!r} is neither 'gzip' nor None")
         addresses = self._parse_addresses(address)

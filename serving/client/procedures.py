@@ -5,6 +5,7 @@
 
 # ruff: noqa: D417  (`self` needs no words)
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -116,7 +117,8 @@ def segment_large(
     """Masks a picture that is too large for one call, tile by tile, in bounded memory.
 
     The model runs at its own scale on overlapping tiles, whose probabilities are put together without
-    seams. The result equals that of one call where the model looks less far than `overlap`.
+    seams. The result equals that of one call where the model looks less far than `overlap`. All tiles are of the
+    version that answers first.
 
     Args:
         source: path of a .npy or TIFF file, or an array, such as a memory-mapped one.
@@ -138,33 +140,36 @@ def segment_large(
             makes no sense.
         InvalidImageError: the source or the output is of no form that can be read or written by pieces.
         UnsupportedCallError: TIFF is asked for, and the extra `large` is not installed.
+        ModelNotFoundError: the version is gone before all tiles were masked; another one may have come.
         MaskServingError: a call failed; nothing is left of the output.
         OSError: the source cannot be read, or the output not written.
     """
     check_many((product,), concurrency, 1)
     large.check_large(product, threshold)
     choice = as_choice(page, bands)
-    model, plan = yield from self._segmentation.tile_plan(product, tile, overlap, self._terms(timeout, metadata))
-    job: large.LargeJob = yield Compute(
-        lambda: large.LargeJob(
-            source, out, threshold=threshold, product=product, plan=plan, progress=progress, choice=choice
-        )
-    )
-    try:
+    segmentation = yield from self._segmentation.of_one_version(self._terms(timeout, metadata))
+    model, plan = yield from segmentation.tile_plan(product, tile, overlap, self._terms(timeout, metadata))
+    with contextlib.ExitStack() as held:
+
+        def open_job() -> large.LargeJob:
+            job = large.LargeJob(
+                source, out, threshold=threshold, product=product, plan=plan, progress=progress, choice=choice
+            )
+            held.callback(job.abandon)  # here, as nobody may wait for what is returned any more
+            return job
+
+        job: large.LargeJob = yield Compute(open_job, to_its_end=True)
         signature = large.tile_signature(model, job.source.shape, job.source.dtype)
 
         def probability(pixels: npt.NDArray[Any]) -> Script[npt.NDArray[Any]]:
             terms = self._terms(timeout, metadata, of_many=True)
-            return (yield from self._segmentation.tile_probability(pixels, signature, terms))
+            return (yield from segmentation.tile_probability(pixels, signature, terms))
 
         tiles = iter(job.tiles)
         answers: Iterator[Script[Any]] = (probability(job.pixels(one)) for one in job.tiles)
         yield InTurn(answers, concurrency, lambda answer: job.accept(next(tiles), answer))
-        result: large.LargeResult = yield Compute(job.finish)
+        result: large.LargeResult = yield Compute(job.finish, to_its_end=True)
         return result
-    except BaseException:
-        job.abandon()
-        raise
 
 
 def predict(

@@ -17,6 +17,8 @@ from .steps import Pause, Script
 
 _METADATA_FRESH_S = 1.0
 """Metadata younger than this is not asked for again because something is missing in it."""
+_KNOWN_S = 60.0
+"""How long what is known of a model counts where answers, as REST's, do not tell which version gave them."""
 _POLL_S = 0.1
 _INFO_DEPTH = 50
 """What an exporter writes has a tenth of it."""
@@ -44,11 +46,11 @@ class _Cache:
 class Operations:
     """A client's procedures around one model, whatever carries out their steps."""
 
-    def __init__(self, target: Target, caller: Caller):
+    def __init__(self, target: Target, caller: Caller, metadata: ModelMetadata | None = None):
         self.target = target
         self._caller = caller
         self._first_address = str(caller.addresses[0])
-        self._cache = _Cache()
+        self._cache = _Cache(metadata, read_at=caller.clock())
         self._cache_lock = threading.Lock()
 
     def metadata(self, terms: Terms) -> Script[ModelMetadata]:
@@ -70,10 +72,11 @@ class Operations:
         return self._caller.clock() - self._cache.read_at > _METADATA_FRESH_S
 
     def saw_version(self, version: int | None) -> None:
-        """Forgets what is known of the model where another version has answered."""
+        """Forgets what is known of the model where another version has answered, or one that does not tell may have."""
         with self._cache_lock:
             cached = self._cache.metadata
-            if version is not None and cached is not None and cached.version != version:
+            is_old = self._caller.clock() - self._cache.read_at > _KNOWN_S
+            if cached is not None and (is_old if version is None else version != cached.version):
                 self._cache = _Cache()
 
     def status(self, terms: Terms) -> Script[list[VersionStatus]]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from .. import errors
 from ..transport.addresses import Address
 from ..transport.calls import Call, Reply, context_of
-from ..transport.security import Credentials, Metadata
+from ..transport.security import Credentials, Metadata, as_metadata
 from .observers import ObservedCall, Observer
 from .pacing import Pace
 from .retries import Balancer, RetryBudget, RetryPolicy, may_repeat
@@ -134,7 +134,7 @@ class Caller:
         try:
             pairs = self._credentials.for_call(address, terms.pairs)
             for observer in self._observers:
-                pairs += observer.metadata(observed)
+                pairs += as_metadata(observer.metadata(observed))
             reply: Reply = yield Send(address, call, attempt_s, pairs)
             return reply
         except errors.ServerBusyError:

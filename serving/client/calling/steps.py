@@ -36,6 +36,7 @@ class Compute:
     """Do something that keeps a processor or a disk busy. Gives its result."""
 
     function: Callable[[], Any]
+    to_its_end: bool = False  # whether a caller that gives up waits for it: what it uses is let go of then
 
 
 @dataclasses.dataclass(frozen=True)

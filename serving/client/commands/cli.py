@@ -5,7 +5,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from absl import flags
@@ -209,7 +209,7 @@ def _playground(_: Sequence[str]) -> int:
     def connect(target: Target) -> MaskClient:
         return _make_client(target, NO_RETRIES)  # the page has a button for that
 
-    with connect(Target("any")) as client:  # what is wrong with the flags is said now
+    with _of_flags(), connect(Target("any")) as client:  # what is wrong with the flags is said now
         address = client.addresses[0]
     models = [name for name in (MODEL.value or "").split(",") if name]
     served = Served(address, models, VERSION.value, LABEL.value, address, needs_token=TOKEN_FILE.value is not None)
@@ -246,7 +246,8 @@ def _refused(count: int) -> str:
 
 def _client() -> MaskClient:
     check_connection_flags()
-    client = _make_client(Target(MODEL.value, VERSION.value, LABEL.value))
+    with _of_flags():
+        client = _make_client(Target(MODEL.value, VERSION.value, LABEL.value))
     if _WAIT.value is not None:
         _wait_until_ready(client)
     return client
@@ -254,8 +255,14 @@ def _client() -> MaskClient:
 
 def _make_client(target: Target, retries: RetryPolicy | None = None) -> MaskClient:
     options = {"compression": _COMPRESSION.value, "retries": retries, **client_options()}
+    return MaskClient(_ADDRESS.value, target.model, target.version, target.label, **options)
+
+
+@contextlib.contextmanager
+def _of_flags() -> Iterator[None]:
+    """Makes what a client finds wrong with its arguments a mistake of the command line."""
     try:
-        return MaskClient(_ADDRESS.value, target.model, target.version, target.label, **options)
+        yield
     except errors.InvalidAddressError as error:
         raise UsageError(f"--address: {error}") from error
     except errors.InvalidRequestError as error:

@@ -149,7 +149,7 @@ def _files_below(folder: Path, unreadable: list[str]) -> Iterable[Path]:
         unreadable.append(f"{error.filename}: {error.strerror}")
 
     for current, folders, names in os.walk(folder, onerror=report):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             file = Path(current, name)
             if not name.startswith(".") and _is_picture_or_missing(file):

@@ -193,7 +193,7 @@ def _targets(inputs: Sequence[Input], job: SegmentJob, is_many: bool) -> Iterato
         if out.suffix.lower() in _FILE_ENDINGS and not out.is_dir() and not is_marked:
             raise errors.InvalidRequestError(f"--out={job.out} names a file, {not_one}")
         yield from zip(inputs, output_paths(inputs, out, f".{job.format}"), strict=True)
-    elif out.exists() and out.samefile(inputs[0].path):
+    elif inputs[0].path != STANDARD and out.exists() and out.samefile(inputs[0].path):
         raise errors.InvalidRequestError(f"--out={job.out} is the image itself")
     else:
         yield inputs[0], out

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,9 +109,8 @@ class FileSink:
         self._path, self._shape, self._dtype = path, shape, np.dtype(dtype)
         self._tifffile = import_tifffile() if path.suffix.lower() in _TIFF_ENDINGS else None
         self._tags = extra_tags(geo, has_missing=has_missing)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
-        self._temporary = Path(name)
-        self._temporary.chmod(0o644)
+        self._temporary = path.parent / f".{secrets.token_hex(8)}{path.suffix}"
+        handle = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)  # less the umask
         if self._tifffile is not None:
             os.close(handle)
             self._plain: Any = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 (closed at the end)

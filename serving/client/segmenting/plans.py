@@ -1,6 +1,7 @@
 """Which calls give which products of which pictures."""
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -108,6 +109,7 @@ def plan_calls(
     """
     pictures, thresholds = [picture for picture, _ in asked], [threshold for _, threshold in asked]
     planned = []
+    file_of = functools.cache(lambda index: pictures[index].encoded(model))  # for each product
     # Pictures with a threshold of their own and those without need different signatures.
     for product, at_threshold in itertools.product(outputs, (False, True)):
         has_threshold = product in contract.THRESHOLDED_PRODUCTS
@@ -130,7 +132,7 @@ def plan_calls(
                 continue
             inputs: dict[str, Any]
             if signature is encoded:
-                inputs = {contract.IMAGE_BYTES: [pictures[index].encoded(model) for index in indexes]}
+                inputs = {contract.IMAGE_BYTES: [file_of(index) for index in indexes]}
             else:
                 inputs = {contract.IMAGE: _pixels_for(signature, pictures[indexes[0]], model)[np.newaxis]}
             if at_threshold:

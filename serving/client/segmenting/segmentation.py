@@ -18,6 +18,7 @@ from ..errors import (
     InvalidResponseError,
     MaskServingError,
     MixedSizesError,
+    ModelNotFoundError,
     ModelStateError,
     SignatureNotFoundError,
 )
@@ -67,6 +68,14 @@ class Segmentation:
                 results[index] = result
         return results
 
+    def of_one_version(self, terms: Terms) -> Script["Segmentation"]:
+        """Gives the same with the version that answers now, whichever others come; with any, where none is told."""
+        metadata = yield from self._operations.metadata(terms)
+        target = self._target
+        if metadata.version is not None:
+            target = dataclasses.replace(target, version=metadata.version, label=None)
+        return Segmentation(Operations(target, self._caller, metadata), self._caller)
+
     def tile_plan(self, product: str, tile: int, overlap: int, terms: Terms) -> Script[tuple[ModelMetadata, TilePlan]]:
         """Gives the model's signatures, and how it wants large pictures cut up."""
         metadata = yield from self._operations.known_metadata(terms)
@@ -89,6 +98,17 @@ class Segmentation:
         self, pixels: npt.NDArray[Any], signature: SignatureInfo | None, terms: Terms
     ) -> Script[npt.NDArray[np.float32]]:
         """Gives the probability [h, w] of a tile's pixels [h, w, C], encoded where no pixel signature takes them."""
+        try:
+            return (yield from self._tile_probability(pixels, signature, terms))
+        except ModelNotFoundError as error:
+            error.hint = (
+                "the version of the tiles before is gone: call it again, for all tiles by the one that is there"
+            )
+            raise
+
+    def _tile_probability(
+        self, pixels: npt.NDArray[Any], signature: SignatureInfo | None, terms: Terms
+    ) -> Script[npt.NDArray[np.float32]]:
         if signature is not None:
             call = PredictCall(self._target, signature, {contract.IMAGE: pixels[np.newaxis]})
             try:
@@ -137,9 +157,6 @@ class Segmentation:
                     raise
                 metadata = yield from self._operations.metadata(terms)
                 planned = yield from self._plan(metadata, wanted, outputs, terms)
-            class_names = None
-            if contract.CLASS_MAP in outputs and contract.EXPORT_INFO in metadata.signatures:
-                class_names = yield from self._operations.class_names(terms)
         except MaskServingError as error:
             # No server has seen a picture that is refused here.
             address = None if isinstance(error, InvalidImageError) else str(self._caller.addresses[0])
@@ -161,6 +178,9 @@ class Segmentation:
             )
             for index, found in read_outputs(one, reply.value, pictures, context).items():
                 products[index][one.product] = found
+        class_names = None
+        if contract.CLASS_MAP in outputs and contract.EXPORT_INFO in metadata.signatures:
+            class_names = yield from self._operations.class_names(terms)  # of the version that has answered
         shared: dict[str, Any] = {
             "context": context,
             "class_names": class_names,

@@ -105,7 +105,8 @@ def _path(target: Target) -> str:
 
 
 def _dump(value: Any) -> bytes:
-    is_finite = not isinstance(value, np.ndarray) or value.dtype.kind != "f" or bool(np.isfinite(value).all())
+    is_number = isinstance(value, float) or (isinstance(value, np.ndarray) and value.dtype.kind == "f")
+    is_finite = not is_number or bool(np.isfinite(value).all())
     if orjson is not None and is_finite:
         return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
     # TensorFlow Serving reads the bare NaN and Infinity that Python writes.

@@ -33,8 +33,9 @@ from maskport.serving.client import (
     UnsupportedCallError,
     VersionStatus,
 )
+from maskport.serving.client.pictures import picture as picture_module
 from PIL import Image
-from waiting import PATIENCE_S
+from waiting import PATIENCE_S, wait_until
 
 
 @pytest.fixture
@@ -106,11 +107,43 @@ def test_products_are_asked_for_at_one_time_and_each_by_its_own_call(client, ser
     assert result.probability.dtype == np.float32
 
 
+def test_a_picture_is_encoded_once_for_all_its_products(serving, photo, monkeypatch):
+    encoded = []
+    encode = picture_module.encode_png
+    monkeypatch.setattr(picture_module, "encode_png", lambda array: encoded.append(1) or encode(array))
+    with make_client("sync-grpc", serving) as client:
+        client.segment(photo, outputs=("mask", "masked_image", "probability"))
+    assert len(encoded) == 1
+
+
+def test_callers_who_keep_all_threads_busy_keep_none_from_being_answered(serving, photo, monkeypatch):
+    monkeypatch.setattr("maskport.serving.client.client._TOGETHER_THREADS", 1)
+    goes_on = threading.Event()
+    with make_client("sync-grpc", serving, timeout=PATIENCE_S) as client, futures.ThreadPoolExecutor(1) as pool:
+        serving.behaviours += [lambda signature, inputs: goes_on.wait() and None] * 2
+        first = pool.submit(client.segment, photo, outputs=("mask", "probability"))
+        try:
+            wait_until(lambda: len(serving.requests) == 2)
+            assert client.segment(photo, outputs=("mask", "probability")).mask.shape == (3, 5)
+        finally:
+            goes_on.set()
+        assert first.result().mask.shape == (3, 5)
+
+
 def test_class_maps_come_with_the_names_of_the_classes(client, photo):
     result = client.segment(photo, outputs=("class_map",))
     assert result.class_map.tolist() == (photo[:, :, 0] > 127).astype(int).tolist()
     assert result.class_names == ("dark", "bright")
     assert result.class_areas() == {"dark": 10, "bright": 5}
+
+
+def test_the_names_of_the_classes_are_those_of_the_version_that_answers(client, kind, serving, photo, monkeypatch):
+    assert client.segment(photo, outputs=("class_map",)).class_names == ("dark", "bright")
+    monkeypatch.setattr(type(serving.model), "info", {"classes": ["sky", "sea"]})
+    serving.version = 8
+    if kind.endswith("rest"):  # which does not say so
+        monkeypatch.setattr("maskport.serving.client.calling.operations._KNOWN_S", 0)
+    assert client.segment(photo, outputs=("class_map",)).class_names == ("sky", "sea")
 
 
 def test_results_say_where_they_come_from(client, kind, serving, photo, tmp_path):

@@ -24,7 +24,7 @@ class _Recorder(Observer):
         self.events.append(("started", call.method, call.context.signature))
 
     def metadata(self, call):
-        return [("x-attempt", str(call.attempts))]
+        return [("X-Attempt", str(call.attempts))]  # as X-Ray's propagator writes its own
 
     def attempt_failed(self, call, error, delay_s):
         self.events.append(("failed", type(error).__name__, call.address))

@@ -166,6 +166,22 @@ def test_standard_input_and_output(run, tmp_path):
     assert _mask(io.BytesIO(done.stdout)).shape == (6, 8)
 
 
+def test_an_answer_to_standard_input_is_made_again(run, tmp_path):
+    for value in (200, 20):
+        data = _write(tmp_path / "photo.png", value).read_bytes()
+        done = run("segment", "-", "--out=mask.png", stdin=data)
+        assert done.returncode == 0, done.stderr
+        assert _mask(tmp_path / "mask.png").any() == (value == 200)
+
+
+def test_hidden_folders_are_not_looked_into(run, tmp_path):
+    for name in ("a.png", ".thumbnails/a.png", ".venv/deep/b.png", "._a.png"):
+        _write(tmp_path / "photos" / name)
+    done = run("segment", "photos", "--out=masks")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [path.name for path in (tmp_path / "masks").rglob("*.*")] == ["a.png"]
+
+
 @pytest.mark.parametrize(
     ("product", "mode"),
     [("mask", "L"), ("masked_image", "RGB"), ("cutout", "RGBA"), ("overlay", "RGB"), ("probability", "I;16"),

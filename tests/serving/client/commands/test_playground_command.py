@@ -92,6 +92,7 @@ def test_states_and_signatures_are_those_that_rest_tells(url, serving):
         (PREDICT, "[]", 400, "is not understood"),
         (PREDICT, '{"instances": [1]}', 400, "is not understood"),
         (PREDICT, '{"inputs": {"image_bytes": [{"b64": "?"}]}}', 400, "is not understood"),
+        (f"/v1/models/model/versions/{2**63}:predict", "{}", 400, "more than 64 bits"),
         ("/v1/models/model:classify", "{}", 404, "is not passed on"),
         ("/v1/models/model/metadata", "{}", 404, "is not passed on"),
         ("/anything", "{}", 404, "is not passed on"),

@@ -1,11 +1,13 @@
 """Large pictures by tiles: equal to one call on the whole, in bounded memory."""
 
+import asyncio
 import errno
 import itertools
 import os
 import subprocess
 import sys
 import textwrap
+import threading
 from typing import ClassVar
 
 import numpy as np
@@ -17,12 +19,15 @@ from any_client import make_client
 from fake_serving import FLOAT, STRING, UINT8, FakeModel, FakeServing, refuse
 from hypothesis import given, strategies as st
 from maskport.serving.client import (
+    AsyncMaskClient,
     InvalidImageError,
     InvalidRequestError,
     MaskServingError,
+    ModelNotFoundError,
     ServerFaultError,
     SignatureNotFoundError,
 )
+from maskport.serving.client.pictures.rasters import open_sink
 from maskport.serving.client.pictures.tiling import Mosaic, Tile, cut
 
 
@@ -80,6 +85,7 @@ def local(large_serving):
     large_serving.model = LocalModel()
     large_serving.requests.clear()
     large_serving.behaviours.clear()
+    large_serving.version = 7
     return large_serving
 
 
@@ -258,8 +264,7 @@ def test_gray_tiles_go_encoded_to_a_model_of_colour(local, image, tmp_path):
 def test_a_server_that_batches_gets_encoded_tiles(local, image, tmp_path):
     words = "Tensors with name 'x' from different tasks have different shapes and padding is turned off."
     with make_client("sync-grpc", local) as client:
-        client.info()
-        local.behaviours.append(refuse("FAILED_PRECONDITION", words))
+        local.behaviours += [_as_it_is, refuse("FAILED_PRECONDITION", words)]
         client.segment_large(image, tmp_path / "p.npy", product="probability", tile=400)
     assert [signature for signature, _ in local.requests][-2:] == ["probability", "probability_png"]
 
@@ -342,12 +347,64 @@ def test_a_picture_is_not_written_over(local, image, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "image.npy"), image)
 
 
+def _as_it_is(signature, inputs):
+    """A behaviour: none."""
+
+
+@pytest.mark.parametrize("kind", ["sync-grpc", "async-rest"])
+def test_each_picture_is_masked_as_the_version_of_its_time_wants(kind, local, image, tmp_path):
+    image = image[:100, :120]
+    with make_client(kind, local) as client:
+        for version, threshold in ((7, 0.5), (8, 0.2)):
+            local.version = version
+            local.model.info["threshold"] = threshold
+            result = client.segment_large(image, tmp_path / "m.npy", tile=96, overlap=32)
+            assert result.threshold == threshold
+            wanted = local_probability(image, LocalModel.radius) > threshold
+            np.testing.assert_array_equal(np.load(tmp_path / "m.npy") > 0, wanted)
+
+
+@pytest.mark.parametrize("kind", ["sync-grpc", "async-rest"])
+def test_tiles_are_never_of_two_versions(kind, local, image, tmp_path):
+    def swap(signature, inputs):
+        local.version = 8
+
+    with make_client(kind, local) as client:
+        local.behaviours += [_as_it_is, _as_it_is, swap]
+        with pytest.raises(ModelNotFoundError, match="all tiles by the one that is there"):
+            client.segment_large(image[:130, :150], tmp_path / "m.npy", tile=96, overlap=32, concurrency=1)
+        assert list(tmp_path.iterdir()) == []
+        client.segment_large(image[:130, :150], tmp_path / "m.npy", tile=96, overlap=32)
+
+
+def test_cancelled_while_it_opens_its_files_it_leaves_none_of_them(monkeypatch, local, image, tmp_path):
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def open_late(*args, **options):
+        begun.set()
+        goes_on.wait()
+        return open_sink(*args, **options)
+
+    monkeypatch.setattr("maskport.serving.client.segmenting.large.open_sink", open_late)
+
+    async def run():
+        async with AsyncMaskClient(local.grpc_address, "model") as client:
+            task = asyncio.create_task(client.segment_large(image, tmp_path / "m.npy", tile=96, overlap=32))
+            await asyncio.to_thread(begun.wait)
+            task.cancel()
+            asyncio.get_running_loop().call_later(0.1, goes_on.set)
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(run())
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("kind", ["sync-grpc", "async-grpc"])
 @pytest.mark.parametrize("ending", ["npy", "tif"])
 def test_a_failure_in_the_middle_leaves_nothing_behind(kind, local, image, tmp_path, ending):
     with make_client(kind, local) as client:
-        client.info()
-        local.behaviours += [lambda signature, inputs: None] * 5 + [refuse("INTERNAL", "out of order")]
+        local.behaviours += [_as_it_is] * 5 + [refuse("INTERNAL", "out of order")]
         with pytest.raises(ServerFaultError, match="out of order"):
             client.segment_large(image, tmp_path / f"m.{ending}", tile=96, overlap=32)
     assert list(tmp_path.iterdir()) == []
@@ -355,8 +412,8 @@ def test_a_failure_in_the_middle_leaves_nothing_behind(kind, local, image, tmp_p
 
 def test_an_answer_of_another_size_is_refused(local, image, tmp_path):
     with make_client("sync-grpc", local) as client:
-        client.info()
-        local.behaviours.append(lambda signature, inputs: {"probability": np.zeros((1, 2, 2, 1), np.float32)})
+        wrong = {"probability": np.zeros((1, 2, 2, 1), np.float32)}
+        local.behaviours += [_as_it_is, lambda signature, inputs: wrong]  # after the model's info
         with pytest.raises(MaskServingError, match="no probability of shape"):
             client.segment_large(image, tmp_path / "m.npy", tile=96, overlap=32)
 

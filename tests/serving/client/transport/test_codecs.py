@@ -82,6 +82,8 @@ def test_bytes_travel_in_base64_and_numbers_as_they_are():
 def test_numbers_that_json_lacks_are_written_as_tensorflow_serving_reads_them():
     request = rest_codec.encode(PredictCall(TARGET, NUMBERS, {"x": np.array([np.nan, np.inf, -np.inf])}))
     assert b"[NaN,Infinity,-Infinity]" in request.body
+    request = rest_codec.encode(PredictCall(TARGET, NUMBERS, {"x": np.array(np.nan, np.float32)}))
+    assert b'"x":NaN' in request.body
     answer = b'{"outputs": [NaN, Infinity, 2]}'
     got = rest_codec.decode(PredictCall(TARGET, NUMBERS, {}), answer).outputs["y"]
     np.testing.assert_array_equal(got, np.array([np.nan, np.inf, 2], np.float32))

@@ -181,6 +181,7 @@ def test_unix_sockets_are_called(tmp_path, client):
         ({"model": ""}, "no name of a model"),
         ({"version": 1, "label": "a"}, "exclude each other"),
         ({"version": "1"}, "no whole number"),
+        ({"version": 2**63}, "version=9223372036854775808 has more than 64 bits"),
         ({"timeout": 0}, "no number of seconds above 0"),
         ({"timeout": float("inf")}, "no number of seconds above 0"),
         ({"compression": "brotli"}, "neither 'gzip' nor None"),
