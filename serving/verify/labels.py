@@ -2,7 +2,7 @@
 
 import itertools
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -38,14 +38,20 @@ def serve_version(text: str, model: str, version: int) -> str:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Writes a file in one step, so that readers see the old text or the new one."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    if path.exists():
-        os.chmod(file.name, path.stat().st_mode)
-    os.replace(file.name, path)
+    """Writes a file in one step, so that readers see the old text or the new one; a link stays a link."""
+    path = path.resolve()
+    written = path.parent / f".{path.name}.{secrets.token_hex(8)}"
+    try:
+        with open(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            written.chmod(path.stat().st_mode)
+        written.replace(path)
+    except BaseException:
+        written.unlink(missing_ok=True)
+        raise
 
 
 def _parse(text: str, model: str) -> tuple[ModelServerConfig, ModelConfig]:
