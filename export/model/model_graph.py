@@ -80,9 +80,11 @@ def _ends_of_scaling(graph: graph_pb2.GraphDef, image: str) -> list[str]:
     data = {node.name: [name for name in node.input if not name.startswith("^")] for node in graph.node}
     ops = {node.name: node.op for node in graph.node}
 
-    def is_constant(name: str) -> bool:
-        origins = data[name]
-        return ops[name] == "Const" or (bool(origins) and all(is_constant(_origin(one)) for one in origins))
+    constants = {name for name, op in ops.items() if op == "Const"}
+    size = 0
+    while size < len(constants):
+        size = len(constants)
+        constants |= {name for name, inputs in data.items() if inputs and {*map(_origin, inputs)} <= constants}
 
     reached: dict[str, bool] = {image: False}  # whether anything was added or multiplied on the way
     found = True
@@ -95,7 +97,7 @@ def _ends_of_scaling(graph: graph_pb2.GraphDef, image: str) -> list[str]:
             scales = ops[name] in _SCALING_OPS
             if not images or (scales and len(images) > 1):
                 continue
-            if all(one in reached or is_constant(one) for one in map(_origin, inputs)):
+            if all(one in reached or one in constants for one in map(_origin, inputs)):
                 reached[name] = scales or any(reached[one] for one in images)
                 found = True
     return sorted(

@@ -18,8 +18,9 @@ def trace(function: Callable[[tf.Tensor], Any], images: tf.TensorSpec, where: st
     try:
         return tf.function(function, autograph=False).get_concrete_function(images)
     except Exception as error:
-        shape = "x".join("any" if edge is None else str(edge) for edge in images.shape)
-        is_free = None in images.shape[1:]
+        edges = images.shape.as_list() if images.shape.rank is not None else [None]
+        shape = "x".join("any" if edge is None else str(edge) for edge in edges)
+        is_free = None in edges[1:]
         advice = "; it may need a fixed size: --model_size=HEIGHT,WIDTH" if is_free else ""
         raise SourceError(f"{where}: the model cannot be traced for {shape}: {cause_of(error)}{advice}") from error
 

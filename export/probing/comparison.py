@@ -56,8 +56,9 @@ def compare(model: SegmentationModel, images: tf.Tensor, where: str) -> Comparis
         found = np.asarray(tf.function(model.forward, autograph=False)(images), np.float64)
     if found.shape != wanted.shape:
         raise SourceError(f"{where}: answers {found.shape}, and by {name} {wanted.shape}: {_ADVICE}")
-    differences = np.abs(found - wanted)
-    differences[np.isnan(found) & np.isnan(wanted)] = 0
+    with np.errstate(invalid="ignore"):
+        differences = np.abs(found - wanted)
+    differences[(found == wanted) | (np.isnan(found) & np.isnan(wanted))] = 0  # infinities, too
     numbers = wanted[np.isfinite(wanted)]
     extent = float(np.ptp(numbers)) if numbers.size else 0.0
     scale = max(extent, 1e-3 * float(np.abs(numbers).max(initial=0)), 1e-6)

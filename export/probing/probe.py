@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 _FREE_SIZES = ((96, 128), (83, 109))
 """(height, width) that a model without a fixed size is tried at: a size that every network takes, and an odd one."""
+_LARGE_FREE_SIZES = ((284, 572), (300, 316))
+"""Likewise, for one that takes none as small: a U-Net of valid convolutions wants 188, and 16 more each time."""
 _SMALL_EDGES = (1, 2, 4, 8, 16, 32, 64)
 _ROUNDING = 1e-3
 """By how much a probability may be outside [0, 1]."""
@@ -64,9 +67,8 @@ def probe(model: SegmentationModel, spec: ExportSpec) -> ProbeResult:
         SourceError: it does not run at sizes that it must.
         SpecError: `activation: none`, but the outputs are no probabilities; or it is not clear how its map lies.
     """
-    sizes = [model.size] if model.size else _FREE_SIZES
+    sizes, first = _first_answer(model, spec)
     # First: whatever else is found out of a model that answers otherwise each time would be misleading.
-    first = _answer(model, spec, *sizes[0])
     _check_repeats(model, first, _answer(model, spec, *sizes[0]), spec)
     comparison = compare(model, _model_input(model, spec, *sizes[0]), f"source {spec.source}")
     alignment = find_alignment(model, spec)
@@ -172,6 +174,18 @@ def _answer(model: SegmentationModel, spec: ExportSpec, height: int, width: int)
             f"source {spec.source}: fails on a {height}x{width} picture: {cause_of(error)}{advice}"
         ) from error
     return np.asarray(outputs)
+
+
+def _first_answer(model: SegmentationModel, spec: ExportSpec) -> tuple[Sequence[tuple[int, int]], np.ndarray]:
+    """Returns the sizes to try a model at, and what it answers at the first of them."""
+    choices = ([model.size],) if model.size else (_FREE_SIZES, _LARGE_FREE_SIZES)
+    failure: SourceError | None = None
+    for sizes in choices:
+        try:
+            return sizes, _answer(model, spec, *sizes[0])
+        except SourceError as error:
+            failure = failure or error
+    raise failure or AssertionError
 
 
 def _advise(model: SegmentationModel, minimum: float, maximum: float, *, is_whole: bool = False) -> str:

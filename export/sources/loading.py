@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from ...serving import contract
 from ..errors import SourceError
+from ..model.causes import cause_of
 from ..model.segmentation_model import (
     CHANNELS_FIRST,
     CHANNELS_LAST,
@@ -34,6 +35,8 @@ _AXES = {CHANNELS_LAST: (0, 1, 2, 3), CHANNELS_FIRST: (0, 2, 3, 1)}
 """Where batch, height, width and channels are."""
 _TRIAL_SIZE = (64, 128)
 """Height and width, in pixels, of a trial run of a model that takes any size."""
+_LARGE_TRIAL_SIZE = (284, 572)
+"""Likewise, of one that takes none as small: a U-Net of valid convolutions wants 188, and 16 more each time."""
 
 
 def load_source(spec: ExportSpec) -> SegmentationModel:
@@ -222,14 +225,23 @@ class _Trial:
         check_servable(traced.graph.as_graph_def(), spec.allow_ops)
         output = traced.structured_outputs
         batch, height, width, channels = images.shape
-        size = (height or _TRIAL_SIZE[0], width or _TRIAL_SIZE[1])
+        sizes = [(height or trial[0], width or trial[1]) for trial in (_TRIAL_SIZE, _LARGE_TRIAL_SIZE)]
+        size = sizes[0]
 
         def run(gray: tf.Tensor) -> tf.Tensor:
             return tf.cast(traced(tf.repeat(tf.repeat(gray, batch or 1, 0), channels, 3)), tf.float32)
 
         shape = output.shape
         if shape.rank is None or None in shape[1:]:
-            shape = run(tf.zeros([1, *size, 1])).shape
+            for size in sizes:
+                try:
+                    shape = run(tf.zeros([1, *size, 1])).shape
+                    break
+                except tf.errors.OpError as error:
+                    if size == sizes[-1]:
+                        raise SourceError(
+                            f"{where}: the model fails on a {size[0]}x{size[1]} picture: {cause_of(error)}"
+                        ) from error
         if shape.rank not in (2, 3, 4):
             raise SourceError(f"{where}: the model's output has shape {shape}; wanted [B, H, W, classes]")
         form = find_output_form(shape, size, data_format, run)

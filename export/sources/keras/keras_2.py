@@ -144,6 +144,8 @@ def _modernize(config: Any) -> None:
             is_default = key in _DEFAULTS and inner[key] == _DEFAULTS[key]
             if is_default or key.endswith(_ONLY_FOR_TRAINING):
                 del inner[key]
+            elif isinstance(inner[key], dict) and inner[key].get("type") == "ndarray":  # of TensorFlow 1.9 to 1.12
+                inner[key] = inner[key]["value"]
         policy, axis = inner.get("dtype"), inner.get("axis")
         if isinstance(policy, dict) and str(policy.get("class_name")).startswith("Policy"):
             inner["dtype"] = policy["config"]["name"]

@@ -3,8 +3,9 @@
 import contextlib
 import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
+from unittest import mock
 
 import tensorflow as tf
 
@@ -121,7 +122,8 @@ def wrap_keras_model(model: Any, spec: ExportSpec, where: str) -> RawModel:
 
     def run(images: tf.Tensor) -> Any:
         fed = takes.feed(images)
-        return model(keras.tree.pack_sequence_as(structure, [fed[name] for name in inputs]), training=False)
+        with _upsampling_of_any_size():
+            return model(keras.tree.pack_sequence_as(structure, [fed[name] for name in inputs]), training=False)
 
     outputs = _outputs(run, image, spec, where)
     layers = _output_layers(model, outputs)
@@ -146,6 +148,27 @@ def wrap_keras_model(model: Any, spec: ExportSpec, where: str) -> RawModel:
         description=f"Keras model {model.name!r}, {parameter_count:,} parameters",
         parameter_count=parameter_count,
     )
+
+
+@contextlib.contextmanager
+def _upsampling_of_any_size() -> Iterator[None]:
+    """Makes Keras' smooth UpSampling2D, which multiplies sizes that a graph may not know, ask for them when it runs."""
+    import keras
+
+    layer = keras.layers.UpSampling2D
+    as_it_is = layer.call
+
+    def call(self: Any, inputs: tf.Tensor) -> tf.Tensor:
+        if self.interpolation == "nearest" or inputs.shape[1:].is_fully_defined():
+            return as_it_is(self, inputs)
+        is_first = self.data_format == "channels_first"
+        images = tf.transpose(inputs, [0, 2, 3, 1]) if is_first else inputs
+        resized = tf.image.resize(images, tf.shape(images)[1:3] * self.size, self.interpolation)
+        resized = tf.cast(resized, inputs.dtype)
+        return tf.transpose(resized, [0, 3, 1, 2]) if is_first else resized
+
+    with mock.patch.object(layer, "call", call):
+        yield
 
 
 def _input_structure(model: Any, where: str) -> Any:

@@ -95,16 +95,27 @@ def _tensors(graph: Any) -> Iterator[Any]:
 
 
 def _read_weights(model: Any, path: str, where: str) -> None:
-    from onnx.external_data_helper import load_external_data_for_model
+    from onnx.external_data_helper import ExternalDataInfo
 
-    names = _names_beside(model.graph)
-    if not names:
-        return
-    folder = os.path.dirname(os.path.abspath(path))
-    for name in names:
-        if not os.path.isfile(os.path.join(folder, name)):
+    folder = Path(os.path.abspath(path)).parent
+    places: dict[str, Path] = {}
+    for name in _names_beside(model.graph):
+        # Caches keep a model and its weights behind links; what leads elsewhere is nobody's weights.
+        places[name] = (folder / name).resolve()
+        is_beside = any(places[name].is_relative_to(one) for one in (folder.resolve(), Path(path).resolve().parent))
+        if not is_beside or not places[name].is_file():
             raise SourceError(f"{where}: its weights lie in {name!r}, which is not beside it")
-    try:
-        load_external_data_for_model(model, folder)
-    except Exception as error:
-        raise SourceError(f"{where}: its weights in {', '.join(names)} cannot be read: {error}") from error
+    for tensor in _tensors(model.graph):
+        if not tensor.external_data:
+            continue
+        info = ExternalDataInfo(tensor)
+        try:
+            with places[info.location].open("rb") as file:
+                file.seek(info.offset or 0)
+                tensor.raw_data = file.read(-1 if info.length is None else info.length)
+        except OSError as error:
+            raise SourceError(f"{where}: its weights in {info.location} cannot be read: {error.strerror}") from error
+        if info.length is not None and len(tensor.raw_data) < info.length:
+            raise SourceError(f"{where}: its weights in {info.location} are cut off")
+        tensor.data_location = tensor.DEFAULT
+        del tensor.external_data[:]

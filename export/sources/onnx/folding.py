@@ -69,6 +69,8 @@ def _affine(node: Node, data: str, constants: dict[str, Array], channels: int, r
     others = [name for name in node.inputs if name != data]
     if not others or any(name not in constants for name in others) or any(node.outputs[1:]):
         return None
+    if node.op == "BatchNormalization" and node.get("training_mode", 0):
+        return None
     if node.op == "BatchNormalization" and node.inputs[0] == data:
         return affine_of(node, *(constants[name] for name in node.inputs[1:]))
     is_first = node.inputs[0] == data

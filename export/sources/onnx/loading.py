@@ -34,6 +34,8 @@ def load_onnx(spec: ExportSpec) -> RawModel:
     graph = _only_needed(graph, [spec.source_output] if spec.source_output in graph.outputs else graph.outputs, where)
     chosen = choose_inputs(spec, graph.inputs, where)
     image, weights = graph.inputs[chosen.image], Weights()
+    if image.shape.rank is None:  # of a file that does not say
+        image = tf.TensorSpec([None] * 4, image.dtype, name=image.name)
 
     def outputs_of(images: tf.Tensor) -> dict[str, Any]:
         fed = {

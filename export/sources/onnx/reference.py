@@ -25,14 +25,19 @@ def make_reference(path: str, content: bytes | None, inputs: Inputs, output: str
         options.log_severity_level = _FATAL
         # Only here: a session holds all of the model's weights.
         session = onnxruntime.InferenceSession(content or path, options, providers=["CPUExecutionProvider"])
-        types = {one.name: one.type for one in session.get_inputs()}
         fed = inputs.tensors(images)
-        typed = {name: tf.cast(value, _DTYPES.get(types[name], value.dtype)).numpy() for name, value in fed.items()}
+        typed = {}
+        for one in session.get_inputs():
+            dtype = tf.as_dtype(_DTYPES.get(one.type, one.type.removeprefix("tensor(").removesuffix(")")))
+            # What the output does not need must be given all the same.
+            value = fed.get(one.name)
+            edges = [edge if isinstance(edge, int) else 1 for edge in one.shape]
+            typed[one.name] = (tf.zeros(edges, dtype) if value is None else tf.cast(value, dtype)).numpy()
         answers: list[Any] = session.run([output], typed)
         return tf.constant(answers[0])
 
     return Reference(f"onnxruntime {importlib.metadata.version('onnxruntime')}", call)
 
 
-_DTYPES = {"tensor(float16)": tf.float16, "tensor(bfloat16)": tf.bfloat16}
-"""What this package takes as float32."""
+_DTYPES = {"tensor(float)": tf.float32, "tensor(double)": tf.float64}
+"""What onnxruntime calls otherwise."""

@@ -33,16 +33,12 @@ def run(graph: Any, feeds: Sequence[Value], weights: Weights, around: Mapping[st
             if name and name not in values:
                 raise ValueError(f"{node.op} {node.name!r}: no operator makes its input {name!r}")
         inputs = [values[name] if name else None for name in node.inputs]
-        run_graph = functools.partial(_run_part, weights=weights, around=values)
+        run_graph = functools.partial(run, weights=weights, around=values)
         results = compute(dataclasses.replace(node, weight=weights, run_graph=run_graph), inputs)
         values.update({name: result for name, result in zip(node.outputs, results, strict=False) if name})
     if missing := [name for name in graph.outputs if name not in values]:
         raise ValueError(f"no operator makes the output {missing[0]!r}")
     return [values[name] for name in graph.outputs]
-
-
-def _run_part(graph: Any, feeds: Sequence[Value], weights: Weights, around: Mapping[str, Value]) -> list[Value]:
-    return run(graph, feeds, weights, around)
 
 
 def compute(node: Node, values: Sequence[Value | None]) -> list[Value]:

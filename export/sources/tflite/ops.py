@@ -85,6 +85,8 @@ for _name, _function in {
     "TRANSPOSE": tf.transpose, "PAD": tf.pad, "BROADCAST_TO": tf.broadcast_to, "FILL": tf.fill, "RANGE": tf.range,
     "PADV2": lambda x, paddings, value: tf.pad(x, paddings, constant_values=tf.reshape(value, [])),
     "SLICE": tf.slice, "REVERSE_V2": tf.reverse, "GATHER_ND": tf.gather_nd, "RANK": tf.rank,
+    "SIGN": tf.sign, "SCATTER_ND": tf.scatter_nd, "BROADCAST_ARGS": tf.broadcast_dynamic_shape, "WHERE": tf.where,
+    "TOPK_V2": lambda x, k: list(tf.math.top_k(x, tf.reshape(k, []))),
     "BATCH_TO_SPACE_ND": tf.batch_to_space, "SPACE_TO_BATCH_ND": tf.space_to_batch,
     "PRELU": lambda x, slope: tf.maximum(x, 0.0) + slope * tf.minimum(x, 0.0),
 }.items():  # fmt: skip
@@ -308,9 +310,19 @@ def _shape(node: Node, values: tf.Tensor) -> tf.Tensor:
     return tf.shape(values, node.dtype)
 
 
-@_op("ARG_MAX")
-def _arg_max(node: Node, values: tf.Tensor, axis: tf.Tensor) -> tf.Tensor:
-    return tf.argmax(values, tf.reshape(axis, []), node.dtype)
+for _name, _function in {"ARG_MAX": tf.argmax, "ARG_MIN": tf.argmin}.items():
+    OPS[_name] = lambda node, x, axis, function=_function: function(x, tf.reshape(axis, []), node.dtype)
+
+
+@_op("ONE_HOT")
+def _one_hot(node: Node, indices: tf.Tensor, depth: tf.Tensor, on: tf.Tensor, off: tf.Tensor) -> tf.Tensor:
+    depth, on, off = (tf.reshape(one, []) for one in (depth, on, off))
+    return tf.one_hot(indices, depth, on, off, node.options.axis, on.dtype)
+
+
+@_op("CUMSUM")
+def _cumulative_sum(node: Node, values: tf.Tensor, axis: tf.Tensor) -> tf.Tensor:
+    return tf.cumsum(values, tf.reshape(axis, []), node.options.exclusive, node.options.reverse)
 
 
 @_op("MIRROR_PAD")

@@ -75,6 +75,7 @@ WITH_BORDERS = {
     "U-Net 132 to 44": (lambda: toy_models.valid_unet(3, 132), {}, (44, 44, 44, 44, 1)),
     "U-Net that squeezes": (lambda: toy_models.valid_unet(2, 100, squeezes=True), {}, (20, 20, 20, 20, 1)),
     "U-Net of any size": (lambda: toy_models.valid_unet(2), {}, (20, 20, 20, 20, 1)),
+    "the paper's U-Net of any size": (lambda: toy_models.valid_unet(4), {}, (92, 92, 92, 92, 1)),
     "U-Net of a given size": (lambda: toy_models.valid_unet(1), {"model_size": 70}, (8, 8, 8, 8, 1)),
     "even kernels": (lambda: network(None, conv(2), conv(4)), {}, (2, 2, 2, 2, 1)),
     "one axis": (lambda: network(48, conv((1, 9), 1)), {}, (0, 0, 4, 4, 1)),

@@ -60,3 +60,13 @@ def test_a_runtime_that_fails_is_warned_of(caplog):
     with caplog.at_level(logging.WARNING):
         assert compare(model_with(fail), IMAGES, "source m") is None
     assert "other 1.0 cannot run the model, so that its answers are not compared: no such kernel" in caplog.text
+
+
+def test_infinities_that_are_the_same_are_no_difference():
+    """As the logits of classes that are masked out have them."""
+
+    def hide(images):
+        return tf.where(images[..., :1] > 0.5, 2 * images[..., :1], -np.inf)
+
+    model = dataclasses.replace(model_with(hide), forward=hide)
+    assert compare(model, IMAGES, "source m").largest == 0

@@ -66,3 +66,20 @@ def test_published_backbones_are_told_apart(make, scales, caplog):
     )
     assert bool(warnings_of(model, caplog, scaling="signed")) == scales
     tf.keras.backend.clear_session()
+
+
+class Deep(keras.layers.Layer):
+    """As many operators, one after the other, as a large backbone has."""
+
+    def call(self, x):
+        for _ in range(1200):
+            x = tf.nn.relu(x)
+        return x
+
+
+def test_a_deep_network_that_takes_its_picture_once_more_at_its_end_is_looked_through(caplog):
+    image = keras.Input((24, 32, 3))
+    ends = keras.layers.Concatenate()([Deep()(image), keras.layers.Rescaling(1 / 255)(image)])
+    model = keras.Model(image, keras.layers.Conv2D(1, 3, padding="same")(ends))
+    spec = make_spec(SPEC)
+    assert len(warnings_of(adapt_keras_model(model, spec), caplog, scaling="unit")) == 1

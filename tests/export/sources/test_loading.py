@@ -150,15 +150,40 @@ def test_inputs_that_are_no_image_are_named(tmp_path, shape, message):
         load(save_module(tmp_path / "m", module, serve=run))
 
 
-def test_a_model_that_cannot_have_a_free_size_is_told_to_get_one(tmp_path):
+@pytest.mark.parametrize(
+    ("factors", "interpolation"), [((2, 2), "bilinear"), ((4, 3), "bilinear"), ((2, 3), "bicubic"), ((2, 2), "nearest")]
+)
+def test_smooth_upsampling_takes_any_size(tmp_path, factors, interpolation):
+    """Keras itself does so only outside of graphs."""
     image = keras.Input((None, None, 3))
-    x = keras.layers.Conv2D(1, 3, 2, "same")(image)
-    model = keras.Model(image, keras.layers.UpSampling2D(2, interpolation="bilinear")(x))
-    model.save(tmp_path / "bilinear.keras")
+    x = keras.layers.Conv2D(2, 3, 2, "same")(image)
+    model = keras.Model(image, keras.layers.UpSampling2D(factors, interpolation=interpolation)(x))
+    model.save(tmp_path / "smooth.keras")
+    loaded = load(tmp_path / "smooth.keras")
+    assert loaded.size is None
+    for shape in ((1, 16, 24, 3), (2, 21, 8, 3)):
+        images = np.random.default_rng(0).random(shape).astype(np.float32)
+        np.testing.assert_allclose(loaded.forward(tf.constant(images)), model(images), atol=1e-6)
+
+
+class Doubled(keras.layers.Layer):
+    """Multiplies sizes that are known when the graph is made."""
+
+    def call(self, inputs):
+        return keras.ops.image.resize(inputs, [2 * edge for edge in inputs.shape[1:3]])
+
+    def compute_output_shape(self, shape):
+        return (shape[0], None, None, shape[3])
+
+
+def test_a_model_that_cannot_have_a_free_size_is_told_to_get_one():
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, Doubled()(keras.layers.Conv2D(1, 3, 2, "same")(image)))
+    fields = {"source": "keras model", "output_dir": "served"}
     with pytest.raises(SourceError, match="--model_size=HEIGHT,WIDTH") as caught:
-        load(tmp_path / "bilinear.keras")
+        adapt_keras_model(model, make_spec(fields))
     assert "\n" not in str(caught.value)
-    assert load(tmp_path / "bilinear.keras", model_size="32,48").size == (32, 48)
+    assert adapt_keras_model(model, make_spec({**fields, "model_size": "32,48"})).size == (32, 48)
 
 
 @pytest.mark.parametrize(

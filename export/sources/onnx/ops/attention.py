@@ -60,10 +60,12 @@ def attention(node: Node, *values: Value | None) -> Value:
     """Returns attention of ONNX (query, key, value), or onnxruntime's, which makes these three of one tensor."""
     if "num_heads" not in node.attributes:
         return wrap(_attention(node, *(None if value is None else node.plain(value) for value in values)))
-    x, weights, bias, *more = (None if value is None else node.plain(value) for value in values)
+    given = [None if value is None else node.plain(value) for value in values]
+    x, weights, bias, *more = given if len(given) > 2 else [*given, None]
     if any(extra is not None for extra in more) or node.get("qkv_hidden_sizes") or node.get("unidirectional", 0):
         raise ValueError("onnxruntime's Attention is known without masks and past")
-    projected = tf.tensordot(x, weights, 1) + bias
+    projected = tf.tensordot(x, weights, 1)
+    projected = projected if bias is None else projected + bias
     heads = node.get("num_heads")
     query, key, value = (_apart(part, heads) for part in tf.split(projected, 3, -1))
     return wrap(_together(attend(query, key, value, node.get("scale"))))

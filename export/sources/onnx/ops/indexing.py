@@ -128,7 +128,8 @@ def one_hot(node: Node, indices: Any, depth: Any, values: Any) -> Any:
     """Returns one of two values at each place along a new axis: on at the index."""
     depth = tf.cast(tf.reshape(depth, []), tf.int64)
     indices = from_start(tf.cast(indices, tf.int64), depth)
-    return tf.one_hot(indices, tf.cast(depth, tf.int32), values[1], values[0], node.get("axis", -1), values.dtype)
+    axis = node.get("axis", -1) % (indices.shape.rank + 1)
+    return tf.one_hot(indices, tf.cast(depth, tf.int32), values[1], values[0], axis, values.dtype)
 
 
 @plain("TopK")

@@ -1,5 +1,6 @@
 """Normalizations: by statistics that a model has learned, or by those of what it is given."""
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,24 @@ from ...averages import mean
 from ..values import Tensor, Value, channels_last
 from .registry import Node, common_order, op, plain, spatial
 
+logger = logging.getLogger(__name__)
+
 
 @op("BatchNormalization")
 def batch_normalization(node: Node, x: Value, scale: Value, bias: Value, mean: Value, variance: Value) -> Tensor:
     """Returns each channel with a learned mean and variance taken out, and others put in."""
     tensor = node.tensor(x)
     order = channels_last(tensor.rank)
+    if node.get("training_mode", 0):
+        # PyTorch's newer exporter writes instance normalizations so, too, whose mean and variance are computed.
+        if isinstance(mean, np.ndarray):
+            logger.warning(
+                "%s %r was exported in training mode, and normalizes by the pictures of a request: model.eval() first",
+                node.op, node.name,
+            )  # fmt: skip
+        data = tensor.in_order(order)
+        normalized = _normalized(data, [*range(data.shape.rank - 1)], node.get("epsilon", 1e-5))
+        return Tensor(normalized * node.plain(scale) + node.plain(bias), order)
     if all(isinstance(value, np.ndarray) for value in (scale, bias, mean, variance)):
         factor, offset = (node.plain(part) for part in affine_of(node, scale, bias, mean, variance))
     else:

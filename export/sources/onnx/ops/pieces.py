@@ -115,7 +115,12 @@ def pad(
     data, mode = tensor.data, node.get("mode", "constant")
     if mode == "constant":
         number = node.get("value", 0.0) if value is None else tf.reshape(node.plain(value), [])
+        known = [
+            None if edge is None or any(map(tf.is_tensor, pair)) else edge + sum(pair)
+            for edge, pair in zip(data.shape, sides, strict=True)
+        ]
         data = tf.pad(_cropped(data, sides), _grown(sides), constant_values=tf.cast(number, data.dtype))
+        data.set_shape(known)
     else:
         for place, (before, after) in enumerate(sides):
             if not (isinstance(before, int) and isinstance(after, int) and before == after == 0):
@@ -124,19 +129,24 @@ def pad(
 
 
 def _cropped(data: Any, sides: list[list[Any]]) -> Any:
-    cuts = [[-side if isinstance(side, int) and side < 0 else 0 for side in pair] for pair in sides]
-    if not any(cut for pair in cuts for cut in pair):
+    cuts = [
+        [max(-side, 0) if isinstance(side, int) else tf.maximum(-tf.cast(side, tf.int64), 0) for side in pair]
+        for pair in sides
+    ]
+    if not any(tf.is_tensor(cut) or cut for pair in cuts for cut in pair):
         return data
-    return data[tuple(slice(before, -after or None) for before, after in cuts)]
+    shape = tf.shape(data, tf.int64)
+    ends = [-after or None if isinstance(after, int) else shape[at] - after for at, (_, after) in enumerate(cuts)]
+    return data[tuple(slice(before, end) for (before, _), end in zip(cuts, ends, strict=True))]
 
 
 def _grown(sides: list[list[Any]]) -> Any:
-    grown = [[max(side, 0) if isinstance(side, int) else tf.cast(side, tf.int32) for side in pair] for pair in sides]
-    return (
-        grown
-        if all(isinstance(side, int) for pair in grown for side in pair)
-        else tf.stack([tf.stack(p) for p in grown])
-    )
+    grown = [
+        [max(side, 0) if isinstance(side, int) else tf.maximum(tf.cast(side, tf.int32), 0) for side in pair]
+        for pair in sides
+    ]
+    is_known = all(isinstance(side, int) for pair in grown for side in pair)
+    return grown if is_known else tf.stack([tf.stack(pair) for pair in grown])
 
 
 def _continued(data: Any, place: int, before: Any, after: Any, mode: str) -> Any:

@@ -135,6 +135,35 @@ def quantize_and_multiply(
     return multiply_integers_to_float(node, integers, b, scale, b_scale, zero, b_zero, bias)
 
 
+@op("MatMulNBits")
+def multiply_by_few_bits(
+    node: Node, a: Value, packed: Value, scales: Value, zeros: Value | None = None, groups: Value | None = None,
+    bias: Value | None = None,
+) -> Tensor:  # fmt: skip
+    """Returns the product with a matrix whose columns are stored in a few bits, each block of them with its scale."""
+    stored = (packed, scales, zeros, groups)
+    if any(isinstance(value, Tensor) for value in stored):
+        raise ValueError("MatMulNBits is known with constant weights")
+    product = matmul(node, a, _from_few_bits(node, *stored))
+    return product if bias is None else Tensor(product.data + node.plain(bias), product.order)
+
+
+def _from_few_bits(node: Node, packed: Any, scales: Any, zeros: Any, groups: Any) -> Any:
+    """Returns the matrix, float32 [K, N], that onnxruntime's MatMulNBits packs by columns: the lowest bits first."""
+    count, columns, bits = node.get("K"), node.get("N"), node.get("bits", 4)
+
+    def unpack(bytes_: Any) -> Any:
+        values = bytes_.reshape(columns, -1, 1) >> np.arange(0, 8, bits, dtype=np.uint8) & 2**bits - 1
+        return values.reshape(columns, -1).astype(np.float32)
+
+    group = np.arange(count) // node.get("block_size") if groups is None else groups[:count]
+    offsets: Any = np.float32(2 ** (bits - 1))
+    if zeros is not None:
+        offsets = unpack(zeros) if zeros.dtype == np.uint8 else zeros.reshape(columns, -1).astype(np.float32)
+        offsets = offsets[:, group]
+    return ((unpack(packed)[:, :count] - offsets) * scales.reshape(columns, -1).astype(np.float32)[:, group]).T
+
+
 def _channels_second(node: Node, x: Value) -> Tensor:
     """Returns a picture as ONNX has it, also where onnxruntime says that its channels are last."""
     tensor = node.tensor(x)
@@ -200,7 +229,7 @@ def _between(name: str, operator: str, count: int = 1) -> None:
 
     def handler(node: Node, *values: Any) -> Tensor:
         inputs = [_channels_second(node, _to_float(node, *values[3 * at : 3 * at + 3])) for at in range(count)]
-        scale, zero = values[3 * count : 3 * count + 2]
+        scale, zero = (*values[3 * count :], None)[:2]  # the last may be left out
         return _to_integers(node, _as_stated(node, node.tensor(OPS[operator](node, *inputs))), scale, zero)
 
     OPS[name] = handler

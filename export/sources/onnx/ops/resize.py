@@ -42,6 +42,9 @@ def _resize(node: Node, x: Tensor, scales: Any, sizes: Value | None, roi: Value 
             size = wanted[places[axis]]
             if isinstance(size, int) and isinstance(edge, int) and size == edge:
                 continue
+            # Sizes that a run knows are of height and width; of the others it has what the picture has.
+            if axis < 2 and (tf.is_tensor(size) or tf.is_tensor(edge)):
+                continue
             factor = shared or (size / edge if isinstance(size, int) and isinstance(edge, int) else None)
         else:
             factor = factors[places[axis]]
@@ -54,9 +57,9 @@ def _resize(node: Node, x: Tensor, scales: Any, sizes: Value | None, roi: Value 
         return x
     rules = _Rules(node)
     pictures = [axis for axis, *_ in plans] == [2, 3] and x.rank == 4
-    if pictures and rules.name is not None and all(_is_exact(plan) for plan in plans):
+    if pictures and rules.name is not None and all(_is_exact(rules, plan) for plan in plans):
         order = channels_last(4)
-        return Tensor(_by_tensorflow(rules, x.in_order(order), plans), order)
+        return Tensor(_by_tensorflow(rules, _before_ones(rules, x.in_order(order), plans), plans), order)
     order = channels_last(x.rank) if all(axis > 1 for axis, *_ in plans) else x.order
     data = x.in_order(order)
     dtype = data.dtype
@@ -111,14 +114,28 @@ def _floor(edge: Number, factor: Number) -> Number:
     return tf.cast(tf.floor(tf.cast(edge, tf.float32) * factor), tf.int64)
 
 
-def _is_exact(plan: tuple[int, Number, Number, Number | None]) -> bool:
-    """Whether the scale is the ratio of the sizes, which TensorFlow's ops compute with."""
+def _is_exact(rules: "_Rules", plan: tuple[int, Number, Number, Number | None]) -> bool:
+    """Whether the scale is the ratio of the sizes, which TensorFlow's ops compute with, or plays no part."""
     _, edge, size, factor = plan
-    if factor is None or tf.is_tensor(factor):
-        return factor is None
+    if factor is None or rules.coordinates == "align_corners":
+        return True
+    if tf.is_tensor(factor):
+        return False
     if factor == int(factor):
         return True
     return isinstance(edge, int) and size == edge * factor
+
+
+def _before_ones(rules: "_Rules", x: Any, plans: list[Any]) -> Any:
+    """Returns what is resized: where PyTorch makes one pixel of many, the first of these alone."""
+    if rules.coordinates != "pytorch_half_pixel":
+        return x
+    ends = [None, None]
+    for axis, edge, size, factor in plans:
+        grows = factor is not None and not tf.is_tensor(factor) and factor >= 1
+        if not grows and not (isinstance(size, int) and size > 1):
+            ends[axis - 2] = tf.where(tf.cast(size, tf.int64) == 1, tf.constant(1, tf.int64), tf.cast(edge, tf.int64))
+    return x if ends == [None, None] else x[:, : ends[0], : ends[1]]
 
 
 def _by_tensorflow(rules: "_Rules", x: Any, plans: list[Any]) -> Any:
@@ -153,7 +170,7 @@ class _Rules:
         if self.antialias:
             return None
         if self.mode == "linear" and not self.excludes and self.coordinates in (
-            "half_pixel", "align_corners", "asymmetric",
+            "half_pixel", "pytorch_half_pixel", "half_pixel_symmetric", "align_corners", "asymmetric",
         ):  # fmt: skip
             return "linear"
         if self.mode == "nearest" and (self.coordinates, self.rounding) == ("asymmetric", "floor"):

@@ -43,7 +43,7 @@ def size(node: Node, x: Value) -> Any:
 def cast(node: Node, x: Value, like: Value | None = None) -> Any:
     """Returns numbers of another dtype; halves become float32."""
     if like is not None:
-        dtype = tf.as_dtype(like.data.dtype if isinstance(like, Tensor) else like.dtype)
+        dtype = like.data.dtype if isinstance(like, Tensor) else tf.int64 if is_sizes(like) else tf.as_dtype(like.dtype)
     else:
         dtype = node.get("to")
     if is_sizes(x):

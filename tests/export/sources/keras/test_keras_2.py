@@ -1,6 +1,7 @@
 """Files of Keras 2, of all kinds of layers, against the models that tf-keras saved."""
 
 import json
+import re
 import sys
 import zipfile
 
@@ -219,6 +220,23 @@ def test_bilinear_upsampling_is_that_of_the_release(tmp_path, monkeypatch, versi
     assert np.abs(older - newer).max() > 0.1
     answer = load(path).forward(tf.constant(images))
     np.testing.assert_allclose(answer, older if is_older else newer, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_numbers_that_tensorflow_1_wrote_as_arrays_are_numbers(tmp_path, monkeypatch):
+    """As MobileNets have them that TensorFlow 1.9 to 1.12 saved; neither Keras reads them so."""
+    image = layers.Input(SHAPE)
+    x = layers.ReLU(6.0, negative_slope=0.1)(layers.Conv2D(3, 3, padding="same")(image))
+    images, wanted = save(tf_keras.Model(image, x), tmp_path / "old.h5")
+    with h5py.File(tmp_path / "old.h5", "r+") as file:
+        config = file.attrs["model_config"]
+        for name in ("max_value", "negative_slope"):
+            config = re.sub(rf'"{name}": ([\d.]+)', rf'"{name}": {{"type": "ndarray", "value": \1}}', config)
+        assert config.count("ndarray") == 2
+        file.attrs["model_config"] = config
+        file.attrs["keras_version"] = "2.1.6-tf"
+    monkeypatch.setitem(sys.modules, "tf_keras", None)
+    np.testing.assert_allclose(load(tmp_path / "old.h5").forward(tf.constant(images)), wanted, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore")

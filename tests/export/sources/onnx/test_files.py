@@ -67,11 +67,31 @@ def test_weights_beside_the_file_are_read(tmp_path):
     check_onnx_file(str(path))
     data = tmp_path / "net.onnx.data"
     data.write_bytes(data.read_bytes()[:100])
-    with pytest.raises(SourceError, match=r"its weights in net\.onnx\.data cannot be read"):
+    with pytest.raises(SourceError, match=r"its weights in net\.onnx\.data are cut off"):
         read_model(str(path))
     data.unlink()
     with pytest.raises(SourceError, match=r"its weights lie in 'net\.onnx\.data', which is not beside it"):
         read_model(str(path))
+
+
+def test_weights_may_be_links_as_caches_of_models_have_them(tmp_path):
+    """A snapshot of links into a folder of what was fetched, each under its hash."""
+    networks.torch_deeplab(tmp_path / "whole.onnx")
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "snapshot").mkdir()
+    options = {"save_as_external_data": True, "size_threshold": 0, "location": "net.onnx_data"}
+    onnx.save(onnx.load(tmp_path / "whole.onnx"), tmp_path / "blobs/net.onnx", **options)
+    for name, blob in (("net.onnx", "5e1f"), ("net.onnx_data", "77c0")):
+        (tmp_path / "blobs" / name).rename(tmp_path / "blobs" / blob)
+        (tmp_path / "snapshot" / name).symlink_to(f"../blobs/{blob}")
+    found = read_model(str(tmp_path / "snapshot/net.onnx"))
+    for one, other in zip(found.graph.initializer, onnx.load(tmp_path / "whole.onnx").graph.initializer, strict=True):
+        np.testing.assert_array_equal(numpy_helper.to_array(one), numpy_helper.to_array(other))
+    (tmp_path / "snapshot/net.onnx_data").unlink()
+    (tmp_path / "elsewhere").write_bytes(bytes(1 << 20))
+    (tmp_path / "snapshot/net.onnx_data").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SourceError, match=r"its weights lie in 'net\.onnx_data', which is not beside it"):
+        read_model(str(tmp_path / "snapshot/net.onnx"))
 
 
 def test_a_file_is_parsed_once(tmp_path, monkeypatch):

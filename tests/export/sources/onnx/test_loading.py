@@ -43,7 +43,9 @@ def test_an_input_beside_the_image_is_no_matter_where_the_output_does_not_need_i
     model.graph.input.extend(helper.make_tensor_value_info(one.name, 1, one.dims) for one in model.graph.initializer)
     onnx.save(model, tmp_path / "more.onnx")
     images = tf.constant(np.random.default_rng(0).random((1, 32, 32, 3), np.float32))
-    np.testing.assert_array_equal(load(tmp_path / "more.onnx").forward(images), load(path).forward(images))
+    more = load(tmp_path / "more.onnx")
+    np.testing.assert_array_equal(more.forward(images), load(path).forward(images))
+    np.testing.assert_allclose(more.reference.call(images), load(path).forward(images), atol=1e-4)
     model.graph.node.append(helper.make_node("ReduceMax", ["scale_factor"], ["scale"], keepdims=0))
     model.graph.node.append(helper.make_node("Mul", [model.graph.output[0].name, "scale"], ["scaled"]))
     model.graph.output.append(helper.make_empty_tensor_value_info("scaled"))
@@ -91,3 +93,11 @@ def test_what_needs_a_fixed_size_is_said_with_the_operator(tmp_path):
     with pytest.raises(SourceError, match=r"Conv 'node_0': auto_pad SAME_LOWER needs a fixed size; .*--model_size"):
         load(path)
     assert load(path, model_size=(16, 24)).size == (16, 24)
+
+
+def test_a_file_that_does_not_say_its_inputs_shape(tmp_path):
+    net = networks.Network(13)
+    path = net.save(tmp_path / "net.onnx", [("x", None)], [(net.conv("x", 3, 2), "y")])
+    images = tf.constant(np.random.default_rng(0).random((1, 12, 16, 3), np.float32))
+    model = load(path, data_format="channels_first")
+    np.testing.assert_allclose(model.forward(images), model.reference.call(images), atol=1e-5)

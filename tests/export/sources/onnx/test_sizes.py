@@ -89,8 +89,15 @@ def to_the_end(net, shape):
     return net.add("Slice", "x", net.as_node(0, 0), ends, net.as_node(2, 3))
 
 
+def fitted(net, shape):
+    """As U-Nets pad what they make larger to what they skip to: a row more, and three columns fewer."""
+    missing = net.add("Sub", net.as_node(7, 5), net.add("Slice", shape, net.as_node(2), net.as_node(4)))
+    return net.add("Pad", "x", net.add("Concat", net.as_node(0, 0, 0, 0, 0, 0), missing, axis=0))
+
+
 WRITTEN = [
     expanded, halved, multiplied, cast, scaled, grouped, of_a_number, narrow, below_zero, of_unknown_one, to_the_end,
+    fitted,
 ]  # fmt: skip
 
 
@@ -100,3 +107,27 @@ def test_sizes_are_computed(write, known):
     net = networks.Network(13)
     output = write(net, net.add("Shape", "x"))
     assert check_network(net, output, X, known).structured_outputs.shape[1] == 3
+
+
+@pytest.mark.parametrize("coordinates", ["half_pixel", "pytorch_half_pixel", "align_corners"])
+@pytest.mark.parametrize("known", [[2, 3, 6, 8], [None, 3, 6, 8], [None, 3, None, None]])
+@pytest.mark.parametrize("size", [(12, 9), (1, 5), (1, 1)])
+def test_pictures_are_resized_each_by_itself(coordinates, known, size):
+    """As `F.interpolate(size=...)` is written: the sizes of all axes, of which batch and channels are the picture's."""
+    net = networks.Network(13)
+    shape = net.add("Shape", "x")
+    kept = net.add("Slice", shape, net.as_node(0), net.as_node(2))
+    wanted = net.add("Concat", kept, net.as_node(*size), axis=0)
+    rules = {"mode": "linear", "coordinate_transformation_mode": coordinates}
+    traced = check_network(net, net.add("Resize", "x", "", "", wanted, **rules), X, known)
+    ops = [node.op for node in traced.graph.as_graph_def().node]
+    assert ops.count("ResizeBilinear") == 1
+    assert "MatMul" not in ops
+
+
+def test_pytorch_makes_one_pixel_of_the_first_also_where_sizes_are_computed():
+    net = networks.Network(13)
+    edges = net.add("Slice", net.add("Shape", "x"), net.as_node(2), net.as_node(4))
+    wanted = net.add("Concat", net.as_node(2, 3), net.add("Div", edges, net.as_node(6, 4)), axis=0)
+    rules = {"mode": "linear", "coordinate_transformation_mode": "pytorch_half_pixel"}
+    check_network(net, net.add("Resize", "x", "", "", wanted, **rules), X, [None, 3, None, None])

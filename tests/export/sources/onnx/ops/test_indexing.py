@@ -46,6 +46,7 @@ def test_found():
         Case("Compress", X, X[0, 0] > 0),
         Case("OneHot", integers(0, 2, -1), np.int64(4), np.array([0.5, 2], np.float32)),
         Case("OneHot", integers(0, 2, -1), np.int64(4), np.array([0, 1], np.int64), axis=0),
+        Case("OneHot", integers(0, 2, -1), np.int64(4), np.array([0, 1], np.int64), axis=-2),
     )
 
 

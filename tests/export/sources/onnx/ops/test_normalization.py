@@ -1,8 +1,18 @@
 """Normalizations, over their attributes."""
 
+import logging
+
 import numpy as np
 import onnx_networks as networks
 import pytest
+import tensorflow as tf
+from maskport.export.sources.onnx.folding import fold
+from maskport.export.sources.onnx.graph import read_graph
+from maskport.export.sources.onnx.running import run
+from maskport.export.sources.onnx.values import Tensor, as_plain, natural
+from maskport.export.sources.weights import Weights
+from onnx import helper
+from onnx.reference import ReferenceEvaluator
 from onnx_cases import Case, answer_of, check, check_network, drawn
 
 X = drawn(2, 6, 5, 4)
@@ -61,3 +71,21 @@ def test_sums_of_transformers_are_normalized_along_their_channels():
     weights = [net.drawn(4, low=0.5), net.drawn(4, low=-1.0)]
     total = net.add("SkipLayerNormalization", patches, patches, *weights, domain="com.microsoft", epsilon=1e-5)
     check_network(net, total, drawn(2, 4, 3, 5), [None, 4, None, None])
+
+
+@pytest.mark.parametrize("known", [(2, 6, 5, 4), (None, 6, None, None)])
+def test_in_training_mode_the_statistics_are_those_of_what_is_there(known, caplog):
+    """As a network is exported that nobody called eval() on; it is not folded into the convolution before."""
+    net = networks.Network(15)
+    numbers = [net.drawn(4, low=a, high=b) for a, b in [(0.5, 1.5), (-0.2, 0.2), (-0.2, 0.2), (0.5, 1.5)]]
+    y = net.add("BatchNormalization", net.conv("x", 6, 4), *numbers, training_mode=1, outputs=3)[0]
+    inputs = [helper.make_tensor_value_info("x", 1, [edge or "n" for edge in known])]
+    graph = helper.make_graph(net.nodes, "g", inputs, [helper.make_empty_tensor_value_info(y)], net.constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    wanted = ReferenceEvaluator(model).run([y], {"x": X})[0]
+    read = fold(read_graph(model, "g"))
+    traced = tf.function(lambda x: as_plain(run(read, [Tensor(x, natural(4))], Weights())[0]), autograph=False)
+    with caplog.at_level(logging.WARNING):
+        found = traced.get_concrete_function(tf.TensorSpec(known))(tf.constant(X))
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert "was exported in training mode" in caplog.text

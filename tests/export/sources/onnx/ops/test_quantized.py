@@ -53,6 +53,22 @@ def test_products_of_integers(dtype, weights_dtype):
     check(*cases, Case("QLinearMatMul", *quantized))
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+def test_products_with_matrices_of_few_bits(bits):
+    """As files of transformers.js have them that end in _q4: 40 rows in blocks of 16, not all of them whole."""
+    rows, columns, blocks = 40, 5, 3
+    packed = drawn(columns, blocks, 16 * bits // 8, low=0, high=255, dtype=np.uint8)
+    scales = drawn(columns, blocks, low=0.01, high=0.1)
+    zeros = drawn(columns, -(-blocks * bits // 8), low=0, high=255, dtype=np.uint8)
+    values, bias = drawn(2, 3, rows), drawn(columns)
+    fields = {"K": rows, "N": columns, "bits": bits, "block_size": 16, "domain": "com.microsoft"}
+    check(
+        Case("MatMulNBits", values, packed, scales, **fields),
+        Case("MatMulNBits", values, packed, scales.reshape(-1), zeros, **fields),
+        Case("MatMulNBits", values, packed, scales, None, None, bias, **fields),
+    )
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_convolved(dtype):
     image, kernel, bias = (
@@ -78,7 +94,8 @@ def test_as_onnxruntime_fuses_them():
     by_column, kernel = [drawn(3, low=0.001, high=0.01), np.zeros(3, np.int8)], integers(4, 7, 3, 3, dtype=np.int8)
     cases = [
         Case("QLinearAdd", *one, *one, *answer), Case("QLinearMul", *one, *one, *answer),
-        Case("QLinearSigmoid", *one, *share), Case("QLinearLeakyRelu", *one, *answer, alpha=0.1),
+        Case("QLinearSigmoid", *one, *share),
+        Case("QLinearLeakyRelu", *one, *answer, alpha=0.1),
         Case("QLinearGlobalAveragePool", *one, *answer), Case("QLinearSoftmax", *one, *share, axis=-1, opset=13),
         Case("QLinearAveragePool", *one, *answer, kernel_shape=[2, 2]),
         Case("QLinearConcat", *answer, *one, *one, fed=0, axis=1),
