@@ -1,8 +1,8 @@
 """From a spec and a labelled folder to the threshold that fits it best."""
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from ..errors import CalibrationError
 from ..spec import ExportSpec
@@ -89,12 +89,8 @@ def calibrate(
     meaning = LabelMeaning(
         None if foreground_values is None else parse_values(foreground_values), parse_values(ignore_value)
     )
-    labels = LabelCounts(meaning)
     reader = ProbabilityReader(spec)
-    # Masks are read in no time; what the model says of hundreds of pictures would be waited for in vain.
-    for pair in pairing.pairs:
-        with contextlib.suppress(CalibrationError):  # named below
-            labels.add(read_values(pair.mask))
+    labels = LabelCounts(meaning).add_all(partial(read_values, pair.mask) for pair in pairing.pairs)
     doubt = labels.check(reader.classes, reader.foreground)
     tally, failures = Tally(), []
     for position, pair in enumerate(pairing.pairs):

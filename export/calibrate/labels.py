@@ -1,9 +1,11 @@
 """What the values in mask files mean: foreground, background, or nothing that counts."""
 
 import collections
+import contextlib
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +24,8 @@ _VOIDS = (255, 65535)
 _FEW = 16
 """So many values or fewer are drawn; more may be what resampling or compression leaves beside edges."""
 _SHOWN = 12
+_MOST = 1 << 17
+"""Twice as many as there are levels of 16 bits; more are colours of photographs, and would fill the memory."""
 _VALUE = re.compile(r"(?P<first>-?\d+)(?:-(?P<last>\d+))?|#(?P<colour>[0-9a-fA-F]{6})")
 
 
@@ -83,6 +87,23 @@ class LabelCounts:
         self.pixels: collections.Counter[int] = collections.Counter()
         self.mixed: set[int] = set()
 
+    def add_all(self, readers: Iterable[Callable[[], Values]]) -> Self:
+        """Adds those of masks, but for those whose reading fails (CalibrationError); returns itself.
+
+        Masks are read in no time; what the model says of hundreds of pictures would be waited for in vain.
+
+        Raises:
+            CalibrationError: they hold more values than any labels do.
+        """
+        for read in readers:
+            with contextlib.suppress(CalibrationError):  # which is told when the picture is measured
+                self.add(read())
+            if len(self.pixels) > _MOST:
+                raise CalibrationError(
+                    f"the masks hold more than {_MOST:,} values, as photographs do: are pictures and masks swapped?"
+                )
+        return self
+
     def add(self, values: Values) -> None:
         """Adds one mask's."""
         found, counts = np.unique(values, return_counts=True)
@@ -90,6 +111,12 @@ class LabelCounts:
         drawn = found[(found != 0) & self.meaning.counts(found)].tolist()
         if len(drawn) > 1:
             self.mixed.update(drawn)
+
+    @property
+    def has_foreground(self) -> bool:
+        """Whether some pixel is foreground, and counts."""
+        found = np.array(sorted(self.pixels))
+        return bool((self.meaning.is_foreground(found) & self.meaning.counts(found)).any())
 
     def summarize(self, with_meaning: bool = False) -> str:
         """Returns the most frequent values with their shares, such as `0 (81.2 %), 1 (18.8 %)`."""

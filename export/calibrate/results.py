@@ -9,12 +9,11 @@ from .. import pages
 from ..pages.charts import Line, Mark, draw_line_chart
 from .calibration import Calibration
 from .criteria import threshold_at
-from .tally import AVERAGES, STEPS, THRESHOLDS, Curves
+from .tally import AVERAGES, STEPS, THRESHOLDS, TITLES, Curves
 
 TABLE_FILE = "calibration.csv"
 PLOT_FILE = "calibration.svg"
 PAGE_FILE = "calibration.html"
-_SCORES = {"iou": "IoU", "dice": "Dice", "precision": "precision", "recall": "recall"}
 
 
 def summarize(calibration: Calibration) -> str:
@@ -25,7 +24,7 @@ def summarize(calibration: Calibration) -> str:
             _counted(calibration),
             f"values in the masks: {calibration.labels.summarize(with_meaning=True)}",
             "",
-            f"{'':<12}{'threshold':>9}" + "".join(f"{title:>11}" for title in _SCORES.values()),
+            f"{'':<12}{'threshold':>9}" + "".join(f"{title:>11}" for title in TITLES.values()),
             *(f"{title:<12}{row[0]:>9}" + "".join(f"{score:>11}" for score in row[1:]) for title, row in table.items()),
             "",
             _verdict(calibration),
@@ -44,7 +43,7 @@ def _table(calibration: Calibration) -> dict[str, list[str]]:
     curves = calibration.tally.curves(calibration.average)
     rows = {"recommended": calibration.recommendation.index, "in the spec": round(calibration.spec_threshold * STEPS)}
     return {
-        title: [format_threshold(threshold_at(at)), *(f"{getattr(curves, name)[at]:.4f}" for name in _SCORES)]
+        title: [format_threshold(threshold_at(at)), *(f"{getattr(curves, name)[at]:.4f}" for name in TITLES)]
         for title, at in rows.items()
     }
 
@@ -57,7 +56,7 @@ def _verdict(calibration: Calibration) -> str:
     criterion = {
         "precision_at_recall": f"precision where recall is at least {calibration.target:g}",
         "recall_at_precision": f"recall where precision is at least {calibration.target:g}",
-        **_SCORES,
+        **TITLES,
     }[calibration.criterion]
     return f"best by {criterion} over {over}{nearly}"
 
@@ -98,7 +97,7 @@ def write_page(calibration: Calibration, warnings: Sequence[str], path: Path) ->
         title=f"Recommended threshold: {format_threshold(calibration.threshold)}",
         counted=_counted(calibration),
         warnings=warnings,
-        columns=["threshold", *_SCORES.values()],
+        columns=["threshold", *TITLES.values()],
         table=_table(calibration),
         verdict=_verdict(calibration),
         chart=_draw(calibration),
@@ -113,7 +112,7 @@ def _draw(calibration: Calibration) -> str:
     return draw_line_chart(
         f"IoU, Dice, precision and recall against threshold, {over}; {calibration.threshold:g} is recommended",
         f"score ({over})",
-        [Line(title, THRESHOLDS, getattr(curves, name)) for name, title in _SCORES.items()],
+        [Line(title, THRESHOLDS, getattr(curves, name)) for name, title in TITLES.items()],
         [
             Mark(calibration.threshold, f"recommended: {format_threshold(calibration.threshold)}"),
             Mark(calibration.spec_threshold, f"in the spec: {calibration.spec_threshold:g}", is_dashed=True),

@@ -54,9 +54,9 @@ def _edit(text: str, root: yaml.MappingNode, value: str) -> str:
         if isinstance(key, yaml.ScalarNode) and key.value == _KEY:
             return text[: node.start_mark.index] + value + text[node.end_mark.index :]
     if root.flow_style:
-        end = root.end_mark.index - 1
+        end = root.value[-1][1].end_mark.index if root.value else root.end_mark.index - 1
         separator = ", " if root.value else ""
-        return f"{text[:end].rstrip()}{separator}{_KEY}: {value}{text[end:]}"
+        return f'{text[:end]}{separator}"{_KEY}": {value}{text[end:]}'  # as JSON wants it, too
     newline = "\r\n" if "\r\n" in text else "\n"
     end = _end_of_line(text, _last_scalar_end(root))
     head, tail = text[:end], text[end:]

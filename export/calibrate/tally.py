@@ -55,6 +55,10 @@ class Curves:
         )
 
 
+TITLES = {"iou": "IoU", "dice": "Dice", "precision": "precision", "recall": "recall"}
+"""Of the scores, for people."""
+
+
 class Tally:
     """Counts pictures one after another.
 

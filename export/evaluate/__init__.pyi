@@ -5,7 +5,6 @@ from .evaluation import (
 from .gate import (
     Gate as Gate,
     judge as judge,
-    read_floors as read_floors,
 )
 from .labelled import (
     Labelled as Labelled,

@@ -1,10 +1,10 @@
 """From an exported model and labelled pictures to its scores, beside those of another export."""
 
-import contextlib
 import dataclasses
 import heapq
 import io
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -46,14 +46,15 @@ class Evaluation:
     Attributes:
         pictures: how many were measured.
         scores: of each subject: the mask, and each class where the model tells several apart.
-        baseline: the other export's, where there is one, of the subjects that it has too.
-        differences: the scores' from the baseline's.
-        tally: of the probabilities at every threshold.
+        baseline: the other export's, where there is one, of the subjects that it has too, on what it reads.
+        differences: the scores' from the baseline's, on those.
+        tally: of the probabilities at every threshold; None for a model of class indices, which has none.
         threshold: of the export.
-        recommendation: the best threshold; None where no foreground is found at any.
+        recommendation: the best threshold; None where no foreground is found at any, or there is no threshold.
         doubts: what speaks against that, for people.
         labels: the values in the labels.
         left_out: for each picture that could not be measured, why.
+        not_compared: for each that says nothing of the model, or that the baseline alone could not read, why.
         worst: the pictures with the lowest IoU, the worst first.
         confidence: of the intervals.
     """
@@ -62,12 +63,13 @@ class Evaluation:
     scores: dict[str, Scores]
     baseline: dict[str, Scores]
     differences: dict[str, Scores]
-    tally: Tally
+    tally: Tally | None
     threshold: float
     recommendation: Recommendation | None
     doubts: list[str]
     labels: LabelCounts
     left_out: list[str]
+    not_compared: list[str]
     worst: list[WorstPicture]
     confidence: float
 
@@ -89,14 +91,16 @@ def evaluate(
 ) -> Evaluation:
     """Measures an export by the answers that it would be served with.
 
-    A picture that cannot be measured is left out, of both models, and told of.
+    A picture that cannot be measured is left out, and told of. So is one that the baseline alone cannot read, or whose
+    every pixel is ignored, neither of which is the model's fault.
 
     Args:
         version_dir: of the export; path or URL.
         pictures: to measure it on.
         baseline_dir: of another export, to compare it with.
         foreground_values: what is foreground in the labels, as `calibrate` takes it. By default the numbers of the
-            export's foreground channels, and where it has one channel all but 0.
+            export's foreground channels, and where it has one channel all but 0. Where it is given, and the labels hold
+            other values than numbers of classes, the mask alone is measured.
         ignore_value: values of pixels that do not count, such as 255 for void.
         resamples: draws of the bootstrap.
         confidence: of its intervals.
@@ -105,60 +109,76 @@ def evaluate(
         EvaluationError: an export that cannot be measured, or nothing that it can be measured on.
         CalibrationError: labels that probably mean something else than they are taken for.
     """
-    model = ExportedModel(version_dir, (contract.PROBABILITY,))
+    model = ExportedModel(version_dir)
+    tally = None
+    if not model.answers_classes:
+        model.require(contract.PROBABILITY)
+        tally = Tally()
     baseline = ExportedModel(baseline_dir) if baseline_dir is not None else None
     several = len(model.classes) > 1
+    is_given = foreground_values is not None
     if foreground_values is None and several:
         foreground_values = model.foreground
     meaning = LabelMeaning(
         None if foreground_values is None else parse_values(foreground_values), parse_values(ignore_value)
     )
-    labels = _count_labels(pictures, meaning)
+    labels = LabelCounts(meaning).add_all(partial(picture.read_label, None) for picture in pictures.walk())
     doubt = labels.check(len(model.classes), model.foreground)
-    has_classes = several and model.has_class_map
-    if has_classes:
-        _check_classes(labels, model.classes)
+    has_classes = several and model.has_class_map and _are_classes(labels, model.classes, is_given)
+    if labels.pixels and not labels.has_foreground:
+        raise EvaluationError(
+            f"{pictures.origin}: no pixel of the labels is foreground; they hold {labels.summarize(with_meaning=True)}"
+        )
     subjects = _Subjects(model, has_classes)
     others = _Subjects(baseline, has_classes and _tells_the_same(model, baseline)) if baseline is not None else None
 
-    tally = Tally()
     counts: list[list[tuple[int, int, int]]] = []
-    baseline_counts: list[list[tuple[int, int, int]]] = []
+    compared: list[tuple[int, list[tuple[int, int, int]]]] = []
     left_out: list[str] = []
+    not_compared: list[str] = []
     worst: list[tuple[float, int, WorstPicture]] = []
     for picture in pictures.walk():
         try:
             image = picture.read_image()
-            probability = model.probability(image)
-            values = picture.read_label(probability.shape)
-            own = subjects.count(image, values, meaning)
-            other = others.count(image, values, meaning) if others else []
+            mask = model.mask(image)
+            values = picture.read_label(mask.shape)
+            probability = model.probability(image) if tally is not None else None
+            own = subjects.count(image, mask, values, meaning)
         except (EvaluationError, CalibrationError) as error:
             left_out.append(_told(picture, error))
             continue
         is_counted = meaning.counts(values)
         if not is_counted.any():
-            left_out.append(f"{picture.name}: every pixel is ignored")
+            not_compared.append(f"{picture.name}: every pixel is ignored")
             continue
-        tally.add(probability[is_counted], meaning.is_foreground(values[is_counted]))
+        if others is not None and baseline is not None:
+            try:
+                compared.append((len(counts), others.count(image, baseline.mask(image), values, meaning)))
+            except EvaluationError as error:
+                not_compared.append(f"by the baseline: {_told(picture, error)}")
+        if tally is not None and probability is not None:
+            tally.add(probability[is_counted], meaning.is_foreground(values[is_counted]))
         counts.append(own)
-        baseline_counts.append(other)
         iou = own[0][0] / sum(own[0]) if any(own[0]) else 1.0
         if len(worst) < WORST or -iou > worst[0][0]:
-            shown = _draw(image, model.mask(image), values, meaning)
-            entry = (-iou, -len(counts), WorstPicture(picture.name, iou, shown))
+            entry = (-iou, -len(counts), WorstPicture(picture.name, iou, _draw(image, mask, values, meaning)))
             (heapq.heappush if len(worst) < WORST else heapq.heappushpop)(worst, entry)
     if not counts:
-        reason = f"; the first: {left_out[0]}" if left_out else ""
-        raise EvaluationError(f"{pictures.origin}: no picture can be measured{reason}")
+        reasons = [*left_out, *not_compared]
+        raise EvaluationError(
+            f"{pictures.origin}: no picture can be measured" + (f"; the first: {reasons[0]}" if reasons else "")
+        )
 
-    recommendation, doubts = _recommend(tally)
-    own_scores, other_scores, differences = score(
-        np.array(counts),
-        np.array(baseline_counts) if others is not None else None,
-        resamples=resamples,
-        confidence=confidence,
-    )
+    recommendation, doubts = _recommend(tally) if tally is not None else (None, [])
+    measure = partial(score, resamples=resamples, confidence=confidence)
+    own_scores, *_ = measure(np.array(counts))
+    other_scores: list[Scores] = []
+    differences: list[Scores] = []
+    if compared:
+        of_both = np.array([counts[at] for at, _ in compared])
+        _, other_scores, differences = measure(of_both, np.array([one for _, one in compared]))
+    elif others is not None:
+        doubts.append(f"the baseline could read no picture, so that there is nothing to compare: {not_compared[0]}")
     return Evaluation(
         pictures=len(counts),
         scores=dict(zip(subjects.names, own_scores, strict=True)),
@@ -170,6 +190,7 @@ def evaluate(
         doubts=[*([doubt] if doubt else []), *doubts],
         labels=labels,
         left_out=left_out,
+        not_compared=not_compared,
         worst=[entry[-1] for entry in sorted(worst, reverse=True)],
         confidence=confidence,
     )
@@ -187,13 +208,15 @@ class _Subjects:
             mask = next(name for name in _MASK_NAMES if name not in model.classes)
             self.names = [mask, *(model.classes if has_classes else [])]
 
-    def count(self, image: bytes, values: Values, meaning: LabelMeaning) -> list[tuple[int, int, int]]:
-        """Returns the counts of each subject in one picture, whose label's values are [H, W]."""
+    def count(self, image: bytes, mask: Mask, values: Values, meaning: LabelMeaning) -> list[tuple[int, int, int]]:
+        """Returns the counts of each subject in one picture, by its mask and its label's values, both [H, W]."""
         is_counted = meaning.counts(values)
-        found = [count(self._model.mask(image), meaning.is_foreground(values), is_counted)]
+        found = [count(mask, meaning.is_foreground(values), is_counted)]
         if self._classes:
-            class_map = self._model.class_map(image)
-            found += [count(class_map == at, values == at, is_counted) for at in range(self._classes)]
+            pairs = values[is_counted] * self._classes + self._model.class_map(image)[is_counted]
+            met = np.bincount(pairs, minlength=self._classes**2).reshape(self._classes, self._classes)
+            both = met.diagonal()
+            found += zip(both.tolist(), (met.sum(0) - both).tolist(), (met.sum(1) - both).tolist(), strict=True)
         return found
 
 
@@ -201,25 +224,21 @@ def _tells_the_same(model: ExportedModel, baseline: ExportedModel) -> bool:
     return baseline.has_class_map and baseline.classes == model.classes
 
 
-def _count_labels(pictures: LabelledPictures, meaning: LabelMeaning) -> LabelCounts:
-    # Labels are read in no time; what the model says of hundreds of pictures would be waited for in vain.
-    labels = LabelCounts(meaning)
-    for picture in pictures.walk():
-        with contextlib.suppress(CalibrationError):  # told of when it is measured
-            labels.add(picture.read_label(None))
-    return labels
+def _are_classes(labels: LabelCounts, classes: Sequence[str], is_given: bool) -> bool:
+    """Returns whether the labels are numbers of classes.
 
-
-def _check_classes(labels: LabelCounts, classes: Sequence[str]) -> None:
-    """Makes sure that the labels are numbers of classes; EvaluationError where they are not."""
+    Where they are not, EvaluationError, unless it is given what is foreground in them.
+    """
     found = np.array(sorted(labels.pixels))
     strange = [int(value) for value in found[labels.meaning.counts(found)] if not 0 <= value < len(classes)]
-    if strange:
+    if strange and not is_given:
         shown = ",".join(format_value(value) for value in strange[:8])
         raise EvaluationError(
             f"the labels hold {labels.summarize()}, and the model has the classes 0 to {len(classes) - 1}: values that "
-            f"mean nothing are named by ignore_value={shown}"
+            f"mean nothing are named by ignore_value={shown}, and what is foreground, where they are no classes, by "
+            "foreground_values"
         )
+    return not strange
 
 
 def _recommend(tally: Tally) -> tuple[Recommendation | None, list[str]]:
@@ -240,7 +259,9 @@ def _draw(image: bytes, mask: Mask, values: Values, meaning: LabelMeaning) -> Im
     try:
         with Image.open(io.BytesIO(image)) as opened:
             gray = np.asarray(ImageOps.exif_transpose(opened).convert("L"), np.float32)
-    except (OSError, ValueError):  # what only the model's own decoder reads
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        gray = np.zeros([], np.float32)
+    if gray.shape != mask.shape:  # what the model's own decoder alone reads, or reads so
         gray = np.full(mask.shape, 255, np.float32)
     pixels = np.repeat(gray[..., np.newaxis], 3, axis=-1)
     truth, is_counted = meaning.is_foreground(values), meaning.counts(values)

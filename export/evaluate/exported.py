@@ -26,13 +26,12 @@ class ExportedModel:
 
     Args:
         version_dir: path or URL.
-        needs: the products whose signatures must be there, besides the mask.
 
     Raises:
-        EvaluationError: it does not load, was not exported by maskport, or lacks a signature.
+        EvaluationError: it does not load, was not exported by maskport, or gives no mask of an encoded picture.
     """
 
-    def __init__(self, version_dir: str, needs: tuple[str, ...] = ()):
+    def __init__(self, version_dir: str):
         self._version_dir = version_dir
         try:
             file = os.path.join(version_dir, contract.ASSETS_DIR, contract.MANIFEST_FILE)
@@ -45,12 +44,24 @@ class ExportedModel:
             self._saved = tf.saved_model.load(version_dir)  # its signatures live no longer than it does
         except Exception as error:
             raise EvaluationError(f"{version_dir}: does not load: {cause_of(error)}") from error
-        for product in (contract.MASK, *needs):
-            name = contract.signature_name(product, encoded=True)
-            if name not in self._saved.signatures:
-                raise EvaluationError(f"{version_dir}: has no signature {name!r}: export the model with it")
+        self.require(contract.MASK)
         names = self.manifest["classes"]
         self.classes: list[str] = names or [str(at) for at in range(self.manifest["model"]["output_channels"])]
+
+    def require(self, product: str) -> None:
+        """Raises EvaluationError where no signature gives a product of encoded pictures."""
+        name = contract.signature_name(product, encoded=True)
+        if name in self._saved.signatures:
+            return
+        channels = self.manifest["model"]["channels"]
+        way = f"of {channels} bands there is none, and labelled pictures are encoded ones"
+        way = "export the model with it" if channels in (1, 3, 4) else way
+        raise EvaluationError(f"{self._version_dir}: has no signature {name!r}: {way}")
+
+    @property
+    def answers_classes(self) -> bool:
+        """Whether the model answers class indices, and so no probabilities."""
+        return bool(self.manifest["model"].get("answers_classes"))
 
     @property
     def foreground(self) -> list[int]:

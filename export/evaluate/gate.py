@@ -3,11 +3,10 @@
 import dataclasses
 from collections.abc import Mapping
 
+from ..calibrate.tally import TITLES
 from ..errors import EvaluationError
 from .evaluation import Evaluation
 from .scores import SCORES
-
-_TITLES = {"iou": "IoU", "dice": "Dice", "precision": "precision", "recall": "recall"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,20 +38,6 @@ class Gate:
                 raise EvaluationError(f"{name}: wanted 0 to 1, got {value:g}")
 
 
-def read_floors(text: str) -> dict[str, float]:
-    """Returns the floors of classes from a text such as `coin=0.8,rim=0.3`; EvaluationError where it is another."""
-    floors = {}
-    for word in filter(None, (part.strip() for part in text.split(","))):
-        name, separator, value = word.rpartition("=")
-        try:
-            floors[name.strip()] = float(value)
-        except ValueError:
-            separator = ""
-        if not separator or not name.strip():
-            raise EvaluationError(f"class_floors: wanted CLASS=FLOOR, such as coin=0.8, got {word!r}")
-    return floors
-
-
 def judge(evaluation: Evaluation, gate: Gate) -> list[str]:
     """Returns what speaks against serving a model, for people; nothing where it may be served.
 
@@ -64,17 +49,20 @@ def judge(evaluation: Evaluation, gate: Gate) -> list[str]:
         raise EvaluationError(
             f"class_floors: no class {unknown[0]!r} was measured; there are: {', '.join(evaluation.scores)}"
         )
-    title, reasons = _TITLES[gate.score], []
+    title, reasons = TITLES[gate.score], []
     for subject, floor in {evaluation.main_subject: gate.floor, **gate.class_floors}.items():
         found = evaluation.scores[subject][gate.score]
-        if found.value < floor:
+        if found.value is None:
+            reasons.append(f"{title} of {subject} cannot be measured: no pixel is labelled as it, or found")
+        elif found.value < floor:
             reasons.append(f"{title} of {subject} is {found}, below the floor of {floor:g}")
     for subject, differences in evaluation.differences.items():
-        difference = differences[gate.score]
-        if difference.value < -gate.max_drop:
+        drop = differences[gate.score].value
+        # What no pixel is labelled as says nothing of either.
+        if drop is not None and drop < -gate.max_drop:
             before = evaluation.baseline[subject][gate.score].value
             reasons.append(
-                f"{title} of {subject} is {-difference.value:.4f} below the baseline's {before:.4f}, "
+                f"{title} of {subject} is {-drop:.4f} below the baseline's {before:.4f}, "
                 f"and {gate.max_drop:g} is allowed"
             )
     left_out = len(evaluation.left_out)

@@ -5,13 +5,11 @@ from typing import Any
 
 from .. import pages
 from ..calibrate.results import format_threshold
-from ..calibrate.tally import THRESHOLDS
+from ..calibrate.tally import THRESHOLDS, TITLES
 from ..pages.charts import Line, Mark, draw_line_chart
 from .evaluation import Evaluation
 from .gate import Gate
 from .scores import Scores
-
-_TITLES = {"iou": "IoU", "dice": "Dice", "precision": "precision", "recall": "recall"}
 
 
 def to_json(evaluation: Evaluation, gate: Gate, reasons: Sequence[str]) -> dict[str, Any]:
@@ -29,6 +27,7 @@ def to_json(evaluation: Evaluation, gate: Gate, reasons: Sequence[str]) -> dict[
         },
         "pictures": evaluation.pictures,
         "left_out": evaluation.left_out,
+        "not_compared": evaluation.not_compared,
         "confidence": evaluation.confidence,
         "scores": _as_json(evaluation.scores),
         "baseline": _as_json(evaluation.baseline),
@@ -51,15 +50,11 @@ def make_page(
     evaluation: Evaluation, gate: Gate, reasons: Sequence[str], facts: Mapping[str, str] | None = None
 ) -> str:
     """Returns an HTML page of an evaluation and its verdict; `facts` are shown beside them, by heading."""
-    best, curves = evaluation.recommendation, evaluation.tally.curves("pixels")
-    marks = [Mark(evaluation.threshold, f"exported: {evaluation.threshold:g}", is_dashed=best is not None)]
-    if best:
-        marks.append(Mark(best.threshold, f"recommended: {format_threshold(best.threshold)}"))
-    tally = evaluation.tally
-    counted = (
-        f"{evaluation.pictures} pictures, {tally.pixels / 1e6:,.1f} million pixels, "
-        f"{100 * tally.foreground_pixels / tally.pixels:.1f} % foreground; scores of all pixels together"
-    )
+    counted = f"{evaluation.pictures} pictures"
+    if (tally := evaluation.tally) is not None:
+        counted += f", {tally.pixels / 1e6:,.1f} million pixels, {100 * tally.foreground_pixels / tally.pixels:.1f} % "
+        counted += "foreground"
+    counted += "; scores of all pixels together"
     if evaluation.pictures > 1:
         counted += f", each with its {100 * evaluation.confidence:g} % interval (bootstrap over the pictures)"
     return pages.render(
@@ -67,22 +62,17 @@ def make_page(
         title="May be served" if not reasons else "Must not be served",
         reasons=reasons,
         counted=counted,
-        columns=list(_TITLES.values()),
+        columns=list(TITLES.values()),
         scores=_texts(evaluation.scores),
         baseline=_texts(evaluation.baseline),
         differences=_texts(evaluation.differences),
         asked=_asked(gate, evaluation),
-        chart=draw_line_chart(
-            "IoU, Dice, precision and recall of the mask against the threshold",
-            "score (all pixels)",
-            [Line(title, THRESHOLDS, getattr(curves, name)) for name, title in _TITLES.items()],
-            marks,
-        ),
+        chart=_chart(evaluation),
         threshold=_threshold(evaluation),
         doubts=evaluation.doubts,
         shown=[pages.Shown.of(f"{one.name}: IoU {one.iou:.4f}", one.shown) for one in evaluation.worst],
         labels=evaluation.labels.summarize(with_meaning=True),
-        left_out=evaluation.left_out,
+        left_out={"Left out": evaluation.left_out, "Not compared": evaluation.not_compared},
         facts=facts or {},
     )
 
@@ -90,13 +80,13 @@ def make_page(
 def _texts(scores: Mapping[str, Scores]) -> dict[str, list[tuple[str, str]]]:
     """Returns the values and their intervals, as texts."""
     return {
-        subject: [(value, interval) for value, _, interval in (str(found[name]).partition(" ") for name in _TITLES)]
+        subject: [(value, interval) for value, _, interval in (str(found[name]).partition(" ") for name in TITLES)]
         for subject, found in scores.items()
     }
 
 
 def _asked(gate: Gate, evaluation: Evaluation) -> str:
-    title = _TITLES[gate.score]
+    title = TITLES[gate.score]
     floors = {evaluation.main_subject: gate.floor, **gate.class_floors}
     text = f"{title}: " + ", ".join(f"{name} at least {floor:g}" for name, floor in floors.items())
     if evaluation.baseline:
@@ -104,8 +94,26 @@ def _asked(gate: Gate, evaluation: Evaluation) -> str:
     return text
 
 
+def _chart(evaluation: Evaluation) -> str:
+    """Returns the scores at every threshold as a chart; nothing where the model has none."""
+    if evaluation.tally is None:
+        return ""
+    best, curves = evaluation.recommendation, evaluation.tally.curves("pixels")
+    marks = [Mark(evaluation.threshold, f"exported: {evaluation.threshold:g}", is_dashed=best is not None)]
+    if best:
+        marks.append(Mark(best.threshold, f"recommended: {format_threshold(best.threshold)}"))
+    return draw_line_chart(
+        "IoU, Dice, precision and recall of the mask against the threshold",
+        "score (all pixels)",
+        [Line(title, THRESHOLDS, getattr(curves, name)) for name, title in TITLES.items()],
+        marks,
+    )
+
+
 def _threshold(evaluation: Evaluation) -> str:
     best = evaluation.recommendation
+    if evaluation.tally is None:
+        return "The model answers classes, and has no threshold."
     if best is None:
         return f"The export's threshold is {evaluation.threshold:g}; none can be recommended."
     return (

@@ -21,7 +21,7 @@ _AT_ONCE = 1 << 22
 class Interval:
     """A score of all pixels together, and where it lies in so many other draws of as many pictures."""
 
-    value: float
+    value: float | None  # None where there is nothing to measure: no labelled pixel, or of precision none that is found
     low: float | None = None  # None where there is one picture only, which says nothing of others
     high: float | None = None
 
@@ -31,6 +31,8 @@ class Interval:
 
     def __str__(self) -> str:
         """Returns it for people."""
+        if self.value is None:
+            return "–"
         return f"{self.value:.4f}" + ("" if self.low is None else f" ({self.low:.4f} to {self.high:.4f})")
 
 
@@ -77,7 +79,10 @@ def score(
 
 
 def _measure(counts: Counts, resamples: int, seed: int) -> dict[str, npt.NDArray[np.float64]]:
-    """Returns each score, [1 + resamples, subjects]: of all pictures, then of each draw."""
+    """Returns each score, [1 + resamples, subjects]: of all pictures, then of each draw.
+
+    It is NaN where nothing is labelled as the subject, or of precision where nothing is found.
+    """
     pictures, subjects, _ = counts.shape
     flat = counts.reshape(pictures, -1)
     sums = [flat.sum(axis=0, keepdims=True)]
@@ -87,8 +92,10 @@ def _measure(counts: Counts, resamples: int, seed: int) -> dict[str, npt.NDArray
         for start in range(0, resamples, step):
             size = min(step, resamples - start)
             sums.append(random.multinomial(pictures, np.full(pictures, 1 / pictures), size) @ flat)
-    curves = Curves.of_counts(*np.moveaxis(np.concatenate(sums).reshape(-1, subjects, 3), -1, 0))
-    return {name: getattr(curves, name) for name in SCORES}
+    found, wrong, missed = np.moveaxis(np.concatenate(sums).reshape(-1, subjects, 3), -1, 0)
+    curves = Curves.of_counts(found, wrong, missed)
+    is_there = dict.fromkeys(SCORES, found + missed > 0) | {"precision": (found + missed > 0) & (found + wrong > 0)}
+    return {name: np.where(is_there[name], getattr(curves, name), np.nan) for name in SCORES}
 
 
 def _intervals(measured: dict[str, npt.NDArray[np.float64]], confidence: float) -> list[Scores]:
@@ -96,7 +103,10 @@ def _intervals(measured: dict[str, npt.NDArray[np.float64]], confidence: float) 
     ends = [(1 - confidence) / 2, (1 + confidence) / 2]
 
     def interval(values: npt.NDArray[np.float64]) -> Interval:
-        low, high = map(float, np.quantile(values[1:], ends)) if len(values) > 1 else (None, None)
+        if np.isnan(values[0]):
+            return Interval(None)
+        draws = values[1:][~np.isnan(values[1:])]
+        low, high = map(float, np.quantile(draws, ends)) if draws.size else (None, None)
         return Interval(float(values[0]), low, high)
 
     subjects = next(iter(measured.values())).shape[1]

@@ -24,7 +24,7 @@ from tfx.types.standard_artifacts import (
 
 from ..calibrate.labels import parse_values
 from ..errors import EvaluationError, PublishError, SpecError
-from ..evaluate import Gate, labelled_in_folders, read_floors
+from ..evaluate import Gate, labelled_in_folders
 from ..evaluate.scores import RESAMPLES
 from ..spec import parse_spec_fields, read_spec_fields
 from . import executors
@@ -62,7 +62,7 @@ def MaskEvaluatorNode(  # noqa: D103, N802
     ignore_value: Parameter[str] = "",
     score: Parameter[str] = "iou",
     floor: Parameter[float] = 0.5,
-    class_floors: Parameter[str] = "",
+    class_floors: Parameter[str] = "{}",
     max_drop: Parameter[float] = 0.01,
     max_left_out: Parameter[float] = 0.05,
     resamples: Parameter[int] = RESAMPLES,
@@ -77,7 +77,7 @@ def MaskEvaluatorNode(  # noqa: D103, N802
         foreground_values=foreground_values,
         ignore_value=ignore_value,
         resamples=resamples,
-        gate=Gate(score, floor, read_floors(class_floors), max_drop, max_left_out),
+        gate=Gate(score, floor, json.loads(class_floors), max_drop, max_left_out),
     )
 
 
@@ -213,7 +213,7 @@ def MaskEvaluator(  # noqa: N802
         ignore_value=ignore_value,
         score=score,
         floor=float(floor),
-        class_floors=",".join(f"{name}={value}" for name, value in (class_floors or {}).items()),
+        class_floors=json.dumps(dict(class_floors or {})),
         max_drop=float(max_drop),
         max_left_out=float(max_left_out),
         resamples=resamples,

@@ -117,11 +117,12 @@ def _small(data: bytes, name: str) -> bytes:
             if max(picture.size) <= _EXAMPLE_EDGE:
                 return data
             form = picture.format
-            picture.thumbnail((_EXAMPLE_EDGE, _EXAMPLE_EDGE))
+            # Pillow's quick way there takes no 16-bit pixels.
+            picture.thumbnail((_EXAMPLE_EDGE, _EXAMPLE_EDGE), reducing_gap=None)
             file = io.BytesIO()
             picture.save(file, form)
             return file.getvalue()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise SpecError(f"example picture {name}: it is not a picture, or broken") from error
 
 
@@ -161,7 +162,8 @@ def measure(
     reasons = judge(found, gate)
     write_file(evaluation, EVALUATION_FILE, json.dumps(to_json(found, gate, reasons), indent=1) + "\n")
     for name, interval in found.scores[found.main_subject].items():
-        evaluation.set_float_custom_property(name, interval.value)
+        if interval.value is not None:
+            evaluation.set_float_custom_property(name, interval.value)
     if found.recommendation:
         evaluation.set_float_custom_property("calibrated_threshold", found.recommendation.threshold)
     facts = {"model": model.uri, "pictures": pictures.origin}

@@ -19,7 +19,11 @@ def example(features):
 
 
 def labelled_example(pixels, label):
-    return example({"image/encoded": png(pixels), "image/segmentation/class/encoded": png(label)})
+    return encoded_example(png(pixels), label)
+
+
+def encoded_example(image, label):
+    return example({"image/encoded": image, "image/segmentation/class/encoded": png(label)})
 
 
 def write_records(path, records, compression=""):

@@ -27,7 +27,9 @@ CASES = {
     "absent, after a map": ("a:\n  b: {c: 1}\n", "a:\n  b: {c: 1}\nthreshold: 0.42\n"),
     "absent, after a text block": ("a: |\n  one\n  two\n", "a: |\n  one\n  two\nthreshold: 0.42\n"),
     "absent, after nothing": ("a: 1\nb:\n", "a: 1\nb:\nthreshold: 0.42\n"),
-    "absent, in one line": ("{a: 1, b: 2}\n", "{a: 1, b: 2, threshold: 0.42}\n"),
+    "absent, in one line": ("{a: 1, b: 2}\n", '{a: 1, b: 2, "threshold": 0.42}\n'),
+    "absent, in JSON": ('{\n  "a": 1,\n  "b": [2]\n}\n', '{\n  "a": 1,\n  "b": [2], "threshold": 0.42\n}\n'),
+    "absent, after a comma": ("{a: 1,}\n", '{a: 1, "threshold": 0.42,}\n'),
     "absent, indented": ("---\n  a: 1\n  b: 2\n...\n", "---\n  a: 1\n  b: 2\n  threshold: 0.42\n...\n"),
     "a byte order mark": ("\ufeffthreshold: 0.5\n", "\ufeffthreshold: 0.42\n"),
     "other alphabets": ("a: Münze # ж\nthreshold: 0.5\n", "a: Münze # ж\nthreshold: 0.42\n"),
@@ -53,7 +55,7 @@ def test_the_specs_of_this_project_can_be_changed():
 
 @pytest.mark.parametrize(
     "text",
-    ["a: &x 0.5\nthreshold: *x\n", "threshold: &x 0.5\na: *x\n", "- threshold\n", "", "{a: 1,}\n", "a: [\n"],
+    ["a: &x 0.5\nthreshold: *x\n", "threshold: &x 0.5\na: *x\n", "- threshold\n", "", "a: [\n"],
 )
 def test_forms_that_cannot_be_changed_alone_are_left_as_they_are(tmp_path, text):
     path = tmp_path / "spec.yaml"

@@ -1,15 +1,19 @@
 """A whole evaluation, against the reference in NumPy; what gates it; what is shown of it."""
 
+import io
 import re
+import struct
+import zlib
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import toy_models
 from exporting import export_unchecked
 from maskport.export.errors import CalibrationError, EvaluationError
 from maskport.export.evaluate import Gate, evaluate, judge, labelled_in_folders, labelled_in_records, make_page, to_json
-from PIL import Image
-from records import labelled_example, png, write_records
+from PIL import Image, ImageOps
+from records import encoded_example, labelled_example, png, write_records
 from reference import Toy
 
 
@@ -86,14 +90,114 @@ def test_what_cannot_be_measured_is_left_out_and_told(measured, evaluation, tmp_
     write_records(tmp_path / "data", records)
     found = evaluate(measured.version_dir, labelled_in_records(str(tmp_path / "data")), ignore_value=255, resamples=200)
     assert found.scores == evaluation.scores
-    size, void, unknown, key, strange = found.left_out
+    size, unknown, key, strange = found.left_out
     assert re.fullmatch(r"mask data#5: is 47x64, its upright picture 48x64", size)
-    assert void == "data#6: every pixel is ignored"
+    assert found.not_compared == ["data#6: every pixel is ignored"]
     assert re.fullmatch(r"data#7: unknown format.*", unknown)
     assert "'image/segmentation/class/encoded', got 0; the tf.Example holds image/Segmentation/" in key
     assert strange == "data#9: is no tf.Example"
     (reason,) = judge(found, Gate(floor=0))
-    assert reason.startswith("5 of 10 pictures could not be measured, and 5 % may be left out; the first: mask data#5")
+    assert reason.startswith("4 of 9 pictures could not be measured, and 5 % may be left out; the first: mask data#5")
+    assert "<h2>Not compared</h2>" in make_page(found, Gate(floor=0), [])
+
+
+def test_a_class_that_no_pixel_is_labelled_as_says_nothing(measured, tmp_path):
+    """Not even where one of the two models finds some of it."""
+    records = [labelled_example(pixels, np.where(label == 2, 1, label)) for pixels, label in measured.pictures.values()]
+    write_records(tmp_path / "data", records)
+    pictures = labelled_in_records(str(tmp_path / "data"))
+    for version_dir, baseline in ((measured.version_dir, measured.baseline_dir),) * 2:
+        found = evaluate(version_dir, pictures, baseline_dir=baseline, ignore_value=255, resamples=50)
+        assert {found.scores["roof"][name].value for name in ("iou", "dice", "recall")} == {None}
+        assert not [line for line in judge(found, Gate(floor=0, max_drop=0)) if "roof" in line]
+        (reason,) = judge(found, Gate(floor=0, max_drop=1, class_floors={"roof": 0.1}))
+        assert reason == "IoU of roof cannot be measured: no pixel is labelled as it, or found"
+        page = make_page(found, Gate(floor=0), [])
+        assert '<td class="number">–</td>' in page
+        assert to_json(found, Gate(floor=0), [])["scores"]["roof"]["iou"] == {"value": None, "low": None, "high": None}
+
+
+def test_labels_without_foreground_bless_nothing(measured):
+    with pytest.raises(EvaluationError, match=r"no pixel of the labels is foreground; they hold 0 \(.* %, background"):
+        evaluate(measured.version_dir, pictures_of(measured), ignore_value=255, foreground_values=7)
+
+
+def test_labels_that_are_no_classes_are_measured_where_their_foreground_is_given(measured, tmp_path):
+    records = [
+        labelled_example(pixels, np.where(label == 255, 7, np.isin(label, (1, 2)) * 255).astype(np.uint8))
+        for pixels, label in measured.pictures.values()
+    ]
+    write_records(tmp_path / "data", records)
+    pictures = labelled_in_records(str(tmp_path / "data"))
+    found = evaluate(measured.version_dir, pictures, foreground_values=255, ignore_value=7, resamples=50)
+    assert list(found.scores) == ["mask"]
+    expected = ratios(measured.counts(measured.version_dir))["iou"][0]
+    assert found.scores["mask"]["iou"].value == pytest.approx(expected, abs=2e-3)
+    with pytest.raises(EvaluationError, match="where they are no classes, by foreground_values"):
+        evaluate(measured.version_dir, pictures, ignore_value=7)
+
+
+def test_what_the_baseline_alone_cannot_read_is_not_held_against_the_model(measured, tmp_path):
+    old = export_unchecked(
+        toy_models.keras_model(Toy.make(3, 3, gain=4, seed=9)), tmp_path / "old", activation="softmax", scaling="unit",
+        foreground=[1, 2], classes=measured.classes, warmup=False, formats="jpeg",
+        signatures="mask_png,probability_png,class_map_png",
+    )  # fmt: skip
+    options = {"baseline_dir": str(old), "ignore_value": 255, "resamples": 50}
+    found = evaluate(measured.version_dir, pictures_of(measured), **options)
+    assert (found.pictures, found.left_out, found.baseline) == (5, [], {})
+    assert found.not_compared[0].startswith("by the baseline: photo0: unknown format")
+    assert "the baseline could read no picture" in found.doubts[-1]
+    records = [labelled_example(*picture) for picture in measured.pictures.values()]
+    pixels, label = measured.pictures["photo1"]
+    jpeg = io.BytesIO()
+    Image.fromarray(pixels).save(jpeg, "JPEG")
+    records.append(encoded_example(jpeg.getvalue(), label))
+    write_records(tmp_path / "data", records)
+    found = evaluate(measured.version_dir, labelled_in_records(str(tmp_path / "data")), **options)
+    assert (found.pictures, len(found.not_compared), len(found.baseline)) == (6, 5, 4)
+    write_records(tmp_path / "one", records[-1:])
+    alone = evaluate(measured.version_dir, labelled_in_records(str(tmp_path / "one")), **options)
+    assert found.differences == alone.differences
+
+
+def test_a_model_of_class_indices_is_measured_without_thresholds(measured, tmp_path):
+    class Best(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)])
+        def __call__(self, images):
+            return {"classes": tf.argmax(self.model(images), -1, output_type=tf.int32)}
+
+    module = Best()
+    module.model = toy_models.keras_model(Toy.make(3, 3, gain=4, seed=6))
+    tf.saved_model.save(module, str(tmp_path / "best"), signatures=module.__call__)
+    version_dir = export_unchecked(
+        str(tmp_path / "best"), tmp_path / "served", scaling="unit", foreground=[1, 2], classes=measured.classes,
+        warmup=False, signatures="mask_png,class_map_png",
+    )  # fmt: skip
+    found = evaluate(str(version_dir), pictures_of(measured), ignore_value=255, resamples=50)
+    expected = ratios(measured.counts(measured.version_dir))["iou"][1:]
+    assert [found.scores[name]["iou"].value for name in measured.classes] == pytest.approx(expected, abs=2e-3)
+    assert (found.tally, found.recommendation) == (None, None)
+    page = make_page(found, Gate(floor=0), [])
+    assert "The model answers classes, and has no threshold." in page
+    assert "<svg" not in page.partition("<h2>The worst pictures</h2>")[0]
+
+
+def test_a_picture_that_pillow_turns_otherwise_is_drawn_without_its_pixels(measured, tmp_path):
+    """EXIF behind the pixels of a PNG, where no graph looks for it."""
+    pixels, label = measured.pictures["photo0"]
+    data = png(pixels)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    block = exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = b"eXIf" + block
+    end = data.index(b"IEND") - 4
+    late = data[:end] + struct.pack(">I", len(block)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[end:]
+    assert ImageOps.exif_transpose(Image.open(io.BytesIO(late))).size == pixels.shape[:2]
+    write_records(tmp_path / "data", [encoded_example(late, label)])
+    found = evaluate(measured.version_dir, labelled_in_records(str(tmp_path / "data")), ignore_value=255, resamples=50)
+    assert found.pictures == 1
+    assert found.worst[0].shown.size == pixels.shape[1::-1]
 
 
 def test_a_threshold_is_recommended_for_the_mask(measured, evaluation):
