@@ -20,7 +20,8 @@ ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 def todo(photos: Path, masks: Path) -> Iterator[Path]:
     """Yields the photographs that have no mask yet, as they are wanted: there may be any number."""
     for path in sorted(photos.rglob("*")):
-        if path.suffix.lower() in ENDINGS and not target(path, photos, masks).exists():
+        is_photo = path.suffix.lower() in ENDINGS and masks.resolve() not in path.resolve().parents
+        if is_photo and not target(path, photos, masks).exists():
             yield path
 
 
@@ -46,6 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", default="coins")
     parser.add_argument("--threshold", type=float, help="0 to 1; the export's own unless it is given")
     options = parser.parse_args(arguments)
+    if options.masks.resolve() in (options.photos.resolve(), *options.photos.resolve().parents):
+        parser.error("the masks need a folder that does not hold the photographs")
     options.masks.mkdir(parents=True, exist_ok=True)
 
     failed = 0

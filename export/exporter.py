@@ -246,16 +246,22 @@ class Plan:
             How far the model's own answers move.
 
         Raises:
+            SourceError: the model fails on the pictures of golden requests.
             UnservableError: the graph holds ops that a stock server cannot or must not run.
             VerificationError: the model does not run in a fresh process.
         """
-        samples = golden.make_samples(self.module, self.pictures)
         if self.optimized.choice == BFLOAT16:
             other_onednn = None  # without oneDNN a graph of bfloat16 is another, and a wrong one
-        with measuring(self.module, samples, as_served, other_onednn) as measure, without_graph_optimization():
-            outputs = [self.module.forward(sample.model_input).numpy() for sample in samples]
-            answers = golden.answer(self.functions, self.module, self.pictures)
-            movement, outputs = measure(outputs)
+        try:
+            samples = golden.make_samples(self.module, self.pictures)
+            with measuring(self.module, samples, as_served, other_onednn) as measure, without_graph_optimization():
+                outputs = [self.module.forward(sample.model_input).numpy() for sample in samples]
+                answers = golden.answer(self.functions, self.module, self.pictures)
+                movement, outputs = measure(outputs)
+        except tf.errors.OpError as error:
+            raise SourceError(
+                f"source {self.spec.source}: the model fails on golden pictures: {cause_of(error)}"
+            ) from error
         tolerance = movement.tolerance(self.optimized.least_tolerance)
 
         self.module.info = self.make_manifest({**dataclasses.asdict(movement), "tolerance": tolerance})

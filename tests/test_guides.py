@@ -410,6 +410,19 @@ def test_the_folder_s_script_goes_on_where_it_was_stopped(server, place, tmp_pat
     assert [line.split(",") for line in (tmp_path / "masks.csv").read_text().splitlines()] == [*rows, rows[1]]
 
 
+def test_the_folder_s_script_masks_no_masks(server, place, tmp_path, capsys):
+    main, photos = example("folder").main, tmp_path / "photos"
+    photos.mkdir()
+    (photos / "a.jpg").write_bytes((place / "photo.jpg").read_bytes())
+    words = [f"--address={server.grpc_address}", "--model=coins"]
+    for _ in range(2):
+        assert main([str(photos), str(photos / "masks"), *words]) == 0
+        assert {path.name for path in (photos / "masks").iterdir()} == {"a.jpg.png", "masks.csv"}
+    with pytest.raises(SystemExit):
+        main([str(photos), str(tmp_path), *words])
+    assert "the masks need a folder that does not hold the photographs" in capsys.readouterr().err
+
+
 def test_the_notebook_runs(server, place, tmp_path):
     program = (
         "import nbformat, sys; from nbclient import NotebookClient;"

@@ -52,7 +52,7 @@ def compose(images: tf.Tensor, alpha: tf.Tensor, background: str, full_scale: tf
     colour = _colour(images, background, full_scale)
     if alpha.dtype == tf.bool:
         return tf.where(alpha, images, _to_dtype(colour, images.dtype))
-    mixed = tf.cast(images, tf.float32) * alpha + colour * (1.0 - alpha)
+    mixed = tf.math.multiply_no_nan(tf.cast(images, tf.float32), alpha) + colour * (1.0 - alpha)
     return _to_dtype(mixed, images.dtype)
 
 

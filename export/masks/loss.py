@@ -226,6 +226,9 @@ def _weigh(
             f"the loss {loss.name!r} does not give one value per pixel: "
             f"y_true {y_true.shape}, y_pred {y_pred.shape}, loss {losses.shape}"
         )
+    known = getattr(losses, "_keras_mask", None)
+    if known is not None:  # a loss with an `ignore_class`
+        weights = weights * tf.cast(known, tf.float32)
     return tf.cast(losses, tf.float32), weights
 
 

@@ -53,7 +53,7 @@ def create_binary_mask(
 
 
 def apply_mask_to_image(image: Any, mask: Any) -> tf.Tensor:
-    """Multiplies an image by a mask.
+    """Multiplies an image by a mask; where that is 0, so is the product, even of NaN and infinity.
 
     Args:
         image: any real dtype, any shape; usually [batch, height, width, channels].
@@ -70,10 +70,11 @@ def apply_mask_to_image(image: Any, mask: Any) -> tf.Tensor:
     image = tf.convert_to_tensor(image)
     mask = align_mask(tf.convert_to_tensor(mask), image, name="image")
     if not mask.dtype.is_floating:
-        product = image * tf.cast(mask, image.dtype)
+        mask = tf.cast(mask, image.dtype)
+        product = tf.math.multiply_no_nan(image, mask) if image.dtype.is_floating else image * mask
     elif image.dtype.is_floating:
         wide = _wider(image.dtype, mask.dtype)
-        product = tf.cast(tf.cast(image, wide) * tf.cast(mask, wide), image.dtype)
+        product = tf.cast(tf.math.multiply_no_nan(tf.cast(image, wide), tf.cast(mask, wide)), image.dtype)
     else:
         # float32 holds 24 bits of an integer.
         wide = tf.float32 if image.dtype.size <= 2 and mask.dtype != tf.float64 else tf.float64

@@ -27,6 +27,8 @@ SignatureFunction = Callable[..., Mapping[str, tf.Tensor]]
 _GOLDEN_SIZES = ((64, 80), (61, 47))
 _WARMUP_SIZE = (384, 512)
 _SCHEMA_VERSION = 2
+_FILES = ("uint8", "uint16")
+"""What the pixels of encoded pictures are."""
 
 _JPEG_BLOCK, _JPEG_REACH = 16, 2
 """Pixels along a block that is encoded together, and how far beyond it its colours reach."""
@@ -47,6 +49,7 @@ class Undecided(NamedTuple):
 
     foreground: npt.NDArray[np.bool_]  # the probability is too near to the threshold
     classes: npt.NDArray[np.bool_]  # two classes are too nearly as probable
+    opacity: npt.NDArray[np.bool_]  # with soft edges, the probability is too near to where a cut-out begins to show
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +69,7 @@ def make_samples(module: "MaskModule", pictures: Sequence[bytes] = ()) -> list[S
     pixels = of_pixels[contract.IMAGE]
     files = () if module.takes_bands else of_files[contract.IMAGE_BYTES]
     return [
-        Sample(module.pixels.model_input(tf.constant(pixels)).numpy(), _GOLDEN_SIZES[0], is_encoded=False),
+        Sample(module.pixels.model_input(tf.constant(pixels)).numpy(), pixels.shape[1:3], is_encoded=False),
         *(
             Sample(model_input.numpy(), size, is_encoded=True)
             for model_input, size in (module.pictures.model_input(tf.constant(file)) for file in files if file)
@@ -90,7 +93,7 @@ def find_undecided(
     """
     found = {}
     for is_encoded in (False, True):
-        near, close = [], []
+        near, close, faint = [], [], []
         for sample, output in zip(samples, outputs, strict=True):
             if sample.is_encoded != is_encoded:
                 continue
@@ -98,6 +101,7 @@ def find_undecided(
                 borders = module.answers.class_borders(output, sample.size).numpy()
                 near.append(borders)
                 close.append(borders)
+                faint.append(borders)
             else:
                 foreground, classes = (
                     np.asarray(one, np.float64) for one in module.answers.probabilities(output, sample.size)
@@ -105,10 +109,12 @@ def find_undecided(
                 near.append(np.abs(foreground - module.spec.threshold) <= tolerance)
                 margins = np.diff(np.sort(classes, axis=-1)[..., -2:], axis=-1)  # none where there is one class
                 close.append(margins <= 2 * tolerance)
+                faint.append(np.any([np.abs(foreground - 0.5 / FULL_SCALE[of]) <= tolerance for of in _FILES], 0))
+        kinds = [near, close, faint]
         if is_encoded:  # in whichever way a picture is decoded
-            near, close = ([one.any(0) for one in ones] for ones in (near, close))
+            kinds = [[one.any(0) for one in ones] for ones in kinds]
         if near:
-            found[is_encoded] = Undecided(*(np.concatenate([one.ravel() for one in ones]) for ones in (near, close)))
+            found[is_encoded] = Undecided(*(np.concatenate([one.ravel() for one in ones]) for ones in kinds))
     return found
 
 
@@ -185,7 +191,7 @@ def tensors_of(message: predict_pb2.PredictRequest | predict_pb2.PredictResponse
 
 def write_warmup(signatures: Iterable[str], module: "MaskModule", path: Path) -> None:
     """Writes a TFRecord file of one request for each signature, of a real picture's size, which servers replay."""
-    picture = examples.draw_picture(*(module.size or _WARMUP_SIZE))
+    picture = examples.draw_picture(*module.fit(*(module.size or _WARMUP_SIZE)))
     file = examples.encode(picture, module.spec.formats[0])
     with tf.io.TFRecordWriter(str(path)) as writer:
         for name in signatures:
@@ -199,7 +205,7 @@ def write_warmup(signatures: Iterable[str], module: "MaskModule", path: Path) ->
 def _golden_inputs(signature: contract.Signature, module: "MaskModule", pictures: Sequence[bytes]) -> Tensors:
     spec = module.spec
     # One batch of pixels has one size.
-    sizes = _GOLDEN_SIZES if signature.is_encoded else (_GOLDEN_SIZES[0], _GOLDEN_SIZES[0])
+    sizes = [module.fit(*size) for size in (_GOLDEN_SIZES if signature.is_encoded else (_GOLDEN_SIZES[0],) * 2)]
     drawn = [examples.draw_picture(*size, seed=seed) for seed, size in enumerate(sizes)]
     files = [examples.encode(picture, spec.formats[at % len(spec.formats)]) for at, picture in enumerate(drawn)]
     files += pictures
@@ -246,13 +252,17 @@ def _tolerance(
         return Tolerance(undecided=undecided.foreground, share="iou", is_png=is_png)
     if spec.edge == "soft" and is_jpeg:
         return Tolerance(atol=tolerance * FULL_SCALE["uint8"] + 1.0 + _coarsest_step(spec.jpeg_quality), is_jpeg=True)
-    if spec.edge == "soft":
-        scale = FULL_SCALE["uint8"] if is_png and not spec.decodes_16_bits else spec.full_scale
-        return Tolerance(atol=tolerance * scale + 1.0, is_png=is_png)
-    # A masked picture has as many channels as the picture: all of them are undecided where the mask is.
     form: Literal["JPEG", "PNG"] = "JPEG" if is_jpeg else "PNG"
     pictures = [decode_file(file, form) for file in answer if file] if signature.is_encoded else list(answer)
     sizes = [picture.shape[0] * picture.shape[1] for picture in pictures]
+    if spec.edge == "soft":
+        scale = FULL_SCALE["uint16" if spec.decodes_16_bits else "uint8"] if is_png else spec.full_scale
+        soft = Tolerance(atol=tolerance * scale + 1.0, is_png=is_png)
+        if spec.background != "transparent" or not is_png:
+            return soft
+        # Where a cut-out's alpha becomes 0, its colours do at once.
+        return dataclasses.replace(soft, undecided=np.repeat(undecided.opacity, 4))
+    # A masked picture has as many channels as the picture: all of them are undecided where the mask is.
     parted = np.split(undecided.foreground, np.cumsum(sizes)[:-1])
     if is_jpeg:
         parted = [_spread(part.reshape(one.shape[:2])) for part, one in zip(parted, pictures, strict=True)]

@@ -6,16 +6,20 @@ can read it by `export_info`.
 
 import contextlib
 import dataclasses
+import glob
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
+import tensorflow as tf
 
 from ...serving import contract
 from ..model.segmentation_model import SegmentationModel
@@ -73,8 +77,10 @@ def make_manifest(
             for name in signatures
         },
         "probe": {
-            "minimum": probed.minimum,
-            "maximum": probed.maximum,
+            **{
+                name: value if math.isfinite(value) else None  # which JSON has no number for
+                for name, value in (("minimum", probed.minimum), ("maximum", probed.maximum))
+            },
             "min_edge": probed.min_edge,
             "outputs_exclude_each_other": probed.excludes,
             "map": probed.alignment.to_json(model.size) if probed.alignment else None,
@@ -83,13 +89,18 @@ def make_manifest(
         "reproducibility": reproducibility,
         "versions": {
             "python": platform.python_version(),
-            **{
-                name: importlib.metadata.version(name)
-                for name in ("tensorflow", "keras", "numpy", "tensorflow-serving-api")
-            },
+            **{name: _version_of(name) for name in ("tensorflow", "keras", "numpy", "tensorflow-serving-api")},
         },
     }
-    return json.dumps(manifest, indent=1) + "\n"
+    return json.dumps(manifest, indent=1, allow_nan=False) + "\n"
+
+
+def _version_of(name: str) -> str:
+    """Returns a package's version; some of other names, such as tensorflow-cpu, give the same modules."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return str(getattr(sys.modules.get(name), "__version__", "unknown"))
 
 
 def hash_weights(weights: Sequence[npt.NDArray[Any]]) -> str:
@@ -107,29 +118,50 @@ _WEIGHTS_BESIDE = {ONNX_FILE: weights_beside, JAVASCRIPT_FILE: shards_beside}
 
 def hash_source(spec: ExportSpec) -> str:
     """Returns the SHA-256 of a model's file with its weights, of a directory's in order, or of a builder's weights."""
-    path = _source_path(spec)
-    digest = hashlib.sha256()
-    for file in _source_files(path):
-        if file != path:
-            digest.update(f"{file.relative_to(path if path.is_dir() else path.parent).as_posix()}\0".encode())
-        with file.open("rb") as opened:
-            while block := opened.read(1 << 20):
-                digest.update(block)
+    path, digest = _source_path(spec), hashlib.sha256()
+    if "://" in path:
+        for file in _remote_files(path):
+            folder = path if tf.io.gfile.isdir(path) else os.path.dirname(path)
+            _add(digest, tf.io.gfile.GFile(file, "rb"), "" if file == path else file.removeprefix(folder).lstrip("/"))
+        return digest.hexdigest()
+    top = Path(path)
+    for one in _source_files(top):
+        name = "" if one == top else one.relative_to(top if top.is_dir() else top.parent).as_posix()
+        _add(digest, one.open("rb"), name)
     return digest.hexdigest()
 
 
-def state_of_source(spec: ExportSpec) -> list[tuple[Path, int, int, int]]:
+def _add(digest: "hashlib._Hash", file: Any, name: str) -> None:
+    """Adds what a file holds to a digest, and before it the file's name, unless that is empty."""
+    if name:
+        digest.update(f"{name}\0".encode())
+    with file as opened:
+        while block := opened.read(1 << 20):
+            digest.update(block)
+
+
+def state_of_source(spec: ExportSpec) -> list[tuple[Path | str, int, int, int]]:
     """Returns what changes when somebody writes a model's files: of each its path, inode, size and time in ns."""
-    states = []
-    for file in _source_files(_source_path(spec)):
+    path, states = _source_path(spec), list[tuple[Path | str, int, int, int]]()
+    if "://" in path:
+        found = ((file, tf.io.gfile.stat(file)) for file in _remote_files(path))
+        return [(file, 0, stat.length, stat.mtime_nsec) for file, stat in found]
+    for file in _source_files(Path(path)):
         with contextlib.suppress(FileNotFoundError):  # it has just gone
             stat = file.stat()
             states.append((file, stat.st_ino, stat.st_size, stat.st_mtime_ns))
     return states
 
 
-def _source_path(spec: ExportSpec) -> Path:
-    return Path(spec.weights or "") if spec.is_builder else Path(spec.source)
+def _source_path(spec: ExportSpec) -> str:
+    return (spec.weights or "") if spec.is_builder else spec.source
+
+
+def _remote_files(path: str) -> list[str]:
+    """Returns the files of a URL: itself, those below it, or those that it is the prefix of."""
+    if tf.io.gfile.isdir(path):
+        return sorted(f"{parent.rstrip('/')}/{name}" for parent, _, names in tf.io.gfile.walk(path) for name in names)
+    return [path] if tf.io.gfile.exists(path) else sorted(tf.io.gfile.glob(f"{path}.*"))
 
 
 def _source_files(path: Path) -> list[Path]:
@@ -141,4 +173,4 @@ def _source_files(path: Path) -> list[Path]:
         beside = find_beside(str(path)) if find_beside else []
         return [path, *(file for file in beside if file.is_file())]
     # A checkpoint is named by the prefix that its files share.
-    return sorted(path.parent.glob(f"{path.name}.*"))
+    return sorted(path.parent.glob(f"{glob.escape(path.name)}.*"))

@@ -13,7 +13,7 @@ import tensorflow as tf
 from ..errors import PublishError
 from .versions import choose_version, oldest, version_number
 
-_LAST = "saved_model.pb"
+_LAST, _ASSETS = "saved_model.pb", "assets.extra"
 
 
 class RemoteVersionWriter:
@@ -71,7 +71,13 @@ class RemoteVersionWriter:
 
     def prune(self, published: int, keep: int | None) -> None:
         """Removes the oldest versions beyond `keep`, but never the one that was published."""
-        for number in oldest(self.versions(), published, keep):
+        if keep is None:
+            return
+        # What an export left that was killed while it copied is no version to keep.
+        places = {number: f"{self._base_path}/{name}" for number, name in self.versions().items()}
+        whole = {number for number, place in places.items() if tf.io.gfile.exists(f"{place}/{_LAST}")}
+        torn = [number for number in set(places) - whole if tf.io.gfile.exists(f"{places[number]}/{_ASSETS}")]
+        for number in (*torn, *oldest(whole, published, keep)):
             self.withdraw(number)
 
     def withdraw(self, version: int) -> None:

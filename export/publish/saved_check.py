@@ -34,6 +34,8 @@ COMMAND = (sys.executable, "-P", "-m", __name__)
 """What a fresh process is; -P: files of the working directory are no modules."""
 
 _TIMEOUT_S = 900
+_AT_ONCE = 4
+"""Signatures that are replayed at one time: each holds what the model computes with."""
 _ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 
 
@@ -52,9 +54,9 @@ class FreshProcess:
 
     def __enter__(self) -> Self:
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
+        environment["CUDA_VISIBLE_DEVICES"] = "-1"  # a busy one may have no memory left
         if self._switches_onednn:
-            is_off = environment.get(_ONEDNN, "1").lower() in ("0", "false")
-            environment[_ONEDNN] = "1" if is_off else "0"
+            environment[_ONEDNN] = "0" if _has_onednn() else "1"
         self._complaints = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
             COMMAND,
@@ -115,7 +117,9 @@ class FreshProcess:
         finally:
             timer.cancel()
         if not line and time.monotonic() - started >= _TIMEOUT_S:
-            raise VerificationError(f"the check in a fresh process took over {_TIMEOUT_S} s")
+            raise VerificationError(
+                f"the check in a fresh process took over {_TIMEOUT_S} s; fewer --signatures take less"
+            )
         try:
             return json.loads(line)
         except json.JSONDecodeError:
@@ -123,6 +127,19 @@ class FreshProcess:
             self._complaints.seek(0)
             last_words = self._complaints.read().strip().splitlines()[-1:] or [f"exit code {code}"]
             raise VerificationError(f"the fresh process crashed: {last_words[0]}") from None
+
+
+def _has_onednn() -> bool:
+    """Whether TensorFlow's oneDNN operations are on here: unless one says so, that hangs on the processor."""
+    said = os.environ.get(_ONEDNN, "").lower()
+    if said:
+        return said not in ("0", "false")
+    try:
+        from tensorflow.python.util import _pywrap_util_port
+
+        return bool(_pywrap_util_port.IsMklEnabled())
+    except (ImportError, AttributeError):
+        return True
 
 
 def write_arrays(path: Path, arrays: Sequence[npt.NDArray[Any]]) -> None:
@@ -184,7 +201,7 @@ def examine(directory: str) -> list[str]:
         ]
 
     # Most of the time goes into optimizing each signature's graph on its first run, which one thread does.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _AT_ONCE)) as pool:
         replayed = list(pool.map(replay, records))
     problems = [problem for _, found in replayed for problem in found]
     if not problems:

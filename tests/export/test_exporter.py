@@ -22,8 +22,9 @@ from maskport.export import (
     export_model,
     exporter,
 )
-from maskport.export.publish import saved_check
+from maskport.export.publish import manifest, saved_check
 from maskport.export.publish.saved_check import FreshProcess
+from maskport.export.spec import make_spec
 from maskport.serving import contract
 from reference import Toy
 from tensorflow_serving.apis import prediction_log_pb2
@@ -326,3 +327,19 @@ def test_a_disk_without_room_is_one_line_and_leaves_nothing(model_file, tmp_path
 def test_every_error_of_the_export_is_one_family():
     for error in (PublishError, SourceError, SpecError, VerificationError):
         assert issubclass(error, ExportError)
+
+
+def test_a_model_that_fails_on_golden_pictures_is_no_fault_of_the_output_dir(model_file, tmp_path):
+    """All pictures, even square ones, are more than a model of this size may have."""
+    with pytest.raises(SourceError, match=r"the model fails on golden pictures: .*max_model_pixels"):
+        export_unchecked(model_file, tmp_path / "served", model_size="shortest=2048", **QUICK)
+
+
+def test_the_hash_of_a_remote_source_is_that_of_its_files(model_file, tmp_path):
+    tf.saved_model.save(tf.Module(), str(tmp_path / "saved"))
+    (tmp_path / "weights.index").write_bytes(b"index")
+    for path, field in ((model_file, "source"), (tmp_path / "saved", "source"), (tmp_path / "weights", "weights")):
+        fields = {"output_dir": "o", "source": "package.module:build"}
+        here, there = (make_spec({**fields, field: place}) for place in (str(path), f"file://{path}"))
+        assert manifest.hash_source(there) == manifest.hash_source(here) != hashlib.sha256().hexdigest()
+        assert len(manifest.state_of_source(there)) == len(manifest.state_of_source(here)) > 0

@@ -145,3 +145,10 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 
 def test_every_field_says_what_it_is_for():
     assert not [name for name, field in ExportSpec.model_fields.items() if not field.description]
+
+
+def test_a_template_that_was_not_filled_in_is_one_line(tmp_path):
+    (tmp_path / "spec.yaml").write_text("source: {{ model }}\noutput_dir: served\n")
+    with pytest.raises(SpecError, match=r"spec\.yaml") as caught:
+        load_spec(str(tmp_path / "spec.yaml"), {})
+    assert "\n" not in str(caught.value)

@@ -17,7 +17,7 @@ from ..maps.geometry import Geometry
 from ..maps.resizing import View
 from . import headers
 
-_UINT8_SCALE = FULL_SCALE["uint8"]
+_UINT8_SCALE, _UINT16_SCALE = FULL_SCALE["uint8"], FULL_SCALE["uint16"]
 _JPEG_RATIOS = (1, 2, 4, 8)
 """The scales, as 1/ratio, that a JPEG can be decoded at: an edge of n pixels becomes one of n/ratio, rounded up."""
 _LEFT_TO_SHRINK = 2.0
@@ -32,7 +32,7 @@ class Picture(NamedTuple):
     Attributes:
         image: uint8 (uint16 where the export keeps 16 bits) [h, w, C], upright. C is 3 or 4 for models that take as
             many; 1 or 3, as in the file, for gray models.
-        full_scale: float32 scalar, the value of `image` that means full scale.
+        full_scale: float32 scalar, the value of `image` that means full scale, of its alpha too.
         error: string scalar, empty or beginning with one of `contract.IMAGE_ERRORS`.
         view: how the picture lies in `image`; of size 0, 0 where there are no pixels.
     """
@@ -61,6 +61,8 @@ class Decoder:
         self._is_16_bit = spec.decodes_16_bits
         self._input_max = spec.full_scale
         self.dtype = tf.uint16 if self._is_16_bit else tf.uint8
+        # In files alpha always has all of the 16 bits.
+        self._scales_alpha = self._is_16_bit and channels == 4 and spec.full_scale < _UINT16_SCALE
         self._decoders = {
             headers.PNG: self._decode_png,
             headers.BMP: self._decode_bmp,
@@ -166,7 +168,20 @@ class Decoder:
 
         if not self._is_16_bit:
             return decode(tf.uint8)
-        return tf.cond(header.bits == 16, lambda: decode(tf.uint16), lambda: decode(tf.uint8))
+        factor = self._input_max / _UINT16_SCALE
+        return tf.cond(
+            header.bits == 16, lambda: self._scale_alpha(decode(tf.uint16), factor), lambda: decode(tf.uint8)
+        )
+
+    def as_file(self, image: tf.Tensor, full_scale: tf.Tensor) -> tf.Tensor:
+        """Returns an image [h, w, C] of a picture's `full_scale` with its alpha as files have it."""
+        return self._scale_alpha(image, tf.where(full_scale > _UINT8_SCALE, _UINT16_SCALE / self._input_max, 1.0))
+
+    def _scale_alpha(self, image: tf.Tensor, factor: tf.Tensor | float) -> tf.Tensor:
+        if not self._scales_alpha:
+            return image
+        alpha = tf.round(tf.cast(image[..., 3:], tf.float32) * factor)
+        return tf.concat([image[..., :3], tf.cast(tf.minimum(alpha, _UINT16_SCALE), self.dtype)], 2)
 
     def _decode_bmp(self, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
         image = tf.io.decode_bmp(data, channels=0)

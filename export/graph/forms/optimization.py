@@ -80,8 +80,9 @@ def optimize(
     if spec.optimize == NONE:
         return Optimized(model)
     forms = dict(_forms(model, spec.optimize))
-    makers = {name: _mask_maker(make_module(form)) for name, form in {NONE: model, **forms}.items()}
-    pictures = _pictures(model, spec)
+    modules = {name: make_module(form) for name, form in {NONE: model, **forms}.items()}
+    makers = {name: _mask_maker(module) for name, module in modules.items()}
+    pictures = _pictures(model, modules[NONE])
     masks = {name: [mask_of(picture) for picture in pictures] for name, mask_of in makers.items()}
     ious = {name: _iou(masks[NONE], masks[name]) for name in forms}
     if spec.optimize == AUTO:
@@ -128,9 +129,10 @@ def _with_graph(model: SegmentationModel, graph: FrozenGraph) -> SegmentationMod
     return dataclasses.replace(model, forward=graph.forward(), trackable=None)
 
 
-def _pictures(model: SegmentationModel, spec: ExportSpec) -> list[tf.Tensor]:
+def _pictures(model: SegmentationModel, module: MaskModule) -> list[tf.Tensor]:
     """Returns drawn pictures as files, or as pixels where the model takes bands."""
-    sizes = (model.size or _SIZES[0], *_SIZES[1:])
+    spec = module.spec
+    sizes = [module.fit(*size) for size in (model.size or _SIZES[0], *_SIZES[1:])]
     drawn = [examples.draw_picture(*size, seed=seed) for seed, size in enumerate(sizes)]
     if model.takes_bands:
         form = model.channels, spec.image_dtype, spec.full_scale

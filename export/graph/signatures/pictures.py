@@ -218,7 +218,8 @@ class PictureAnswers:
             return jpeg.encode(shown, self._steps.spec.jpeg_quality)
         if self._steps.spec.background == "transparent":
             return png.encode_like(masking.cut_out(image, alpha, full_scale), full_scale)
-        return png.encode_like(masking.compose(image, alpha, self._steps.spec.background, full_scale), full_scale)
+        shown = masking.compose(image, alpha, self._steps.spec.background, full_scale)
+        return png.encode_like(self._decoder.as_file(shown, full_scale), full_scale)
 
 
 def _for_each(step: Callable[[tf.Tensor], Any], count: tf.Tensor, answers: Any) -> Any:

@@ -41,7 +41,8 @@ class Steps:
     def alpha(self, outputs: tf.Tensor, size: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
         """Returns how much is shown of each pixel of a masked image: bool, or float32 with soft edges, [B, H, W, 1]."""
         if self.spec.edge == "soft":
-            return self.answers.cleaned(outputs, size)
+            alpha = self.answers.cleaned(outputs, size)
+            return tf.where(tf.math.is_nan(alpha), 0.0, alpha)
         return self.answers.mask(outputs, size, threshold, tf.bool)
 
 

@@ -190,6 +190,29 @@ def test_16_bit_files_give_16_bit_masked_images_and_8_bit_ones_8(plan_of):
     assert deep.max() > 255
 
 
+@pytest.mark.parametrize("has_alpha", [True, False])
+def test_alpha_of_16_bit_files_is_whole_at_65535_whatever_colours_are(plan_of, has_alpha):
+    names = ["probability_png", "probability", "masked_image_png", "masked_image_jpeg"]
+    plan = plan_of(RGBA, image_dtype="uint16", input_max=4095, background="#2080ff", signatures=names)
+    colours = PHOTO.astype(np.uint16) * 16
+    opacity = np.linspace(0, 1, 1200).reshape(30, 40, 1) if has_alpha else np.ones((30, 40, 1))
+    in_file = np.concatenate([colours, np.round(opacity * 65535).astype(np.uint16)], -1)
+    files = tf.io.encode_png(in_file if has_alpha else colours)[None]
+    pixels = np.concatenate([colours, np.round(in_file[..., 3:] * (4095 / 65535)).astype(np.uint16)], -1)
+    probability = plan.functions["probability"](image=tf.constant(pixels[None]))["probability"][0, ..., 0].numpy()
+    answer = plan.functions["probability_png"](image_bytes=files)["probability_bytes"][0].numpy()
+    np.testing.assert_allclose(decoded(answer) / 65535, probability, atol=1e-5)
+    is_shown = probability[..., None] > 0.5
+    answer = plan.functions["masked_image_png"](image_bytes=files)["masked_image_bytes"][0]
+    background = np.round(np.array([0x20, 0x80, 0xFF, 0xFF]) / 255 * [4095, 4095, 4095, 65535])
+    shown = tf.io.decode_png(answer, dtype=tf.uint16).numpy().astype(int)
+    np.testing.assert_allclose(shown, np.where(is_shown, in_file, background), atol=8.5)  # half of 65535/4095
+    np.testing.assert_array_equal(shown[..., :3], np.where(is_shown, colours, background[:3]))
+    answer = plan.functions["masked_image_jpeg"](image_bytes=files)["masked_image_jpeg_bytes"][0].numpy()
+    on_background = colours * (255 / 4095) * opacity * is_shown + np.array([32, 128, 255]) * (1 - opacity * is_shown)
+    assert np.abs(decoded(answer).astype(int) - on_background).mean() < 12  # of a JPEG
+
+
 @pytest.mark.parametrize(
     ("network", "fields"),
     [

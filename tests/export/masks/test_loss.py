@@ -197,6 +197,19 @@ def test_a_graph_of_static_shapes_holds_no_check():
     assert not {"Assert", "Shape", "If"} & {operation.type for operation in graph.get_operations()}
 
 
+def test_a_loss_that_ignores_a_class_leaves_its_pixels_out_of_the_mean():
+    random = np.random.default_rng(0)
+    predictions = random.dirichlet([1, 1, 1], (2, 5, 6)).astype(np.float32)
+    labels = random.choice([0, 1, 2, 255], (2, 5, 6))
+    mask = random.random((2, 5, 6)).astype(np.float32)
+    loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=255)
+    right = np.take_along_axis(predictions, np.minimum(labels, 2)[..., None], -1)[..., 0]
+    weights = mask * (labels != 255)
+    expected = -(np.log(right) * weights).sum() / weights.sum()
+    assert float(masked_loss(labels, predictions, mask, loss=loss)) == pytest.approx(expected, rel=1e-5)
+    assert float(MaskedLoss(loss)(labels, predictions, mask)) == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("mask_shape", [(2, 3, 4), (2, 3, 4, 1)])
 def test_labels_and_predictions_may_lack_the_channel_axis(mask_shape):
     rng = np.random.default_rng(4)

@@ -208,6 +208,14 @@ def test_large_integers_keep_every_digit():
     assert apply_mask_to_image(image, np.float32([1, 1])).numpy().tolist() == image.tolist()
 
 
+@pytest.mark.parametrize("mask_dtype", [np.bool_, np.uint8, np.float32, np.float64])
+@pytest.mark.parametrize("dtype", FLOATS.values(), ids=FLOATS)
+def test_what_the_mask_leaves_out_is_0_whatever_it_was(dtype, mask_dtype):
+    image = np.array([[np.nan, 2.0], [np.inf, np.nan]], dtype)
+    masked = apply_mask_to_image(image, np.array([[0, 1], [0, 1]], mask_dtype)).numpy().astype(np.float64)
+    np.testing.assert_array_equal(masked, [[0, 2], [0, np.nan]])
+
+
 def test_a_float_image_is_multiplied_as_it_is():
     image = np.float32([np.inf, -np.inf, np.nan, -2.5])
     np.testing.assert_array_equal(apply_mask_to_image(image, np.ones(4, np.float32)), image)
@@ -263,7 +271,7 @@ def test_a_graph_of_static_shapes_holds_no_check():
         tf.TensorSpec([2, 4, 5, 3]), tf.TensorSpec([2, 4, 5, 1])
     )
     operations = {operation.type for operation in graph.graph.get_operations()}
-    assert operations - {"Placeholder", "Const", "Identity"} == {"Mul"}
+    assert operations - {"Placeholder", "Const", "Identity"} == {"MulNoNan"}
 
 
 def test_the_gradient_of_a_masked_image_is_the_mask():

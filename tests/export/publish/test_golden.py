@@ -1,12 +1,15 @@
 """Golden requests that hold a user's own pictures beside the drawn ones."""
 
+import dataclasses
 import io
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import toy_models
 from maskport.export import SpecError
 from maskport.export.exporter import Plan
+from maskport.export.publish import golden
 from maskport.export.publish.golden import _spread
 from maskport.export.publish.saved_check import examine
 from maskport.export.sources import adapt_keras_model
@@ -16,6 +19,7 @@ from maskport.serving.verify import read_golden
 from PIL import Image
 from reference import Pipeline, Toy
 from skimage import data
+from tensorflow_serving.apis import prediction_log_pb2
 
 
 def encoded(pixels, form):
@@ -86,3 +90,60 @@ def test_jpegs_are_compared_by_their_pixels_but_where_a_block_is_undecided():
 def test_a_picture_that_the_export_refuses_is_named(plan, content):
     with pytest.raises(SpecError, match=r"^example picture holiday\.gif: \w"):
         plan.with_pictures({"holiday.gif": content})
+
+
+def test_cut_outs_with_soft_edges_may_begin_to_show_on_either_side(tmp_path):
+    """Where alpha is rounded to 0, its colours are 0 at once."""
+    kernel = Toy.make(3, 1, gain=14, seed=3)
+    fields = {"background": "transparent", "edge": "soft", "signatures": "masked_image_png", "warmup": False}
+    model = toy_models.keras_model(kernel)
+    spec = make_spec({"source": "m", "output_dir": "o", "activation": "sigmoid", "scaling": "unit", **fields})
+    plan = Plan.of_model(spec, adapt_keras_model(model, spec), "0" * 64)
+    samples = golden.make_samples(plan.module)
+    outputs = [plan.module.forward(sample.model_input).numpy() for sample in samples]
+    answers = golden.answer(plan.functions, plan.module)
+    tolerance = 3e-3
+    undecided = golden.find_undecided(plan.module, samples, outputs, tolerance)
+    (record,) = golden.make_goldens(answers, spec, undecided, tolerance)
+    asked = answers["masked_image_png"][1]["masked_image_bytes"]
+    # As another processor may answer: all probabilities 0.002 more, so that what was hidden is shown.
+    moved = []
+    for file in asked:
+        pixels = np.asarray(Image.open(io.BytesIO(file))).copy() if file else None
+        if file:
+            hidden = pixels[..., 3] == 0
+            assert hidden.any()
+            pixels[hidden] = (200, 100, 50, 1)
+        moved.append(encoded(pixels, "PNG") if file else b"")
+    allowed = record.tolerances["masked_image_bytes"]
+    assert compare(asked, np.array(moved, object), allowed).holds
+    assert not compare(asked, np.array(moved, object), dataclasses.replace(allowed, undecided=None)).holds
+
+
+@pytest.mark.parametrize(
+    ("fields", "signatures"),
+    [
+        ({"max_model_pixels": 150_000}, "mask,mask_png"),
+        ({"max_image_pixels": 4096}, "mask,mask_png"),
+        ({"model_size": "shortest=1750"}, "mask_png"),
+        ({"max_image_pixels": 100_000, "bad_image": "fail", "model_size": 512}, "mask_png"),
+    ],
+)
+def test_warm_up_and_golden_pictures_keep_to_the_limits(tmp_path, fields, signatures):
+    """A server would not load a version whose warm-up requests are refused."""
+    model = toy_models.keras_model(Toy.make(3, 1, gain=4))
+    spec = make_spec({
+        "source": "m", "output_dir": "o", "activation": "sigmoid", "scaling": "unit", "signatures": signatures, **fields
+    })  # fmt: skip
+    plan = Plan.of_model(spec, adapt_keras_model(model, spec), "0" * 64)
+    plan.write(tmp_path)
+    records = [
+        prediction_log_pb2.PredictionLog.FromString(one.numpy()).predict_log.request
+        for one in tf.data.TFRecordDataset(str(tmp_path / "assets.extra/tf_serving_warmup_requests"))
+    ]
+    assert len(records) == len(signatures.split(","))
+    for request in records:
+        signature = golden.contract.SIGNATURES[request.model_spec.signature_name]
+        outputs = golden.run(plan.functions[signature.name], signature, golden.tensors_of(request))
+        assert not any(outputs.get("error", []))
+    assert examine(str(tmp_path)) == []

@@ -76,3 +76,15 @@ def test_keep_removes_the_oldest(base_path):
 def test_a_scheme_that_nobody_knows_is_one_line():
     with pytest.raises(PublishError, match="output_dir nowhere://x/y: "):
         publish("nowhere://x/y")
+
+
+def test_what_a_killed_export_left_is_no_version_to_keep(tmp_path):
+    base_path = str(tmp_path)  # ram:// takes assets.extra for a part of assets
+    for _ in range(2):
+        publish(base_path)
+    for file in ("3/assets.extra/maskport.json", "2024/pictures"):
+        tf.io.gfile.makedirs(f"{base_path}/{file.rpartition('/')[0]}")
+        with tf.io.gfile.GFile(f"{base_path}/{file}", "w") as opened:
+            opened.write("x")
+    publish(base_path, version=4, keep=2)
+    assert listing(base_path) == ["2", "2024", "4"]
