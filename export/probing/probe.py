@@ -1,5 +1,6 @@
 """Running the model once before it is exported: does it run at all, and are its answers probabilities?"""
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Sequence
@@ -178,14 +179,14 @@ def _answer(model: SegmentationModel, spec: ExportSpec, height: int, width: int)
 
 def _first_answer(model: SegmentationModel, spec: ExportSpec) -> tuple[Sequence[tuple[int, int]], np.ndarray]:
     """Returns the sizes to try a model at, and what it answers at the first of them."""
-    choices = ([model.size],) if model.size else (_FREE_SIZES, _LARGE_FREE_SIZES)
-    failure: SourceError | None = None
-    for sizes in choices:
-        try:
-            return sizes, _answer(model, spec, *sizes[0])
-        except SourceError as error:
-            failure = failure or error
-    raise failure or AssertionError
+    sizes = [model.size] if model.size else _FREE_SIZES
+    try:
+        return sizes, _answer(model, spec, *sizes[0])
+    except SourceError:
+        if model.size is None:
+            with contextlib.suppress(SourceError):  # the first failure tells more
+                return _LARGE_FREE_SIZES, _answer(model, spec, *_LARGE_FREE_SIZES[0])
+        raise
 
 
 def _advise(model: SegmentationModel, minimum: float, maximum: float, *, is_whole: bool = False) -> str:
