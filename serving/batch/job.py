@@ -106,6 +106,8 @@ class _Run:
         self._job, self._words = job, runner_words
         self._options = PipelineOptions(list(runner_words))
         self.is_local = (self._options.view_as(StandardOptions).runner or "") in _LOCAL_RUNNERS
+        if not all(job.patterns):
+            raise InvalidRequestError("an empty pattern means no picture")
         for path in (*job.patterns, job.output, job.coco or ""):
             if as_utf_8(path) != path:
                 raise InvalidRequestError(f"{as_utf_8(path)} is not UTF-8, which the tables' text is")

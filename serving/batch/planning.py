@@ -92,8 +92,8 @@ class PlanMasks(beam.PTransform):  # type: ignore[misc]
         plan = _Plan(self._options, naming, self._overwrites, self._job)
         grouped = (listed, entries) | "all" >> beam.Flatten() | "same stem" >> beam.GroupByKey()
         planned = grouped | beam.ParDo(plan, identity).with_outputs(KEPT, _UNNAMED, main="wanted")
-        named = listed | "named" >> beam.MapTuple(lambda stem, found: (place(found[0]), None))
-        records = planned[_UNNAMED] | "unnamed" >> beam.Map(lambda record: (place(record.uri), record))
+        named = listed | "named" >> beam.MapTuple(lambda stem, found: (_key(found[0]), None))
+        records = planned[_UNNAMED] | "unnamed" >> beam.Map(lambda record: (_key(record.uri), record))
         left = (
             (named, records)
             | "both" >> beam.Flatten()
@@ -208,6 +208,11 @@ def _read_entries(path: str) -> Iterator[Entry]:
 
 def _stem(record: Record, naming: Naming) -> str:
     return naming.stem(record.uri) if record.mask is None else naming.stem_of_answer(record.mask)
+
+
+def _key(uri: str) -> str:
+    """Returns where a picture is, as text that Beam can write; a folder on the way there may have any name."""
+    return as_utf_8(place(uri))
 
 
 def _as_tuple(found: FileMetadata) -> _Found:

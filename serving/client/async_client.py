@@ -3,6 +3,8 @@
 import asyncio
 import collections
 import contextlib
+import contextvars
+import functools
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -229,7 +231,9 @@ async def _in_threads(values: Iterator[T]) -> AsyncIterator[T]:
 
 async def _to_its_end(function: Callable[..., T], *args: Any) -> T:
     """Does something in a thread, and is cancelled only when that has ended."""
-    doing = asyncio.ensure_future(asyncio.to_thread(function, *args))
+    # No task, which the end of the event loop would cancel, but not what goes on in its thread.
+    work = functools.partial(contextvars.copy_context().run, function, *args)
+    doing = asyncio.get_running_loop().run_in_executor(None, work)
     try:
         return await asyncio.shield(doing)
     except asyncio.CancelledError:

@@ -12,7 +12,7 @@ from typing import Self
 from grpc import Server, ServerCredentials
 
 from ..status_codes import StatusCode
-from .errors import ConfigError, RequestError, StartError
+from .errors import ConfigError, RequestError, StartError, invalid_argument
 from .fronts import grpc_front, http_server
 from .fronts.rest_front import RestFront, RestSettings
 from .metrics import Metrics
@@ -193,7 +193,10 @@ class ModelServer:
             return
         parents = {os.path.dirname(root) for root in self._roots}
         for model in models:
-            path = os.path.realpath(model.base_path)
+            try:
+                path = os.path.realpath(model.base_path)
+            except ValueError as error:
+                raise invalid_argument(f"Base path of model {model.name}: {error}") from error
             lies_under = any(path == root or path.startswith(root + os.sep) for root in self._roots)
             if not lies_under and os.path.dirname(path) not in parents:
                 raise RequestError(

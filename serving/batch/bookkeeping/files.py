@@ -64,7 +64,10 @@ def remove(paths: Sequence[str]) -> None:
     """Removes files that may be there."""
     for path in paths:
         with contextlib.suppress(OSError):
-            FileSystems.delete([literal(path)])
+            if is_local(path):
+                os.remove(path)
+            else:
+                FileSystems.delete([literal(path)])
 
 
 def literal(path: str) -> str:
@@ -75,8 +78,8 @@ def literal(path: str) -> str:
 
 def rooted(pattern: str) -> str:
     """Returns a pattern as Beam finds something by it: of one that begins with a wildcard it knows no folder."""
-    has_folder = "/" in fixed_part(pattern) or not is_local(pattern)
-    return pattern if has_folder else f"./{pattern}"
+    fixed = fixed_part(pattern)
+    return f"./{pattern}" if fixed != pattern and "/" not in fixed and is_local(pattern) else pattern
 
 
 def fixed_part(pattern: str) -> str:

@@ -66,7 +66,7 @@ def place(path: str) -> str:
     if "://" in path:
         return path
     folder, name = os.path.split(path)
-    return f"{_real_folder(os.path.abspath(folder))}/{name}"
+    return f"{_real_folder(os.path.join(os.getcwd(), folder)).rstrip('/')}/{name}"
 
 
 def as_utf_8(path: str) -> str:

@@ -31,8 +31,9 @@ class Input:
 def find_inputs(words: Sequence[str], out: str | None = None) -> tuple[list[Input], list[str], list[str]]:
     """Returns the pictures that paths, folders and patterns mean, each once, in order.
 
-    Of folders all files with an image's ending are taken, at any depth; patterns have `*`, `?`, `[…]`, and `**` for any
-    depth. Where answers go, `out`, may be below one of the words: it holds those of an earlier run, and no pictures.
+    Of folders all files with an image's ending are taken, at any depth, but none that are hidden; patterns have `*`,
+    `?`, `[…]`, and `**` for any depth. Where answers go, `out`, may be below one of the words: it holds those of an
+    earlier run, and no pictures.
 
     Returns also what is wrong with words that mean none, and which files of folders and patterns were left out, as they
     have no image's ending. Raises `InvalidRequestError` where none of the words means any.

@@ -50,20 +50,25 @@ async function learnChosen(signal) {
   if (!now.config) return; // the page has just begun, and will come to it
   const model = byId("model").value || byId("model-name").value.trim();
   if (!model) throw new CallError("No model is chosen", { kind: "model", advice: "Choose one above." });
-  await learnModel(model, signal);
+  const { asked, config } = now;
+  const isOfPage = asked?.model === model && asked.version && asked.version !== config.version;
+  await (isOfPage ? learnVersion(model, asked.version, signal) : learnModel(model, signal));
 }
 
 async function chooseVersion(model, version) {
-  await restart(async (signal) => {
-    const session = forget({ model, version });
-    await session.begin(signal);
-    await take(session, signal);
-  }, () => chooseVersion(model, version));
+  await restart((signal) => learnVersion(model, version, signal), () => chooseVersion(model, version));
+}
+
+async function learnVersion(model, version, signal) {
+  const session = forget({ model, version });
+  await session.begin(signal);
+  await take(session, signal);
 }
 
 /** Lets go of the model that was chosen, and returns what will learn about another. */
 function forget(target) {
   setState("wait", "asking …");
+  now.asked = target;
   now.session = now.answer = null;
   return new Session(target);
 }
@@ -135,11 +140,11 @@ function listenToControls() {
   new ResizeObserver(() => now.answer && showFigures()).observe(byId("spread").parentElement);
 }
 
-let choosing = null;
+let choosing = {};
 
 /** Takes up a choice of view or target; the class map is asked for when it is first needed. */
 async function choose(choice) {
-  choosing = choice;
+  for (const what of Object.keys(choice)) choosing[what] = choice;
   const next = { ...now, ...choice };
   try {
     if (next.view === "classes" || next.target !== FOREGROUND) {
@@ -154,7 +159,8 @@ async function choose(choice) {
   } finally {
     show(byId("busy"), false);
   }
-  if (choosing !== choice) return; // another was made while the class map was asked for
+  // Of a view, or of a target, the last choice counts that was made while the class map was asked for.
+  if (Object.keys(choice).some((what) => choosing[what] !== choice)) return;
   Object.assign(now, choice);
   showThreshold();
   refresh();

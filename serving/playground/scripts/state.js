@@ -7,7 +7,7 @@ export const FOREGROUND = "";
 
 /** What is chosen, and what has been answered. */
 export const now = {
-  config: null, session: null, // the server, and the model on it
+  config: null, session: null, asked: null, // the server, the model on it, and which was asked about last
   file: null, // that was chosen, until it is open
   photo: null, answer: null, tally: null, classes: null, mask: null, costs: new Map(), // of the picture
   label: null, truth: null, labelChoice: "", sampleLabel: "",

@@ -134,7 +134,7 @@ class ModelRepository:
                     return False
                 self._changed.wait(0.1)
             self._load_slots = max(1, self._settings.load_threads)
-            return True
+            return not self._stopping
 
     def reload(
         self,

@@ -207,8 +207,9 @@ def test_a_second_run_may_write_the_same_paths_otherwise(run, photos, asked, mon
         assert (summary.masked, summary.skipped, summary.failed) == (0, 19, 1)
         assert asked() == 0
         assert len(photos.manifest()) == 20
+    monkeypatch.chdir(photos.folder.parent)
     run()
-    assert photos.files() == before
+    assert (asked(), photos.files()) == (0, before)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +231,16 @@ def test_pictures_are_found_from_within_their_folder(run, photos, asked, monkeyp
     assert run(patterns).masked == asked() == len(masks)
     assert (run(patterns).masked, asked()) == (0, 0)
     assert {str(path.relative_to(photos.masks)) for path in photos.masks.rglob("*.png")} == masks
+    assert not (photos.masks / ".mask-batch").exists()
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_folder_on_the_way_may_have_any_name(run, photos, asked, monkeypatch):
+    photos.write("x.jpg")
+    place = photos.folder.rename(photos.folder.parent / os.fsdecode(b"photos-\xe4"))
+    monkeypatch.chdir(place)
+    for masked in (1, 0):
+        assert (run(["*.jpg"]).masked, asked()) == (masked, masked)
 
 
 def test_records_of_pictures_that_are_not_named_stay_while_their_masks_do(run, photos):

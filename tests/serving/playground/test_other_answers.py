@@ -155,11 +155,13 @@ def test_a_picture_that_comes_while_a_model_is_asked_about_is_answered(page, ser
     goes_on = threading.Event()
     serving.behaviours.append(lambda signature, inputs: goes_on.wait() and None)
     try:
-        page.select_option("#version", "7")
+        serving.version = 6  # which is there as such, and not the newest
+        page.select_option("#version", "6")
         wait_until(lambda: not serving.behaviours)
         page.set_input_files("#file", [png(PHOTO)])
         wait_for_answer(page)
         assert page.is_hidden("#problem")
+        assert "/versions/6:predict" in page.inner_text("#code-text")
     finally:
         goes_on.set()
 
@@ -196,6 +198,20 @@ def test_the_last_view_that_was_chosen_counts(page, serving):
     page.wait_for_selector("#result-tag:text-is('Overlay')")
     page.wait_for_timeout(300)
     assert page.inner_text("#result-tag") == "Overlay"
+
+
+def test_a_view_that_is_chosen_while_a_class_is_asked_for_is_of_that_class(page, serving):
+    goes_on = threading.Event()
+    serving.behaviours.append(lambda signature, inputs: goes_on.wait() and None)
+    try:
+        page.select_option("#target", "0")
+        wait_until(lambda: not serving.behaviours)
+        page.locator("#view-overlay").check()
+    finally:
+        goes_on.set()
+    page.wait_for_function("() => document.querySelector('#check').innerText.includes('class map')")
+    assert page.inner_text("#result-tag") == "Overlay"
+    assert exactly(~bright(0.5)) in page.inner_text("#area")
 
 
 def test_a_model_that_takes_no_files_is_told(open_page):

@@ -319,7 +319,7 @@ def test_the_end_waits_for_no_warm_up(publish, monkeypatch):
             time.sleep(0.01)
 
     monkeypatch.setattr(warmup, "_replay", replay_for_ever)
-    server = ModelServer([ModelSettings("m", str(version_dir.parent))], ServerSettings(rest_port=ANY_PORT))
+    server = ModelServer([ModelSettings("m", str(version_dir.parent))], ServerSettings(grpc_port=ANY_PORT))
     started = []
     thread = threading.Thread(target=lambda: started.append(server.start()))
     thread.start()
