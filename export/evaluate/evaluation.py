@@ -117,7 +117,8 @@ def evaluate(
     baseline = ExportedModel(baseline_dir) if baseline_dir is not None else None
     several = len(model.classes) > 1
     is_given = foreground_values is not None
-    if foreground_values is None and several:
+    # Where one channel holds the indices of many classes, all but 0 is not the foreground, unless that is class 1.
+    if foreground_values is None and (several or (model.answers_classes and model.foreground != [1])):
         foreground_values = model.foreground
     meaning = LabelMeaning(
         None if foreground_values is None else parse_values(foreground_values), parse_values(ignore_value)
@@ -213,10 +214,14 @@ class _Subjects:
         is_counted = meaning.counts(values)
         found = [count(mask, meaning.is_foreground(values), is_counted)]
         if self._classes:
-            pairs = values[is_counted] * self._classes + self._model.class_map(image)[is_counted]
-            met = np.bincount(pairs, minlength=self._classes**2).reshape(self._classes, self._classes)
-            both = met.diagonal()
-            found += zip(both.tolist(), (met.sum(0) - both).tolist(), (met.sum(1) - both).tolist(), strict=True)
+            known = self._classes
+            # What the model answers beyond its classes is none of them.
+            answered = np.minimum(self._model.class_map(image)[is_counted], known)
+            pairs = values[is_counted] * (known + 1) + answered
+            met = np.bincount(pairs, minlength=known * (known + 1)).reshape(known, known + 1)
+            both = met[:, :known].diagonal()
+            wrong, missed = met.sum(0)[:known] - both, met.sum(1) - both
+            found += zip(both.tolist(), wrong.tolist(), missed.tolist(), strict=True)
         return found
 
 

@@ -90,7 +90,7 @@ def _ask_bands(signatures: Mapping[str, Any], record: ExportRecord, path: Path |
     """Does what `_ask` does, of a raster of bands, which is shown by its first ones."""
     count = record.model.channels
     if path is None:
-        drawn = examples.draw_picture(*(record.model.size or _DRAWN_SIZE))
+        drawn = examples.draw_picture(*_drawn_size(record))
         name, pixels = _DRAWN, examples.as_pixels(drawn, count, record.image_dtype, record.full_scale)
     else:
         try:
@@ -107,11 +107,20 @@ def _ask_bands(signatures: Mapping[str, Any], record: ExportRecord, path: Path |
 
 def _read(path: Path | None, record: ExportRecord) -> tuple[str, bytes]:
     if path is None:
-        return _DRAWN, examples.encode(examples.draw_picture(*(record.model.size or _DRAWN_SIZE)), record.formats[0])
+        return _DRAWN, examples.encode(examples.draw_picture(*_drawn_size(record)), record.formats[0])
     try:
         return path.name, path.read_bytes()
     except OSError as error:
         raise InspectError(f"picture {path}: cannot be read: {error.strerror}") from error
+
+
+def _drawn_size(record: ExportRecord) -> tuple[int, int]:
+    """Returns the height and width of a drawn picture: the model's, or a usual one, halved as the limits want it."""
+    height, width = record.model.size or _DRAWN_SIZE
+    limits = [record.spec.get("max_image_pixels"), None if record.model.size else record.spec.get("max_model_pixels")]
+    while height * width > min((limit for limit in limits if limit), default=height * width):
+        height, width = max(height // 2, 1), max(width // 2, 1)
+    return height, width
 
 
 def _upright(name: str, data: bytes, record: ExportRecord) -> Image.Image:

@@ -27,8 +27,6 @@ SignatureFunction = Callable[..., Mapping[str, tf.Tensor]]
 _GOLDEN_SIZES = ((64, 80), (61, 47))
 _WARMUP_SIZE = (384, 512)
 _SCHEMA_VERSION = 2
-_FILES = ("uint8", "uint16")
-"""What the pixels of encoded pictures are."""
 
 _JPEG_BLOCK, _JPEG_REACH = 16, 2
 """Pixels along a block that is encoded together, and how far beyond it its colours reach."""
@@ -109,7 +107,8 @@ def find_undecided(
                 near.append(np.abs(foreground - module.spec.threshold) <= tolerance)
                 margins = np.diff(np.sort(classes, axis=-1)[..., -2:], axis=-1)  # none where there is one class
                 close.append(margins <= 2 * tolerance)
-                faint.append(np.any([np.abs(foreground - 0.5 / FULL_SCALE[of]) <= tolerance for of in _FILES], 0))
+                depths = ("uint8", "uint16") if module.spec.decodes_16_bits else ("uint8",)
+                faint.append(np.any([np.abs(foreground - 0.5 / FULL_SCALE[of]) <= tolerance for of in depths], 0))
         kinds = [near, close, faint]
         if is_encoded:  # in whichever way a picture is decoded
             kinds = [[one.any(0) for one in ones] for ones in kinds]
@@ -256,12 +255,14 @@ def _tolerance(
     pictures = [decode_file(file, form) for file in answer if file] if signature.is_encoded else list(answer)
     sizes = [picture.shape[0] * picture.shape[1] for picture in pictures]
     if spec.edge == "soft":
-        scale = FULL_SCALE["uint16" if spec.decodes_16_bits else "uint8"] if is_png else spec.full_scale
+        is_deep = any(picture.max(initial=0) > FULL_SCALE["uint8"] for picture in pictures)  # alpha has all 16 bits
+        scale = FULL_SCALE["uint16" if is_deep else "uint8"] if is_png else spec.full_scale
         soft = Tolerance(atol=tolerance * scale + 1.0, is_png=is_png)
         if spec.background != "transparent" or not is_png:
             return soft
-        # Where a cut-out's alpha becomes 0, its colours do at once.
-        return dataclasses.replace(soft, undecided=np.repeat(undecided.opacity, 4))
+        # Where a cut-out's alpha becomes 0, its colours do at once; alpha itself is as near as elsewhere.
+        colours = undecided.opacity[:, np.newaxis] & np.array([True, True, True, False])
+        return dataclasses.replace(soft, undecided=colours.ravel())
     # A masked picture has as many channels as the picture: all of them are undecided where the mask is.
     parted = np.split(undecided.foreground, np.cumsum(sizes)[:-1])
     if is_jpeg:

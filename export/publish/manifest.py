@@ -24,7 +24,7 @@ import tensorflow as tf
 from ...serving import contract
 from ..model.segmentation_model import SegmentationModel
 from ..probing.probe import ProbeResult
-from ..sources.graphs.files import SUFFIX as JAVASCRIPT_FILE, shards_beside
+from ..sources.graphs.files import SUFFIX as JAVASCRIPT_FILE, parse_document, shards_beside, shards_of
 from ..sources.onnx.files import SUFFIX as ONNX_FILE, weights_beside
 from ..spec import ExportSpec, is_builder
 
@@ -160,8 +160,14 @@ def _source_path(spec: ExportSpec) -> str:
 def _remote_files(path: str) -> list[str]:
     """Returns the files of a URL: itself, those below it, or those that it is the prefix of."""
     if tf.io.gfile.isdir(path):
-        return sorted(f"{parent.rstrip('/')}/{name}" for parent, _, names in tf.io.gfile.walk(path) for name in names)
-    return [path] if tf.io.gfile.exists(path) else sorted(tf.io.gfile.glob(f"{path}.*"))
+        files = (f"{parent.rstrip('/')}/{name}" for parent, _, names in tf.io.gfile.walk(path) for name in names)
+        return sorted(files, key=lambda file: file.split("/"))
+    if not tf.io.gfile.exists(path):
+        return sorted(tf.io.gfile.glob(f"{path}.*"))
+    if not path.lower().endswith(JAVASCRIPT_FILE):
+        return [path]
+    document = parse_document(tf.io.gfile.GFile(path, "rb").read(), f"source {path}")
+    return [path, *(shard for shard in shards_of(document, path) if tf.io.gfile.exists(shard))]
 
 
 def _source_files(path: Path) -> list[Path]:

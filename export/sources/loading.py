@@ -1,6 +1,7 @@
 """From a spec to a `SegmentationModel`: finds the kind of source, then hides the model's own layout."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -191,13 +192,16 @@ def _in_chunks(forward: Callable[[tf.Tensor], tf.Tensor], batch: int) -> Callabl
 
 def _find_channels(raw: RawModel, data_format: str, size: tuple[int | None, int | None], where: str) -> int:
     """Finds the number of channels of a model that does not state it, by trying."""
-    height, width = (edge or trial for edge, trial in zip(size, _TRIAL_SIZE, strict=True))
+    trials = [
+        [edge or trial for edge, trial in zip(size, one, strict=True)] for one in (_TRIAL_SIZE, _LARGE_TRIAL_SIZE)
+    ]
+    height, width = trials[0]
     fitting: list[int] = []
-    for channels in contract.IMAGE_CHANNELS + contract.BAND_CHANNELS:
-        if channels in contract.BAND_CHANNELS and fitting:
+    for edges, channels in itertools.product(trials, contract.IMAGE_CHANNELS + contract.BAND_CHANNELS):
+        if fitting and (edges != trials[0] or channels in contract.BAND_CHANNELS):
             break
         try:
-            raw.call(_as_model_input(tf.zeros([raw.input.shape[0] or 1, height, width, channels]), raw, data_format))
+            raw.call(_as_model_input(tf.zeros([raw.input.shape[0] or 1, *edges, channels]), raw, data_format))
         except Exception:
             continue
         fitting.append(channels)

@@ -100,21 +100,22 @@ def _read_weights(model: Any, path: str, where: str) -> None:
     folder = Path(os.path.abspath(path)).parent
     places: dict[str, Path] = {}
     for name in _names_beside(model.graph):
-        # Caches keep a model and its weights behind links; what leads elsewhere is nobody's weights.
+        # Caches keep both a model and its weights behind links; else what leads elsewhere is nobody's weights.
         places[name] = (folder / name).resolve()
-        is_beside = any(places[name].is_relative_to(one) for one in (folder.resolve(), Path(path).resolve().parent))
+        is_below = Path(os.path.abspath(folder / name)).is_relative_to(folder)
+        is_beside = is_below and (os.path.islink(path) or places[name].is_relative_to(folder.resolve()))
         if not is_beside or not places[name].is_file():
             raise SourceError(f"{where}: its weights lie in {name!r}, which is not beside it")
     for tensor in _tensors(model.graph):
         if not tensor.external_data:
             continue
-        info = ExternalDataInfo(tensor)
         try:
+            info = ExternalDataInfo(tensor)
             with places[info.location].open("rb") as file:
                 file.seek(info.offset or 0)
                 tensor.raw_data = file.read(-1 if info.length is None else info.length)
-        except OSError as error:
-            raise SourceError(f"{where}: its weights in {info.location} cannot be read: {error.strerror}") from error
+        except (OSError, ValueError) as error:
+            raise SourceError(f"{where}: its weights beside it cannot be read: {error}") from error
         if info.length is not None and len(tensor.raw_data) < info.length:
             raise SourceError(f"{where}: its weights in {info.location} are cut off")
         tensor.data_location = tensor.DEFAULT

@@ -106,7 +106,8 @@ def test_a_class_that_no_pixel_is_labelled_as_says_nothing(measured, tmp_path):
     records = [labelled_example(pixels, np.where(label == 2, 1, label)) for pixels, label in measured.pictures.values()]
     write_records(tmp_path / "data", records)
     pictures = labelled_in_records(str(tmp_path / "data"))
-    for version_dir, baseline in ((measured.version_dir, measured.baseline_dir),) * 2:
+    places = measured.version_dir, measured.baseline_dir
+    for version_dir, baseline in (places, places[::-1]):
         found = evaluate(version_dir, pictures, baseline_dir=baseline, ignore_value=255, resamples=50)
         assert {found.scores["roof"][name].value for name in ("iou", "dice", "recall")} == {None}
         assert not [line for line in judge(found, Gate(floor=0, max_drop=0)) if "roof" in line]
@@ -165,18 +166,31 @@ def test_a_model_of_class_indices_is_measured_without_thresholds(measured, tmp_p
     class Best(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)])
         def __call__(self, images):
-            return {"classes": tf.argmax(self.model(images), -1, output_type=tf.int32)}
+            best = tf.argmax(self.model(images), -1, output_type=tf.int32)
+            return {"classes": tf.where(images[..., 0] > 0.9, 255, best)}  # of no class
 
     module = Best()
     module.model = toy_models.keras_model(Toy.make(3, 3, gain=4, seed=6))
     tf.saved_model.save(module, str(tmp_path / "best"), signatures=module.__call__)
+    fields = {"scaling": "unit", "warmup": False, "signatures": "mask_png,class_map_png"}
     version_dir = export_unchecked(
-        str(tmp_path / "best"), tmp_path / "served", scaling="unit", foreground=[1, 2], classes=measured.classes,
-        warmup=False, signatures="mask_png,class_map_png",
-    )  # fmt: skip
+        str(tmp_path / "best"), tmp_path / "served", foreground=[1, 2], classes=measured.classes, **fields
+    )
     found = evaluate(str(version_dir), pictures_of(measured), ignore_value=255, resamples=50)
-    expected = ratios(measured.counts(measured.version_dir))["iou"][1:]
+    both = wrong = missed = 0
+    for pixels, label in measured.pictures.values():
+        best = measured.pipelines[measured.version_dir].class_probabilities(pixels.astype(float)).argmax(-1)
+        best = np.where(pixels[..., 0] > 0.9 * 255, 255, best)[label != 255]
+        truth = label[label != 255]
+        both += np.array([((best == at) & (truth == at)).sum() for at in range(3)])
+        wrong += np.array([((best == at) & (truth != at)).sum() for at in range(3)])
+        missed += np.array([((best != at) & (truth == at)).sum() for at in range(3)])
+    expected = both / (both + wrong + missed)
     assert [found.scores[name]["iou"].value for name in measured.classes] == pytest.approx(expected, abs=2e-3)
+    # Without names of classes it is the numbers of the foreground that count, too.
+    unnamed = export_unchecked(str(tmp_path / "best"), tmp_path / "unnamed", foreground=[2], **fields)
+    scores = evaluate(str(unnamed), pictures_of(measured), ignore_value=255, resamples=50).scores
+    assert [one["iou"].value for one in scores.values()] == pytest.approx(expected[2:], abs=2e-3)
     assert (found.tally, found.recommendation) == (None, None)
     page = make_page(found, Gate(floor=0), [])
     assert "The model answers classes, and has no threshold." in page

@@ -118,6 +118,9 @@ def test_cut_outs_with_soft_edges_may_begin_to_show_on_either_side(tmp_path):
     allowed = record.tolerances["masked_image_bytes"]
     assert compare(asked, np.array(moved, object), allowed).holds
     assert not compare(asked, np.array(moved, object), dataclasses.replace(allowed, undecided=None)).holds
+    shown = [encoded(np.asarray(Image.open(io.BytesIO(one)))[..., :3], "PNG") if one else b"" for one in moved]
+    shown = [encoded(np.asarray(Image.open(io.BytesIO(one)).convert("RGBA")), "PNG") if one else b"" for one in shown]
+    assert not compare(asked, np.array(shown, object), allowed).holds
 
 
 @pytest.mark.parametrize(

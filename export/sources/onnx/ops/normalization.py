@@ -1,6 +1,5 @@
 """Normalizations: by statistics that a model has learned, or by those of what it is given."""
 
-import logging
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,6 @@ from ...averages import mean
 from ..values import Tensor, Value, channels_last
 from .registry import Node, common_order, op, plain, spatial
 
-logger = logging.getLogger(__name__)
-
 
 @op("BatchNormalization")
 def batch_normalization(node: Node, x: Value, scale: Value, bias: Value, mean: Value, variance: Value) -> Tensor:
@@ -20,11 +17,11 @@ def batch_normalization(node: Node, x: Value, scale: Value, bias: Value, mean: V
     order = channels_last(tensor.rank)
     if node.get("training_mode", 0):
         # PyTorch's newer exporter writes instance normalizations so, too, whose mean and variance are computed.
-        if isinstance(mean, np.ndarray):
-            logger.warning(
-                "%s %r was exported in training mode, and normalizes by the pictures of a request: model.eval() first",
-                node.op, node.name,
-            )  # fmt: skip
+        if isinstance(mean, np.ndarray) and tensor.shape[0] != 1:
+            raise ValueError(
+                "it was exported in training mode, where the pictures of a request change each other's masks: call "
+                "model.eval() first, or export it with a batch of 1"
+            )
         data = tensor.in_order(order)
         normalized = _normalized(data, [*range(data.shape.rank - 1)], node.get("epsilon", 1e-5))
         return Tensor(normalized * node.plain(scale) + node.plain(bias), order)

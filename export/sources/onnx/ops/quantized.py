@@ -229,7 +229,9 @@ def _between(name: str, operator: str, count: int = 1) -> None:
 
     def handler(node: Node, *values: Any) -> Tensor:
         inputs = [_channels_second(node, _to_float(node, *values[3 * at : 3 * at + 3])) for at in range(count)]
-        scale, zero = (*values[3 * count :], None)[:2]  # the last may be left out
+        scale, zero = (*values[3 * count :], None)[:2]
+        if zero is None:
+            zero = np.zeros([], node.tensor(values[0]).data.dtype.as_numpy_dtype)
         return _to_integers(node, _as_stated(node, node.tensor(OPS[operator](node, *inputs))), scale, zero)
 
     OPS[name] = handler

@@ -42,8 +42,9 @@ def _resize(node: Node, x: Tensor, scales: Any, sizes: Value | None, roi: Value 
             size = wanted[places[axis]]
             if isinstance(size, int) and isinstance(edge, int) and size == edge:
                 continue
-            # Sizes that a run knows are of height and width; of the others it has what the picture has.
-            if axis < 2 and (tf.is_tensor(size) or tf.is_tensor(edge)):
+            # Sizes that a run knows are of height and width; of batch and channels it has what the picture has.
+            is_kept = axis == 0 or (axis == 1 and x.rank > 3 and node.get("axes") is None)
+            if is_kept and (tf.is_tensor(size) or tf.is_tensor(edge)):
                 continue
             factor = shared or (size / edge if isinstance(size, int) and isinstance(edge, int) else None)
         else:
