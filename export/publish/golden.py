@@ -255,8 +255,11 @@ def _tolerance(
     pictures = [decode_file(file, form) for file in answer if file] if signature.is_encoded else list(answer)
     sizes = [picture.shape[0] * picture.shape[1] for picture in pictures]
     if spec.edge == "soft":
-        is_deep = any(picture.max(initial=0) > FULL_SCALE["uint8"] for picture in pictures)  # alpha has all 16 bits
-        scale = FULL_SCALE["uint16" if is_deep else "uint8"] if is_png else spec.full_scale
+        scale = spec.full_scale
+        if is_png and all(picture.max(initial=0) <= FULL_SCALE["uint8"] for picture in pictures):
+            scale = FULL_SCALE["uint8"]
+        elif is_png and spec.background == "transparent":
+            scale = FULL_SCALE["uint16"]  # of alpha
         soft = Tolerance(atol=tolerance * scale + 1.0, is_png=is_png)
         if spec.background != "transparent" or not is_png:
             return soft
