@@ -45,7 +45,6 @@ async function learnModel(model, signal) {
   await take(session, signal);
 }
 
-/** Learns the model that is chosen on the page. */
 async function learnChosen(signal) {
   if (!now.config) return; // the page has just begun, and will come to it
   const model = byId("model").value || byId("model-name").value.trim();
@@ -159,7 +158,7 @@ async function choose(choice) {
   } finally {
     show(byId("busy"), false);
   }
-  // Of a view, or of a target, the last choice counts that was made while the class map was asked for.
+  // Of views, and of targets, the last that was chosen counts.
   if (Object.keys(choice).some((what) => choosing[what] !== choice)) return;
   Object.assign(now, choice);
   showThreshold();

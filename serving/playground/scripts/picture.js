@@ -18,7 +18,7 @@ let checking = new AbortController();
 let resting = 0;
 let learn = async () => {};
 
-/** Names what asks about the model that is chosen, and then takes the picture. */
+/** Names what asks about the chosen model, and then takes the picture. */
 export function learnModelBy(work) {
   learn = work;
 }

@@ -15,7 +15,7 @@ export async function compose(photo, { view, width, height, values, truth, insid
   if (view !== "mask" && view !== "probability") {
     const whole = await decodeWhole(photo.file);
     if (whole) context.drawImage(whole, 0, 0, width, height);
-    whole?.close?.(); // its memory is large
+    whole?.close?.();
   }
   const layer = new OffscreenCanvas(width, height);
   const image = new ImageData(width, height);

@@ -30,7 +30,7 @@ export function curl({ url, file, signature, threshold, out, needsToken, note })
 /**
  * Returns the same in Python.
  * @param shown as for `curl`, and `{address, target, view, classIndex, colour, isSoft, level, isOwn, label, labelChoice}`:
- *   `level` is the threshold, and `isOwn` whether it is the model's
+ *   `level` is the threshold, `isOwn` if it is the model's
  */
 export function python(shown) {
   const { address, target: { model, version, label }, file, signature, classIndex, isSoft, level, isOwn, out, needsToken } = shown;
@@ -73,11 +73,8 @@ function resultLines({ view, classIndex, colour, isSoft, level, label, labelChoi
       "print((mask & label).sum() / (mask | label).sum())",
     ];
   }
-  if (wanted === "mask") {
-    if (view === "mask") return [saved];
-    if (view === "cutout") return [`    result.cutout().save(${to})`];
-    if (view === "overlay") return [`    result.overlay().save(${to})`];
-  }
+  if (wanted === "mask" && view === "mask") return [saved];
+  if (wanted === "mask" && view !== "masked") return [`    result.${view}().save(${to})`];
   imports.add("from PIL import Image");
   if (view === "mask") return [`Image.fromarray(${mask}).save(${to})`];
   const alpha = isSoft && view !== "overlay" ? '(255 * result.probability).round().astype("uint8")' : mask;
