@@ -81,9 +81,9 @@ class MaskModule(tf.Module):
 
     def fit(self, height: int, width: int) -> tuple[int, int]:
         """Returns a picture's height and width, made smaller, or square, as far as the export's limits want it."""
+        most = min(self.spec.max_image_pixels, self._geometry.max_pixels or self.spec.max_image_pixels)
         edges = [(max(1, height >> step), max(1, width >> step)) for step in range(max(height, width).bit_length())]
         for size in (one for height, width in edges for one in ((height, width), (min(height, width),) * 2)):
-            most = min(self.spec.max_image_pixels, self._geometry.max_pixels or self.spec.max_image_pixels)
             refused = self._geometry.refuse(tf.constant(size))
             if size[0] * size[1] <= most and (refused is None or not refused.numpy()):
                 return size

@@ -120,8 +120,8 @@ def hash_source(spec: ExportSpec) -> str:
     """Returns the SHA-256 of a model's file with its weights, of a directory's in order, or of a builder's weights."""
     path, digest = _source_path(spec), hashlib.sha256()
     if "://" in path:
+        folder = path if tf.io.gfile.isdir(path) else os.path.dirname(path)
         for file in _remote_files(path):
-            folder = path if tf.io.gfile.isdir(path) else os.path.dirname(path)
             _add(digest, tf.io.gfile.GFile(file, "rb"), "" if file == path else file.removeprefix(folder).lstrip("/"))
         return digest.hexdigest()
     top = Path(path)
