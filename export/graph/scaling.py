@@ -26,6 +26,7 @@ class ValueScaling:
     def __init__(self, spec: ExportSpec, model: SegmentationModel):
         self._channels = model.channels
         self._reverses = spec.channel_order == "bgr"
+        self._has_alpha = spec.fourth_channel != "zero"
         self._scaling = spec.scaling
         self._input_max = spec.full_scale
         self._mean = self._per_channel("mean", spec.mean)
@@ -49,6 +50,8 @@ class ValueScaling:
         if self._reverses and model.channels not in (3, 4):
             count = f"{model.channels} channel{'s' * (model.channels > 1)}"
             raise SpecError(f"channel_order: 'bgr' is for colour, the model takes {count}")
+        if spec.fourth_channel and model.channels != 4:
+            raise SpecError(f"fourth_channel: is for models of 4 channels; the model takes {model.channels}")
 
     def _per_channel(self, key: str, values: list[float] | None) -> list[float] | None:
         if values is None:
@@ -81,6 +84,8 @@ class ValueScaling:
             return tf.cond(found >= 3, lambda: images[..., :3], lambda: tf.gather(images, [0, 0, 0], axis=-1))
 
         def rgba() -> tf.Tensor:
+            if not self._has_alpha:
+                return tf.pad(rgb(), [[0, 0]] * 3 + [[0, 1]])
             opaque = tf.fill(tf.shape(images[..., :1]), tf.cast(full_scale, images.dtype))
             alpha = tf.cond(found % 2 == 0, lambda: images[..., found - 1 :], lambda: opaque)
             return tf.concat([rgb(), alpha], -1)
@@ -88,9 +93,9 @@ class ValueScaling:
         convert: dict[int, Callable[[], tf.Tensor]] = {
             1: lambda: tf.cond(found >= 3, gray, lambda: images[..., :1]),
             3: rgb,
-            4: lambda: tf.cond(found == 4, lambda: images, rgba),
+            4: lambda: tf.cond(found == 4, lambda: images, rgba) if self._has_alpha else rgba(),
         }
-        is_as_wanted = images.shape[-1] == self._channels or self._channels not in convert
+        is_as_wanted = self._channels not in convert or (images.shape[-1] == self._channels and self._has_alpha)
         converted = images if is_as_wanted else convert[self._channels]()
         converted.set_shape([*images.shape[:-1], self._channels])
         return converted

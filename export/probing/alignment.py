@@ -1,5 +1,7 @@
 """Models whose map is smaller than their input by a border, as valid convolutions leave it, made to answer all of it.
 
+Likewise those whose map reaches beyond their input by halves of its pixels, as its corners lie on the input's.
+
 A picture is continued by reflection, so that the map covers all of it. Where the model's size is fixed, it is run on
 several overlapping pieces, whose maps are put together. Source: Ronneberger, Fischer and Brox, "U-Net: Convolutional
 Networks for Biomedical Image Segmentation", 2015, the overlap-tile strategy.
@@ -24,7 +26,7 @@ class AxisAlignment:
     size: int  # of the input, in pixels; the smallest, where there are others
     period: int  # the input may be longer by multiples of it; 0 where its size is fixed
     length: int  # how many pixels the map has at that size
-    start: float  # where the map begins, in pixels of the input
+    start: float  # where the map begins, in pixels of the input; negative where it reaches beyond that
     step: float  # how many pixels of the input one of the map shows
 
     @property
@@ -35,7 +37,7 @@ class AxisAlignment:
     @property
     def before(self) -> int:
         """By how many pixels a picture is continued at its beginning."""
-        return math.ceil(self.start)
+        return max(0, math.ceil(self.start))
 
     @property
     def is_exact(self) -> bool:
@@ -86,6 +88,8 @@ class Alignment:
 
     def describe(self, size: tuple[int, int] | None) -> str:
         """Returns it for people, for pictures of (height, width); None is the image's own."""
+        if self.rows.start < 0:
+            return "the map's outermost pixels lie on those of its input (corners), and it is enlarged so"
         borders = [f"{axis.start:g} and {axis.end:g}" for axis in (self.rows, self.columns)]
         runs = self.runs(size)
         again = f", and the model is run on {runs} overlapping pieces of each" if runs > 1 else ""
@@ -102,6 +106,12 @@ class Alignment:
                 ("rows", "columns"), (self.rows, self.columns), size or (None, None), strict=True
             )
         }
+
+
+def with_corners(size: int, length: int) -> AxisAlignment:
+    """Returns an axis of an input of a fixed size on whose outermost pixels those of its map lie."""
+    step = (size - 1) / max(length - 1, 1)
+    return AxisAlignment(size, 0, length, (1 - step) / 2, step)
 
 
 def align(model: SegmentationModel, alignment: Alignment | None) -> SegmentationModel:

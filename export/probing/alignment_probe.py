@@ -15,8 +15,8 @@ import tensorflow as tf
 from ..errors import SpecError
 from ..model.segmentation_model import SegmentationModel
 from ..model.tracing import without_graph_optimization
-from ..spec import CENTRE, STRETCH, ExportSpec
-from .alignment import Alignment, AxisAlignment
+from ..spec import CENTRE, CORNERS, STRETCH, ExportSpec
+from .alignment import Alignment, AxisAlignment, with_corners
 from .seams import NOTHING, Seams, exact, find_start, fit, measure, near
 
 logger = logging.getLogger(__name__)
@@ -49,15 +49,23 @@ def find_alignment(model: SegmentationModel, spec: ExportSpec) -> Alignment | No
         How the map lies; None where it shows the whole of its input, or is to be taken so.
 
     Raises:
-        SpecError: it may be either and `map_alignment` does not say which, or the border is too much of the input.
+        SpecError: it may be either and `map_alignment` does not say which, the border is too much of the input, or the
+            map is of one size whatever the input's.
     """
     if spec.map_alignment == STRETCH:
         return None
-    if model.size is not None and _map_size(model, model.size) in (model.size, None):
+    if model.size is None:
+        if spec.map_alignment == CORNERS:
+            raise SpecError(f"map_alignment: {CORNERS} is for models of a fixed size; give model_size too")
+        return _find_for_any_size(model, spec)[1]
+    map_size = _map_size(model, model.size)
+    if map_size in (model.size, None):
         return None
-    if model.size is None or spec.fixed_size is not None:
+    if spec.map_alignment == CORNERS:
+        return Alignment(*map(with_corners, model.size, map_size))
+    if spec.fixed_size is not None:
         is_known, alignment = _find_for_any_size(model, spec)
-        if is_known or model.size is None:
+        if is_known:
             return alignment
     return _find_for_fixed_size(model, model.size, spec)
 
@@ -76,6 +84,12 @@ def _find_for_any_size(model: SegmentationModel, spec: ExportSpec) -> tuple[bool
     else:
         return False, None
     odd_size = _round_up(_ODD_SIZE, multiple)
+    if model.size is None and map_size == _map_size(model, (2 * base[0], 3 * base[1])):
+        raise SpecError(
+            f"model_size: the model answers {map_size[0]}x{map_size[1]} whatever the picture's size, so it resizes "
+            "pictures itself, and may fill them up; give the size that it makes of them as model_size, or "
+            f"--map_alignment={STRETCH} if it only stretches them"
+        )
     edges = [*zip(base, map_size, strict=True), *zip(odd_size, _map_size(model, odd_size) or odd_size, strict=True)]
     axes = None if all(_is_whole(*edge) for edge in edges) else _find_periods(model, base, multiple)
     if axes is None:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import logging
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,6 +29,10 @@ _FREE_SIZES = ((96, 128), (83, 109))
 """(height, width) that a model without a fixed size is tried at: a size that every network takes, and an odd one."""
 _LARGE_FREE_SIZES = ((284, 572), (300, 316))
 """Likewise, for one that takes none as small: a U-Net of valid convolutions wants 188, and 16 more each time."""
+_PHOTOGRAPH = (768, 1024)
+"""Likewise, once: networks that pad pictures up to one size, or hold positions for it, take smaller ones only."""
+_PHOTOGRAPH_EDGES = (896, 768, 640, 512, 384, 320, 256, 224, 192, 160, 128)
+"""To which photographs may be made smaller for such networks."""
 _SMALL_EDGES = (1, 2, 4, 8, 16, 32, 64)
 _ROUNDING = 1e-3
 """By how much a probability may be outside [0, 1]."""
@@ -76,10 +81,17 @@ def probe(model: SegmentationModel, spec: ExportSpec) -> ProbeResult:
     model = align(model, alignment)
     outputs = [first] if alignment is None else [_answer(model, spec, *sizes[0])]
     outputs += [_answer(model, spec, *size) for size in sizes[1:]]
+    if model.size is None:
+        _check_takes_photographs(model, spec)
     for size, output in zip(sizes, outputs, strict=True):
         _check_shape(output.shape, size, spec)
     values = np.concatenate([output.reshape(-1, model.output_channels) for output in outputs])
     warn_of_double_scaling(model, spec)
+    if model.channels == 4 and spec.fourth_channel is None:
+        logger.warning(
+            "fourth_channel: the model's fourth channel is taken for alpha, full where pictures have none; if it is "
+            "something else, such as the mask of the frame before, give 'zero', else 'alpha'"
+        )
     if np.isnan(values).all():
         raise SourceError(f"source {spec.source}: the model answers nothing but NaN")
     result = ProbeResult(
@@ -175,6 +187,30 @@ def _answer(model: SegmentationModel, spec: ExportSpec, height: int, width: int)
             f"source {spec.source}: fails on a {height}x{width} picture: {cause_of(error)}{advice}"
         ) from error
     return np.asarray(outputs)
+
+
+def _check_takes_photographs(model: SegmentationModel, spec: ExportSpec) -> None:
+    height, width = _PHOTOGRAPH
+    shrunk = 1.0 if spec.sides else min(1.0, math.sqrt(spec.max_model_pixels / (height * width)))
+    tried = int(shrunk * height), int(shrunk * width)
+    problem = _problem(model, spec, *tried)
+    if not problem:
+        return
+    cure = "give a fixed --model_size=HEIGHT,WIDTH"
+    for edge in () if spec.sides else _PHOTOGRAPH_EDGES:
+        if not _problem(model, spec, edge * height // width, edge):
+            cure = f"it takes smaller ones: --model_size=longest={edge}, or a smaller --max_model_pixels; or {cure}"
+            break
+    raise SourceError(f"source {spec.source}: fails on a {tried[0]}x{tried[1]} picture: {problem}; {cure}")
+
+
+def _problem(model: SegmentationModel, spec: ExportSpec, height: int, width: int) -> str:
+    """Returns why a model fails on a picture of a size; nothing where it does not."""
+    try:
+        model.forward(_model_input(model, spec, height, width)[:1])
+    except Exception as error:
+        return cause_of(error)
+    return ""
 
 
 def _first_answer(model: SegmentationModel, spec: ExportSpec) -> tuple[Sequence[tuple[int, int]], np.ndarray]:

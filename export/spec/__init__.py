@@ -3,6 +3,7 @@
 from .fields import (
     CENTRE as CENTRE,
     CLASSES as CLASSES,
+    CORNERS as CORNERS,
     FULL_SCALE as FULL_SCALE,
     STRETCH as STRETCH,
     ExportSpec as ExportSpec,

@@ -34,8 +34,8 @@ from .values import (
 FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 """The default `input_max` of each `image_dtype`."""
 
-CENTRE, STRETCH = "centre", "stretch"
-"""Of `map_alignment`: the map shows the middle of the model's input, or all of it."""
+CENTRE, STRETCH, CORNERS = "centre", "stretch", "corners"
+"""Of `map_alignment`: the map shows the middle of the model's input, or all of it, its pixels being areas or points."""
 
 CLASSES = "classes"
 """Of `activation`: the outputs are class indices."""
@@ -105,6 +105,11 @@ class ExportSpec(pydantic.BaseModel):
     )
     std: Numbers | None = Field(None, description="Own standard deviation, like --mean.")
     channel_order: Literal["rgb", "bgr"] = Field("rgb", description="In which the model wants its channels.")
+    fourth_channel: Literal["alpha", "zero"] | None = Field(
+        None,
+        description="What a model of four channels takes as the fourth: alpha, full where a picture has none (what is "
+        "taken unless one is named), or zero, as of the mask of the frame before where there is none.",
+    )
     model_size: Size | None = Field(
         None,
         description="HEIGHT,WIDTH, or one number for both, that the model runs at. Read from the model when it is "
@@ -126,11 +131,11 @@ class ExportSpec(pydantic.BaseModel):
         description="Without model_size of HEIGHT,WIDTH: pad images at right and bottom to a multiple of this for the "
         "model.",
     )
-    map_alignment: Literal["stretch", "centre"] | None = Field(
+    map_alignment: Literal["stretch", "corners", "centre"] | None = Field(
         None,
         description="What a map shows that is smaller than the model's input: stretch (all of it, more coarsely) or "
-        "centre (its middle, as valid convolutions leave it; pictures are continued by reflection). Found by itself "
-        "where that is clear.",
+        "centre (its middle, as valid convolutions leave it; pictures are continued by reflection): found by itself "
+        "where that is clear. corners: all of it, but its outermost pixels lie on the input's, as 33 of 513 may.",
     )
     data_format: Literal["channels_last", "channels_first"] | None = Field(
         None, description="Of the model; found by itself where its shapes show it."

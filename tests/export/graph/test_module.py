@@ -78,6 +78,24 @@ def test_rgba_models_see_opaque_pictures_where_there_is_no_alpha(plan_of):
     )
 
 
+def test_a_fourth_channel_may_be_zero(plan_of, caplog):
+    signatures = ["probability", "probability_png"]
+    functions = plan_of(RGBA, signatures=signatures, fourth_channel="zero").functions
+    with_alpha = np.concatenate([PHOTO, PHOTO[..., :1]], -1)
+    expected = Pipeline(RGBA, 4, "sigmoid", "unit").probability(np.concatenate([PHOTO, 0 * PHOTO[..., :1]], -1))
+    for pixels in (PHOTO, with_alpha):
+        got = functions["probability"](image=tf.constant(pixels[None]))["probability"]
+        np.testing.assert_allclose(got[0, ..., 0], expected, atol=1e-5)
+    files = functions["probability_png"](image_bytes=tf.constant([png(PHOTO), png(with_alpha)]))
+    for file in files["probability_bytes"].numpy():
+        np.testing.assert_allclose(decoded(file) / 65535, expected, atol=2e-5)
+    assert "fourth_channel" not in caplog.text
+    plan_of(RGBA, signatures=["mask"])
+    assert "fourth_channel: the model's fourth channel is taken for alpha" in caplog.text
+    with pytest.raises(SpecError, match=r"^fourth_channel: is for models of 4 channels; the model takes 3$"):
+        plan_of(RGB, fourth_channel="alpha")
+
+
 @pytest.mark.parametrize(
     ("images", "thresholds", "message"),
     [

@@ -17,6 +17,7 @@ from maskport.export.sources import adapt_keras_model
 from maskport.export.spec import make_spec
 from PIL import Image
 from reference import Pipeline
+from scipy import ndimage
 from skimage import data
 
 PHOTO = np.asarray(Image.fromarray(data.astronaut()).resize((50, 37)))
@@ -145,6 +146,20 @@ def test_a_valid_unet_answers_as_on_a_larger_picture_around(levels):
         plan = plan_of(model, signatures=["probability"])
         got = plan.functions["probability"](image=tf.constant(picture[None]))["probability"][0]
         np.testing.assert_allclose(got, expected, atol=2e-5)
+
+
+def test_a_map_whose_corners_are_its_inputs_is_enlarged_so():
+    """A model that answers every 16th pixel, as SciPy's splines of degree 1 go on between them."""
+    image = keras.Input((33, 65, 3))
+    model = keras.Model(image, keras.layers.Lambda(lambda x: x[:, ::16, ::16, :1])(image))
+    plan = plan_of(model, map_alignment="corners", signatures=["probability"])
+    assert "map: the map's outermost pixels lie on those of its input (corners)" in plan.describe()
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 33, 65, 3), np.uint8)
+    got = plan.functions["probability"](image=tf.constant(pictures))["probability"][..., 0]
+    places = np.mgrid[:33, :65] / 16
+    for picture, answer in zip(pictures, got, strict=True):
+        expected = ndimage.map_coordinates(picture[::16, ::16, 0] / 255, places, order=1)
+        np.testing.assert_allclose(answer, expected, atol=1e-5)
 
 
 def test_an_export_says_where_the_map_lies_and_keeps_to_it(tmp_path):

@@ -121,6 +121,27 @@ def test_coarse_and_resized_maps_show_the_whole_input(name):
     assert borders(WHOLE[name]()) is None
 
 
+def test_corners_may_be_asked_for():
+    # TensorFlow fills up an odd size alike on both sides: pixel i of the map has its centre in pixel 16 i.
+    assert borders(network(193, conv(3, 16, "same")), map_alignment="corners") == (-7.5,) * 4 + (16,)
+    assert borders(network(None, conv(3, 16, "same")), map_alignment="corners", model_size=193) == (-7.5,) * 4 + (16,)
+    assert borders(network(64, conv(4, 4)), map_alignment="corners") == pytest.approx((-1.6,) * 4 + (4.2,))
+    assert borders(network(48, conv(padding="same")), map_alignment="corners") is None
+    with pytest.raises(SpecError, match=r"^map_alignment: corners is for models of a fixed size; give model_size too$"):
+        found(network(None, conv(4, 4)), map_alignment="corners")
+
+
+def test_a_map_of_one_size_whatever_the_picture_is_asked_about():
+    model = network(None, layers.Resizing(64, 64), conv(3, 2, "same"))
+    with pytest.raises(
+        SpecError, match=r"^model_size: the model answers 32x32 whatever the picture's size, .*model_size"
+    ):
+        found(model)
+    assert borders(model, map_alignment="stretch") is None
+    assert borders(model, model_size=64) is None
+    assert borders(network(None, conv(3, 64, "same"))) is None
+
+
 def test_a_trained_unet_is_seen_through():
     """Its answers are nearly all 0 or 1, so that little moves with the input."""
     model = toy_models.valid_unet(1, 64, features=8)

@@ -81,6 +81,34 @@ def test_a_model_that_answers_differently_each_time_is_refused(tmp_path, monkeyp
         probe(load_source(spec), spec)
 
 
+class FillsUp(tf.Module):
+    """As DeepLab's graphs do: what is smaller is filled up to one size, what is larger fails."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)])
+    def __call__(self, x):
+        height, width = tf.unstack(tf.shape(x)[1:3])
+        filled = tf.image.pad_to_bounding_box(x[..., :1], 0, 0, 513, 513)
+        return tf.sigmoid(filled[:, :height, :width])
+
+
+def test_a_model_that_fails_on_photographs_is_told_of(tmp_path):
+    tf.saved_model.save(FillsUp(), str(tmp_path / "m"))
+    fields = {**SPEC, "source": str(tmp_path / "m")}
+
+    def run(**more):
+        spec = make_spec({**fields, **more})
+        return probe(load_source(spec), spec)
+
+    with pytest.raises(
+        SourceError, match=r"fails on a 768x1024 picture: .*; it takes smaller ones: --model_size=longest=512, "
+    ):
+        run()
+    with pytest.raises(SourceError, match=r"fails on a 768x1024 picture: .*; give a fixed --model_size=HEIGHT,WIDTH$"):
+        run(model_size="longest=1000,only=shrink")
+    for cure in ({"model_size": "longest=512"}, {"model_size": "512"}, {"max_model_pixels": 150_000}):
+        run(**cure)
+
+
 def test_the_weights_of_frozen_models_are_counted(tmp_path):
     network = Toy.make(3, 2)
     expected = network.kernel.size + network.bias.size
