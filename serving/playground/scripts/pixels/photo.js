@@ -59,6 +59,8 @@ export async function convert(photo, mostPixels = 0) {
   context.drawImage(whole, 0, 0, canvas.width, canvas.height);
   const type = mostPixels ? "image/jpeg" : "image/png";
   const blob = await new Promise((done) => canvas.toBlob(done, type, 0.95));
+  // Above what the browser's canvas takes.
+  if (!blob) return convert(photo, (canvas.width * canvas.height) / 4);
   const name = photo.name.replace(/\.[^.]*$/, "") + (mostPixels ? "_smaller.jpg" : ".png");
   return new File([blob], name, { type });
 }
