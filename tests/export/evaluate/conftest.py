@@ -1,11 +1,13 @@
 """Two exports of three classes, and pictures that are labelled with numbers of classes."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
 import toy_models
 from exporting import export_unchecked
+from maskport.export.evaluate import evaluation
 from PIL import Image
 from reference import Pipeline, Toy
 from skimage import data
@@ -46,6 +48,14 @@ class Measured:
         truth = [(label == 1) | (label == 2), *(label == at for at in range(3))]
         pairs = [(one[known], other[known]) for one, other in zip(found, truth, strict=True)]
         return [[(f & t).sum(), (f & ~t).sum(), (~f & t).sum()] for f, t in pairs]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _each_export_is_loaded_once():
+    """To load one, and to call its signatures for the first time, takes longer than to measure it."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(evaluation, "ExportedModel", functools.cache(evaluation.ExportedModel))
+        yield
 
 
 @pytest.fixture(scope="session")
