@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..values import Tensor, Value, as_sizes, channels_last, is_sizes, pack, static
-from .registry import Node, common_order, op
+from .registry import Node, common_order, of_one_width, op
 from .shapes import axes_of, rank_of
 
 _FAR = 2**31 - 1
@@ -25,7 +25,8 @@ def concat(node: Node, *values: Value) -> Value:
         rows = [value.data if isinstance(value, Tensor) else value for value in values]
         return as_sizes([row[at] for row in rows for at in range(row.shape[0])])
     order = common_order(values)
-    return Tensor(tf.concat([node.in_order(value, order) for value in values], order.index(axis % len(order))), order)
+    parts = of_one_width([node.in_order(value, order) for value in values])
+    return Tensor(tf.concat(parts, order.index(axis % len(order))), order)
 
 
 def _are_sizes(values: Sequence[Value]) -> bool:

@@ -32,6 +32,9 @@ def _resize(node: Node, x: Tensor, scales: Any, sizes: Value | None, roi: Value 
     wanted = _numbers(sizes) or None
     factors = _factors(scales) if wanted is None else []
     edges = {axis: x.size(axis) for axis in axes}
+    # Of a picture whose channels are last, as TensorFlow's files have them, axis 1 is the height.
+    is_last = x.shape[1] is None and x.shape[-1] is not None
+    kept = 1 if is_last else 2
     shared = None
     if wanted is not None and node.get("keep_aspect_ratio_policy", "stretch") != "stretch":
         wanted, shared = _keeping_aspect(node, wanted, [edges[axis] for axis in axes])
@@ -43,14 +46,14 @@ def _resize(node: Node, x: Tensor, scales: Any, sizes: Value | None, roi: Value 
             if isinstance(size, int) and isinstance(edge, int) and size == edge:
                 continue
             # Sizes that a run knows are of height and width; of batch and channels it has what the picture has.
-            is_kept = axis == 0 or (axis == 1 and x.rank > 3 and node.get("axes") is None)
+            is_kept = axis == 0 or (axis < kept and x.rank > 3 and node.get("axes") is None)
             if is_kept and (tf.is_tensor(size) or tf.is_tensor(edge)):
                 continue
             factor = shared or (size / edge if isinstance(size, int) and isinstance(edge, int) else None)
         else:
             factor = factors[places[axis]]
             # Scales that a run computes are for height and width.
-            if (axis < 2) if tf.is_tensor(factor) else factor == 1:
+            if (axis < kept) if tf.is_tensor(factor) else factor == 1:
                 continue
             size = _floor(edge, factor)
         plans.append((axis, edge, size, factor))

@@ -89,6 +89,24 @@ def to_the_end(net, shape):
     return net.add("Slice", "x", net.as_node(0, 0), ends, net.as_node(2, 3))
 
 
+def joined(net, shape):
+    """As tf2onnx makes them int32: sizes, which are int64 here where they are known, meet numbers that are not."""
+    edges = net.add("Cast", shape, to=6)
+    channels = net.add(
+        "Concat", net.add("Slice", edges, net.as_node(1), net.as_node(2)), net.constant([-1], np.int32), axis=0
+    )
+    wanted = net.add("Concat", net.constant([0], np.int32), channels, axis=0)
+    return net.add("Reshape", "x", net.add("Cast", wanted, to=7))
+
+
+def computed(net, shape):
+    edges = net.add("Slice", net.add("Cast", shape, to=6), net.as_node(2), net.as_node(4))
+    halves = net.add("Cast", net.add("Mul", net.add("Cast", edges, to=1), net.constant(0.5)), to=6)
+    ends = net.add("Concat", halves, net.add("Abs", edges), axis=0)
+    last = net.add("Cast", net.add("Slice", ends, net.as_node(1), net.as_node(3)), to=7)
+    return net.add("Slice", "x", net.as_node(0, 0), last, net.as_node(3, 2))
+
+
 def fitted(net, shape):
     """As U-Nets pad what they make larger to what they skip to: a row more, and three columns fewer."""
     missing = net.add("Sub", net.as_node(7, 5), net.add("Slice", shape, net.as_node(2), net.as_node(4)))
@@ -97,7 +115,7 @@ def fitted(net, shape):
 
 WRITTEN = [
     expanded, halved, multiplied, cast, scaled, grouped, of_a_number, narrow, below_zero, of_unknown_one, to_the_end,
-    fitted,
+    joined, computed, fitted,
 ]  # fmt: skip
 
 
@@ -123,6 +141,27 @@ def test_pictures_are_resized_each_by_itself(coordinates, known, size):
     ops = [node.op for node in traced.graph.as_graph_def().node]
     assert ops.count("ResizeBilinear") == 1
     assert "MatMul" not in ops
+
+
+@pytest.mark.parametrize("known", [[2, 6, 8, 3], [None, None, None, 3], [2, None, 8, 3]])
+@pytest.mark.parametrize("by_scales", [False, True])
+@pytest.mark.parametrize("mode", ["linear", "nearest"])
+def test_pictures_with_channels_last_are_resized_along_height_and_width(known, by_scales, mode):
+    """As tf2onnx writes what TensorFlow resizes: all sizes are int32, and joined with others of int64."""
+    net = networks.Network(13)
+    shape = net.add("Cast", net.add("Shape", "x"), to=6)
+    before = net.add("Slice", shape, net.as_node(1), net.as_node(3))
+    after = net.add("Mul", before, net.constant([2, 3], np.int32))
+    rules = {"mode": mode, "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    if by_scales:
+        factors = net.add("Div", net.add("Cast", after, to=1), net.add("Cast", before, to=1))
+        scales = net.add("Concat", net.constant([1]), factors, net.constant([1]), axis=0)
+        output = net.add("Resize", "x", "", scales, **rules)
+    else:
+        ends = [net.add("Slice", shape, net.as_node(at), net.as_node(at + 1)) for at in (0, 3)]
+        wide = net.add("Cast", net.add("Concat", ends[0], after, ends[1], axis=0), to=7)
+        output = net.add("Resize", "x", "", "", wide, **rules)
+    check_network(net, output, X.transpose(0, 2, 3, 1), known)
 
 
 def test_pytorch_makes_one_pixel_of_the_first_also_where_sizes_are_computed():
