@@ -30,6 +30,7 @@ class RawModel:
     description: str  # for people, such as "Keras model 'unet' (129,665 parameters)"
     parameter_count: int  # number of weights
     reference: Reference | None = None  # takes and returns what `call` does
+    data_format: str | None = None  # of `input`, where the kind of file decides it rather than the shape
 
 
 @dataclasses.dataclass(frozen=True)

@@ -101,7 +101,7 @@ def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:
         raise SourceError(
             f"{where}: the model's input has shape {shape}; an image batch is [B, H, W, C] or [B, C, H, W]"
         )
-    data_format = spec.data_format or find_data_format(shape, where)
+    data_format = spec.data_format or raw.data_format or find_data_format(shape, where)
     batch, height, width, channels = (shape[axis] for axis in _AXES[data_format])
     if channels is None:
         channels = _find_channels(raw, data_format, (height, width), where)

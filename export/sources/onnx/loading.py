@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from ...errors import SourceError
 from ...model.causes import cause_of
-from ...model.segmentation_model import RawModel
+from ...model.segmentation_model import CHANNELS_FIRST, RawModel
 from ...model.tracing import find_data_format, trace, with_size
 from ...spec import ExportSpec
 from ..choosing import choose_inputs, choose_output
@@ -17,7 +17,7 @@ from .folding import fold
 from .graph import Graph, names_used, read_graph, sort
 from .reference import make_reference
 from .running import run
-from .values import Tensor, as_plain, natural
+from .values import Order, Tensor, as_plain, natural
 
 
 def load_onnx(spec: ExportSpec) -> RawModel:
@@ -45,7 +45,10 @@ def load_onnx(spec: ExportSpec) -> RawModel:
         results = run(graph, [fed[name] for name in graph.inputs], weights)
         return {name: as_plain(result) for name, result in zip(graph.outputs, results, strict=True)}
 
-    traced = trace(outputs_of, _with_known_size(image, spec, where), where).structured_outputs
+    image = _with_channels(image, graph)
+    data_format = _data_format(image, spec, where)
+    known = image if data_format is None else with_size(image, data_format, spec.fixed_size)
+    traced = trace(outputs_of, known, where).structured_outputs
     output_name = choose_output(spec.source_output, traced, where)
     graph = _only_needed(graph, [output_name], where)
     by = f" of {proto.producer_name} {proto.producer_version}".rstrip() if proto.producer_name else ""
@@ -57,13 +60,45 @@ def load_onnx(spec: ExportSpec) -> RawModel:
         description=f"ONNX model{by}, {parameter_count:,} parameters",
         parameter_count=parameter_count,
         reference=make_reference(spec.source, content, chosen, output_name),
+        data_format=data_format,
     )
 
 
-def _with_known_size(image: tf.TensorSpec, spec: ExportSpec, where: str) -> tf.TensorSpec:
-    if image.shape.rank != 4 or spec.fixed_size is None:
+def _data_format(image: tf.TensorSpec, spec: ExportSpec, where: str) -> str | None:
+    """Returns where an image has its channels: first, as ONNX has them, where the file does not say; None of none."""
+    if image.shape.rank != 4:
+        return None
+    if spec.data_format is None and image.shape[1] is None and image.shape[3] is None:
+        return CHANNELS_FIRST
+    return spec.data_format or find_data_format(image.shape, where)
+
+
+_PREPARING = (
+    "Add", "Cast", "Clip", "DequantizeLinear", "Div", "DynamicQuantizeLinear", "Identity", "Mul", "Pad",
+    "QuantizeLinear", "Resize", "Sub", "Transpose",
+)  # fmt: skip
+"""What stands between an image and its first convolution, and keeps the number of its channels."""
+_WEIGHTS = {"Conv": 1, "FusedConv": 1, "ConvInteger": 1, "QLinearConv": 3}
+"""Which of a convolution's inputs are its weights."""
+
+
+def _with_channels(image: tf.TensorSpec, graph: Graph) -> tf.TensorSpec:
+    """Returns the form of an image, with the channels of its first convolution where the file leaves all sizes free."""
+    if image.shape.rank != 4 or image.shape[1] is not None or image.shape[3] is not None:
         return image
-    return with_size(image, spec.data_format or find_data_format(image.shape, where), spec.fixed_size)
+    followed: dict[str, Order] = {image.name: natural(4)}  # which axis of the image each axis of a value is
+    for node in graph.nodes:
+        axes = next((followed[name] for name in node.inputs[:2] if name in followed), None)
+        if axes is None:
+            continue
+        if node.op in _WEIGHTS and (weights := graph.constants.get(node.inputs[_WEIGHTS[node.op]])) is not None:
+            edges = image.shape.as_list()
+            edges[axes[1]] = weights.shape[1] * node.get("group", 1)
+            return tf.TensorSpec(edges, image.dtype, name=image.name)
+        if node.op in _PREPARING:
+            permutation = node.get("perm", (3, 2, 1, 0)) if node.op == "Transpose" else range(4)
+            followed[node.outputs[0]] = tuple(axes[at] for at in permutation)
+    return image
 
 
 def _only_needed(graph: Graph, outputs: list[str], where: str) -> Graph:

@@ -95,9 +95,41 @@ def test_what_needs_a_fixed_size_is_said_with_the_operator(tmp_path):
     assert load(path, model_size=(16, 24)).size == (16, 24)
 
 
-def test_a_file_that_does_not_say_its_inputs_shape(tmp_path):
+def prepared_as_transformers_js(net):
+    return net.conv(net.add("Div", net.add("Sub", "x", net.constant([[[0.5]]])), net.constant(0.25)), 3, 4)
+
+
+def grouped(net):
+    return net.conv("x", 4, 6, group=2)
+
+
+def quantized(net):
+    integers, scale, zero = net.add("DynamicQuantizeLinear", "x", outputs=3)
+    weights = net.constant(net.random.integers(-100, 100, [4, 3, 3, 3]), np.int8)
+    x = net.add("ConvInteger", integers, weights, zero, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    return net.add("Mul", net.add("Cast", x, to=1), scale)
+
+
+def channels_last(net):
+    x = net.add("Transpose", net.add("Mul", "x", net.constant(2.0)), perm=[0, 3, 1, 2])
+    return net.add("Transpose", net.conv(x, 1, 2), perm=[0, 2, 3, 1])
+
+
+def turned(net):
+    """Blue before green before red, which nothing is followed through: as ONNX's pictures usually are, by trying."""
+    return net.conv(net.add("Gather", "x", net.constant([2, 1, 0], np.int64), axis=1), 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("write", "channels", "is_first"),
+    [(prepared_as_transformers_js, 3, True), (grouped, 4, True), (quantized, 3, True), (channels_last, 1, False),
+     (turned, 3, True)],
+)  # fmt: skip
+@pytest.mark.parametrize("shape", [["batch_size", "num_channels", "height", "width"], None])
+def test_a_file_that_leaves_all_sizes_of_its_image_free(tmp_path, write, channels, is_first, shape):
     net = networks.Network(13)
-    path = net.save(tmp_path / "net.onnx", [("x", None)], [(net.conv("x", 3, 2), "y")])
-    images = tf.constant(np.random.default_rng(0).random((1, 12, 16, 3), np.float32))
-    model = load(path, data_format="channels_first")
+    model = load(net.save(tmp_path / "net.onnx", [("x", shape)], [(write(net), "y")]))
+    assert model.data_format == ("channels_first" if is_first else "channels_last")
+    assert model.channels == channels
+    images = tf.constant(np.random.default_rng(0).random((1, 12, 16, channels), np.float32))
     np.testing.assert_allclose(model.forward(images), model.reference.call(images), atol=1e-5)
