@@ -30,6 +30,9 @@ def _fold_constants(graph: Graph) -> Graph:
             nodes.append(node)
             continue
         results: list[Any] = compute(node, values)
+        if any(isinstance(result, list) for result in results):
+            nodes.append(node)
+            continue
         constants |= {name: result for name, result in zip(node.outputs, results, strict=False) if name}
     return dataclasses.replace(graph, nodes=nodes, constants=constants)
 

@@ -15,7 +15,8 @@ from .ops import OPS
 from .ops.registry import Node
 from .values import Array
 
-_DOMAINS = ("", "ai.onnx", "com.microsoft")
+_STANDARD = ("", "ai.onnx")
+_DOMAINS = (*_STANDARD, "com.microsoft")
 _DTYPE_ATTRIBUTES = ("to", "dtype", "output_dtype")
 
 
@@ -36,8 +37,17 @@ class Graph:
     constants: dict[str, Array]
 
 
-def read_graph(model: Any, where: str) -> Graph:
-    """Returns the graph of a `ModelProto`; SourceError where it is too old, or has operators that are not known."""
+def read_graph(model: Any, where: str, output: str | None = None) -> Graph:
+    """Returns the graph of a `ModelProto`.
+
+    Args:
+        model: the `ModelProto`.
+        where: of what model, for people.
+        output: the only one that is wanted, where there is one of this name.
+
+    Raises:
+        SourceError: it is too old, or the outputs need operators that are not known.
+    """
     versions = {opset.domain: opset.version for opset in model.opset_import}
     opset = versions.get("", versions.get("ai.onnx", onnx.defs.onnx_opset_version()))
     if opset < OLDEST_OPSET:
@@ -47,38 +57,44 @@ def read_graph(model: Any, where: str) -> Graph:
         )
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
-    if missing := _missing(model.graph):
+    graph = _graph(model.graph, opset, where, output)
+    if missing := _missing(graph.nodes):
         # Some are defined by others, which the standard states.
+        parts = (name.rpartition(".") for name in missing)
         model = onnx.inliner.inline_selected_functions(
-            model, [("" if domain == "ai.onnx" else domain, name) for domain, name in missing],
-            inline_schema_functions=True,
-        )  # fmt: skip
-        missing = _missing(model.graph)
-    if missing:
-        names = ", ".join(
-            sorted(f"{domain}.{name}" if domain not in _DOMAINS[:2] else name for domain, name in missing)
+            model, [(domain, name) for domain, _, name in parts], inline_schema_functions=True
         )
-        raise SourceError(f"{where}: it has operators that are not known: {names}")
-    return _graph(model.graph, opset, where)
+        graph = _graph(model.graph, opset, where, output)
+        missing = _missing(graph.nodes)
+    if missing:
+        whole = [name for name in graph.outputs if not _missing(sort(graph.nodes, [name], where))]
+        advice = f"; these outputs need none of them, choose by source_output: {', '.join(map(repr, whole))}"
+        raise SourceError(
+            f"{where}: it has operators that are not known: {', '.join(sorted(missing))}{advice if whole else ''}"
+        )
+    return graph
 
 
-def _missing(graph: Any) -> set[tuple[str, str]]:
-    found = set()
-    for node in graph.node:
-        if node.domain not in _DOMAINS or node.op_type not in OPS:
-            found.add((node.domain, node.op_type))
-        for attribute in node.attribute:
-            for part in (attribute.g, *attribute.graphs):
-                found |= _missing(part)
-    return found
+def _missing(nodes: Iterable[Node]) -> set[str]:
+    return {name for name in operators(nodes) if name not in OPS}
 
 
-def _graph(graph: Any, opset: int, where: str) -> Graph:
+def operators(nodes: Iterable[Node]) -> Iterator[str]:
+    """Yields the operators of nodes, and of those in the graphs that they hold."""
+    for node in nodes:
+        yield node.op
+        for part in node.attributes.values():
+            if isinstance(part, Graph):
+                yield from operators(part.nodes)
+
+
+def _graph(graph: Any, opset: int, where: str, output: str | None = None) -> Graph:
     constants = {tensor.name: array_of(tensor) for tensor in graph.initializer}
     if graph.sparse_initializer:
         raise SourceError(f"{where}: it has sparse weights, which are not known")
     inputs = {value.name: _spec(value) for value in graph.input if value.name not in constants}
     outputs = [value.name for value in graph.output]
+    outputs = [output] if output in outputs else outputs
     nodes = sort([_node(node, opset, where) for node in graph.node], outputs, where)
     # PyTorch names what an operator could answer besides, whether anyone wants it or not.
     wanted = {*outputs, *(name for node in nodes for name in names_used(node))}
@@ -119,7 +135,9 @@ def array_of(tensor: Any) -> Array:
 
 def _node(node: Any, opset: int, where: str) -> Node:
     attributes = {one.name: _attribute(one, opset, where) for one in node.attribute}
-    return Node(node.op_type, node.name or (node.output[0] if node.output else ""), list(node.input),
+    is_known = node.domain in _STANDARD or (node.domain in _DOMAINS and node.op_type in OPS)
+    op = node.op_type if is_known else f"{node.domain}.{node.op_type}"
+    return Node(op, node.name or (node.output[0] if node.output else ""), list(node.input),
                 list(node.output), attributes, opset)  # fmt: skip
 
 
@@ -136,7 +154,9 @@ def _attribute(attribute: Any, opset: int, where: str) -> Any:
             return _graph(value, opset, where)
         case int() | float():
             return value
-    return [item.decode(errors="replace") if isinstance(item, bytes) else item for item in value]
+        case list():
+            return [item.decode(errors="replace") if isinstance(item, bytes) else item for item in value]
+    return value
 
 
 def names_used(node: Node) -> Iterator[str]:

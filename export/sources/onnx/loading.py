@@ -26,12 +26,12 @@ def load_onnx(spec: ExportSpec) -> RawModel:
     content = tf.io.gfile.GFile(spec.source, "rb").read() if "://" in spec.source else None
     proto = read_model(spec.source, content)
     try:
-        graph = fold(read_graph(proto, where))
+        graph = fold(read_graph(proto, where, spec.source_output))
     except SourceError:
         raise
     except Exception as error:  # whatever a broken file, or one against the standard, leads to
         raise SourceError(f"{where}: its graph cannot be read: {cause_of(error)}") from error
-    graph = _only_needed(graph, [spec.source_output] if spec.source_output in graph.outputs else graph.outputs, where)
+    graph = _only_needed(graph, graph.outputs, where)
     chosen = choose_inputs(spec, graph.inputs, where)
     image, weights = graph.inputs[chosen.image], Weights()
     if image.shape.rank is None:  # of a file that does not say
@@ -43,7 +43,8 @@ def load_onnx(spec: ExportSpec) -> RawModel:
             for name, value in chosen.feed(images).items()
         }
         results = run(graph, [fed[name] for name in graph.inputs], weights)
-        return {name: as_plain(result) for name, result in zip(graph.outputs, results, strict=True)}
+        named = zip(graph.outputs, results, strict=True)
+        return {name: as_plain(result) for name, result in named if not isinstance(result, list)}
 
     image = _with_channels(image, graph)
     data_format = _data_format(image, spec, where)

@@ -68,4 +68,6 @@ def _known(result: Any) -> Any:
 
 
 def _as_array(result: Any) -> Any:
+    if isinstance(result, list):
+        return [_as_array(one) for one in result]
     return np.asarray(result.in_order(natural(result.rank))) if isinstance(result, Tensor) else result

@@ -14,6 +14,7 @@ from . import (
     reduction as reduction,
     resize as resize,
     sampling as sampling,
+    sequences as sequences,
     shapes as shapes,
 )
 from .registry import OPS as OPS

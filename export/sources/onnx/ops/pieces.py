@@ -39,18 +39,25 @@ def _are_sizes(values: Sequence[Value]) -> bool:
 
 
 @op("Split")
-def split(node: Node, x: Value, sizes: Value | None = None) -> list[Tensor]:
+def split(node: Node, x: Value, sizes: Value | None = None) -> list[Value]:
     """Returns pieces along an axis: of given sizes, or as equal as can be."""
-    tensor = node.tensor(x)
-    place = tensor.place(node.get("axis", 0))
-    count = node.get("num_outputs", len(node.outputs))
+    axis, count = node.get("axis", 0), node.get("num_outputs", len(node.outputs))
     parts: Any = node.get("split", count)
     if sizes is not None:
         parts = pack(sizes) if is_sizes(sizes) else static(sizes, "split").tolist()
-    elif not node.get("split") and (edge := tensor.data.shape[place]) is not None:
+    elif not node.get("split") and (edge := x.shape[axis]) is not None:
         longest = -(-edge // count)
         parts = [longest] * (count - 1) + [edge - longest * (count - 1)]
-    return [Tensor(part, tensor.order) for part in tf.split(tensor.data, parts, place, count)]
+    return split_along(node, x, axis, parts, count)
+
+
+def split_along(node: Node, x: Value, axis: int, parts: Any, count: int | None = None) -> list[Value]:
+    """Returns pieces of sizes: a list, or a tensor or a number, of which the `count` is given."""
+    if isinstance(x, np.ndarray) and isinstance(parts, list):
+        return list(np.split(x, np.cumsum(parts)[:-1], axis))
+    tensor = node.tensor(x)
+    pieces = tf.split(tensor.data, parts, tensor.place(axis), count)
+    return [Tensor(piece, tensor.order) for piece in pieces]
 
 
 @op("Slice")

@@ -60,6 +60,26 @@ def test_all_operators_that_are_not_known_are_named_at_once():
     assert str(caught.value) == "source net.onnx: it has operators that are not known: LSTM, RoiAlign, mine.Fancy"
 
 
+def test_operators_that_the_wanted_output_does_not_need_are_no_matter():
+    nodes = [
+        helper.make_node("Abs", ["x"], ["y"]),
+        helper.make_node("Fancy", ["x"], ["a"], domain="mine"),
+        helper.make_node("Neg", ["a"], ["boxes"]),
+        helper.make_node("Fancy", ["x"], ["nobody's"], domain="mine"),
+    ]
+    model = model_of(nodes, domains=["mine"])
+    model.graph.output.append(helper.make_empty_tensor_value_info("boxes"))
+    with pytest.raises(SourceError) as caught:
+        read_graph(model, "source net.onnx")
+    assert str(caught.value) == (
+        "source net.onnx: it has operators that are not known: mine.Fancy; these outputs need none of them, choose by "
+        "source_output: 'y'"
+    )
+    assert [node.op for node in read_graph(model, "source net.onnx", "y").nodes] == ["Abs"]
+    with pytest.raises(SourceError, match=r"not known: mine\.Fancy$"):
+        read_graph(model, "source net.onnx", "boxes")
+
+
 def test_operators_before_opset_7_are_refused():
     with pytest.raises(SourceError, match="its operators are those of opset 6, and 7 is the oldest that is read"):
         read_graph(model_of([helper.make_node("Relu", ["x"], ["y"])], opset=6), "source net.onnx")
