@@ -94,8 +94,8 @@ def conv2d(node: Node, x: Any, kernel: Any, bias: Any = None) -> Any:
     groups = node.get("group", 1)
     if groups == 1:
         result = tf.nn.conv2d(x, kernel, strides, _padding(kernel, strides, dilations, pads), dilations=dilations)
-    elif kernel.shape[2] == 1 and groups == x.shape[3]:
-        result = _depthwise(x, kernel, strides, dilations, pads)
+    elif kernel.shape[2] == 1:
+        result = _depthwise(x, kernel, groups, strides, dilations, pads)
     else:
         # TensorFlow has groups of its own, but not where a bias or an activation is fused with the convolution.
         parts = zip(tf.split(x, groups, 3), tf.split(kernel, groups, 3), strict=True)
@@ -117,9 +117,8 @@ def _padding(kernel: Any, strides: list[int], dilations: list[int], pads: Pads |
     return [[0, 0], *pads, [0, 0]]
 
 
-def _depthwise(x: Any, kernel: Any, strides: list[int], dilations: list[int], pads: Pads | None) -> Any:
+def _depthwise(x: Any, kernel: Any, channels: int, strides: list[int], dilations: list[int], pads: Pads | None) -> Any:
     """Returns a convolution of each channel by itself; kernel [h, w, 1, O]."""
-    channels = x.shape[3]
     kernel = tf.reshape(kernel, [*kernel.shape[:2], channels, kernel.shape[3] // channels])
     # TensorFlow's has one stride for both axes, or dilations; and given pads as well, its graph optimizer can crash.
     is_strided = strides[0] == strides[1] and max(dilations) == 1
@@ -210,9 +209,9 @@ def _pads_back(node: Node, sizes: list[int], strides: list[int], edges: Sequence
 
 def _transposed(node: Node, x: Any, weights: Any, strides: list[int], pads: Pads, extra: list[int]) -> Any:
     """Returns a transposed convolution, channels last; weights [C, O / group, h, w], a constant."""
-    groups, sizes = node.get("group", 1), weights.shape[2:]
-    batch, *edges, channels = (
-        known if known is not None else tf.shape(x)[axis] for axis, known in enumerate(x.shape.as_list())
+    groups, sizes, channels = node.get("group", 1), weights.shape[2:], weights.shape[0]
+    batch, *edges = (
+        known if known is not None else tf.shape(x)[axis] for axis, known in enumerate(x.shape.as_list()[:-1])
     )
     out = [
         (edge - 1) * stride + size + behind - sum(pair)

@@ -107,6 +107,20 @@ def computed(net, shape):
     return net.add("Slice", "x", net.as_node(0, 0), last, net.as_node(3, 2))
 
 
+def taken_apart(net, shape):
+    batch, channels, rows, columns = net.add("Split", shape, outputs=4)
+    return net.add("Reshape", "x", net.add("Concat", batch, channels, columns, rows, axis=0))
+
+
+def convolved(net, shape):
+    """Of channels that only a run knows, until something has weights for them."""
+    batch, _, edges = net.add("Split", shape, net.as_node(1, 1, 2), outputs=3)
+    x = net.add("Reshape", "x", net.add("Concat", batch, net.as_node(-1), edges, axis=0))
+    kernel = net.drawn(3, 3, 2, 2)
+    parts = [net.add("ConvTranspose", x, kernel), net.add("ConvTranspose", x, net.drawn(3, 1, 2, 2), group=3)]
+    return net.add("Add", net.add("Add", *parts), net.conv(x, 3, 3, size=2, pads=[1, 1, 1, 1], group=3))
+
+
 def fitted(net, shape):
     """As U-Nets pad what they make larger to what they skip to: a row more, and three columns fewer."""
     missing = net.add("Sub", net.as_node(7, 5), net.add("Slice", shape, net.as_node(2), net.as_node(4)))
@@ -115,7 +129,7 @@ def fitted(net, shape):
 
 WRITTEN = [
     expanded, halved, multiplied, cast, scaled, grouped, of_a_number, narrow, below_zero, of_unknown_one, to_the_end,
-    joined, computed, fitted,
+    joined, computed, taken_apart, convolved, fitted,
 ]  # fmt: skip
 
 
