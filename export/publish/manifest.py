@@ -14,7 +14,7 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,10 @@ def hash_weights(weights: Sequence[npt.NDArray[Any]]) -> str:
     return digest.hexdigest()
 
 
-_WEIGHTS_BESIDE = {ONNX_FILE: weights_beside, JAVASCRIPT_FILE: shards_beside}
+_WEIGHTS_BESIDE: Mapping[str, Callable[[str], Sequence[str | Path]]] = {
+    ONNX_FILE: weights_beside,
+    JAVASCRIPT_FILE: shards_beside,
+}
 """What tells the files with the weights of a model, by the ending of its own."""
 
 
@@ -164,10 +167,12 @@ def _remote_files(path: str) -> list[str]:
         return sorted(files, key=lambda file: file.split("/"))
     if not tf.io.gfile.exists(path):
         return sorted(tf.io.gfile.glob(f"{path}.*"))
-    if not path.lower().endswith(JAVASCRIPT_FILE):
-        return [path]
-    document = parse_document(tf.io.gfile.GFile(path, "rb").read(), f"source {path}")
-    return [path, *(shard for shard in shards_of(document, path) if tf.io.gfile.exists(shard))]
+    beside: Iterable[str] = ()
+    if path.lower().endswith(ONNX_FILE):
+        beside = weights_beside(path)
+    if path.lower().endswith(JAVASCRIPT_FILE):
+        beside = shards_of(parse_document(tf.io.gfile.GFile(path, "rb").read(), f"source {path}"), path)
+    return [path, *(file for file in beside if tf.io.gfile.exists(file))]
 
 
 def _source_files(path: Path) -> list[Path]:
@@ -176,7 +181,7 @@ def _source_files(path: Path) -> list[Path]:
         return [file for file in files if file.is_file()]  # no pipes, no dangling links
     if path.is_file():
         find_beside = _WEIGHTS_BESIDE.get(path.suffix.lower())
-        beside = find_beside(str(path)) if find_beside else []
+        beside = map(Path, find_beside(str(path)) if find_beside else [])
         return [path, *(file for file in beside if file.is_file())]
     # A checkpoint is named by the prefix that its files share.
     return sorted(path.parent.glob(f"{glob.escape(path.name)}.*"))

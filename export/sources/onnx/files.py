@@ -1,9 +1,10 @@
-"""Reading ONNX files. Nothing here needs TensorFlow, so that what is no model is said before it starts."""
+"""Reading ONNX files. Only those behind URLs need TensorFlow, so that what is no model is said before it starts."""
 
+import functools
 import importlib.util
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ...errors import SourceError
@@ -18,12 +19,11 @@ def check_onnx_file(path: str) -> None:
     read_model(path, with_weights=False)
 
 
-def read_model(path: str, content: bytes | None = None, with_weights: bool = True) -> Any:
+def read_model(path: str, with_weights: bool = True) -> Any:
     """Returns the `ModelProto` of a file, with weights that lie beside it.
 
     Args:
-        path: of the file.
-        content: the file's bytes, where they come from elsewhere; else it is read.
+        path: of the file, or its URL.
         with_weights: whether to read what lies in other files.
 
     Raises:
@@ -33,18 +33,30 @@ def read_model(path: str, content: bytes | None = None, with_weights: bool = Tru
     if importlib.util.find_spec("onnx") is None:
         raise SourceError(f"{where}: reading ONNX needs the extra onnx: pip install 'maskport[onnx]'")
     try:
-        key = _key_of(path) if content is None else None
-        model = _looked_at.pop(key, None) or _parse(Path(path).read_bytes() if content is None else content, where)
+        key = _key_of(path)
+        model = _looked_at.pop(key, None)
+        if model is None:
+            with _open(path) as file:
+                model = _parse(file.read(), where)
     except OSError as error:
         raise SourceError(f"{where}: cannot be read: {error.strerror}") from error
-    if key is not None:
-        _beside[key] = _names_beside(model.graph)
+    _beside[key] = _names_beside(model.graph)
     if with_weights:
         _read_weights(model, path, where)
-    elif key is not None:
+    else:
         _looked_at.clear()
         _looked_at[key] = model
     return model
+
+
+def _open(path: str) -> Any:
+    return _gfile().GFile(path, "rb") if "://" in path else Path(path).open("rb")
+
+
+def _gfile() -> Any:
+    import tensorflow as tf
+
+    return tf.io.gfile
 
 
 _looked_at: dict[Any, Any] = {}
@@ -54,6 +66,8 @@ _beside: dict[Any, list[str]] = {}
 
 
 def _key_of(path: str) -> tuple[str, int]:
+    if "://" in path:
+        return path, _gfile().stat(path).mtime_nsec
     return os.path.abspath(path), os.stat(path).st_mtime_ns
 
 
@@ -71,12 +85,21 @@ def _parse(content: bytes, where: str) -> Any:
     return model
 
 
-def weights_beside(path: str) -> list[Path]:
-    """Returns the files that hold weights of a model, other than its own; in order, whether they are there or not."""
+def weights_beside(path: str) -> list[str]:
+    """Returns the files that hold weights of a model, other than its own; in order, whether they are there or not.
+
+    Args:
+        path: of the model's file, or its URL.
+    """
     key = _key_of(path)
     if key not in _beside:
         read_model(path, with_weights=False)
-    return [Path(path).parent / name for name in _beside[key]]
+    return [os.path.join(os.path.dirname(path), name) for name in _beside[key] if _is_below(name)]
+
+
+def _is_below(name: str) -> bool:
+    pure = PurePosixPath(name)
+    return not pure.is_absolute() and ".." not in pure.parts
 
 
 def _names_beside(graph: Any) -> list[str]:
@@ -97,26 +120,29 @@ def _tensors(graph: Any) -> Iterator[Any]:
 def _read_weights(model: Any, path: str, where: str) -> None:
     from onnx.external_data_helper import ExternalDataInfo
 
-    folder = Path(os.path.abspath(path)).parent
-    places: dict[str, Path] = {}
+    places: dict[str, str] = {}
     for name in _names_beside(model.graph):
-        # Caches keep both a model and its weights behind links; else what leads elsewhere is nobody's weights.
-        places[name] = (folder / name).resolve()
-        is_below = Path(os.path.abspath(folder / name)).is_relative_to(folder)
-        is_beside = is_below and (os.path.islink(path) or places[name].is_relative_to(folder.resolve()))
-        if not is_beside or not places[name].is_file():
+        places[name] = os.path.join(os.path.dirname(path), name)
+        is_there = _gfile().exists if "://" in path else functools.partial(_is_file_beside, path)
+        if not _is_below(name) or not is_there(places[name]):
             raise SourceError(f"{where}: its weights lie in {name!r}, which is not beside it")
     for tensor in _tensors(model.graph):
         if not tensor.external_data:
             continue
         try:
             info = ExternalDataInfo(tensor)
-            with places[info.location].open("rb") as file:
+            with _open(places[info.location]) as file:
                 file.seek(info.offset or 0)
                 tensor.raw_data = file.read(-1 if info.length is None else info.length)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # of a file system, or of what numbers a broken file gives
             raise SourceError(f"{where}: its weights beside it cannot be read: {error}") from error
         if info.length is not None and len(tensor.raw_data) < info.length:
             raise SourceError(f"{where}: its weights in {info.location} are cut off")
         tensor.data_location = tensor.DEFAULT
         del tensor.external_data[:]
+
+
+def _is_file_beside(path: str, weights: str) -> bool:
+    """Whether weights are in the folder of a model, or it is a link: caches keep both behind links, also elsewhere."""
+    place, folder = Path(weights).resolve(), Path(os.path.abspath(path)).parent.resolve()
+    return place.is_file() and (os.path.islink(path) or place.is_relative_to(folder))

@@ -23,8 +23,7 @@ from .values import Order, Tensor, as_plain, natural
 def load_onnx(spec: ExportSpec) -> RawModel:
     """Reads an ONNX file; SourceError where it is none, has unknown operators, or input or output is unclear."""
     where = f"source {spec.source}"
-    content = tf.io.gfile.GFile(spec.source, "rb").read() if "://" in spec.source else None
-    proto = read_model(spec.source, content)
+    proto = read_model(spec.source)
     try:
         graph = fold(read_graph(proto, where, spec.source_output))
     except SourceError:
@@ -60,7 +59,7 @@ def load_onnx(spec: ExportSpec) -> RawModel:
         input=image,
         description=f"ONNX model{by}, {parameter_count:,} parameters",
         parameter_count=parameter_count,
-        reference=make_reference(spec.source, content, chosen, output_name),
+        reference=make_reference(spec.source, chosen, output_name),
         data_format=data_format,
     )
 

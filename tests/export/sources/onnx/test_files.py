@@ -7,7 +7,8 @@ import onnx
 import onnx_networks as networks
 import pytest
 from maskport.export import SourceError
-from maskport.export.publish.manifest import hash_source
+from maskport.export.publish.manifest import hash_source, state_of_source
+from maskport.export.sources import load_source
 from maskport.export.sources.onnx.files import check_onnx_file, read_model, weights_beside
 from maskport.export.spec import make_spec
 from onnx import numpy_helper
@@ -111,7 +112,7 @@ def test_weights_beside_the_file_count_for_its_hash(tmp_path):
     networks.torch_deeplab(tmp_path / "whole.onnx")
     options = {"save_as_external_data": True, "size_threshold": 0, "location": "net.data"}
     onnx.save(onnx.load(tmp_path / "whole.onnx"), tmp_path / "net.onnx", **options)
-    assert weights_beside(str(tmp_path / "net.onnx")) == [tmp_path / "net.data"]
+    assert weights_beside(str(tmp_path / "net.onnx")) == [str(tmp_path / "net.data")]
     assert weights_beside(str(tmp_path / "whole.onnx")) == []
     spec = make_spec({"source": str(tmp_path / "net.onnx"), "output_dir": "served"})
     before = hash_source(spec)
@@ -119,3 +120,46 @@ def test_weights_beside_the_file_count_for_its_hash(tmp_path):
     data[7] ^= 1
     (tmp_path / "net.data").write_bytes(data)
     assert hash_source(spec) != before
+
+
+def test_weights_beside_a_url_are_read_compared_and_hashed(tmp_path):
+    whole = networks.torch_deeplab(tmp_path / "whole.onnx")
+    path = tmp_path / "net.onnx"
+    options = {"save_as_external_data": True, "size_threshold": 100, "location": "parts/net.data"}
+    (tmp_path / "parts").mkdir()
+    onnx.save(onnx.load(whole), path, **options)
+    here, there = (make_spec({"source": place, "output_dir": "served"}) for place in (str(path), f"file://{path}"))
+    model = load_source(there)
+    images = np.random.default_rng(0).random((1, 32, 48, 3), np.float32)
+    wanted = load_source(make_spec({"source": str(whole), "output_dir": "served"})).reference.call(images)
+    np.testing.assert_allclose(model.forward(images), wanted, atol=1e-5)
+    np.testing.assert_array_equal(model.reference.call(images), wanted)
+    assert hash_source(there) == hash_source(here)
+    assert len(state_of_source(there)) == 2
+    before = hash_source(there)
+    data = tmp_path / "parts/net.data"
+    data.write_bytes(data.read_bytes()[:-1] + b"?")
+    assert hash_source(there) != before
+    data.write_bytes(b"")
+    with pytest.raises(SourceError, match=r"its weights in parts/net\.data are cut off"):
+        read_model(f"file://{path}")
+    data.unlink()
+    with pytest.raises(SourceError, match=r"its weights lie in 'parts/net\.data', which is not beside it"):
+        read_model(f"file://{path}")
+
+
+@pytest.mark.parametrize("location", ["../net.data", "parts/../../net.data", "/tmp/net.data"])
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_weights_elsewhere_are_refused(tmp_path, location, scheme):
+    networks.torch_deeplab(tmp_path / "whole.onnx")
+    (tmp_path / "net.data").write_bytes(b"weights")
+    model = onnx.load(tmp_path / "whole.onnx")
+    for tensor in model.graph.initializer:
+        onnx.external_data_helper.set_external_data(tensor, location)
+        tensor.ClearField("raw_data")
+    (tmp_path / "below/parts").mkdir(parents=True)
+    path = tmp_path / "below/net.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(SourceError, match=r"its weights lie in '.*net\.data', which is not beside it"):
+        read_model(f"{scheme}{path}")
+    assert weights_beside(f"{scheme}{path}") == []
