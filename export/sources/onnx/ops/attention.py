@@ -48,11 +48,16 @@ def _attention(node: Node, query: Any, key: Any, value: Any, mask: Any = None, *
     if mask is not None and mask.dtype == tf.bool:
         bias = tf.where(mask, 0.0, -math.inf)
     if node.get("is_causal", 0):
-        rows, columns = tf.range(tf.shape(query)[2]), tf.range(tf.shape(key)[2])
-        causal = tf.where(rows[:, tf.newaxis] >= columns, 0.0, -math.inf)
-        bias = causal if bias is None else bias + causal
+        bias = _causal(query, key, bias)
     result = attend(query, key, value, node.get("scale"), bias, node.get("softcap", 0.0))
     return _together(result) if is_flat else result
+
+
+def _causal(query: Any, key: Any, bias: Any) -> Any:
+    """Returns a bias, which may be None, that also hides from each row what comes behind it."""
+    rows, columns = tf.range(tf.shape(query)[2]), tf.range(tf.shape(key)[2])
+    hidden = tf.where(rows[:, tf.newaxis] >= columns, 0.0, -math.inf)
+    return hidden if bias is None else bias + hidden
 
 
 @op("Attention")
@@ -60,25 +65,38 @@ def attention(node: Node, *values: Value | None) -> Value:
     """Returns attention of ONNX (query, key, value), or onnxruntime's, which makes these three of one tensor."""
     if "num_heads" not in node.attributes:
         return wrap(_attention(node, *(None if value is None else node.plain(value) for value in values)))
-    given = [None if value is None else node.plain(value) for value in values]
-    x, weights, bias, *more = given if len(given) > 2 else [*given, None]
-    if any(extra is not None for extra in more) or node.get("qkv_hidden_sizes") or node.get("unidirectional", 0):
+    return wrap(_fused_attention(node, *(None if value is None else node.plain(value) for value in values)))
+
+
+def _fused_attention(
+    node: Node, x: Any, weights: Any, bias: Any = None, mask: Any = None, past: Any = None, scores: Any = None,
+    *more: Any,
+) -> Any:  # fmt: skip
+    if any(extra is not None for extra in (mask, past, *more)):
         raise ValueError("onnxruntime's Attention is known without masks and past")
+    if unknown := [name for name in ("qkv_hidden_sizes", "do_rotary") if node.get(name)]:
+        raise ValueError(f"its {unknown[0]} is not known")
     projected = tf.tensordot(x, weights, 1)
     projected = projected if bias is None else projected + bias
-    heads = node.get("num_heads")
-    query, key, value = (_apart(part, heads) for part in tf.split(projected, 3, -1))
-    return wrap(_together(attend(query, key, value, node.get("scale"))))
+    query, key, value = tf.split(projected, 3, -1)
+    return _by_heads(node, query, key, value, scores)
+
+
+def _by_heads(node: Node, query: Any, key: Any, value: Any, bias: Any) -> Any:
+    """Returns attention of [B, rows, heads · size], with a bias [B, heads, rows, columns] or None."""
+    query, key, value = (_apart(x, node.get("num_heads")) for x in (query, key, value))
+    bias = _causal(query, key, bias) if node.get("unidirectional", 0) else bias
+    return _together(attend(query, key, value, node.get("scale"), bias))
 
 
 @plain("MultiHeadAttention")
-def multi_head_attention(node: Node, query: Any, key: Any, value: Any, bias: Any = None, *more: Any) -> Any:
+def multi_head_attention(
+    node: Node, query: Any, key: Any, value: Any, bias: Any = None, mask: Any = None, scores: Any = None, *more: Any
+) -> Any:
     """Returns attention as onnxruntime fuses it, of [B, rows, heads · size]."""
-    if any(extra is not None for extra in more) or query.shape.rank != 3 or key.shape.rank != 3:
+    if any(extra is not None for extra in (mask, *more)) or query.shape.rank != 3 or key.shape.rank != 3:
         raise ValueError("MultiHeadAttention is known without masks, past and packed tensors")
     if bias is not None:
         parts = tf.split(bias, [query.shape[-1], key.shape[-1], value.shape[-1]])
         query, key, value = (x + part for x, part in zip((query, key, value), parts, strict=True))
-    heads = node.get("num_heads")
-    query, key, value = (_apart(x, heads) for x in (query, key, value))
-    return _together(attend(query, key, value, node.get("scale")))
+    return _by_heads(node, query, key, value, scores)

@@ -63,11 +63,17 @@ def test_attention(attributes):
     )
 
 
-def test_attention_of_onnxruntime():
+@pytest.mark.parametrize("attributes", [{}, {"unidirectional": 1}])
+@pytest.mark.parametrize("spread", [(2, 2), (1, 2), (1, 1)])
+def test_attention_of_onnxruntime(attributes, spread):
     x, weights = drawn(2, 6, 8), drawn(8, 24)
+    scores = drawn(*spread, 6, 6)
+    fields = {"domain": "com.microsoft", "num_heads": 2, **attributes}
     check(
-        Case("Attention", x, weights, drawn(24), domain="com.microsoft", num_heads=2),
-        Case("MultiHeadAttention", x, x * 2, x + 1, drawn(24), fed=3, domain="com.microsoft", num_heads=4),
-        Case("MultiHeadAttention", x, x * 2, x + 1, fed=3, domain="com.microsoft", num_heads=2, scale=0.3),
+        Case("Attention", x, weights, drawn(24), **fields),
+        Case("Attention", x, weights, drawn(24), None, None, scores, **fields),
+        Case("MultiHeadAttention", x, x * 2, x + 1, drawn(24), fed=3, **fields),
+        Case("MultiHeadAttention", x, x * 2, x + 1, fed=3, scale=0.3, **fields),
+        Case("MultiHeadAttention", x, x * 2, x + 1, drawn(24), None, scores, fed=3, **fields),
         free=False,
     )
