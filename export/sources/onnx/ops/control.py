@@ -1,5 +1,6 @@
 """Operators that choose or repeat graphs."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,9 @@ import tensorflow as tf
 
 from ..values import Value, static, wrap
 from .registry import Node, op
+
+_MOST_ROUNDS = 1000
+"""Of a loop: each becomes operations of its own."""
 
 
 @op("Constant")
@@ -35,16 +39,16 @@ def choose(node: Node, condition: Value) -> list[Value]:
 
 @op("Loop")
 def repeat(node: Node, count: Value | None, condition: Value | None, *carried: Value) -> list[Value]:
-    """Returns what a graph makes of its own answers, a known number of times."""
-    rounds = int(static(count, "trip count").ravel()[0]) if count is not None else None
-    if rounds is None or rounds > 1000:
-        raise ValueError("its number of rounds is not known, or large")
+    """Returns what a graph makes of its own answers, a known number of times, or until it says that this is enough."""
+    rounds = int(static(count, "trip count").item()) if count is not None else None
     body, values = node.get("body"), list(carried)
     scans: list[list[Any]] = []
     goes_on: Value = np.array(True) if condition is None else condition
-    for at in range(rounds):
-        if not bool(static(goes_on, "condition").all()):
+    for at in itertools.count():
+        if at == rounds or not bool(static(goes_on, "condition").all()):
             break
+        if at == _MOST_ROUNDS:
+            raise ValueError(f"it takes more than {_MOST_ROUNDS} rounds")
         goes_on, *answers = node.run_graph(body, [np.array(at, np.int64), goes_on, *values])
         values = answers[: len(carried)]
         scans.append([node.plain(value) for value in answers[len(carried) :]])

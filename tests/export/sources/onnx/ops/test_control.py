@@ -66,3 +66,33 @@ def test_a_known_number_of_rounds_is_repeated():
     opset = [helper.make_opsetid("", 18)]
     model = helper.make_model(helper.make_graph(nodes, "g", infos, outputs), opset_imports=opset, ir_version=8)
     assert_as_onnxruntime(model, np.array([[1, 2, 3], [-1, 0, 4]], np.float32))
+
+
+WHILE = (
+    HEADER
+    + """ {
+    most = Constant<value_int: int = 9223372036854775807>()
+    go = Constant<value_int: int = 1>()
+    is_on = Cast<to: int = 9>(go)
+    columns = Shape<start: int = 1>(x)
+    none = Sub(columns, columns)
+    at, y = Loop(most, is_on, none, x) <body = b (int64 i, bool on, int64[1] k, float[b, 3] s)
+        => (bool goes, int64[1] next, float[b, 3] sums) {
+            one = Constant<value_ints: ints = [1]>()
+            next = Add(k, one)
+            goes = RULE
+            sums = Add(s, x)
+        }>
+}"""
+)
+
+
+@pytest.mark.parametrize("rule", ["Less(next, columns)", "Greater(next, next)"])
+def test_rounds_are_repeated_until_a_condition_is_false(rule):
+    assert_as_onnxruntime(parse_model(WHILE.replace("RULE", rule)), np.array([[1, 2, 3], [-1, 0, 4]], np.float32))
+
+
+def test_rounds_without_an_end_are_refused():
+    endless = read_graph(parse_model(WHILE.replace("RULE", "Equal(next, next)")), "g")
+    with pytest.raises(ValueError, match=r"Loop '.*': it takes more than 1000 rounds"):
+        run(endless, [Tensor(tf.zeros([2, 3]), (0, 1))], Weights())
