@@ -8,11 +8,11 @@ import numpy as np
 
 from .graph import Graph, names_used
 from .ops.normalization import affine_of
+from .ops.random import RANDOM
 from .ops.registry import Node
 from .running import compute
 from .values import Array
 
-_RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 
@@ -25,7 +25,7 @@ def _fold_constants(graph: Graph) -> Graph:
     constants, nodes = dict(graph.constants), []
     for node in graph.nodes:
         values = [constants.get(name) if name else None for name in node.inputs]
-        is_constant = all(name in constants for name in names_used(node)) and node.op not in _RANDOM
+        is_constant = all(name in constants for name in names_used(node)) and node.op not in RANDOM
         if not is_constant or any(isinstance(part, Graph) for part in node.attributes.values()):
             nodes.append(node)
             continue

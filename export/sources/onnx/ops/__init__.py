@@ -11,6 +11,7 @@ from . import (
     pieces as pieces,
     pooling as pooling,
     quantized as quantized,
+    random as random,
     reduction as reduction,
     resize as resize,
     sampling as sampling,

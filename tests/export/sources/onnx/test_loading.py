@@ -133,3 +133,20 @@ def test_a_file_that_leaves_all_sizes_of_its_image_free(tmp_path, write, channel
     assert model.channels == channels
     images = tf.constant(np.random.default_rng(0).random((1, 12, 16, channels), np.float32))
     np.testing.assert_allclose(model.forward(images), model.reference.call(images), atol=1e-5)
+
+
+def test_random_numbers_are_the_same_for_every_picture(tmp_path, caplog):
+    """As SegNeXt starts its matrix factorization."""
+    net = networks.Network(13)
+    x = net.conv("x", 3, 4)
+    batch = net.add("Slice", net.add("Shape", x), net.as_node(0), net.as_node(1))
+    zeros = net.add("ConstantOfShape", net.add("Concat", batch, net.as_node(4, 1, 1), axis=0))
+    x = net.add("Mul", x, net.add("RandomUniformLike", zeros, low=1.0, high=2.0))
+    path = net.save(tmp_path / "net.onnx", [("x", ["b", 3, "h", "w"])], [(x, "y")])
+    model = load(path)
+    assert model.reference is None
+    assert f"source {path}: its random numbers (RandomUniformLike) are constants here" in caplog.text
+    images = tf.constant(np.random.default_rng(0).random((2, 12, 16, 3), np.float32))
+    answers = model.forward(images)
+    np.testing.assert_array_equal(load(path).forward(images), answers)
+    np.testing.assert_allclose(model.forward(images[1:]), answers[1:], rtol=1e-6)
