@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -52,7 +53,9 @@ def load_onnx(spec: ExportSpec) -> RawModel:
     image = _with_channels(image, graph)
     data_format = _data_format(image, spec, where)
     known = image if data_format is None else with_size(image, data_format, spec.fixed_size)
-    traced = trace(outputs_of, known, where).structured_outputs
+    is_single, traced = _traced(outputs_of, known, where)
+    if is_single:
+        image = tf.TensorSpec([1, *image.shape[1:]], image.dtype, name=image.name)
     output_name = choose_output(spec.source_output, traced, where)
     graph = _only_needed(graph, [output_name], where)
     if drawn := sorted({*RANDOM} & {*operators(graph.nodes)}):
@@ -72,6 +75,26 @@ def load_onnx(spec: ExportSpec) -> RawModel:
         reference=None if drawn else make_reference(spec.source, chosen, output_name),
         data_format=data_format,
     )
+
+
+def _traced(function: Callable[[tf.Tensor], Any], images: tf.TensorSpec, where: str) -> tuple[bool, Any]:
+    """Returns a model's outputs, traced, and whether it takes one picture at a time.
+
+    It does where their number decides what is computed, such as whether PyTorch's `x.squeeze(0)` leaves an axis out.
+    """
+    try:
+        return False, trace(function, images, where).structured_outputs
+    except SourceError as error:
+        if images.shape[:1] != [None]:
+            raise
+        single = tf.TensorSpec([1, *images.shape[1:]], images.dtype, name=images.name)
+        try:
+            outputs = trace(function, single, where).structured_outputs
+        except SourceError:
+            raise error from error.__cause__
+        reason = error.__cause__ or error
+        logger.warning("%s: pictures are run one by one, as their number decides what is done: %s", where, reason)
+        return True, outputs
 
 
 def _data_format(image: tf.TensorSpec, spec: ExportSpec, where: str) -> str | None:

@@ -9,6 +9,7 @@ from maskport.export import SourceError
 from maskport.export.sources import load_source
 from maskport.export.spec import make_spec
 from onnx import helper
+from onnx.parser import parse_model
 
 
 def load(path, **fields):
@@ -150,3 +151,30 @@ def test_random_numbers_are_the_same_for_every_picture(tmp_path, caplog):
     answers = model.forward(images)
     np.testing.assert_array_equal(load(path).forward(images), answers)
     np.testing.assert_allclose(model.forward(images[1:]), answers[1:], rtol=1e-6)
+
+
+def squeezed(axis):
+    """As PyTorch's older exporter writes x.squeeze(axis), of a size that it does not know."""
+    return parse_model(
+        '<ir_version: 8, opset_import: ["" : 13]> g (float[b, 3, h, w] x) => (float[n, 3, h, w] y) {'
+        f" s = Shape(x) axis = Constant<value_ints: ints = [{axis}]>() one = Constant<value_ints: ints = [1]>()"
+        " size = Gather(s, axis) is_one = Equal(size, one)"
+        " r = If (is_one) <then_branch = t () => (float[k] u) { u = Squeeze(x, axis) },"
+        " else_branch = e () => (float[k, 3, h, w] v) { v = Identity(x) }>"
+        " d = Mul(r, r) y = Unsqueeze(d, axis) }"
+    )
+
+
+def test_pictures_are_run_one_by_one_where_their_number_decides(tmp_path, caplog):
+    onnx.save(squeezed(0), tmp_path / "net.onnx")
+    model = load(tmp_path / "net.onnx")
+    assert model.batch == 1
+    assert "pictures are run one by one, as their number decides what is done: If 'r': " in caplog.text
+    images = np.random.default_rng(0).random((3, 6, 8, 3), np.float32)
+    answers = model.forward(tf.constant(images))
+    for image, answer in zip(images, answers, strict=True):
+        np.testing.assert_allclose(answer, model.reference.call(tf.constant(image[np.newaxis]))[0], rtol=1e-6)
+    # Where the size decides, that is what is to be given.
+    onnx.save(squeezed(2), tmp_path / "net.onnx")
+    with pytest.raises(SourceError, match=r"If 'r': the number of axes .* depends on the picture; .*--model_size"):
+        load(tmp_path / "net.onnx")
