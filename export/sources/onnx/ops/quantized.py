@@ -164,6 +164,28 @@ def _from_few_bits(node: Node, packed: Any, scales: Any, zeros: Any, groups: Any
     return ((unpack(packed)[:, :count] - offsets) * scales.reshape(columns, -1).astype(np.float32)[:, group]).T
 
 
+_HALF_OF_FP4 = np.array([0, 1 / 192, 2 / 3, 1, 1 / 3, 1 / 2, 1 / 6, 1 / 4], np.float32)
+_NF4 = [
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+]  # fmt: skip
+_FOUR_BITS = [np.concatenate([_HALF_OF_FP4, -_HALF_OF_FP4]), np.array(_NF4, np.float32)]
+"""What four bits stand for to bitsandbytes, by quant_type."""
+
+
+@op("MatMulBnb4")
+def multiply_by_table(node: Node, a: Value, packed: Value, largest: Value) -> Tensor:
+    """Returns the product with a matrix whose numbers stand in a table: two in a byte, the first in its higher bits."""
+    if isinstance(packed, Tensor) or isinstance(largest, Tensor) or not node.get("transB", 1):
+        raise ValueError("MatMulBnb4 is known with constant weights, stored by columns")
+    count, columns = node.get("K"), node.get("N")
+    indices = np.stack([packed.ravel() >> 4, packed.ravel() & 15], 1).ravel()[: count * columns]
+    scales = np.repeat(largest.astype(np.float32), node.get("block_size"))[: count * columns]
+    weights = _FOUR_BITS[node.get("quant_type")][indices] * scales
+    return matmul(node, a, weights.reshape(columns, count).T)
+
+
 def _channels_second(node: Node, x: Value) -> Tensor:
     """Returns a picture as ONNX has it, also where onnxruntime says that its channels are last."""
     tensor = node.tensor(x)

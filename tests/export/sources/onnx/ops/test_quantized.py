@@ -69,6 +69,16 @@ def test_products_with_matrices_of_few_bits(bits):
     )
 
 
+@pytest.mark.parametrize("kind", [0, 1])
+def test_products_with_matrices_of_four_bits_by_a_table(kind):
+    """As files of transformers.js have them that end in _bnb4; an odd number of weights, the last block not whole."""
+    rows, columns = 15, 7
+    packed = drawn(-(-rows * columns // 2), low=0, high=255, dtype=np.uint8)
+    largest = drawn(-(-rows * columns // 16), low=0.01)
+    fields = {"K": rows, "N": columns, "block_size": 16, "quant_type": kind, "domain": "com.microsoft"}
+    check(Case("MatMulBnb4", drawn(2, 3, rows), packed, largest, **fields))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_convolved(dtype):
     image, kernel, bias = (
