@@ -1,5 +1,7 @@
 """Operators that join tensors, take pieces of them, and put more around them."""
 
+import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from ..values import Tensor, Value, as_sizes, channels_last, is_sizes, pack, static
+from .convolution import convolve_back, window_of
 from .registry import Node, common_order, of_one_width, op
-from .shapes import axes_of, rank_of
+from .shapes import axes_of, rank_of, reshaped
 
 _FAR = 2**31 - 1
 """What reaches beyond it means an end."""
@@ -197,3 +200,28 @@ def space_to_depth(node: Node, x: Value) -> Value:
     if node.get("mode", "DCR") == "CRD":
         data = tf.gather(data, np.arange(data.shape[3]).reshape(block * block, -1).T.ravel(), axis=3)
     return Tensor(data, channels_last(4))
+
+
+@op("Col2Im")
+def put_together(node: Node, x: Value, size: Value, window: Value) -> Value:
+    """Returns the picture [B, C, H, W] of windows [B, C h w, L]: their sum where they overlap, 0 where none is."""
+    tensor, edges, kernel = node.tensor(x), _bounds(size), _bounds(window)
+    if len(kernel) != 2:
+        raise ValueError(f"it has {len(kernel)} axes beside batch and channels; 2 are known")
+    area, (strides, dilations, pads) = math.prod(kernel), window_of(node, kernel, [None, None])
+    reaches = [(many - 1) * dilation + 1 for many, dilation in zip(kernel, dilations, strict=True)]
+    free = [edge + sum(pair) - reach for edge, pair, reach in zip(edges, pads or [], reaches, strict=True)]
+    counts = [more // stride + 1 for more, stride in zip(free, strides, strict=True)]
+    channels = -1 if tensor.shape[1] is None else tensor.shape[1] // area
+    whole = [tensor.size(0), channels, *edges]
+    is_free = any(map(tf.is_tensor, edges))
+    if strides == reaches == kernel and pads == [[0, 0]] * 2 and (is_free or not any(map(math.fmod, edges, kernel))):
+        blocks = reshaped(tensor, [tensor.size(0), channels, *kernel, *counts])
+        return reshaped(blocks.permuted([0, 1, 4, 2, 5, 3]), whole)
+    if is_free:
+        raise ValueError("windows that overlap, or leave something out, need a fixed size")
+    # Each place of the window is a channel, of which the transposed convolution puts each number at its place.
+    behind = [more % stride for more, stride in zip(free, strides, strict=True)]
+    back = dataclasses.replace(node, attributes={**node.attributes, "output_padding": behind})
+    weights = np.eye(area, dtype=tensor.data.dtype.as_numpy_dtype).reshape(area, 1, *kernel)
+    return reshaped(convolve_back(back, reshaped(tensor, [-1, area, *counts]), weights), whole)

@@ -184,3 +184,14 @@ def test_pytorch_makes_one_pixel_of_the_first_also_where_sizes_are_computed():
     wanted = net.add("Concat", net.as_node(2, 3), net.add("Div", edges, net.as_node(6, 4)), axis=0)
     rules = {"mode": "linear", "coordinate_transformation_mode": "pytorch_half_pixel"}
     check_network(net, net.add("Resize", "x", "", "", wanted, **rules), X, [None, 3, None, None])
+
+
+@pytest.mark.parametrize("known", [[None, 3, 6, 8], [None, 3, None, None]])
+def test_patches_are_put_together_to_sizes_that_are_computed(known):
+    net = networks.Network(18)
+    batch, edges = (
+        net.add("Slice", net.add("Shape", "x"), net.as_node(a), net.as_node(b)) for a, b in ((0, 1), (2, 4))
+    )
+    patches = net.add("Reshape", "x", net.add("Concat", batch, net.as_node(12, -1), axis=0))
+    output = net.add("Col2Im", patches, edges, net.as_node(2, 2), strides=[2, 2])
+    assert check_network(net, output, X, known).structured_outputs.shape[1] == 3

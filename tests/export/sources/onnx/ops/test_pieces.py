@@ -61,3 +61,26 @@ def test_padded_by_a_value_or_cropped():
 @pytest.mark.parametrize("mode", ["DCR", "CRD"])
 def test_blocks_of_pixels(mode):
     check(Case("DepthToSpace", X, blocksize=2, mode=mode), Case("SpaceToDepth", X, blocksize=2))
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "attributes"),
+    [
+        ((6, 9), (2, 3), {"strides": [2, 3]}),  # as MobileViT puts its patches together
+        ((7, 9), (2, 3), {"strides": [2, 3]}),  # a row is left out
+        ((6, 5), (3, 2), {}),
+        ((7, 8), (3, 3), {"strides": [2, 1], "pads": [1, 0, 1, 2]}),
+        ((9, 10), (2, 3), {"strides": [2, 2], "dilations": [2, 3], "pads": [1, 1, 0, 2]}),
+        ((9, 10), (2, 2), {"strides": [4, 3]}),
+    ],
+)
+def test_windows_that_are_put_together(size, kernel, attributes):
+    strides, dilations, pads = (
+        attributes.get(name, one) for name, one in (("strides", [1, 1]), ("dilations", [1, 1]), ("pads", [0] * 4))
+    )
+    counts = [
+        (edge + pads[axis] + pads[axis + 2] - (many - 1) * dilations[axis] - 1) // strides[axis] + 1
+        for axis, (edge, many) in enumerate(zip(size, kernel, strict=True))
+    ]
+    columns = drawn(2, 4 * kernel[0] * kernel[1], counts[0] * counts[1])
+    check(Case("Col2Im", columns, sizes(*size), sizes(*kernel), **attributes))
