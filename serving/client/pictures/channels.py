@@ -42,6 +42,7 @@ class ModelInput:
 
     dtype: np.dtype[Any] | None = None  # of pixels: uint8, uint16 or float32
     channels: int | None = None  # how many
+    max_pixels: int | None = None  # of an encoded picture
 
     @property
     def takes_bands(self) -> bool:

@@ -45,7 +45,9 @@ class FilePicture:
 
     def encoded(self, model: ModelInput = UNKNOWN) -> bytes:
         """Returns it as a file that servers read, or raises `InvalidImageError`."""
-        if model.dtype == np.uint8:
+        # What the model refuses by its size is the server's to refuse: it would take memory for nothing.
+        is_taken = self.size is None or model.max_pixels is None or math.prod(self.size) <= model.max_pixels
+        if model.dtype == np.uint8 and is_taken:
             self._check_seen()
         return self._data
 
@@ -92,10 +94,11 @@ class FilePicture:
         from PIL import Image
 
         if self.needs_dtype:
-            try:
-                return turn(decode_png(self._data), self._orientation)
-            except InvalidResponseError as error:
-                raise InvalidImageError(f"{self._what} cannot be decoded: {error.__cause__}") from error
+            with decoding(self._what):
+                try:
+                    return turn(decode_png(self._data), self._orientation)
+                except InvalidResponseError as error:  # which speaks of an answer
+                    raise error.__cause__ or ValueError("it is cut off") from None
         with decoding(self._what), Image.open(io.BytesIO(self._data)) as picture:
             count = getattr(picture, "n_frames", 1)
             # Cameras put previews and depth maps behind a JPEG (MPO); the first picture is the photograph.

@@ -80,11 +80,11 @@ def model_input(metadata: ModelMetadata, info: Mapping[str, Any]) -> ModelInput:
     if signature is not None:
         dtype = dtype_known(signature.inputs[contract.IMAGE]) or dtype
         channels = channels or channels_of(signature)
-    return ModelInput(dtype, channels)
+    return ModelInput(dtype, channels, _as_size(spec.get("max_image_pixels")))
 
 
 def _as_size(value: Any) -> int | None:
-    """Returns a number of channels; None for what is none."""
+    """Returns a number of channels or pixels; None for what is none."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 

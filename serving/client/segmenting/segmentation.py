@@ -24,7 +24,7 @@ from ..errors import (
 )
 from ..pictures.channels import ALL, UNKNOWN, Choice
 from ..pictures.images import ImageSource, try_picture
-from ..pictures.picture import Picture, picture_of_tile
+from ..pictures.picture import FilePicture, Picture, picture_of_tile
 from ..results.mask_result import MaskResult
 from ..transport.calls import MetadataCall, PredictCall, Reply, context_of
 from ..transport.signatures import ModelMetadata, SignatureInfo
@@ -200,10 +200,13 @@ class Segmentation:
     ) -> Script[list[PlannedCall]]:
         """Gives the calls to make, having asked what the model takes as far as some pictures need it."""
         model = UNKNOWN
+        deep = [picture for picture, _ in wanted if picture.needs_dtype]
         needs_channels = any(picture.needs_channels for picture, _ in wanted)
-        if needs_channels or any(picture.needs_dtype for picture, _ in wanted):
+        if needs_channels or deep:
             model = model_input(metadata, {})
-            if contract.EXPORT_INFO in metadata.signatures and (needs_channels or model.dtype is None):
+            # Of files, how large they may be counts too.
+            needs_info = needs_channels or model.dtype is None or any(isinstance(one, FilePicture) for one in deep)
+            if needs_info and contract.EXPORT_INFO in metadata.signatures:
                 model = model_input(metadata, (yield from self._operations.known_info(terms)))
         planned: list[PlannedCall] = yield Compute(lambda: plan_calls(metadata, self._target, wanted, outputs, model))
         return planned

@@ -15,7 +15,7 @@ def decoding(what: str, hint: str = "") -> Iterator[None]:
         yield
     except MaskServingError:
         raise
-    except MemoryError as error:
+    except (MemoryError, OverflowError) as error:
         raise InvalidImageError(f"{what} is too large to be read at once", hint="use segment_large()") from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:

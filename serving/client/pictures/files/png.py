@@ -95,10 +95,10 @@ def decode_png(data: bytes) -> npt.NDArray[Any]:
             if header.bits == 16 and header.channels in (2, 3, 4):
                 return _decode_deep_colour(picture, header.channels)
             array = np.array(picture)
+            if array.shape[2:] != ((header.channels,) if (header.channels or 1) > 1 else ()):
+                raise ValueError("its header is followed by another one")
     except (OSError, SyntaxError, ValueError, IndexError, struct.error, zlib.error) as error:
         raise InvalidResponseError(f"a picture in the answer cannot be decoded: {error}") from error
-    if array.shape[2:] != ((header.channels,) if (header.channels or 1) > 1 else ()):
-        raise InvalidResponseError("a picture in the answer cannot be decoded: its header is followed by another one")
     if is_packed:
         return np.unpackbits(array, axis=1, count=width).view(bool)
     if array.dtype == bool:

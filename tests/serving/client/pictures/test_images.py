@@ -387,6 +387,33 @@ def test_files_of_sixteen_bits_that_eight_would_lose_are_refused(channels, top):
     assert read_picture(damaged).encoded(UINT8) == damaged
 
 
+def _claims(width, height, colour):
+    """A PNG of 16 bits of about a hundred bytes that says it is of any size."""
+    data = encode_png(np.full((1, 1), 60000, np.uint16))
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
+    return data[:12] + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:]
+
+
+HUGE = [_claims(2_000_000_000, 1, 0), _claims(2**31 - 1, 2**31 - 1, 2)]
+
+
+@pytest.mark.parametrize("data", [*HUGE, HUGE[0][:30]], ids=["gray", "colour", "cut"])
+def test_a_file_that_no_memory_holds_is_an_invalid_image_where_its_pixels_are_needed_and_else_the_servers(data):
+    picture = read_picture(data)
+    assert picture.encoded(UINT8) == data
+    for call in (lambda: picture.pixels(np.dtype(np.uint8), 3), picture.picture):
+        with pytest.raises(InvalidImageError, match=r"the image (is too large to be read at once|cannot be decoded: )"):
+            call()
+
+
+@pytest.mark.parametrize(("most", "is_sent"), [(20, False), (19, True), (None, False)])
+def test_what_the_model_refuses_by_its_size_is_not_decoded(most, is_sent):
+    data = encode_png(np.full((4, 5), 200, np.uint16))
+    expected = contextlib.nullcontext() if is_sent else pytest.raises(InvalidImageError, match="black to the model")
+    with expected:
+        assert read_picture(data).encoded(ModelInput(np.dtype(np.uint8), max_pixels=most)) == data
+
+
 def test_integers_of_pillow_are_taken_by_their_values():
     values = np.arange(20, dtype=np.int32).reshape(4, 5)
     small = Image.fromarray(values * 10)

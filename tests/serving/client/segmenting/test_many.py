@@ -62,6 +62,14 @@ def test_a_bad_picture_is_an_error_in_its_own_item(client, tmp_path):
         assert items[4].result.mask.all()
 
 
+def test_the_exports_own_limit_tells_which_deep_pictures_are_looked_at(client, serving, monkeypatch):
+    monkeypatch.setattr(type(serving.model), "info", {"spec": {"max_image_pixels": 6}})
+    deep = [encode_png(np.full(size, 200, np.uint16)) for size in ((2, 3), (2, 4))]
+    items = list(client.segment_many([_picture(255), *deep]))
+    assert [type(item.error) for item in items] == [type(None), InvalidImageError, type(None)]
+    assert items[2].result.size == (2, 4)
+
+
 def test_a_failed_call_is_the_error_of_its_items(client, serving):
     client.segment(_picture(0))
     serving.behaviours.append(refuse("INTERNAL", "out of order"))
