@@ -10,13 +10,13 @@ from typing import Any
 from ... import contract
 from ...wire.messages import ModelConfig, ModelConfigList, ModelServerConfig
 from .. import errors
-from ..transport.calls import MetadataCall, PredictCall, ReloadCall, StatusCall, Target, context_of
+from ..transport.calls import MetadataCall, PredictCall, ReloadCall, Reply, StatusCall, Target, context_of
 from ..transport.signatures import ModelMetadata, ModelState, VersionStatus, check_inputs, check_outputs
 from .sending import Caller, Terms
-from .steps import Pause, Script
+from .steps import Pause, Script, T
 
 _METADATA_FRESH_S = 1.0
-"""Metadata younger than this is not asked for again because something is missing in it."""
+"""Metadata younger than this is not asked for again because something does not fit it."""
 _KNOWN_S = 60.0
 """How long what is known of a model counts where answers, as REST's, do not tell which version gave them."""
 _POLL_S = 0.1
@@ -67,9 +67,18 @@ class Operations:
         """Gives the model's signatures, asking for them once."""
         return self._cache.metadata or (yield from self.metadata(terms))
 
-    def is_stale(self) -> bool:
-        """Whether the known signatures are so old that it is worth asking again for what is missing in them."""
-        return self._caller.clock() - self._cache.read_at > _METADATA_FRESH_S
+    def with_known(self, use: Callable[[ModelMetadata], Script[T]], terms: Terms) -> Script[T]:
+        """Does something by what is known of the model, and once more where it fails as another version is there."""
+        known = yield from self.known_metadata(terms)
+        try:
+            return (yield from use(known))
+        except (errors.InvalidImageError, errors.InvalidRequestError, errors.SignatureNotFoundError):
+            if self._caller.clock() - self._cache.read_at <= _METADATA_FRESH_S:
+                raise
+            metadata = yield from self.metadata(terms)
+            if metadata == known:
+                raise
+        return (yield from use(metadata))
 
     def saw_version(self, version: int | None) -> None:
         """Forgets what is known of the model where another version has answered, or one that does not tell may have."""
@@ -175,16 +184,11 @@ class Operations:
         self, signature: str, inputs: Mapping[str, Any], outputs: Sequence[str] | None, terms: Terms
     ) -> Script[dict[str, Any]]:
         """Calls a signature with arrays, checked against its metadata first."""
-        metadata = yield from self.known_metadata(terms)
-        try:
-            call = self._predict_call(metadata, signature, inputs, outputs)
-        except errors.MaskServingError:
-            # The server may have another version by now.
-            if not self.is_stale():
-                raise
-            metadata = yield from self.metadata(terms)
-            call = self._predict_call(metadata, signature, inputs, outputs)
-        reply = yield from self._caller.call(call, terms)
+
+        def use(metadata: ModelMetadata) -> Script[Reply]:
+            return self._caller.call(self._predict_call(metadata, signature, inputs, outputs), terms)
+
+        reply = yield from self.with_known(use, terms)
         self.saw_version(reply.value.version)
         return dict(reply.value.outputs)
 

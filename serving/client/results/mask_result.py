@@ -38,7 +38,8 @@ class MaskResult:
         source: path of the picture, where it has one.
         address: of the server that answered.
         model: name of the model that answered.
-        version: its version; None over REST, which does not say it, unless it was asked for by number.
+        version: its version; None over REST, which does not say it, unless it was asked for by number, or several
+            products were asked for.
         class_names: the model's classes in order, where class maps were asked for and the model names them.
         seconds: from the call to its answer.
         request_bytes: that were sent, over all calls for this picture.

@@ -1,5 +1,6 @@
 """Segmenting with one model, as scripts: pictures together or one by one, and the tiles of large ones."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from ..calling.sending import Caller, Terms
 from ..calling.steps import Compute, Script, Together
 from ..errors import (
     CallContext,
+    ClientClosedError,
     InvalidImageError,
     InvalidRequestError,
     InvalidResponseError,
@@ -31,6 +33,8 @@ from ..transport.signatures import ModelMetadata, SignatureInfo
 from .large import TilePlan, plan_tiles
 from .plans import PlannedCall, check_request, image_error_of, model_input, plan_calls, read_outputs
 
+_ROUNDS = 2
+"""How often calls that belong together are made by a version that has just answered."""
 _CHUNK_BYTES = 4 << 20
 """Pictures beyond this are not sent in one call with others."""
 Wanted = Sequence[tuple[Picture, float | None]]
@@ -131,32 +135,29 @@ class Segmentation:
 
     def _mask_robustly(self, wanted: Wanted, outputs: Sequence[str], terms: Terms) -> Script[Masked]:
         """Masks pictures together, or one by one where one of them makes the call fail for all."""
+        if terms.turn_s is not None:  # of many, each call has all of its time
+            terms = dataclasses.replace(terms, deadline=self._caller.clock() + terms.turn_s)
         try:
-            return (yield from self._mask(wanted, outputs, terms))
-        except (InvalidRequestError, InvalidImageError, ModelStateError) as error:
-            if len(wanted) == 1:
-                return [error]
+            return (
+                yield from self._operations.with_known(lambda known: self._mask(known, wanted, outputs, terms), terms)
+            )
+        except ClientClosedError:
+            raise
+        except MaskServingError as error:
+            may_be_of_one = (InvalidRequestError, InvalidImageError, ModelStateError, SignatureNotFoundError)
+            if len(wanted) == 1 or not isinstance(error, may_be_of_one):
+                return [error] * len(wanted)
         results: Masked = []
         for one in wanted:
-            try:
-                results += yield from self._mask([one], outputs, terms)
-            except MaskServingError as error:
-                results.append(error)
+            results += yield from self._mask_robustly([one], outputs, terms)
         return results
 
-    def _mask(self, wanted: Wanted, outputs: Sequence[str], terms: Terms) -> Script[Masked]:
+    def _mask(self, metadata: ModelMetadata, wanted: Wanted, outputs: Sequence[str], terms: Terms) -> Script[Masked]:
         started = self._caller.clock()
         pictures = [picture for picture, _ in wanted]
         context = CallContext(model=self._target.model, label=self._target.label)
-        metadata = yield from self._operations.known_metadata(terms)
         try:
-            try:
-                planned = yield from self._plan(metadata, wanted, outputs, terms)
-            except SignatureNotFoundError:
-                if not self._operations.is_stale():
-                    raise
-                metadata = yield from self._operations.metadata(terms)
-                planned = yield from self._plan(metadata, wanted, outputs, terms)
+            planned = yield from self._plan(metadata, wanted, outputs, terms)
         except MaskServingError as error:
             # No server has seen a picture that is refused here.
             address = None if isinstance(error, InvalidImageError) else str(self._caller.addresses[0])
@@ -164,9 +165,6 @@ class Segmentation:
             raise
         try:
             replies = yield from self._replies(planned, terms)
-            if len({reply.value.version for reply in replies}) > 1:
-                # A new version came in between: products of two models do not belong together.
-                replies = yield from self._replies(planned, terms)
         except MaskServingError as error:
             raise image_error_of(error, pictures) from error.__cause__
         products: list[dict[str, Any]] = [{} for _ in pictures]
@@ -212,10 +210,39 @@ class Segmentation:
         return planned
 
     def _replies(self, planned: Sequence[PlannedCall], terms: Terms) -> Script[list[Reply]]:
-        if len(planned) == 1:
-            return [(yield from self._caller.call(planned[0].call, terms))]
-        replies: list[Reply] = yield Together([self._caller.call(one.call, terms) for one in planned])
-        return replies
+        """Gives the replies of calls that are made at one time, all of one version of the model."""
+        calls = [one.call for one in planned]
+        if len(calls) == 1:
+            return [(yield from self._caller.call(calls[0], terms))]
+        is_told = self._target.version is not None or not self._caller.addresses[0].is_rest
+        if is_told or len({one.product for one in planned}) == 1:
+            replies: list[Reply] = yield Together([self._caller.call(call, terms) for call in calls])
+            if len({reply.value.version for reply in replies}) == 1:
+                return replies
+        # Products of two models do not belong together: a new version comes in between, or servers have different ones.
+        for _ in range(_ROUNDS):
+            version = (yield from self._operations.metadata(terms)).version
+            target = dataclasses.replace(self._target, version=version, label=None)
+            try:
+                replies = yield Together(
+                    [self._call_of_version(dataclasses.replace(call, target=target), terms) for call in calls]
+                )
+            except ModelNotFoundError:
+                continue
+            if len({reply.value.version for reply in replies}) == 1:
+                return replies
+        raise ModelStateError(
+            "no version answered for all products: another one comes, or the servers have different ones",
+            hint="call it again, or make the client with a version that all servers have",
+            context=context_of(MetadataCall(self._target)),
+        )
+
+    def _call_of_version(self, call: PredictCall, terms: Terms) -> Script[Reply]:
+        """Sends a call of a version that not all of the servers may have."""
+        for _ in range(2 * len(self._caller.addresses)):
+            with contextlib.suppress(ModelNotFoundError):
+                return (yield from self._caller.call(call, terms))
+        return (yield from self._caller.call(call, terms))
 
 
 def _chunks(read: Sequence[Picture | Exception]) -> list[list[int]]:
