@@ -19,7 +19,14 @@ from .security import Metadata
 
 # How gRPC says that a call never left: no connection could be made. Only then has no server seen it.
 _NOT_GRPC = ("http1.x server", "Expected SETTINGS frame", "Failed parsing HTTP/2")
-_NEVER_SENT = ("failed to connect to all addresses", "connections to all backends failing", "name resolution")
+_NEVER_SENT = (
+    "failed to connect to all addresses",
+    "connections to all backends failing",
+    "name resolution",
+    "DNS resolution failed",
+    "errors resolving",
+    "No results from DNS queries",
+)
 
 
 class _Channel:
@@ -46,7 +53,9 @@ class _Channel:
             # Without serialisers: bytes in, bytes out. The codec knows the messages, and errors in them.
             method = self._methods[path] = self._channel.unary_unary(path)
         left_s = max(deadline - time.monotonic(), 0.001)  # gRPC takes 0 for none
-        send = functools.partial(method, request, timeout=left_s, metadata=pairs, compression=self._compression)
+        # What such keys name is bytes to gRPC.
+        sent = [(key, value.encode() if key.endswith("-bin") else value) for key, value in pairs]
+        send = functools.partial(method, request, timeout=left_s, metadata=sent, compression=self._compression)
         return send, len(request)
 
 

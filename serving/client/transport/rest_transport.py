@@ -24,9 +24,11 @@ from .calls import Call, Reply
 from .options import ConnectionOptions
 from .proxies import proxy_of
 from .refusals import certificate_error
-from .security import Metadata
+from .security import Metadata, Tls
 
 _KEEP_IDLE_S = 60.0
+_MOST_UNPACKED = 100 << 20
+"""TensorFlow Serving unpacks no more bytes of a compressed request."""
 
 
 class AsyncRestTransport:
@@ -39,7 +41,7 @@ class AsyncRestTransport:
         self._http = httpx.AsyncClient(
             base_url=str(address),
             # Making a context takes longer than a call; http:// has no use for one, and is never redirected.
-            verify=options.tls.context() if address.is_secure else False,
+            verify=_context_of(options.tls) if address.is_secure else False,
             # The deadline of the call as a whole is the only clock.
             timeout=None,
             # httpx fails on what it cannot read of the environment, and calls servers on this machine by proxies too.
@@ -127,16 +129,12 @@ class AsyncRestTransport:
         body = request.body
         if body:
             headers.append(("content-type", "application/json"))
-            if self._options.compression == "gzip":
+            if self._options.compression == "gzip" and len(body) <= _MOST_UNPACKED:
                 body = gzip.compress(body, compresslevel=1)
                 headers.append(("content-encoding", "gzip"))
-        server_name = self._options.tls.server_name
-        extensions = {} if server_name is None else {"sni_hostname": server_name}
         # The path is joined by hand: it is percent-encoded already, and may follow a prefix.
         url = f"{self._address}{request.path}"
-        return self._http.build_request(
-            request.method, url, content=body or None, headers=headers, extensions=extensions
-        )
+        return self._http.build_request(request.method, url, content=body or None, headers=headers)
 
 
 class RestTransport:
@@ -175,6 +173,22 @@ class RestTransport:
             self._thread.join()
 
 
+def _context_of(tls: Tls) -> ssl.SSLContext:
+    """Returns the certificates, and the name that the server's must bear."""
+    context = tls.context()
+    if tls.server_name is not None:
+        wrap = context.wrap_bio
+
+        def wrap_by_name(
+            incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, server_side: bool, server_hostname: str
+        ) -> ssl.SSLObject:
+            return wrap(incoming, outgoing, server_side, tls.server_name)
+
+        # httpx takes a name for a direct connection only, and gives it to an encrypted proxy too.
+        context.wrap_bio = wrap_by_name  # type: ignore[method-assign, assignment]
+    return context
+
+
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     loop.run_forever()
     loop.close()
@@ -200,7 +214,13 @@ def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, transport: A
 def _error_of(error: Exception) -> errors.MaskServingError:
     """Returns the error of a request that brought no answer."""
     words = _words_of(error)
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+    if isinstance(error, httpx.ProxyError) and words.startswith(("403", "407")):  # the answer to CONNECT
+        return errors.AccessDeniedError(
+            f"the proxy refuses to connect: {words}",
+            hint="check its user and password in the variable, or list the server's host in no_proxy",
+            http_status=int(words[:3]),
+        )
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
         if (refused := certificate_error(words)) is not None:
             return refused
         unavailable = errors.ServerUnavailableError(f"cannot connect: {words}")

@@ -484,6 +484,14 @@ def test_requests_may_be_compressed(kind, serving, photo):
         assert int(serving.calls[-1][1]["content-length"]) < 20_000
 
 
+def test_what_a_server_would_not_unpack_is_sent_as_it_is_over_rest(serving, monkeypatch):
+    monkeypatch.setattr("maskport.serving.client.transport.rest_transport._MOST_UNPACKED", 1000)
+    with make_client("sync-rest", serving, compression="gzip") as client:
+        for side, encoding in ((5, "gzip"), (50, None)):
+            client.predict("mask", {"image": np.zeros((1, side, side, 3), np.uint8)})
+            assert serving.calls[-1][1].get("content-encoding") == encoding
+
+
 def test_reload_is_told_over_grpc_only(client, kind, serving):
     if kind.endswith("rest"):
         with pytest.raises(UnsupportedCallError, match="grpc://"):

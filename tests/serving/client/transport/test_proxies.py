@@ -2,17 +2,30 @@
 
 import http.server
 import os
+import select
+import socket
+import ssl
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+import trustme
 from any_client import make_client
-from maskport.serving.client import InvalidRequestError, MaskServingError, ServerUnavailableError
+from fake_serving import FakeServing
+from maskport.serving.client import (
+    AccessDeniedError,
+    InvalidRequestError,
+    MaskServingError,
+    ServerUnavailableError,
+    Tls,
+)
 from maskport.serving.client.transport.addresses import parse_address
 from maskport.serving.client.transport.proxies import proxy_of
+from waiting import PATIENCE_S
 
 ELSEWHERE = "http://192.0.2.1:8501"  # an address of documentation: nobody is there
 CLIENTS = ["sync-rest", "async-rest"]
@@ -38,6 +51,22 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def do_CONNECT(self):
+        """Refuses, or passes on to the server whatever the host is."""
+        self.server.asked.append(self.path)
+        if self.server.refusal:
+            self.send_error(self.server.refusal)
+            return
+        self.send_response(200)
+        self.end_headers()
+        with socket.create_connection(("127.0.0.1", self.server.target)) as beyond:
+            sides = {self.connection: beyond, beyond: self.connection}
+            while True:
+                for ready in select.select(list(sides), [], [])[0]:
+                    if not (data := ready.recv(1 << 16)):
+                        return
+                    sides[ready].sendall(data)
+
     def log_message(self, *_):
         pass
 
@@ -45,7 +74,7 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def proxy():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Proxy)
-    server.asked = []
+    server.asked, server.refusal = [], None
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server
@@ -70,6 +99,54 @@ def test_calls_to_other_machines_go_through_the_proxy(environment, proxy, kind, 
         client.status()
     assert f"127.0.0.1:{proxy.server_port} of {name})" in str(error.value)
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+@pytest.mark.parametrize(
+    ("status", "error", "words"),
+    [
+        (407, AccessDeniedError, "the proxy refuses to connect: 407 Proxy Authentication Required"),
+        (403, AccessDeniedError, "the proxy refuses to connect: 403 Forbidden"),
+        (502, ServerUnavailableError, "cannot connect: 502 Bad Gateway"),
+    ],
+)
+def test_a_proxy_that_does_not_connect_is_named_and_asked_again_only_where_that_may_help(
+    environment, proxy, kind, status, error, words
+):
+    environment.setenv("https_proxy", f"http://user:secret@127.0.0.1:{proxy.server_port}")
+    proxy.refusal = status
+    with (
+        make_client(kind, "https://192.0.2.1:8501", "coins", timeout=0.5) as client,
+        pytest.raises(error, match=words) as caught,
+    ):
+        client.status()
+    assert f"127.0.0.1:{proxy.server_port} of https_proxy)" in str(caught.value)
+    assert "secret" not in str(caught.value)
+    if error is AccessDeniedError:
+        assert (proxy.asked, caught.value.http_status) == (["192.0.2.1:8501"], status)
+    else:
+        assert not caught.value.sent
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
+@pytest.mark.parametrize("name", ["mask.example", "other.example", None])
+def test_the_certificate_bears_the_name_that_tls_gives_behind_a_proxy_too(environment, proxy, tmp_path, kind, name):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("mask.example").configure_cert(context)
+    environment.setenv("https_proxy", f"http://127.0.0.1:{proxy.server_port}")
+    with FakeServing() as serving:
+        proxy.target = int(serving.rest_address.rpartition(":")[2])
+        serving.wrap_tls(context)
+        tls = Tls(ca_file=tmp_path / "ca.pem", server_name=name)
+        with make_client(kind, "https://192.0.2.1:8501", tls=tls, timeout=PATIENCE_S) as client:
+            if name == "mask.example":
+                assert client.segment(np.full((2, 3, 3), 200, np.uint8)).mask.all()
+            else:
+                with pytest.raises(AccessDeniedError, match="certificate is not accepted"):
+                    client.status()
+    assert set(proxy.asked) == {"192.0.2.1:8501"}
 
 
 BAD = [

@@ -155,6 +155,26 @@ def test_metadata_that_cannot_travel_is_refused(metadata):
         MaskClient("grpc://localhost:1", "m", metadata=metadata)
 
 
+@pytest.mark.parametrize("client", ["sync", "async"])
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_metadata_whose_key_means_bytes_travels_over_both(client, scheme):
+    kind = f"{client}-{'grpc' if scheme == 'grpc' else 'rest'}"
+    with FakeServing() as serving, make_client(kind, serving, metadata={"x-trace-bin": "abc"}) as caller:
+        caller.status(metadata={"x-span-bin": "d"})
+        _, headers = serving.calls[-1]
+    assert (headers["x-trace-bin"], headers["x-span-bin"]) == (("abc", "d") if scheme == "http" else (b"abc", b"d"))
+
+
+@pytest.mark.parametrize("client", ["sync", "async"])
+def test_a_name_that_grpc_does_not_know_was_never_sent_to(client):
+    with (
+        make_client(f"{client}-grpc", "grpc://no-such-host.invalid", retries=NO_RETRIES) as caller,
+        pytest.raises(ServerUnavailableError, match=r"no-such-host\.invalid") as caught,
+    ):
+        caller.status()
+    assert not caught.value.sent
+
+
 def test_a_name_that_is_not_known_is_said_in_words(monkeypatch):
     def unknown(*_, **__):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
