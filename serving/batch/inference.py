@@ -12,8 +12,6 @@ from collections.abc import Iterable, Sequence
 from concurrent import futures
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 from apache_beam.ml.inference.base import ModelHandler
 
 from .. import contract
@@ -201,11 +199,7 @@ class Masker:
     def _answered(self, record: Record, result: MaskResult) -> Record:
         content = result.encode(f".{self._options.format}", self._options.product)
         height, width = result.size or (None, None)
-        area = None
-        if (self._options.product, self._options.format) == (contract.MASK, "png"):
-            area = count_foreground(content)
-        elif self._options.product in (contract.MASK, *DERIVED_PRODUCTS):
-            area = result.area
+        area = result.area if self._options.product in (contract.MASK, *DERIVED_PRODUCTS) else None
         return dataclasses.replace(
             record,
             version=record.version if result.version is None else result.version,
@@ -232,20 +226,6 @@ def failed(record: Record, error: Exception) -> Record:
     text = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
     text = text if record.uri in text else f"{record.uri}: {text}"
     return dataclasses.replace(record, mask=None, content=None, error=text, error_kind=type(error).__name__)
-
-
-def count_foreground(png: bytes) -> int:
-    """Returns how many pixels of a mask, a PNG of 1 or 8 bits that was checked, are foreground."""
-    from PIL import PngImagePlugin
-
-    with PngImagePlugin.PngImageFile(io.BytesIO(png)) as picture:
-        picture.load()
-        try:
-            # Without a copy, which would take as long as decoding does.
-            pixels = pa.array(picture).to_numpy(zero_copy_only=True)
-        except (TypeError, ValueError, pa.ArrowException):  # a picture of several blocks, or an older Pillow
-            pixels = np.asarray(picture)
-    return int(np.count_nonzero(pixels))
 
 
 class _NamedFile(io.BytesIO):
