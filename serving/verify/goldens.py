@@ -1,8 +1,9 @@
 """What an export must answer: its golden requests, its identity, its signatures, read from its files."""
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +59,21 @@ class Expected:
     signatures: Mapping[str, SignatureInfo] | None = None
 
 
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """Makes a file that cannot be read a `GoldenError`."""
+    try:
+        yield
+    except OSError as error:
+        raise GoldenError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+@_reading()
 def read_export(version_dir: Path) -> Expected:
     """Reads what a version directory, as the exporter published it, must answer.
 
     Raises:
-        GoldenError: it is none, or was not exported by maskport, or is damaged.
+        GoldenError: it is none, or was not exported by maskport, or is damaged, or cannot be read.
     """
     if not (version_dir / _SAVED_MODEL_FILE).is_file():
         versions = sorted(path.name for path in version_dir.glob("*") if path.name.isdecimal())
@@ -85,11 +96,12 @@ def read_export(version_dir: Path) -> Expected:
     )
 
 
+@_reading()
 def read_golden(directory: Path) -> Expected:
     """Reads a folder of golden requests: `assets.extra/golden` of a version directory, or a copy of it.
 
     Raises:
-        GoldenError: it is none, or damaged.
+        GoldenError: it is none, or damaged, or cannot be read.
     """
     index_file = directory / contract.GOLDEN_INDEX_FILE
     try:

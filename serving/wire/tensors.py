@@ -22,6 +22,7 @@ _MAX_REPEATED_BYTES = 1 << 26
 """What may be made of a last value: a message of a few bytes could fill the memory. TensorFlow writes all values."""
 
 Array = npt.NDArray[Any]
+_STRINGS = str | bytes | bytearray | memoryview
 
 
 class TensorError(ValueError):
@@ -163,18 +164,21 @@ def _layout(data_type: int) -> _Layout:
 
 def _array_of_values(value: Any) -> Array:
     first = value
-    while isinstance(first, Sequence) and not isinstance(first, str | bytes) and len(first):
+    while isinstance(first, Sequence) and not isinstance(first, _STRINGS) and len(first):
         first = first[0]
-    # NumPy's own dtype for bytes cannot hold a trailing zero byte.
-    is_text = isinstance(first, str | bytes | bytearray | memoryview)
     try:
-        if is_text and first is value:
-            array = np.empty((), dtype=object)
-            array[()] = value
-            return array
-        return np.array(value, dtype=object) if is_text else np.asarray(value)
+        # NumPy's own dtype for bytes cannot hold a trailing zero byte.
+        return np.array(_plain(value), dtype=object) if isinstance(first, _STRINGS) else np.asarray(value)
     except ValueError as error:
         raise TensorError(f"not a regular array: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """Returns strings, or lists of them, without buffers, which NumPy takes for lists of numbers."""
+    if isinstance(value, bytearray | memoryview):
+        return bytes(value)
+    is_list = isinstance(value, Sequence) and not isinstance(value, _STRINGS)
+    return [_plain(element) for element in value] if is_list else value
 
 
 def _as_bytes(element: Any) -> bytes:

@@ -48,7 +48,7 @@ def check_connection_flags(*, needs_model: bool = True) -> None:
 def client_options() -> dict[str, Any]:
     """Returns a client's keyword arguments for the flags, but for the model and its version.
 
-    Raises `UsageError` where the metadata or the token is none, and `OSError` where the token's file cannot be read.
+    Raises `UsageError` where the metadata or the token is none, or the token's file cannot be read.
     """
     # absl shows what libraries log; of requests that go well there is nothing to tell.
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -62,6 +62,8 @@ def client_options() -> dict[str, Any]:
         token = read(TOKEN_FILE.value).decode().strip() if TOKEN_FILE.value else None
     except UnicodeDecodeError as error:
         raise UsageError(f"--token_file={TOKEN_FILE.value} is no text") from error
+    except OSError as error:
+        raise UsageError(f"--token_file={TOKEN_FILE.value} cannot be read: {error.strerror}") from error
     return {
         "timeout": TIMEOUT.value,
         "metadata": metadata,

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ... import contract
-from ..errors import CallContext, InvalidResponseError, OutputNotRequestedError
+from ..errors import CallContext, InvalidRequestError, InvalidResponseError, OutputNotRequestedError
 from ..pictures.picture import Picture
 from ..pictures.tiling import Array
 from .files import JPEGS, write_picture
@@ -152,11 +152,18 @@ class MaskResult:
         Args:
             colour: red, green and blue, 0 to 255.
             opacity: 0 leaves the picture as it is, 1 hides it.
+
+        Raises:
+            InvalidRequestError: the colour or the opacity is none.
         """
         from PIL import Image
 
+        if len(colour) != 3 or any(part not in range(256) for part in colour):
+            raise InvalidRequestError(f"colour={colour!r} is not red, green and blue, whole numbers from 0 to 255")
+        if not 0 <= opacity <= 1:
+            raise InvalidRequestError(f"opacity={opacity!r} is not from 0 to 1")
         image = self._fitting_image().convert("RGB")
-        tint = Image.new("RGB", image.size, tuple(colour))
+        tint = Image.new("RGB", image.size, tuple(map(int, colour)))
         alpha = Image.fromarray(self.mask.astype(np.uint8) * round(255 * opacity))
         return Image.composite(tint, image, alpha)
 

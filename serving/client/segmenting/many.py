@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import InvalidRequestError
 from ..pictures.channels import ALL, Choice
+from ..pictures.files.headers import read_header
 from ..pictures.images import ImageSource, try_picture
 from ..pictures.picture import Picture
 from ..results.mask_result import MaskResult, SegmentItem
@@ -18,6 +19,7 @@ from .plans import check_request, check_threshold
 Thresholds = float | Iterable[float | None] | None
 """One threshold for all pictures, one for each in the same order, or the export's own."""
 
+_SENT_AS_THEY_ARE = ("jpeg", "png", "bmp", "webp")
 # A group may wait for an earlier one to be taken: so many times the concurrency are on their way, or done.
 AHEAD = 2
 
@@ -121,8 +123,7 @@ async def async_groups(
     index = 0
     async for source in images if isinstance(images, AsyncIterable) else _as_async(images):
         threshold = thresholds.next(index)
-        is_quick = isinstance(source, str | os.PathLike | bytes)
-        picture = _take(source, choice) if is_quick else await asyncio.to_thread(_take, source, choice)
+        picture = _take(source, choice) if _is_quick(source) else await asyncio.to_thread(_take, source, choice)
         group.append(Wanted(index, source, picture, threshold))
         index += 1
         if len(group) == batch_size:
@@ -136,6 +137,14 @@ async def async_groups(
 async def _as_async(images: Iterable[ImageSource]) -> AsyncIterator[ImageSource]:
     for source in images:
         yield source
+
+
+def _is_quick(source: ImageSource) -> bool:
+    """Returns whether a source is taken without being read or decoded: a path, or a file that travels as it is."""
+    if isinstance(source, bytes):
+        header = read_header(source)
+        return header is not None and header.format in _SENT_AS_THEY_ARE
+    return isinstance(source, str | os.PathLike)
 
 
 def _take(source: ImageSource, choice: Choice) -> ImageSource | Picture | Exception:

@@ -79,6 +79,11 @@ def test_nobody_there_fails(true_export):
         (["--address=grpc://h:1", "--model=m", "--golden=TRUE", "--signatures=nope"], "no golden request for"),
         (["--address=grpc://h:1", "--model=m", "--golden=TRUE", "--nope"], "nope"),
         (["--address=grpc://h:1", "--model=m", "--golden=TRUE", "--metadata=x"], "--metadata=x is not KEY=VALUE"),
+        (["--address=grpc://h:1", "--model=m", "--golden=TRUE/golden.json"], "cannot be read: Not a directory"),
+        (
+            ["--address=grpc://h:1", "--model=m", "--golden=TRUE", "--token_file=/nowhere"],
+            "--token_file=/nowhere cannot be read: No such file or directory",
+        ),
         (["stray"], "unexpected argument 'stray'"),
     ],
 )

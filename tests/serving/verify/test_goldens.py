@@ -66,6 +66,16 @@ def _cut(path, share):
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
 
 
+def _swap(path):
+    """Puts a file where a folder is, or the other way round."""
+    if path.is_dir():
+        shutil.rmtree(path)
+        path.write_bytes(b"")
+    else:
+        path.unlink()
+        path.mkdir()
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -74,6 +84,9 @@ def _cut(path, share):
         (lambda path: (path / "saved_model.pb").write_bytes(b""), "it holds no graph"),
         (lambda path: (path / "saved_model.pb").write_bytes(b"\xff" * 40), "is no whole SavedModel"),
         (lambda path: shutil.rmtree(path / "assets.extra/golden"), "holds no golden requests"),
+        (lambda path: _swap(path / "assets.extra/golden"), r"golden/golden\.json cannot be read: Not a directory"),
+        (lambda path: _swap(path / "assets.extra/golden/mask.pb"), r"mask\.pb cannot be read: Is a directory"),
+        (lambda path: _swap(path / "assets.extra/maskport.json"), r"maskport\.json cannot be read: Is a directory"),
         (lambda path: (path / "assets.extra/maskport.json").unlink(), "was not exported by maskport"),
         (lambda path: (path / "assets.extra/maskport.json").write_text("[]"), "holds no object"),
         (lambda path: (path / "assets.extra/maskport.json").write_text("{"), "is damaged"),

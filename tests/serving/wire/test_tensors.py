@@ -97,6 +97,15 @@ def test_text_travels_as_utf8():
     assert tensors.to_array(_sent(np.array(["Ä", "b"]))).tolist() == ["Ä".encode(), b"b"]
 
 
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_other_kinds_of_bytes_are_strings_alone_and_in_lists(kind):
+    for value in (b"ab\0", b""):
+        assert make_ndarray(_official(_sent(kind(value)))).item() == value
+    for value in ([[b"ab\0"], [b"c"]], [[b"a", b"b"], [b"c", b"d"]]):
+        sent = _sent([[kind(one) for one in row] for row in value])
+        assert make_ndarray(_official(sent)).tolist() == value
+
+
 def test_string_content_holds_lengths_and_then_bytes():
     long = bytes(range(200))
     tensor = TensorProto(dtype=DataType.Value("DT_STRING"), tensor_shape=_shape(1, 3))

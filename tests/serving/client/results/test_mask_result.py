@@ -8,6 +8,7 @@ from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 from maskport.serving.client import (
     InvalidImageError,
+    InvalidRequestError,
     InvalidResponseError,
     OutputNotRequestedError,
     decode_rle,
@@ -192,6 +193,25 @@ def test_an_overlay_tints_the_foreground_alone(result, image, mask):
     overlay = np.array(result.overlay((0, 200, 0), 0.5))
     np.testing.assert_array_equal(overlay[~mask], image[~mask])
     np.testing.assert_allclose(overlay[mask], (image[mask] + np.array([0, 200, 0])) / 2, atol=1.5)
+    for opacity, inside in ((0, image[mask]), (1, [[0, 200, 0]] * 3)):
+        np.testing.assert_array_equal(np.array(result.overlay(np.array([0, 200, 0]), opacity))[mask], inside)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"opacity": 1.5}, r"opacity=1\.5 is not from 0 to 1"),
+        ({"opacity": -0.1}, r"opacity=-0\.1 is not"),
+        ({"opacity": float("nan")}, "opacity=nan is not"),
+        ({"colour": (0, 0, 256)}, r"colour=\(0, 0, 256\) is not red, green and blue, whole numbers from 0 to 255"),
+        ({"colour": (0, 0, 0.5)}, "is not red, green and blue"),
+        ({"colour": (0, 0)}, "is not red, green and blue"),
+        ({"colour": "red"}, "colour='red' is not red, green and blue"),
+    ],
+)
+def test_an_overlay_of_no_colour_or_opacity_is_refused(result, options, words):
+    with pytest.raises(InvalidRequestError, match=words):
+        result.overlay(**options)
 
 
 def test_sixteen_bit_and_gray_pictures_can_be_looked_at(mask):

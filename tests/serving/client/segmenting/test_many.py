@@ -1,3 +1,4 @@
+import asyncio
 import gc
 import io
 import itertools
@@ -11,6 +12,7 @@ import pytest
 from any_client import make_client
 from fake_serving import refuse, slow
 from maskport.serving.client import (
+    AsyncMaskClient,
     ClientClosedError,
     InvalidImageError,
     InvalidRequestError,
@@ -18,6 +20,7 @@ from maskport.serving.client import (
     ServerFaultError,
 )
 from maskport.serving.client.pictures.files.png import encode_png
+from maskport.serving.client.segmenting import many
 from PIL import Image
 from waiting import PATIENCE_S
 
@@ -218,6 +221,30 @@ def test_pictures_with_and_without_a_threshold_of_their_own_may_share_a_batch(cl
     for thresholds, wanted in (([None, 1, 0, None], [1, 0, 1, 0]), ([1, None, None, 0], [0, 1, 1, 1])):
         items = client.segment_many(pictures, thresholds, ("mask", "probability"), batch_size=batch_size)
         assert [int(item.result.mask.all()) for item in items] == wanted
+
+
+def _saved(kind):
+    file = io.BytesIO()
+    if kind == "NPY":
+        np.save(file, _picture(200))
+    else:
+        Image.fromarray(_picture(200)).save(file, kind)
+    return file.getvalue()
+
+
+def test_what_is_decoded_is_decoded_beside_the_event_loop(serving, monkeypatch):
+    threads = []
+    take = many.try_picture
+    monkeypatch.setattr(many, "try_picture", lambda *given: threads.append(threading.get_ident()) or take(*given))
+    kinds = ["TIFF", "GIF", "NPY", "PNG", "JPEG", "BMP", "WEBP"]
+
+    async def run():
+        async with AsyncMaskClient(serving.grpc_address, "model", timeout=PATIENCE_S) as client:
+            return [item.error async for item in client.segment_many([_saved(kind) for kind in kinds])]
+
+    assert asyncio.run(run()) == [None] * len(kinds)
+    is_here = {kind: thread == threading.get_ident() for kind, thread in zip(kinds, threads, strict=True)}
+    assert is_here == {kind: kind not in ("TIFF", "GIF", "NPY") for kind in kinds}
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
