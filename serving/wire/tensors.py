@@ -163,6 +163,8 @@ def _layout(data_type: int) -> _Layout:
 
 
 def _array_of_values(value: Any) -> Array:
+    if isinstance(value, memoryview) and (value.ndim > 1 or value.itemsize > 1):
+        return np.asarray(value)  # of numbers
     first = value
     while isinstance(first, Sequence) and not isinstance(first, _STRINGS) and len(first):
         first = first[0]

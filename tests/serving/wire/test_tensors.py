@@ -106,6 +106,12 @@ def test_other_kinds_of_bytes_are_strings_alone_and_in_lists(kind):
         assert make_ndarray(_official(sent)).tolist() == value
 
 
+def test_views_of_numbers_are_these():
+    for numbers in (np.arange(6, dtype=np.float32), np.arange(6, dtype=np.uint8).reshape(2, 3)):
+        sent = make_ndarray(_official(_sent(memoryview(numbers))))
+        np.testing.assert_array_equal(sent, numbers, strict=True)
+
+
 def test_string_content_holds_lengths_and_then_bytes():
     long = bytes(range(200))
     tensor = TensorProto(dtype=DataType.Value("DT_STRING"), tensor_shape=_shape(1, 3))
