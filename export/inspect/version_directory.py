@@ -4,10 +4,9 @@ import dataclasses
 import os
 from pathlib import Path
 
+from ...serving.model_directories import SAVED_MODEL_FILES, parse_version
 from ..errors import InspectError as InspectError  # noqa: PLC0414  (a stub names only its own package)
-from ..publish.versions import list_versions, version_number
-
-_SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
+from ..publish.versions import list_versions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +27,11 @@ def find_version_directory(path: Path) -> VersionDirectory:
     """Returns a version directory, or the highest version in a base path; InspectError where it is neither."""
     absolute = Path(os.path.abspath(path))
     if not absolute.is_dir():
-        if absolute.name in _SAVED_MODEL_FILES:
+        if absolute.name in SAVED_MODEL_FILES:
             raise InspectError(f"{path}: give its directory, {path.parent}")
         raise InspectError(f"{path}: {'not a directory' if absolute.exists() else 'no such directory'}")
     if _holds_saved_model(absolute):
-        version = version_number(absolute.name)
+        version = parse_version(absolute.name)
         return VersionDirectory(absolute, absolute.name if version is None else absolute.parent.name, version)
     versions = list_versions(absolute)
     if not versions:
@@ -46,4 +45,4 @@ def find_version_directory(path: Path) -> VersionDirectory:
 
 
 def _holds_saved_model(path: Path) -> bool:
-    return any((path / name).is_file() for name in _SAVED_MODEL_FILES)
+    return any((path / name).is_file() for name in SAVED_MODEL_FILES)

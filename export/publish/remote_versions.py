@@ -10,8 +10,9 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from ...serving.model_directories import parse_version
 from ..errors import PublishError
-from .versions import choose_version, oldest, version_number
+from .versions import choose_version, oldest
 
 _LAST, _ASSETS = "saved_model.pb", "assets.extra"
 
@@ -42,7 +43,7 @@ class RemoteVersionWriter:
     def versions(self) -> dict[int, str]:
         """Returns the names of the versions that are there, by number."""
         names = [name.rstrip("/") for name in tf.io.gfile.listdir(self._base_path)]
-        return {number: name for name in names if (number := version_number(name)) is not None}
+        return {number: name for name in names if (number := parse_version(name)) is not None}
 
     def check_free(self, version: int | None) -> int:
         """Returns the version that would be published now; see `VersionWriter.check_free`."""

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+from ...serving.model_directories import parse_version
 from ..errors import PublishError
 
 _STAGING_PREFIX = ".maskport-staging-"
@@ -21,18 +22,9 @@ _REMOVED_PREFIX = ".maskport-removed-"
 _LOCK_NAME = ".maskport-lock"
 
 
-def version_number(name: str) -> int | None:
-    """Returns the version that TensorFlow Serving reads from an entry's name: `007` is 7, ` 8` is 8; else None."""
-    try:
-        number = int(name.lstrip(" ")) if "_" not in name and name == name.rstrip() else None
-    except ValueError:
-        return None
-    return number if number is not None and -(2**63) <= number < 2**63 else None
-
-
 def list_versions(base_path: Path) -> dict[int, Path]:
     """Returns the versions in a base path, by number."""
-    return {number: entry for entry in base_path.iterdir() if (number := version_number(entry.name)) is not None}
+    return {number: entry for entry in base_path.iterdir() if (number := parse_version(entry.name)) is not None}
 
 
 def choose_version(wanted: int | None, taken: Mapping[int, str], base_path: object) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from ...serving.model_directories import SAVED_MODEL_FILES, parse_version
 from ..errors import ExportError, SourceError
 from ..spec import ExportSpec
 from .graphs.files import DOCUMENT, SUFFIX as JAVASCRIPT_FILE, check_javascript_model
@@ -16,7 +17,6 @@ from .strangers import describe_file, describe_folder
 from .tflite.files import SUFFIX as LITE_FILE, check_tflite_file
 from .user_code import find_user_module
 
-SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 KERAS_WEIGHTS = (".weights.h5", *KERAS_FILES)
 
 SAVED_MODEL, KERAS, ONNX, LITE, FROZEN = "SavedModel", "Keras", "ONNX", "TensorFlow Lite", "frozen graph"
@@ -62,9 +62,10 @@ def find_kind(path: str, files: Any) -> str:
             return SAVED_MODEL
         if files.exists(os.path.join(path, DOCUMENT)):
             return JAVASCRIPT
-        versions = [name for name in files.listdir(path) if name.strip("/").isdecimal()]
+        names = [name.strip("/") for name in files.listdir(path)]
+        versions = {number: name for name in names if (number := parse_version(name)) is not None}
         stranger = describe_folder(path, files)
-        advice = f"; did you mean {os.path.join(path, max(versions, key=int))}?" if versions else ""
+        advice = f"; did you mean {os.path.join(path, versions[max(versions)])}?" if versions else ""
         raise SourceError(f"{where}: {stranger or 'a directory without saved_model.pb' + advice}")
     if not files.exists(path):
         raise SourceError(f"{where}: no such file or directory")

@@ -1,7 +1,6 @@
 """A client whose calls a SavedModel in this process answers: the same scripts as over the wire, but no wire."""
 
 import os
-import re
 import tempfile
 import threading
 import weakref
@@ -15,11 +14,10 @@ from ..client.transport.calls import Call, MetadataCall, PredictCall, Prediction
 from ..client.transport.refusals import error_of_code
 from ..client.transport.signatures import metadata_of_message
 from ..command_line import import_quietly
+from ..model_directories import SAVED_MODEL_FILES, parse_version
 from ..wire.messages import SignatureDefMap
 from .bookkeeping import files
 
-_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
-_VERSION = re.compile(r"[0-9]+")
 _NO_LIMIT_S = 1e7
 
 
@@ -38,7 +36,7 @@ class LocalClient(MaskClient):
         """
         self._path = find_version(path)
         parent, name = os.path.split(self._path)
-        version = int(name) if _VERSION.fullmatch(name) else None
+        version = parse_version(name)
         model = (os.path.basename(parent) if version is not None else name) or "model"
         with _LOADING:
             self._transport = _LOADED.get(self._path) or _LocalTransport(self._path, model, version)
@@ -104,18 +102,18 @@ def find_version(path: str) -> str:
     Raises `ModelNotFoundError` where there is none.
     """
     path = path.rstrip("/") or path
-    if any(files.size_of(files.join(path, name)) is not None for name in _FILES):
+    if any(files.size_of(files.join(path, name)) is not None for name in SAVED_MODEL_FILES):
         return path
     found: list[str] = [
         os.path.dirname(one.path) for one in files.find(files.join(files.literal(path), "*/saved_model.*"))
     ]
-    versions = [one for one in found if _VERSION.fullmatch(os.path.basename(one))]
+    versions = {number: one for one in found if (number := parse_version(os.path.basename(one))) is not None}
     if not versions:
         raise ModelNotFoundError(
             f"{path}: there is no SavedModel here, nor numbered versions of one",
             hint="name the directory that holds saved_model.pb, or the one above it",
         )
-    return max(versions, key=lambda one: int(os.path.basename(one)))
+    return versions[max(versions)]
 
 
 def _fetch(path: str, folder: str) -> str:

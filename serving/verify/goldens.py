@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from .. import contract
 from ..agreement import Tolerance
 from ..client.transport.signatures import SignatureInfo, metadata_of_message
+from ..model_directories import parse_version
 from ..wire.messages import PredictLog, SavedModel, SignatureDefMap
 from ..wire.tensors import TensorError, to_array
 from .errors import GoldenError
@@ -76,7 +77,7 @@ def read_export(version_dir: Path) -> Expected:
         GoldenError: it is none, or was not exported by maskport, or is damaged, or cannot be read.
     """
     if not (version_dir / _SAVED_MODEL_FILE).is_file():
-        versions = sorted(path.name for path in version_dir.glob("*") if path.name.isdecimal())
+        versions = sorted(path.name for path in version_dir.glob("*") if parse_version(path.name) is not None)
         advice = f"; it holds the versions {', '.join(versions)}: name one of them" if versions else ""
         raise GoldenError(f"{version_dir} is no version directory (no {_SAVED_MODEL_FILE}){advice}")
     expected = read_golden(version_dir / contract.ASSETS_DIR / contract.GOLDEN_DIR)
@@ -91,7 +92,7 @@ def read_export(version_dir: Path) -> Expected:
         expected,
         source=str(version_dir),
         manifest=manifest,
-        version=int(name) if name.isdecimal() else None,
+        version=parse_version(name),
         signatures=_read_signatures(version_dir / _SAVED_MODEL_FILE),
     )
 

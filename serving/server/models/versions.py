@@ -2,13 +2,9 @@
 
 import dataclasses
 import os
-import re
 from collections.abc import Mapping, Sequence
 
-# What absl::SimpleAtoi reads: white space around an optionally signed decimal number of 64 bits.
-_INTEGER = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)[ \t\n\v\f\r]*", re.ASCII)
-_SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
-_SMALLEST, _LARGEST = -(2**63), 2**63 - 1
+from ...model_directories import SAVED_MODEL_FILES, parse_version
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,18 +25,6 @@ class VersionPolicy:
 
 
 ALL_VERSIONS = VersionPolicy(latest=None)
-
-
-def parse_version(name: str) -> int | None:
-    """Returns the version that the name of a directory entry stands for, or None.
-
-    `007` is 7, ` 8` is 8 and `-4` is -4, as TensorFlow Serving reads them.
-    """
-    match = _INTEGER.fullmatch(name)
-    if not match:
-        return None
-    number = int(match[1])
-    return number if _SMALLEST <= number <= _LARGEST else None
 
 
 def find_versions(base_path: str) -> dict[int, str]:
@@ -96,7 +80,7 @@ def model_in(path: str, name: str | None = None) -> ModelSettings:
 
     Without a name it has that of the base path's last part.
     """
-    if not any(os.path.exists(os.path.join(path, file)) for file in _SAVED_MODEL_FILES):
+    if not any(os.path.exists(os.path.join(path, file)) for file in SAVED_MODEL_FILES):
         return ModelSettings(name or os.path.basename(path), path)
     parent, last = os.path.split(path)
     version = parse_version(last)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from maskport.export import PublishError
-from maskport.export.publish.versions import VersionWriter, list_versions, version_number
+from maskport.export.publish.versions import VersionWriter, list_versions
 from processes import running
 
 
@@ -22,15 +22,6 @@ def publish(base_path, text="model", version=None, keep=None):
 
 def entries(base_path):
     return sorted(entry.name for entry in base_path.iterdir() if not entry.name.startswith(".maskport-lock"))
-
-
-@pytest.mark.parametrize(
-    ("name", "number"),
-    [("1", 1), ("007", 7), (" 8", 8), ("-4", -4), ("9223372036854775807", 2**63 - 1), ("9223372036854775808", None),
-     ("1e3", None), ("3.5", None), ("v9", None), ("1_0", None), ("8 ", None), ("", None), (".staging", None)],
-)  # fmt: skip
-def test_names_are_read_as_tensorflow_serving_reads_them(name, number):
-    assert version_number(name) == number
 
 
 def test_versions_count_up_from_the_highest(tmp_path):
