@@ -11,13 +11,13 @@ import tensorflow as tf
 
 from ...errors import SourceError
 from ...model.causes import cause_of
-from ...model.segmentation_model import RawModel
+from ...model.segmentation_model import CHANNELS_FIRST, RawModel
 from ...model.tracing import find_data_format, trace, with_size
 from ...spec import ExportSpec
 from ..choosing import choose_inputs, choose_output, flatten_named
 from ..user_code import named_as_saved
 from .files import check_keras_file, keras_2_version, read_config
-from .keras_2 import finalize, keras_2_objects, load_by_keras_2, readable_by_keras_3
+from .keras_2 import finalize, is_keras_2_model, keras_2_objects, load_by_keras_2, readable_by_keras_3
 
 _UNKNOWN_OBJECT = re.compile(
     r"(?:Could not locate (?:class|function)|Cannot deserialize object of type|Unknown [\w ]+:|"
@@ -115,7 +115,7 @@ def wrap_keras_model(model: Any, spec: ExportSpec, where: str) -> RawModel:
     """Returns a Keras model as a `RawModel`; SourceError where it is not built, or input or output is unclear."""
     import keras
 
-    structure = _input_structure(model, where)
+    structure = _input_structure(model, spec, where)
     inputs = {tensor.name: tensor for tensor in keras.tree.flatten(structure)}
     takes = choose_inputs(spec, inputs, where)
     image = inputs[takes.image]
@@ -171,7 +171,7 @@ def _upsampling_of_any_size() -> Iterator[None]:
         yield
 
 
-def _input_structure(model: Any, where: str) -> Any:
+def _input_structure(model: Any, spec: ExportSpec, where: str) -> Any:
     """Returns what the model is called with: tensors' forms in lists, tuples and dicts, or a single one."""
     import keras
 
@@ -181,8 +181,7 @@ def _input_structure(model: Any, where: str) -> Any:
             lambda tensor: tf.TensorSpec(tensor.shape, tf.as_dtype(tensor.dtype), name=tensor.name),
             getattr(model, "input", model.inputs[0]),
         )
-    # A subclassed model knows its input only from having been built.
-    shapes = getattr(model, "_build_shapes_dict", None) or {}
+    shapes = _shapes_built_with(model)
     if not shapes:
         raise SourceError(
             f"{where}: the model is not built, so its input is unknown; call model.build((None, None, None, 3)) "
@@ -192,12 +191,28 @@ def _input_structure(model: Any, where: str) -> Any:
     names = itertools.chain(shapes, map("{}/{}".format, itertools.repeat(next(iter(shapes))), itertools.count(1)))
 
     def form(shape: tuple[int | None, ...]) -> tf.TensorSpec:
-        # The shape it happened to be built with is no constraint, but for its channels.
-        edges = [None if len(shape) == 4 else edge for edge in shape[1:-1]]
-        return tf.TensorSpec([None, *edges, shape[-1]], dtype, name=next(names))
+        batched = tf.TensorSpec([None, *shape[1:]], dtype, name=next(names))
+        if len(shape) != 4:
+            return batched
+        # The size it happened to be built with is no constraint.
+        data_format = spec.data_format or find_data_format(batched.shape, where)
+        kept = 1 if data_format == CHANNELS_FIRST else 3
+        edges = [edge if axis == kept else None for axis, edge in enumerate(batched.shape)]
+        return tf.TensorSpec(edges, dtype, name=batched.name)
 
     built_with = shapes if len(shapes) > 1 else next(iter(shapes.values()))
     return keras.tree.map_shape_structure(form, built_with)
+
+
+def _shapes_built_with(model: Any) -> Mapping[str, Any]:
+    """Returns the shapes that a subclassed model was built with, by the arguments of its call; empty if it was not."""
+    import keras
+
+    if not is_keras_2_model(model):
+        return getattr(model, "_build_shapes_dict", None) or {}
+    called = model.save_spec()  # None of one that was built without a call, or loaded
+    shapes = keras.tree.map_structure(lambda one: one.shape, called[0][0]) if called else model._build_input_shape
+    return {} if shapes is None else {"inputs": keras.tree.map_shape_structure(tuple, shapes)}
 
 
 def _outputs(run: Callable[[tf.Tensor], Any], image: tf.TensorSpec, spec: ExportSpec, where: str) -> dict[str, Any]:

@@ -339,3 +339,43 @@ def test_own_layers_and_builders_may_be_of_keras_2(tmp_path, monkeypatch):
         with pytest.raises(SourceError, match="it needs 'Twice', which Keras does not have: give the module that"):
             load(tmp_path / name)
     del sys.modules["of_keras_2"]
+
+
+class Subclassed(tf_keras.Model):
+    """Convolves, as models of a garden or a hub are written."""
+
+    def __init__(self, channels_first=False, **options):
+        super().__init__(**options)
+        self.channels_first = channels_first
+        self.convolution = layers.Conv2D(2, 3, padding="same")
+
+    def call(self, inputs):
+        x = inputs["photo"] if isinstance(inputs, dict) else inputs
+        return {"logits": self.convolution(tf.transpose(x, [0, 2, 3, 1]) if self.channels_first else x), "loss": None}
+
+    def get_config(self):
+        return super().get_config() | {"channels_first": self.channels_first}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("pack", "channels_first"),
+    [(lambda x: x, False), (lambda x: {"photo": x}, False), (lambda x: {"photo": x}, True), (None, False)],
+    ids=["called", "called with a dict", "channels first", "built"],
+)
+@pytest.mark.parametrize("is_file", [False, True])
+def test_subclassed_models_are_called_as_they_were_built(tmp_path, pack, channels_first, is_file):
+    model = Subclassed(channels_first)
+    images = np.random.default_rng(0).random((2, 24, 40, 3), np.float32)
+    if pack is None:
+        model.build((None, None, None, 3))
+    else:
+        model(pack(tf.zeros([1, 3, 64, 64] if channels_first else [1, 64, 64, 3])))
+    expected = tf.nn.conv2d(images, model.convolution.kernel, 1, "SAME")
+    if is_file:
+        model.save(tmp_path / "own.keras")
+        loaded = load(tmp_path / "own.keras", custom_objects=__name__)
+    else:
+        loaded = adapt_keras_model(model, make_spec({"source": "memory", "output_dir": "served"}))
+    assert (loaded.channels, loaded.size, loaded.batch) == (3, None, None)
+    np.testing.assert_allclose(loaded.forward(tf.constant(images)), expected, atol=1e-5)
