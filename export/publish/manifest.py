@@ -25,6 +25,7 @@ from ...serving import contract
 from ..model.segmentation_model import SegmentationModel
 from ..probing.probe import ProbeResult
 from ..sources.graphs.files import SUFFIX as JAVASCRIPT_FILE, parse_document, shards_beside, shards_of
+from ..sources.keras.files import SHARDED_WEIGHTS, shards_of_weights
 from ..sources.onnx.files import SUFFIX as ONNX_FILE, weights_beside
 from ..spec import ExportSpec, is_builder
 
@@ -113,6 +114,7 @@ def hash_weights(weights: Sequence[npt.NDArray[Any]]) -> str:
 
 
 _WEIGHTS_BESIDE: Mapping[str, Callable[[str], Sequence[str | Path]]] = {
+    SHARDED_WEIGHTS: lambda path: shards_of_weights(Path(path).read_bytes(), path),
     ONNX_FILE: weights_beside,
     JAVASCRIPT_FILE: shards_beside,
 }
@@ -170,7 +172,9 @@ def _remote_files(path: str) -> list[str]:
     beside: Iterable[str] = ()
     if path.lower().endswith(ONNX_FILE):
         beside = weights_beside(path)
-    if path.lower().endswith(JAVASCRIPT_FILE):
+    elif path.lower().endswith(SHARDED_WEIGHTS):
+        beside = shards_of_weights(tf.io.gfile.GFile(path, "rb").read(), path)
+    elif path.lower().endswith(JAVASCRIPT_FILE):
         beside = shards_of(parse_document(tf.io.gfile.GFile(path, "rb").read(), f"source {path}"), path)
     return [path, *(file for file in beside if tf.io.gfile.exists(file))]
 
@@ -180,7 +184,8 @@ def _source_files(path: Path) -> list[Path]:
         files = sorted(Path(parent, name) for parent, _, names in os.walk(path) for name in names)
         return [file for file in files if file.is_file()]  # no pipes, no dangling links
     if path.is_file():
-        find_beside = _WEIGHTS_BESIDE.get(path.suffix.lower())
+        name = path.name.lower()
+        find_beside = next((find for ending, find in _WEIGHTS_BESIDE.items() if name.endswith(ending)), None)
         beside = map(Path, find_beside(str(path)) if find_beside else [])
         return [path, *(file for file in beside if file.is_file())]
     # A checkpoint is named by the prefix that its files share.

@@ -1,6 +1,10 @@
 """Models made by a function of the user's, with weights from a file, or with those that they come with."""
 
+import contextlib
 import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -13,6 +17,7 @@ from ..spec import ExportSpec
 from .choosing import choose_output, flatten_named
 from .keras.keras_2 import finalize, is_keras_2_model
 from .keras.loading import wrap_keras_model
+from .keras.local import as_local_file
 from .preflight import KERAS_WEIGHTS, check_weights
 from .user_code import import_user_module
 
@@ -46,11 +51,12 @@ def _restore(model: Any, weights: str, *, is_keras: bool) -> None:
     if weights.endswith(KERAS_WEIGHTS):
         if not is_keras:
             raise SourceError(f"weights {weights}: a tf.Module takes a TensorFlow checkpoint, not a Keras file")
-        try:
-            model.load_weights(weights)
-            finalize(model)
-        except Exception as error:
-            raise SourceError(f"weights {weights}: do not fit: {cause_of(error)}") from error
+        with as_local_file(weights, f"weights {weights}") as path, _named_by_layout(path) as named:
+            try:
+                model.load_weights(named)
+                finalize(model)
+            except Exception as error:
+                raise SourceError(f"weights {weights}: do not fit: {cause_of(error)}") from error
         return
     prefix = tf.train.latest_checkpoint(weights) if os.path.isdir(weights) else weights
     if prefix is None or not tf.io.gfile.exists(f"{prefix}.index"):
@@ -65,6 +71,24 @@ def _restore(model: Any, weights: str, *, is_keras: bool) -> None:
         else:
             return
     raise SourceError(f"weights {weights}: the checkpoint does not restore every variable of the model: {problems[0]}")
+
+
+@contextlib.contextmanager
+def _named_by_layout(path: str) -> Iterator[str]:
+    """Yields a path of a Keras weights file by which Keras, that goes by the name alone, reads the layout that it has.
+
+    Until TensorFlow 2.11 `save_weights` wrote the layers' layout under any name of an HDF5 file.
+    """
+    import h5py
+
+    is_older = False
+    if path.endswith(".weights.h5") and h5py.is_hdf5(path):
+        with h5py.File(path) as file:
+            is_older = "layer_names" in file.attrs or "model_weights" in file
+    with tempfile.TemporaryDirectory(prefix="maskport-") as folder:
+        link = Path(folder, "older.h5")
+        link.symlink_to(os.path.abspath(path))
+        yield str(link) if is_older else path
 
 
 def _wrap_module(module: Any, spec: ExportSpec, where: str) -> RawModel:

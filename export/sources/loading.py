@@ -57,7 +57,12 @@ def _load_raw(spec: ExportSpec, own: Mapping[str, Any]) -> RawModel:
     if spec.is_builder:
         return build_model(spec)
     files = tf.io.gfile if "://" in spec.source else LOCAL_FILES
-    kind = find_kind(spec.source, files)
+    try:
+        kind = find_kind(spec.source, files)
+    except tf.errors.OpError as error:  # of a file system that is not there, or does not answer
+        raise SourceError(
+            f"source {spec.source}: cannot be read: {cause_of(error)}; download it, then give the file or folder"
+        ) from error
     if kind == SAVED_MODEL:
         return load_saved_model(spec)
     if kind == KERAS:

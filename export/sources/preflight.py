@@ -11,13 +11,20 @@ from ...serving.model_directories import SAVED_MODEL_FILES, parse_version
 from ..errors import ExportError, SourceError
 from ..spec import ExportSpec
 from .graphs.files import DOCUMENT, SUFFIX as JAVASCRIPT_FILE, check_javascript_model
-from .keras.files import KERAS_FILES, check_keras_file
+from .keras.files import (
+    CONFIG_MEMBER,
+    KERAS_FILES,
+    SHARDED_WEIGHTS,
+    WEIGHTS_MEMBER,
+    check_keras_file,
+    shards_of_weights,
+)
 from .onnx.files import SUFFIX as ONNX_FILE, check_onnx_file
 from .strangers import describe_file, describe_folder
 from .tflite.files import SUFFIX as LITE_FILE, check_tflite_file
 from .user_code import find_user_module
 
-KERAS_WEIGHTS = (".weights.h5", *KERAS_FILES)
+KERAS_WEIGHTS = (SHARDED_WEIGHTS, *KERAS_FILES)
 
 SAVED_MODEL, KERAS, ONNX, LITE, FROZEN = "SavedModel", "Keras", "ONNX", "TensorFlow Lite", "frozen graph"
 JAVASCRIPT = "TensorFlow.js"
@@ -37,13 +44,21 @@ _FILE_CHECKS = {
     JAVASCRIPT: check_javascript_model,
 }
 
-LOCAL_FILES = SimpleNamespace(exists=os.path.exists, isdir=os.path.isdir, listdir=os.listdir)
+_OF_THE_WEB = ("http://", "https://", "hf://")
+
+LOCAL_FILES = SimpleNamespace(exists=os.path.exists, isdir=os.path.isdir, listdir=os.listdir, GFile=open)
 """This machine's, to be used as tf.io.gfile."""
 
 
 def check_source(spec: ExportSpec) -> None:
     """Makes sure, without TensorFlow, that a source, its weights and modules are there; ExportError where not."""
     check_keras_backend()
+    for key, value in (("source", spec.source), ("weights", spec.weights or "")):
+        if value.lower().startswith(_OF_THE_WEB):
+            raise SourceError(
+                f"{key} {value}: is not fetched; download it first (curl -LO URL, or hf download OWNER/NAME "
+                "--local-dir=FOLDER), then give the file or folder"
+            )
     if spec.custom_objects:
         find_user_module(spec.custom_objects, "custom_objects")
     if spec.is_builder:
@@ -65,6 +80,8 @@ def find_kind(path: str, files: Any) -> str:
         names = [name.strip("/") for name in files.listdir(path)]
         versions = {number: name for name in names if (number := parse_version(name)) is not None}
         stranger = describe_folder(path, files)
+        if not stranger and {CONFIG_MEMBER, WEIGHTS_MEMBER} <= {*names}:
+            return KERAS
         advice = f"; did you mean {os.path.join(path, versions[max(versions)])}?" if versions else ""
         raise SourceError(f"{where}: {stranger or 'a directory without saved_model.pb' + advice}")
     if not files.exists(path):
@@ -85,10 +102,16 @@ def find_kind(path: str, files: Any) -> str:
 
 def check_weights(weights: str) -> None:
     """Makes sure that the weights for a builder are there; SourceError where not, or where they are something else."""
+    if "://" in weights:
+        return
     if weights.endswith(KERAS_WEIGHTS):
         if not Path(weights).is_file():
             raise SourceError(f"weights {weights}: no such file")
-    elif "://" not in weights:
+        if weights.endswith(SHARDED_WEIGHTS):
+            for shard in shards_of_weights(Path(weights).read_bytes(), weights):
+                if not os.path.isfile(shard):
+                    raise SourceError(f"weights {weights}: there is no {shard} beside it")
+    else:
         is_checkpoint = (
             Path(weights, "checkpoint").is_file() if os.path.isdir(weights) else Path(f"{weights}.index").is_file()
         )

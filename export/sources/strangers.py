@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +92,25 @@ def describe_folder(path: str, files: Any) -> str | None:
     if Path(path).suffix.lower() in _BY_ENDING:
         return describe_file(path)
     names = {name.strip("/") for name in files.listdir(path)}
+    if "config.json" in names and ("task.json" in names or _is_of_keras_hub(path, names, files)):
+        return (
+            "a keras-hub preset; give a function that returns keras_hub.models.ImageSegmenter.from_preset("
+            f"{path!r}), --source=module:function, with --trust_builder_weights"
+        )
     if "config.json" in names and names & {"model.safetensors", "pytorch_model.bin"}:
         return f"a checkpoint of Transformers; load it and, if it is PyTorch's, {_TORCH}"
     if any(name.endswith(".pdiparams") for name in names):
         return PADDLE
     if "checkpoint" in names:
         return f"a TensorFlow checkpoint, which is weights without a model; {_BUILDER}={path}"
+    documents = sorted(name for name in names if name.endswith(".json"))
+    if documents and any("-shard" in name for name in names):
+        return f"a folder of TensorFlow.js without a model.json; give one of its files: {', '.join(documents)}"
     return None
+
+
+def _is_of_keras_hub(path: str, names: Container[str], files: Any) -> bool:
+    if "metadata.json" not in names:
+        return False
+    with files.GFile(os.path.join(path, "metadata.json"), "rb") as file:
+        return b'"keras_hub_version"' in file.read()

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,25 @@ from ..contents import HEAD_BYTES, check_content
 KERAS_FILES = (".keras", ".h5", ".hdf5")
 CONFIG_MEMBER, CONFIG_ATTRIBUTE = "config.json", "model_config"
 """Where the configuration of a model is in a .keras and in an HDF5 file."""
+WEIGHTS_MEMBER = "model.weights.h5"
+"""Where the weights are in a .keras file; a folder that holds both is such a file, not zipped."""
+SHARDED_WEIGHTS = ".weights.json"
+"""How the name of a file ends that says in which others the weights are."""
 
 
-def check_keras_file(path: str) -> None:
-    """SourceError where a file cannot be a whole model of Keras: empty, of the other kind, broken, or weights only."""
+def check_keras_file(path: str, where: str = "") -> None:
+    """SourceError where a file cannot be a whole model of Keras: empty, of the other kind, broken, or weights only.
+
+    Of a folder only the weights are looked at. `where` is in what, for people, if that is not the path.
+    """
     import h5py
 
-    where = f"source {path}"
-    with Path(path).open("rb") as file:
+    where = where or f"source {path}"
+    is_folder = os.path.isdir(path)
+    with Path(path, WEIGHTS_MEMBER if is_folder else "").open("rb") as file:
         check_content(file.read(HEAD_BYTES), f"{where}: Keras cannot load it")
+    if is_folder:
+        return
     is_zip, is_hdf5 = zipfile.is_zipfile(path), h5py.is_hdf5(path)
     if Path(path).suffix.lower() == ".keras":
         if is_hdf5:
@@ -48,6 +59,16 @@ def keras_2_version(path: str) -> str | None:
     with contextlib.suppress(ValueError, TypeError, KeyError):
         version = json.loads(version)["keras_version"]  # of a .keras file
     return version if version.startswith(("1.", "2.")) else None
+
+
+def shards_of_weights(index: bytes, path: str) -> list[str]:
+    """Returns the paths of the files with the weights that a `.weights.json`, of this content and path, names."""
+    try:
+        places = json.loads(index)["weight_map"].values()
+        names = {os.path.basename(name) for place in places for name in ([place] if isinstance(place, str) else place)}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SourceError(f"weights {path}: it names no files with weights ({error!r})") from error
+    return [os.path.join(os.path.dirname(path), name) for name in sorted(names)]
 
 
 def _read(path: str, member: str, attribute: str) -> str:

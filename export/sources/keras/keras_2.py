@@ -201,15 +201,17 @@ def import_keras_2() -> Any:
     return tf_keras
 
 
-def load_by_keras_2(path: str, own: Mapping[str, Any], *, unsafe: bool) -> Any:
+def load_by_keras_2(path: str, own: Mapping[str, Any], where: str, *, unsafe: bool) -> Any:
     """Returns the model in a file, loaded by tf-keras; ImportError where that is not installed, or fits no TensorFlow.
+
+    `where` is in what, for people.
 
     Raises:
         SourceError: it holds code, and `unsafe` is not set.
     """
     config = read_config(path)
     if not unsafe:
-        refuse_code(json.loads(config), own, f"source {path}")
+        refuse_code(json.loads(config), own, where)
     tf_keras = import_keras_2()
     objects = older_layers(tf_keras.layers, keras_2_version(path) or "", config) | dict(own)
     return tf_keras.models.load_model(path, objects, compile=False, safe_mode=not unsafe)

@@ -18,6 +18,7 @@ from ..choosing import choose_inputs, choose_output, flatten_named
 from ..user_code import named_as_saved
 from .files import check_keras_file, keras_2_version, read_config
 from .keras_2 import finalize, is_keras_2_model, keras_2_objects, load_by_keras_2, readable_by_keras_3
+from .local import as_local_file
 
 _UNKNOWN_OBJECT = re.compile(
     r"(?:Could not locate (?:class|function)|Cannot deserialize object of type|Unknown [\w ]+:|"
@@ -28,57 +29,60 @@ _ONLY_IN_KERAS_2 = (
     "ThresholdedReLU",
 )
 """What a file of Keras 2 may ask for, and no module of the user's has."""
+_FOREIGN_CODE = re.compile(r"bad marshal data|marshal data too short|unknown opcode|name '\w+' is not defined")
+"""What comes of a Lambda layer's code that cannot be run here."""
 
 
 def load_keras_file(spec: ExportSpec, own: Mapping[str, Any]) -> RawModel:
-    """Loads a .keras or .h5 file, in safe mode unless `unsafe_load`; `own` are the user's classes and functions.
+    """Loads a .keras or .h5 file, or a folder of what a .keras file holds; in safe mode unless `unsafe_load`.
+
+    Args:
+        spec: of the export.
+        own: the user's classes and functions, by name.
 
     Raises:
         SourceError: it is no whole model, or needs objects or trust that the spec does not give.
     """
+    where = f"source {spec.source}"
+    with as_local_file(spec.source, where) as path:
+        check_keras_file(path, where)
+        model = _load(path, spec, own, where)
+    return wrap_keras_model(model, spec, where)
+
+
+def _load(path: str, spec: ExportSpec, own: Mapping[str, Any], where: str) -> Any:
     import keras
 
-    if "://" not in spec.source:
-        check_keras_file(spec.source)
-    objects = named_as_saved(own, read_config(spec.source))
-    version = keras_2_version(spec.source)
-    where = f"source {spec.source}"
+    config, version = read_config(path), keras_2_version(path)
+    objects = named_as_saved(own, config)
     try:
-        with contextlib.nullcontext(spec.source) if version is None else readable_by_keras_3(spec.source) as path:
-            known = objects if version is None else keras_2_objects(version, read_config(spec.source)) | objects
-            model = keras.saving.load_model(path, known, compile=False, safe_mode=not spec.unsafe_load)
+        with contextlib.nullcontext(path) if version is None else readable_by_keras_3(path) as readable:
+            known = objects if version is None else keras_2_objects(version, config) | objects
+            model = keras.saving.load_model(readable, known, compile=False, safe_mode=not spec.unsafe_load)
             finalize(model)
     except Exception as error:
         if version is None or _is_unsafe(error):
             raise SourceError(f"{where}: {_loading_advice(spec, own, error)}") from error
-        model = _load_old(spec, own, objects, version, error)
-    return wrap_keras_model(model, spec, where)
-
-
-def _load_old(
-    spec: ExportSpec, own: Mapping[str, Any], objects: Mapping[str, Any], version: str, reason: Exception
-) -> Any:
-    """Returns the model in a file that Keras 3 cannot read, for a `reason`; SourceError where nothing can.
-
-    `objects` are the user's `own`, by the names that the file has for them.
-    """
+        reason = error
+    else:
+        return model
     try:
-        return load_by_keras_2(spec.source, objects, unsafe=spec.unsafe_load)
+        return load_by_keras_2(path, objects, where, unsafe=spec.unsafe_load)
     except SourceError:
         raise
     except ImportError:
         unknown = _unknown_object(reason)
-        if unknown and unknown not in _ONLY_IN_KERAS_2:
-            raise SourceError(f"source {spec.source}: {_loading_advice(spec, own, reason)}") from reason
+        if (unknown and unknown not in _ONLY_IN_KERAS_2) or _FOREIGN_CODE.search(str(reason)):
+            raise SourceError(f"{where}: {_loading_advice(spec, own, reason)}") from reason
         cause = f"it does not know {unknown!r}" if unknown else cause_of(reason)
         raise SourceError(
-            f"source {spec.source}: it was saved by Keras {version}, and Keras 3 cannot load it: {cause}; "
+            f"{where}: it was saved by Keras {version}, and Keras 3 cannot load it: {cause}; "
             "pip install 'maskport[keras2]' for what can; or save it once more where it was saved: model = "
             "tf.keras.models.load_model('FILE', compile=False); model.save('DIRECTORY', save_format='tf'); "
             "then --source=DIRECTORY"
         ) from reason
     except Exception as error:
-        raise SourceError(f"source {spec.source}: {_loading_advice(spec, own, error)}") from error
+        raise SourceError(f"{where}: {_loading_advice(spec, own, error)}") from error
 
 
 def _is_unsafe(error: Exception) -> bool:
@@ -107,6 +111,11 @@ def _loading_advice(spec: ExportSpec, own: Mapping[str, Any], error: Exception) 
         return (
             f"it needs {name!r}, which Keras does not have: give the module that defines or registers it by "
             "--custom_objects=MODULE"
+        )
+    if spec.unsafe_load and _FOREIGN_CODE.search(str(error)):
+        return (
+            f"its Lambda layers are bytecode, of another Python than this or without what it uses ({cause_of(error)}); "
+            "give a function that makes the model, and this file as --weights"
         )
     return f"Keras cannot load it: {cause_of(error)}"
 

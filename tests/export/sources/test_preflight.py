@@ -23,6 +23,16 @@ def sources(tmp_path_factory):
     for name in ("text.keras", "text.h5"):
         (folder / name).write_text("text")
     (folder / "base/12").mkdir(parents=True)
+    pointer = "version https://git-lfs.github.com/spec/v1"
+    for name, files in {
+        "preset": {"config.json": "{}", "task.json": "{}", "model.weights.h5": ""},
+        "backbone": {"config.json": "{}", "metadata.json": '{"keras_hub_version": "0.2"}', "model.weights.h5": ""},
+        "bodypix": {"model-stride16.json": "{}", "model-stride8.json": "{}", "group1-shard1of1.bin": ""},
+        "cloned": {"config.json": "{}", "metadata.json": "{}", "model.weights.h5": pointer},
+    }.items():
+        (folder / name).mkdir()
+        for file, text in files.items():
+            (folder / name / file).write_text(text)
     (folder / "mine.py").write_text("raise RuntimeError('it was imported')")
     return folder
 
@@ -34,6 +44,20 @@ def sources(tmp_path_factory):
         ({"source": "saved_model.pb"}, "source saved_model.pb: give its directory, ."),
         ({"source": "empty.onnx"}, "source empty.onnx: it is empty"),
         ({"source": "base"}, "source base: a directory without saved_model.pb; did you mean base/12?"),
+        ({"source": "preset"}, "source preset: a keras-hub preset; give a function that returns keras_hub.models."),
+        ({"source": "backbone"}, "source backbone: a keras-hub preset; give a function that returns keras_hub.models."),
+        (
+            {"source": "bodypix"},
+            "source bodypix: a folder of TensorFlow.js without a model.json; give one of its files: "
+            "model-stride16.json, model-stride8.json",
+        ),
+        ({"source": "cloned"}, "source cloned: Keras cannot load it: it is a pointer of Git LFS"),
+        (
+            {"source": "https://host/net.keras"},
+            "source https://host/net.keras: is not fetched; download it first (curl",
+        ),
+        ({"source": "hf://owner/net"}, "source hf://owner/net: is not fetched; download it first (curl"),
+        ({"source": "mine:build", "weights": "https://host/a.h5"}, "weights https://host/a.h5: is not fetched;"),
         ({"source": "empty.h5"}, "source empty.h5: Keras cannot load it: it is empty"),
         ({"source": "text.keras"}, "source text.keras: Keras cannot load it: it is no .keras file, or a broken one"),
         ({"source": "text.h5"}, "source text.h5: Keras cannot load it: it is no HDF5 file, or a broken one"),
