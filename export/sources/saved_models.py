@@ -1,10 +1,10 @@
 """SavedModel directories: from Keras, from tf.Module, and from TensorFlow 1."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow.python.saved_model.loader_impl import parse_saved_model
 
 from ..errors import SourceError
@@ -22,8 +22,9 @@ def load_saved_model(spec: ExportSpec) -> RawModel:
     """Loads a SavedModel directory and finds the function to export; SourceError where that fails, or is unclear."""
     where = f"source {spec.source}"
     try:
-        if not parse_saved_model(spec.source).meta_graphs[0].HasField("object_graph_def"):
-            return _load_frozen(spec, where)
+        meta_graph = _choose_meta_graph(parse_saved_model(spec.source), where)
+        if not meta_graph.HasField("object_graph_def"):
+            return _load_frozen(spec, list(meta_graph.meta_info_def.tags), where)
         loaded = tf.saved_model.load(spec.source)
     except SourceError:
         raise
@@ -54,14 +55,30 @@ def load_saved_model(spec: ExportSpec) -> RawModel:
     )
 
 
-def _load_frozen(spec: ExportSpec, where: str) -> RawModel:
+def _choose_meta_graph(saved: saved_model_pb2.SavedModel, where: str) -> meta_graph_pb2.MetaGraphDef:
+    """Returns the graph to serve, by its tags: exactly `serve`, else some with it, else none; or the only one."""
+    if not saved.meta_graphs or not saved.saved_model_schema_version:
+        raise SourceError(
+            f"{where}: its saved_model.pb holds no SavedModel; if it is a frozen graph: name it graph.pb and give the "
+            "file"
+        )
+    graphs = {frozenset(graph.meta_info_def.tags): graph for graph in saved.meta_graphs}
+    fitting = sorted((tags for tags in graphs if tf.saved_model.SERVING in tags), key=len)
+    fitting += [tags for tags in graphs if not tags or len(graphs) == 1]
+    if not fitting:
+        listed = "; ".join(", ".join(sorted(tags)) for tags in graphs)
+        raise SourceError(f"{where}: it holds {len(graphs)} graphs, none of them tagged serve; their tags: {listed}")
+    return graphs[fitting[0]]
+
+
+def _load_frozen(spec: ExportSpec, tags: Sequence[str], where: str) -> RawModel:
     """Loads a SavedModel of TensorFlow 1 with its variables as constants.
 
     Loaded by TensorFlow 2, its variables would come without their values when they are saved once more.
     """
     v1 = tf.compat.v1
     with tf.Graph().as_default(), v1.Session() as session:
-        meta_graph = v1.saved_model.loader.load(session, [tf.saved_model.SERVING], spec.source)
+        meta_graph = v1.saved_model.loader.load(session, tags, spec.source)
         signature = _choose_signature(dict(meta_graph.signature_def), spec, where)
         outputs = in_natural_order({name: _spec_of(info) for name, info in signature.outputs.items()})
         output_name = choose_output(spec.source_output, outputs, where)

@@ -42,8 +42,8 @@ class ToyModule(tf.Module):
         return {"tensor": y, "dict": {"logits": y, "size": tf.shape(y)}, "tuple": (tf.shape(y), y)}[self.form]
 
 
-def save_tf1(network, directory, size):
-    """A TensorFlow 1 SavedModel, with variables and the classic builder."""
+def save_tf1(network, directory, size, graphs=({"serve"},)):
+    """A TensorFlow 1 SavedModel, with variables and the classic builder: the same graph under each set of tags."""
     v1 = tf.compat.v1
     with tf.Graph().as_default(), v1.Session() as session:
         pixels = v1.placeholder(tf.float32, [None, *size, network.kernel.shape[2]], name="pixels")
@@ -53,7 +53,9 @@ def save_tf1(network, directory, size):
         session.run(v1.global_variables_initializer())
         signature = v1.saved_model.signature_def_utils.predict_signature_def({"pixels": pixels}, {"map": answer})
         builder = v1.saved_model.Builder(str(directory))
-        builder.add_meta_graph_and_variables(session, ["serve"], {"segment": signature})
+        builder.add_meta_graph_and_variables(session, list(graphs[0]), {"segment": signature})
+        for tags in graphs[1:]:
+            builder.add_meta_graph(list(tags), {f"segment {' '.join(sorted(tags))}": signature})
         builder.save()
 
 
