@@ -2,7 +2,8 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -38,6 +39,8 @@ _TRIAL_SIZE = (64, 128)
 """Height and width, in pixels, of a trial run of a model that takes any size."""
 _LARGE_TRIAL_SIZE = (284, 572)
 """Likewise, of one that takes none as small: a U-Net of valid convolutions wants 188, and 16 more each time."""
+
+_OTHER_SIZE = "if it takes sizes of some multiple only: --pad_to_multiple; if one size: --model_size=HEIGHT,WIDTH"
 
 
 def load_source(spec: ExportSpec) -> SegmentationModel:
@@ -101,15 +104,17 @@ def _read(path: str) -> bytes:
 def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:
     """Hides a model's own layout, dtype and batch size; ExportError where it cannot be exported, or not be served."""
     where = f"source {spec.source}"
+    raw = _batched(raw)
     shape = raw.input.shape if raw.input.shape.rank is not None else tf.TensorShape([None] * 4)
     if shape.rank != 4:
         raise SourceError(
-            f"{where}: the model's input has shape {shape}; an image batch is [B, H, W, C] or [B, C, H, W]"
+            f"{where}: the model's input has shape {shape}; an image batch is [B, H, W, C] or [B, C, H, W], one image "
+            "[H, W, C]"
         )
     data_format = spec.data_format or raw.data_format or find_data_format(shape, where)
     batch, height, width, channels = (shape[axis] for axis in _AXES[data_format])
     if channels is None:
-        channels = _find_channels(raw, data_format, (height, width), where)
+        channels = _find_channels(raw, data_format, _trial_sizes((height, width), spec), spec, where)
     if channels not in contract.IMAGE_CHANNELS + contract.BAND_CHANNELS:
         raise SourceError(
             f"{where}: the model takes {channels} channels ({data_format}); wanted 1 to {max(contract.BAND_CHANNELS)}. "
@@ -135,6 +140,40 @@ def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:
         answers_classes=trial.answers_classes,
         reference=_reference(raw, data_format, trial.form, batch),
     )
+
+
+def _batched(raw: RawModel) -> RawModel:
+    """Returns a model that takes one image [H, W, C] as one of a batch of 1; any other as it is."""
+    shape = raw.input.shape
+    if shape.rank != 3 or shape[2] not in contract.IMAGE_CHANNELS + contract.BAND_CHANNELS:
+        return raw
+
+    def of_one(call: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
+        def of_batch(images: tf.Tensor) -> tf.Tensor:
+            output = call(images[0])
+            has_batch = output.shape.rank == 4 or (output.shape.rank == 3 and output.shape[0] == 1)
+            return output if has_batch else output[tf.newaxis]
+
+        return of_batch
+
+    return dataclasses.replace(
+        raw,
+        call=of_one(raw.call),
+        input=tf.TensorSpec([1, *shape], raw.input.dtype, name=raw.input.name),
+        reference=raw.reference and dataclasses.replace(raw.reference, call=of_one(raw.reference.call)),
+    )
+
+
+def _trial_sizes(size: tuple[int | None, int | None], spec: ExportSpec) -> list[tuple[int, int]]:
+    """Returns the sizes, in pixels, of trial runs of a model of some size: such as it will be served with."""
+    multiple = math.lcm(spec.pad_to_multiple, spec.sides.multiple if spec.sides else 1)
+    fixed = spec.fixed_size or size
+    height, width = (edge or wanted for edge, wanted in zip(size, fixed, strict=True))
+    sizes = (
+        (height or math.ceil(trial[0] / multiple) * multiple, width or math.ceil(trial[1] / multiple) * multiple)
+        for trial in (_TRIAL_SIZE, _LARGE_TRIAL_SIZE)
+    )
+    return list(dict.fromkeys(sizes))
 
 
 def _model_size(height: int | None, width: int | None, spec: ExportSpec, where: str) -> tuple[int, int] | None:
@@ -195,24 +234,28 @@ def _in_chunks(forward: Callable[[tf.Tensor], tf.Tensor], batch: int) -> Callabl
     return forward_in_chunks
 
 
-def _find_channels(raw: RawModel, data_format: str, size: tuple[int | None, int | None], where: str) -> int:
+def _find_channels(
+    raw: RawModel, data_format: str, trials: Sequence[tuple[int, int]], spec: ExportSpec, where: str
+) -> int:
     """Finds the number of channels of a model that does not state it, by trying."""
-    trials = [
-        [edge or trial for edge, trial in zip(size, one, strict=True)] for one in (_TRIAL_SIZE, _LARGE_TRIAL_SIZE)
-    ]
-    height, width = trials[0]
     fitting: list[int] = []
+    cause = ""
     for edges, channels in itertools.product(trials, contract.IMAGE_CHANNELS + contract.BAND_CHANNELS):
         if fitting and (edges != trials[0] or channels in contract.BAND_CHANNELS):
             break
         try:
             raw.call(_as_model_input(tf.zeros([raw.input.shape[0] or 1, *edges, channels]), raw, data_format))
-        except Exception:
+        except Exception as error:
+            # Of photographs: what else a model does not take is no surprise.
+            cause = cause_of(error) if channels == 3 else cause
             continue
         fitting.append(channels)
     if not fitting:
+        height, width = trials[-1]
+        layout = "" if spec.data_format else f"; if it is not {data_format}: --data_format"
         raise SourceError(
-            f"{where}: takes none of 1 to {max(contract.BAND_CHANNELS)} channels at {height} by {width} pixels"
+            f"{where}: takes none of 1 to {max(contract.BAND_CHANNELS)} channels at {height} by {width} pixels "
+            f"({cause}); {_OTHER_SIZE}{layout}"
         )
     # A model that takes any number of channels is made for photographs.
     return 3 if 3 in fitting else fitting[0]
@@ -234,7 +277,7 @@ class _Trial:
         check_servable(traced.graph.as_graph_def(), spec.allow_ops)
         output = traced.structured_outputs
         batch, height, width, channels = images.shape
-        sizes = [(height or trial[0], width or trial[1]) for trial in (_TRIAL_SIZE, _LARGE_TRIAL_SIZE)]
+        sizes = _trial_sizes((height, width), spec)
         size = sizes[0]
 
         def run(gray: tf.Tensor) -> tf.Tensor:
@@ -248,12 +291,17 @@ class _Trial:
                     break
                 except tf.errors.OpError as error:
                     if size == sizes[-1]:
-                        raise SourceError(
-                            f"{where}: the model fails on a {size[0]}x{size[1]} picture: {cause_of(error)}"
-                        ) from error
+                        failure = f"the model fails on a {size[0]}x{size[1]} picture: {cause_of(error)}"
+                        raise SourceError(f"{where}: {failure}; {_OTHER_SIZE}") from error
         if shape.rank not in (2, 3, 4):
             raise SourceError(f"{where}: the model's output has shape {shape}; wanted [B, H, W, classes]")
         form = find_output_form(shape, size, data_format, run)
+        if form is None:
+            raise SourceError(
+                f"{where}: answers {shape} for a {size[0]}x{size[1]} picture, which is no map of it; wanted "
+                "[B, H, W, classes], or [B, H*W, classes]; if its last layer is a Reshape of another size: end the "
+                "model before it, by a builder that returns keras.Model(model.input, model.layers[-2].output)"
+            )
         output_channels = _channels_of(shape, form)
         answers_classes = is_classes(output.dtype) or spec.activation == CLASSES
         if answers_classes and output_channels > 1:

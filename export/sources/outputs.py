@@ -1,7 +1,10 @@
 """How a model's output lies: as a map with its channels last, with them first, or with its pixels in one row."""
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +15,11 @@ DISTORTION = 1.5
 """By how much more a map may be scaled along one axis than along the other; small maps are rounded to whole pixels."""
 _STRIDES = (1, 2, 4, 8, 16, 32)
 """How many pixels of the input, in height and width, one of a map may show whose pixels are in one row."""
+_ROUNDINGS: tuple[Callable[[Any, int], Any], ...] = (
+    lambda edge, stride: edge // stride,
+    lambda edge, stride: (edge + stride - 1) // stride,
+)
+"""An edge of a map whose pixels are in one row: of strides within the input, or beyond its edge (padding SAME)."""
 _READINGS = {CHANNELS_LAST: (1, 2), CHANNELS_FIRST: (2, 3)}
 """Where height and width are in an output of rank 4."""
 
@@ -39,14 +47,18 @@ class OutputForm:
             outputs = outputs[..., tf.newaxis]
         elif self.data_format == CHANNELS_FIRST:
             outputs = tf.transpose(outputs, [0, 2, 1])
-        height, width = ((images.shape[axis] or tf.shape(images)[axis]) // self.stride for axis in (1, 2))
+        edges = [images.shape[axis] or tf.shape(images)[axis] for axis in (1, 2)]
+        (height, width), larger = ([rounded(edge, self.stride) for edge in edges] for rounded in _ROUNDINGS)
+        if self.stride > 1 and (None in images.shape[1:3] or [height, width] != larger):
+            is_smaller = tf.equal(tf.shape(outputs)[1], height * width)
+            height, width = (tf.where(is_smaller, *pair) for pair in zip((height, width), larger, strict=True))
         return tf.reshape(outputs, [-1, height, width, outputs.shape[2]])
 
 
 def find_output_form(
     shape: Sequence[int], size: tuple[int, int], data_format: str, run: Callable[[tf.Tensor], tf.Tensor]
-) -> OutputForm:
-    """Returns the form in which an output is a map of the model's input; the model's own where it is none in any.
+) -> OutputForm | None:
+    """Returns the form in which an output is a map of the model's input; None of pixels in a row that are no map of it.
 
     Args:
         shape: of the output, the batch included.
@@ -65,13 +77,15 @@ def find_output_form(
         return OutputForm(_find_by_width(run, size, data_format) if fitting else data_format)
     if len(shape) == 3 and _distortion(shape[1:], size) <= DISTORTION:
         return OutputForm(data_format)
-    for stride in _STRIDES:
-        count = (size[0] // stride) * (size[1] // stride)
+    for rounded, stride in itertools.product(_ROUNDINGS, _STRIDES):
+        count = math.prod(rounded(edge, stride) for edge in size)
         if shape[1] == count:
             return OutputForm(CHANNELS_LAST, stride)
         if len(shape) == 3 and shape[2] == count:
             return OutputForm(CHANNELS_FIRST, stride)
-    return OutputForm(data_format)
+    # What may be a map of one size whatever the input's is left to the probe, which looks at other sizes.
+    is_row = len(shape) == 2 or _distortion(shape[1:], size) > 2 * DISTORTION
+    return None if is_row else OutputForm(data_format)
 
 
 def _distortion(lengths: Sequence[int], size: tuple[int, int]) -> float:

@@ -42,6 +42,64 @@ def test_a_fixed_batch_is_run_in_chunks(tmp_path, batch):
     assert_computes(model, TOY, (20, 24))
 
 
+@pytest.mark.parametrize("size", [(None, None), (20, 24)])
+@pytest.mark.parametrize(
+    "form",
+    [lambda maps: maps, lambda maps: maps[0], lambda maps: maps[..., 0], lambda maps: maps[0, ..., 0],
+     lambda maps: tf.compat.v1.placeholder_with_default(maps[..., 0], [None] * 3)],
+    ids=["[1, H, W, K]", "[H, W, K]", "[1, H, W]", "[H, W]", "any"],
+)  # fmt: skip
+def test_a_model_of_one_picture_takes_any_number(tmp_path, form, size):
+    """As DeepLab2's SavedModels do."""
+    module = tf.Module()
+    kernel, bias = tf.Variable(TOY.kernel), tf.Variable(TOY.bias)
+    module.kept = kernel, bias
+
+    @tf.function(input_signature=[tf.TensorSpec([*size, 3], tf.uint8, name="input_tensor")])
+    def run(picture):
+        return {"map": form(tf.nn.conv2d(tf.cast(picture, tf.float32)[tf.newaxis], kernel, 1, "SAME") + bias)}
+
+    module.run = run
+    model = load(save_module(tmp_path / "m", module, serve=run))
+    assert (model.batch, model.size, model.channels, model.output_channels) == (1, size if size[0] else None, 3, 1)
+    images = np.random.default_rng(0).integers(0, 256, (3, 20, 24, 3)).astype(np.float32)
+    answers = tf.function(model.forward)(tf.constant(images))
+    np.testing.assert_allclose(answers, np.stack([TOY(image) for image in images]), atol=1e-2)
+
+
+class Halvings(tf.Module):
+    """Halves a picture eight times, as a generator of pix2pix does, and so takes multiples of 256 only."""
+
+    def __init__(self, channels=None):
+        @tf.function(input_signature=[tf.TensorSpec([None, None, None, channels], tf.float32, name="pixels")])
+        def run(pixels):
+            small = tf.nn.avg_pool2d(pixels, 256, 256, "VALID")
+            large = tf.repeat(tf.repeat(small, 256, 1), 256, 2)
+            return {"map": (pixels + large) @ self.weights}
+
+        self.weights = tf.Variable(tf.ones([3, 1]))
+        self.run = run
+
+
+@pytest.mark.parametrize("channels", [3, None])
+@pytest.mark.parametrize(
+    "fields", [{"pad_to_multiple": 256}, {"model_size": "512,256"}, {"model_size": "longest=512,multiple=256"}]
+)
+def test_models_are_tried_at_sizes_that_they_will_be_served_with(tmp_path, channels, fields):
+    module = Halvings(channels)
+    path = save_module(tmp_path / "m", module, serve=module.run)
+    model = load(path, **fields)
+    assert (model.channels, model.output_channels) == (3, 1)
+    failure = (
+        "takes none of 1 to 16 channels at 284 by 572 pixels" if channels is None else "fails on a 284x572 picture"
+    )
+    with pytest.raises(
+        SourceError, match=f"{failure}.*ncompatible shapes: .* --pad_to_multiple; .* --model_size="
+    ) as caught:
+        load(path)
+    assert ("if it is not channels_last: --data_format" in str(caught.value)) == (channels is None)
+
+
 @pytest.mark.parametrize("loop", [lambda step: _in_chunks(step, 1), lambda step: lambda x: _for_each(step, 1, x.dtype)])
 def test_code_that_makes_ops_in_a_loop_is_run_as_it_stands(loop):
     files = []
@@ -137,7 +195,7 @@ def test_two_inputs_are_refused_by_name(tmp_path):
 
 @pytest.mark.parametrize(("shape", "message"), [
     ((None, None, None, 17), "takes 17 channels"), ((None, 3, 16, 3), "can be read both ways; give --data_format"),
-    ((None, 16, None, 3), "model_size: source .* takes 16 by any pixels"), ((None, 16, 3), "has shape"),
+    ((None, 16, None, 3), "model_size: source .* takes 16 by any pixels"), ((None, 16, 30), "has shape"),
 ])  # fmt: skip
 def test_inputs_that_are_no_image_are_named(tmp_path, shape, message):
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)])

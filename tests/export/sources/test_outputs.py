@@ -111,3 +111,24 @@ def test_indices_with_several_channels_are_refused(tmp_path):
     model = Model(lambda maps: tf.cast(maps, tf.int32))
     with pytest.raises(SourceError, match=r"is int32 of shape \(.*2\): class indices have one channel"):
         model.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize(("size", "edges"), [((None, None), (21, 25)), ((None, None), (20, 24)), ((21, 26), (21, 26))])
+def test_rows_of_strides_beyond_the_edge_are_maps(tmp_path, size, edges):
+    """A half is ceil(n / 2) here, as of convolutions with padding SAME: also at sizes that no trial run had."""
+    model = Model(in_one_row, size, 2).load(tmp_path / "m")
+    images = np.random.default_rng(0).random((2, *edges, 3)).astype(np.float32)
+    wanted = np.stack([TOY(image)[::2, ::2] for image in images])
+    np.testing.assert_allclose(model.forward(tf.constant(images)).numpy(), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(None, None), (64, 96)])
+@pytest.mark.parametrize("form", [lambda row: row, lambda row: row[..., 0]], ids=["[B, N, K]", "[B, N]"])
+def test_a_row_of_a_larger_map_is_told_to_end_before_it(tmp_path, size, form):
+    """As fcn_8 of image-segmentation-keras answers 424x616 for 416x608."""
+
+    def larger(maps):
+        return form(in_one_row(tf.pad(maps, [[0, 0], [0, 8], [0, 8], [0, 0]])))
+
+    with pytest.raises(SourceError, match=r"which is no map of it; .*keras\.Model\(model\.input, model\.layers\[-2\]"):
+        Model(larger, size).load(tmp_path / "m")
