@@ -160,6 +160,26 @@ def test_a_scale_that_sizes_depend_on_and_a_state_are_constants(tmp_path):
     np.testing.assert_allclose(model.forward(tf.constant(images)), (images[:, ::2, ::2] + 1) * [2, 3, 4], atol=1e-6)
 
 
+def test_an_empty_list_is_none_of_what_there_may_be_any_number_of(tmp_path):
+    """As Segment Anything takes boxes and masks: a model that answers how many it was given."""
+    forms = {"boxes": [None, None, 2, 2], "masks": [None, None, None, None, 1], "none": [None]}
+
+    def run(image, boxes, masks, none):
+        counts = [tf.reduce_prod(tf.shape(boxes)[:2]), tf.shape(boxes)[2], tf.reduce_prod(tf.shape(masks)[1:])]
+        count = tf.add_n([scale * part for scale, part in zip((1000, 1, 100), counts, strict=True)])
+        agrees = tf.debugging.assert_equal(tf.shape(image)[0], [tf.shape(boxes)[0], tf.shape(masks)[0]])
+        with tf.control_dependencies([agrees, tf.debugging.assert_equal(tf.size(none), 0)]):
+            return {"map": image[..., :1] + tf.cast(count, tf.float32)}
+
+    module = tf.Module()
+    specs = [tf.TensorSpec(PICTURE, name="image"), *(tf.TensorSpec(form, name=name) for name, form in forms.items())]
+    module.run = tf.function(run, input_signature=specs)
+    tf.saved_model.save(module, str(tmp_path / "m"), signatures=module.run)
+    model = load(tmp_path / "m", source_constants="boxes=[],masks=[],none=[]")
+    images = np.random.default_rng(0).random((3, 8, 12, 3)).astype(np.float32)
+    np.testing.assert_allclose(model.forward(tf.constant(images)), images[..., :1] + 2, atol=1e-6)
+
+
 def test_what_an_input_cannot_take_is_told(tmp_path):
     path = of_onnx(str(tmp_path / "model"))
     for given, message in {
@@ -169,6 +189,7 @@ def test_what_an_input_cannot_take_is_told(tmp_path):
         with pytest.raises(SourceError, match=message):
             load(path, source_constants=given)
     for shift, message in (
+        ([], r"'shift' of source .* is float32\[1\]; got the shape \[0\]"),
         ([1.0, 2.0], r"'shift' of source .* is float32\[1\]; got the shape \[2\]"),
         ([[1.0], [2.0, 3.0]], "the lists differ in length"),
     ):
