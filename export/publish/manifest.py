@@ -24,6 +24,7 @@ import tensorflow as tf
 from ...serving import contract
 from ..model.segmentation_model import SegmentationModel
 from ..probing.probe import ProbeResult
+from ..sources.elsewhere import reading
 from ..sources.graphs.files import SUFFIX as JAVASCRIPT_FILE, parse_document, shards_beside, shards_of
 from ..sources.keras.files import SHARDED_WEIGHTS, shards_of_weights
 from ..sources.onnx.files import SUFFIX as ONNX_FILE, weights_beside
@@ -149,8 +150,9 @@ def state_of_source(spec: ExportSpec) -> list[tuple[Path | str, int, int, int]]:
     """Returns what changes when somebody writes a model's files: of each its path, inode, size and time in ns."""
     path, states = _source_path(spec), list[tuple[Path | str, int, int, int]]()
     if "://" in path:
-        found = ((file, tf.io.gfile.stat(file)) for file in _remote_files(path))
-        return [(file, 0, stat.length, stat.mtime_nsec) for file, stat in found]
+        with reading(f"{'weights' if spec.is_builder else 'source'} {path}"):
+            found = ((file, tf.io.gfile.stat(file)) for file in _remote_files(path))
+            return [(file, 0, stat.length, stat.mtime_nsec) for file, stat in found]
     for file in _source_files(Path(path)):
         with contextlib.suppress(FileNotFoundError):  # it has just gone
             stat = file.stat()

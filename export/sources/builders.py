@@ -15,6 +15,7 @@ from ..model.model_graph import count_constants
 from ..model.segmentation_model import RawModel
 from ..spec import ExportSpec
 from .choosing import choose_output, flatten_named
+from .elsewhere import reading
 from .keras.keras_2 import finalize, is_keras_2_model
 from .keras.loading import wrap_keras_model
 from .keras.local import as_local_file
@@ -58,8 +59,10 @@ def _restore(model: Any, weights: str, *, is_keras: bool) -> None:
             except Exception as error:
                 raise SourceError(f"weights {weights}: do not fit: {cause_of(error)}") from error
         return
-    prefix = tf.train.latest_checkpoint(weights) if os.path.isdir(weights) else weights
-    if prefix is None or not tf.io.gfile.exists(f"{prefix}.index"):
+    with reading(f"weights {weights}"):
+        prefix = tf.train.latest_checkpoint(weights) if tf.io.gfile.isdir(weights) else weights
+        is_checkpoint = prefix is not None and tf.io.gfile.exists(f"{prefix}.index")
+    if not is_checkpoint:
         raise SourceError(f"weights {weights}: neither a Keras weights file nor a TensorFlow checkpoint")
     problems = []
     # People save the model itself, or a Checkpoint(model=…) or (net=…) around it.

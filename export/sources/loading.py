@@ -23,6 +23,7 @@ from ..model.tracing import find_data_format, trace
 from ..spec import CLASSES, ExportSpec
 from .builders import build_model
 from .choosing import is_classes
+from .elsewhere import reading
 from .graphs.files import decode_weights, document_of, is_graph, parse_document, shards_of, unpacked
 from .graphs.frozen import load_frozen_graph
 from .graphs.javascript import load_graph_model
@@ -60,12 +61,8 @@ def _load_raw(spec: ExportSpec, own: Mapping[str, Any]) -> RawModel:
     if spec.is_builder:
         return build_model(spec)
     files = tf.io.gfile if "://" in spec.source else LOCAL_FILES
-    try:
+    with reading(f"source {spec.source}"):
         kind = find_kind(spec.source, files)
-    except tf.errors.OpError as error:  # of a file system that is not there, or does not answer
-        raise SourceError(
-            f"source {spec.source}: cannot be read: {cause_of(error)}; download it, then give the file or folder"
-        ) from error
     if kind == SAVED_MODEL:
         return load_saved_model(spec)
     if kind == KERAS:
@@ -87,9 +84,10 @@ def _load_javascript_model(spec: ExportSpec, own: Mapping[str, Any]) -> RawModel
     """Reads a model of TensorFlow.js, given by its document or its folder."""
     where = f"source {spec.source}"
     path = document_of(spec.source)
-    document = parse_document(_read(path), where)
-    shards = (unpacked(_read(shard), f"source {shard}") for shard in shards_of(document, path))
-    weights = dict(decode_weights(document, b"".join(shards), where))
+    with reading(where):
+        document = parse_document(_read(path), where)
+        shards = (unpacked(_read(shard), f"source {shard}") for shard in shards_of(document, path))
+        weights = dict(decode_weights(document, b"".join(shards), where))
     if is_graph(document):
         return load_graph_model(spec, document, weights)
     return load_layers_model(spec, document, weights, own)

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from ...errors import SourceError
-from ...model.causes import cause_of
+from ..elsewhere import reading
 from .files import CONFIG_MEMBER, SHARDED_WEIGHTS, WEIGHTS_MEMBER, shards_of_weights
 
 _MEMBERS = (CONFIG_MEMBER, "metadata.json", WEIGHTS_MEMBER, "assets/")
@@ -29,10 +28,8 @@ def as_local_file(path: str, where: str) -> Iterator[str]:
         SourceError: it cannot be read.
     """
     with tempfile.TemporaryDirectory(prefix="maskport-") as folder:
-        try:
+        with reading(where):
             local = _bring(path, folder)
-        except tf.errors.OpError as error:
-            raise SourceError(f"{where}: cannot be read: {cause_of(error)}") from error
         yield local
 
 

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 import toy_models
 from maskport.export import SourceError
+from maskport.export.exporter import Plan
 from maskport.export.publish.manifest import hash_source
 from maskport.export.sources import load_source
 from maskport.export.sources.preflight import check_source
@@ -86,8 +87,14 @@ def test_shards_are_part_of_the_model_and_missed(tmp_path):
 
 
 @pytest.mark.parametrize("url", ["ram://nowhere/net.keras", "other://bucket/net.keras"])
-def test_what_cannot_be_read_elsewhere_is_told(url, monkeypatch):
-    with pytest.raises(SourceError, match=f"source {url}: (no such file|cannot be read: File system scheme 'other')"):
-        load_source(make_spec({"source": url, "output_dir": "o"}))
-    with pytest.raises(SourceError, match=rf"weights {url}\.h5: cannot be read: "):
-        load_source(make_spec({"source": "toy_models:moving_model", "output_dir": "o", "weights": f"{url}.h5"}))
+def test_what_cannot_be_read_elsewhere_is_told(url):
+    for step in (load_source, Plan.make):
+        with pytest.raises(
+            SourceError, match=f"source {url}: (no such file|cannot be read: File system scheme 'other')"
+        ):
+            step(make_spec({"source": url, "output_dir": "o"}))
+        for weights in (f"{url}.h5", url.removesuffix(".keras")):
+            with pytest.raises(
+                SourceError, match=rf"weights {weights}: (cannot be read: |neither a Keras weights file)"
+            ):
+                step(make_spec({"source": "toy_models:moving_model", "output_dir": "o", "weights": weights}))
