@@ -14,7 +14,7 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from ...serving import contract
 from ..model.segmentation_model import SegmentationModel
 from ..probing.probe import ProbeResult
 from ..sources.elsewhere import reading
-from ..sources.graphs.files import SUFFIX as JAVASCRIPT_FILE, parse_document, shards_beside, shards_of
+from ..sources.graphs.files import SUFFIX as JAVASCRIPT_FILE, parse_document, shards_of
 from ..sources.keras.files import SHARDED_WEIGHTS, shards_of_weights
 from ..sources.onnx.files import SUFFIX as ONNX_FILE, weights_beside
 from ..spec import ExportSpec, is_builder
@@ -114,14 +114,6 @@ def hash_weights(weights: Sequence[npt.NDArray[Any]]) -> str:
     return digest.hexdigest()
 
 
-_WEIGHTS_BESIDE: Mapping[str, Callable[[str], Sequence[str | Path]]] = {
-    SHARDED_WEIGHTS: lambda path: shards_of_weights(Path(path).read_bytes(), path),
-    ONNX_FILE: weights_beside,
-    JAVASCRIPT_FILE: shards_beside,
-}
-"""What tells the files with the weights of a model, by the ending of its own."""
-
-
 def hash_source(spec: ExportSpec) -> str:
     """Returns the SHA-256 of a model's file with its weights, of a directory's in order, or of a builder's weights."""
     path, digest = _source_path(spec), hashlib.sha256()
@@ -171,14 +163,7 @@ def _remote_files(path: str) -> list[str]:
         return sorted(files, key=lambda file: file.split("/"))
     if not tf.io.gfile.exists(path):
         return sorted(tf.io.gfile.glob(f"{path}.*"))
-    beside: Iterable[str] = ()
-    if path.lower().endswith(ONNX_FILE):
-        beside = weights_beside(path)
-    elif path.lower().endswith(SHARDED_WEIGHTS):
-        beside = shards_of_weights(tf.io.gfile.GFile(path, "rb").read(), path)
-    elif path.lower().endswith(JAVASCRIPT_FILE):
-        beside = shards_of(parse_document(tf.io.gfile.GFile(path, "rb").read(), f"source {path}"), path)
-    return [path, *(file for file in beside if tf.io.gfile.exists(file))]
+    return [path, *(file for file in _weights_beside(path) if tf.io.gfile.exists(file))]
 
 
 def _source_files(path: Path) -> list[Path]:
@@ -186,9 +171,19 @@ def _source_files(path: Path) -> list[Path]:
         files = sorted(Path(parent, name) for parent, _, names in os.walk(path) for name in names)
         return [file for file in files if file.is_file()]  # no pipes, no dangling links
     if path.is_file():
-        name = path.name.lower()
-        find_beside = next((find for ending, find in _WEIGHTS_BESIDE.items() if name.endswith(ending)), None)
-        beside = map(Path, find_beside(str(path)) if find_beside else [])
-        return [path, *(file for file in beside if file.is_file())]
+        return [path, *(file for file in map(Path, _weights_beside(str(path))) if file.is_file())]
     # A checkpoint is named by the prefix that its files share.
     return sorted(path.parent.glob(f"{glob.escape(path.name)}.*"))
+
+
+def _weights_beside(path: str) -> Iterable[str]:
+    """Returns the files with the weights of a model that its own file, or URL, names; they need not be there."""
+    name = path.lower()
+    if name.endswith(ONNX_FILE):
+        return weights_beside(path)
+    if not name.endswith((SHARDED_WEIGHTS, JAVASCRIPT_FILE)):
+        return ()
+    content = tf.io.gfile.GFile(path, "rb").read()
+    if name.endswith(SHARDED_WEIGHTS):
+        return shards_of_weights(content, path)
+    return shards_of(parse_document(content, f"source {path}"), path)

@@ -6,7 +6,6 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,11 +35,6 @@ def check_javascript_model(path: str) -> None:
 def document_of(path: str) -> str:
     """Returns the path of the document of a model that is given by it, or by its folder."""
     return path if path.lower().endswith(SUFFIX) else os.path.join(path, DOCUMENT)
-
-
-def shards_beside(path: str) -> list[Path]:
-    """Returns the files with the weights of a model, in order, whether they are there or not."""
-    return [Path(shard) for shard in shards_of(parse_document(Path(path).read_bytes(), f"source {path}"), path)]
 
 
 def shards_of(document: Mapping[str, Any], path: str) -> Iterator[str]:
