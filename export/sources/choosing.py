@@ -107,7 +107,7 @@ def _constant(name: str, value: Any, form: Any, where: str) -> np.ndarray:
     if not array.ndim and shape.rank:
         return np.full([edge or 1 for edge in shape], typed)
     if not shape.is_compatible_with(array.shape):
-        if array.shape == (0,):  # no prompts, say: of one picture, and what else is not known is none
+        if shape.rank and array.shape == (0,):  # no prompts, say: of one picture, and what else is not known is none
             edges = [shape[0] or 1, *(edge or 0 for edge in shape[1:])]
             if 0 in edges:
                 return np.zeros(edges, typed.dtype)
