@@ -26,7 +26,7 @@ from .model.servable_ops import check_servable
 from .model.tracing import without_graph_optimization
 from .probing.alignment import Alignment, align
 from .probing.comparison import Comparison
-from .probing.probe import probe
+from .probing.probe import ProbeResult, probe
 from .publish import golden, manifest
 from .publish.movement import Movement, measuring
 from .publish.saved_check import FreshProcess
@@ -159,7 +159,6 @@ class Plan:
     @classmethod
     def of_model(cls, spec: ExportSpec, model: SegmentationModel, source_sha256: str) -> "Plan":
         """Probes a loaded model and traces the signatures; errors as of `make`."""
-        foreground = resolve_foreground(spec, model)
         if model.answers_classes:
             check_class_indices(spec)
         if spec.activation == "softmax" and model.output_channels == 1:
@@ -170,7 +169,7 @@ class Plan:
             raise SpecError(
                 f"background: {spec.background!r} is for pictures; the model takes {model.channels} bands: wanted black"
             )
-        probed = probe(model, spec)
+        foreground, probed = _resolve_and_probe(spec, model)
         model = align(model, probed.alignment)
         class_count = model.output_channels
         if model.answers_classes:
@@ -285,3 +284,16 @@ class Plan:
                 movement, tolerance, 100 * np.concatenate([one.foreground for one in undecided.values()]).mean(),
             )  # fmt: skip
         return movement
+
+
+def _resolve_and_probe(spec: ExportSpec, model: SegmentationModel) -> tuple[list[int], ProbeResult]:
+    """Returns the foreground's channels and what the probe found; what either lacks in the spec is told at one time."""
+    try:
+        foreground = resolve_foreground(spec, model)
+    except SpecError as error:
+        try:
+            probe(model, spec)
+        except SpecError as more:
+            raise SpecError(f"{error}; {more}") from more
+        raise
+    return foreground, probe(model, spec)

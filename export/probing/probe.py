@@ -38,7 +38,9 @@ _ROUNDING = 1e-3
 """By how much a probability may be outside [0, 1]."""
 _ROUNDING_OF_SUMS = 0.02
 """By how much a sum of probabilities may be from 1: those of models that end in 8 bits, or in bfloat16, are."""
-_RANGES = {"byte": (0.0, 255.0), "tanh": (-1.0, 1.0)}
+_BEYOND = 0.25
+"""By how much regressed heatmaps of 0 to 1 go beyond; logits go further, on one of the drawn pictures at least."""
+_RANGES = {"byte": (0.0, 255.0), "tanh": (-1.0, 1.0), "clip": (-_BEYOND, 1 + _BEYOND)}
 """Of the outputs that an activation is for."""
 _LARGE = 20
 """Outputs that are never negative and reach this are no unit of their own: percents, or 0 to 255."""
@@ -63,7 +65,15 @@ class ProbeResult:
     @property
     def looks_like_probabilities(self) -> bool:
         """Whether all outputs are within [0, 1]."""
-        return self.minimum >= -_ROUNDING and self.maximum <= 1 + _ROUNDING
+        return self._is_within(_ROUNDING)
+
+    @property
+    def looks_like_heatmaps(self) -> bool:
+        """Whether all outputs are about within [0, 1]."""
+        return self._is_within(_BEYOND)
+
+    def _is_within(self, slack: float) -> bool:
+        return self.minimum >= -slack and self.maximum <= 1 + slack
 
 
 def probe(model: SegmentationModel, spec: ExportSpec) -> ProbeResult:
@@ -117,7 +127,12 @@ def probe(model: SegmentationModel, spec: ExportSpec) -> ProbeResult:
             "activation: 'sigmoid' calls everything foreground, since the model's outputs are never negative (%.3g to "
             "%.3g); %s", result.minimum, result.maximum, _advise(model, result.minimum, result.maximum),
         )  # fmt: skip
-    if spec.activation not in ("none", "tanh") and result.looks_like_probabilities:
+    if spec.activation == "sigmoid" and result.looks_like_heatmaps and not result.looks_like_probabilities:
+        logger.warning(
+            "activation: 'sigmoid' leaves little of what the model's outputs say, which reach from %.3g to %.3g only; "
+            "is it 'clip'?", result.minimum, result.maximum,
+        )  # fmt: skip
+    if spec.activation not in ("none", "tanh", "clip") and result.looks_like_probabilities:
         logger.warning(
             "activation: %r is applied, but the model's outputs are within [0, 1] already, as if it had been; "
             "is it 'none'?",
@@ -242,6 +257,8 @@ def _advise(model: SegmentationModel, minimum: float, maximum: float, *, is_whol
             f"they are never negative, {means}, and a sigmoid would call everything foreground; {cure}; or, if "
             f"they are logits, {activation}"
         )
+    if minimum >= -_BEYOND and maximum <= 1 + _BEYOND:
+        return f"they go a little beyond 0 to 1, as heatmaps do: give clip; or, if they are logits, {activation}"
     if minimum >= -1.001 and maximum <= 1.001 and ends_in(model, "Tanh"):
         return "the model ends in a tanh: give tanh, which makes probabilities of -1 to 1"
     return activation

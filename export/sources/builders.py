@@ -52,6 +52,11 @@ def _restore(model: Any, weights: str, *, is_keras: bool) -> None:
     if weights.endswith(KERAS_WEIGHTS):
         if not is_keras:
             raise SourceError(f"weights {weights}: a tf.Module takes a TensorFlow checkpoint, not a Keras file")
+        if not model.built:
+            raise SourceError(
+                f"weights {weights}: the function's model is not built, and has no variables yet; call it there on a "
+                "picture, such as model(tf.zeros([1, 256, 256, 3]))"
+            )
         with as_local_file(weights, f"weights {weights}") as path, _named_by_layout(path) as named:
             try:
                 model.load_weights(named)

@@ -81,10 +81,11 @@ class ExportSpec(pydantic.BaseModel):
     source_output: str | None = Field(
         None, description="Which output is the segmentation; found by itself when there is only one."
     )
-    activation: Literal["none", "sigmoid", "softmax", "byte", "tanh", "classes"] = Field(
+    activation: Literal["none", "sigmoid", "softmax", "clip", "byte", "tanh", "classes"] = Field(
         "none",
-        description="What turns the model's output into probabilities: sigmoid and softmax of logits, byte (x/255), "
-        "tanh ((x + 1)/2, of -1 to 1). classes: it is class indices, as integers are by themselves; no probabilities.",
+        description="What turns the model's output into probabilities: sigmoid and softmax of logits, clip (of "
+        "heatmaps that go a little beyond 0 to 1), byte (x/255), tanh ((x + 1)/2, of -1 to 1). classes: it is class "
+        "indices, as integers are by themselves; no probabilities.",
     )
     image_dtype: Literal["uint8", "uint16", "float32"] = Field(
         "uint8", description="Of the images in the pixel signatures."

@@ -160,11 +160,18 @@ def test_no_threshold_is_calibrated(tmp_path):
         ProbabilityReader(spec)
 
 
-@pytest.mark.parametrize(("activation", "make"), [("byte", lambda p: p * 255), ("tanh", lambda p: 2 * p - 1)])
-def test_other_ranges_become_probabilities(activation, make):
+@pytest.mark.parametrize(
+    ("activation", "make", "says"),
+    [
+        ("byte", lambda p: p * 255, lambda p: p),
+        ("tanh", lambda p: 2 * p - 1, lambda p: p),
+        ("clip", lambda p: 1.2 * p - 0.1, lambda p: np.clip(1.2 * p - 0.1, 0, 1)),
+    ],
+)
+def test_other_ranges_become_probabilities(activation, make, says):
     image = keras.Input((None, None, 3))
     spec = make_spec({"source": "m", "output_dir": "o", "scaling": "unit", "activation": activation})
     model = keras.Model(image, make(keras.ops.mean(image, -1, keepdims=True)))
     plan = make_plan(model, spec)
     found = plan.functions["probability"](tf.constant(PHOTO[None]))["probability"].numpy()[0]
-    np.testing.assert_allclose(found, (PHOTO / 255).mean(-1, keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(found, says((PHOTO / 255).mean(-1, keepdims=True)), atol=1e-6)

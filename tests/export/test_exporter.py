@@ -183,6 +183,12 @@ def test_a_remote_base_path_gets_the_same_files(model_file, version_dir):
         (lambda path: (path / "3").mkdir(parents=True), {}, SourceError, "did you mean .*/3?"),
         (toy_models.keras_model(ONE_CLASS).save, {"activation": "none"}, SpecError, "so they are no probabilities"),
         (toy_models.keras_model(THREE_CLASSES).save, {}, SpecError, "has 3 output channels; give the mask's: 0 to 2"),
+        (
+            toy_models.keras_model(THREE_CLASSES).save,
+            {"activation": "none"},
+            SpecError,
+            "give the mask's: 0 to 2; activation: 'none', but the model's outputs .*; give softmax or sigmoid$",
+        ),
         (toy_models.keras_model(THREE_CLASSES).save, {"foreground": 3}, SpecError, "no output channel 3"),
         (toy_models.keras_model(THREE_CLASSES).save, {"classes": ["a", "b"], "foreground": 0}, SpecError, "2 names"),
         (toy_models.keras_model(ONE_CLASS).save, {"activation": "softmax"}, SpecError, "needs two or more"),

@@ -75,7 +75,7 @@ def test_full_scale_follows_the_image_dtype(dtype, full_scale):
         ({"threshold": "high"}, "threshold: input should be a valid number"),
         ({"threshold": float("nan")}, "threshold: input should be a finite number"),
         ({"mask_png_bits": 4}, "mask_png_bits: input should be 1 or 8 (got 4)"),
-        ({"activation": "relu"}, "'softmax', 'byte', 'tanh' or 'classes' (got 'relu')"),
+        ({"activation": "relu"}, "'softmax', 'clip', 'byte', 'tanh' or 'classes' (got 'relu')"),
         ({"classes": ["a", "a"]}, "classes: given twice: a"),
         ({"classes": ["sky"], "foreground": "cat"}, "foreground: no class 'cat'; classes are: sky"),
         ({"classes": ["car"], "foreground": "cat"}, "foreground: no class 'cat' (did you mean 'car'?)"),

@@ -36,6 +36,11 @@ def up_to(largest):
         (up_to(9.0), 1, r"which logits seldom are, .*model.output / LARGEST\)"),
         (lambda x: keras.ops.tanh(x - 1), 1, "ends in a tanh: give tanh, which makes probabilities of -1 to 1$"),
         (lambda x: x - 5, 1, "so they are no probabilities; give sigmoid$"),
+        (
+            lambda x: keras.ops.tanh(x) * 0.7 + 0.5,
+            1,
+            "beyond 0 to 1, as heatmaps do: give clip; or, if",
+        ),
         (lambda x: x - 5, 3, "so they are no probabilities; give softmax or sigmoid$"),
     ],
 )
@@ -44,11 +49,21 @@ def test_the_advice_fits_the_outputs(ending, channels, advice):
         probe(make_model(ending, channels), make_spec(SPEC))
 
 
-@pytest.mark.parametrize(("activation", "ending"), [("byte", lambda x: x * 30), ("tanh", lambda x: x - 5)])
+@pytest.mark.parametrize(
+    ("activation", "ending"), [("byte", lambda x: x * 30), ("tanh", lambda x: x - 5), ("clip", lambda x: x - 5)]
+)
 def test_outputs_beyond_what_an_activation_is_for_are_refused(activation, ending):
     spec = make_spec({**SPEC, "activation": activation})
     with pytest.raises(SpecError, match=rf"activation: '{activation}' is for outputs of .*; the model's reach from"):
         probe(make_model(ending), spec)
+
+
+def test_heatmaps_are_clipped_and_a_sigmoid_of_them_is_warned_of(caplog):
+    model = make_model(lambda x: keras.ops.tanh(x) * 0.7 + 0.5)
+    assert probe(model, make_spec({**SPEC, "activation": "clip"})).minimum < -0.1
+    assert caplog.text == ""
+    probe(model, make_spec({**SPEC, "activation": "sigmoid"}))
+    assert "leaves little of what the model's outputs say, which reach from -0." in caplog.text
 
 
 def test_a_sigmoid_of_what_is_never_negative_is_warned_of(caplog):
