@@ -1,7 +1,9 @@
 """Reading what tf.io.gfile reaches, such as gs:// or s3://."""
 
 import contextlib
-from collections.abc import Iterator
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
 
 import tensorflow as tf
 
@@ -18,3 +20,18 @@ def reading(where: str) -> Iterator[None]:
         raise SourceError(
             f"{where}: cannot be read: {cause_of(error)}; or download it and give the file or folder"
         ) from error
+
+
+@contextlib.contextmanager
+def on_this_machine(path: str, beside: Iterable[str] = ()) -> Iterator[str]:
+    """Gives the path of a file; of a URL's a copy, and with it what lies beside, for as long as it is entered."""
+    if "://" not in path:
+        yield path
+        return
+    folder = os.path.dirname(path)
+    with tempfile.TemporaryDirectory(prefix="maskport-") as copies:
+        for file in (path, *beside):
+            copy = os.path.join(copies, file.removeprefix(folder).lstrip("/"))
+            os.makedirs(os.path.dirname(copy), exist_ok=True)
+            tf.io.gfile.copy(file, copy)
+        yield os.path.join(copies, os.path.basename(path))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from ..elsewhere import reading
+from ..elsewhere import on_this_machine, reading
 from .files import CONFIG_MEMBER, SHARDED_WEIGHTS, WEIGHTS_MEMBER, shards_of_weights
 
 _MEMBERS = (CONFIG_MEMBER, "metadata.json", WEIGHTS_MEMBER, "assets/")
@@ -27,26 +27,17 @@ def as_local_file(path: str, where: str) -> Iterator[str]:
     Raises:
         SourceError: it cannot be read.
     """
-    with tempfile.TemporaryDirectory(prefix="maskport-") as folder:
+    with contextlib.ExitStack() as copies:
         with reading(where):
-            local = _bring(path, folder)
+            if tf.io.gfile.isdir(path):
+                folder = copies.enter_context(tempfile.TemporaryDirectory(prefix="maskport-"))
+                local = os.path.join(folder, "folder.keras")
+                _pack(path.rstrip("/"), local)
+            else:
+                is_sharded = path.endswith(SHARDED_WEIGHTS)
+                shards = shards_of_weights(tf.io.gfile.GFile(path, "rb").read(), path) if is_sharded else []
+                local = copies.enter_context(on_this_machine(path, shards))
         yield local
-
-
-def _bring(path: str, folder: str) -> str:
-    files, local = tf.io.gfile, os.path.join(folder, os.path.basename(path.rstrip("/")))
-    if files.isdir(path):
-        _pack(path.rstrip("/"), f"{local}.keras")
-        return f"{local}.keras"
-    if "://" not in path:
-        return path
-    files.copy(path, local)
-    if path.endswith(SHARDED_WEIGHTS):
-        with open(local, "rb") as index:
-            shards = shards_of_weights(index.read(), path)
-        for shard in shards:
-            files.copy(shard, os.path.join(folder, os.path.basename(shard)))
-    return local
 
 
 def _pack(folder: str, path: str) -> None:

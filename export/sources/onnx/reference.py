@@ -1,17 +1,14 @@
 """onnxruntime, as far as it is installed: what an ONNX file answers without this package."""
 
-import contextlib
 import importlib.metadata
 import importlib.util
-import os
-import tempfile
-from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
 
 from ...model.segmentation_model import Reference
 from ..choosing import Inputs
+from ..elsewhere import on_this_machine
 from .files import weights_beside
 
 _FATAL = 4
@@ -29,7 +26,7 @@ def make_reference(path: str, inputs: Inputs, output: str) -> Reference | None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _FATAL
         # Only here: a session holds all of the model's weights.
-        with _on_this_machine(path) as file:
+        with on_this_machine(path, weights_beside(path)) as file:
             session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         fed = inputs.tensors(images)
         typed = {}
@@ -43,21 +40,6 @@ def make_reference(path: str, inputs: Inputs, output: str) -> Reference | None:
         return tf.constant(answers[0])
 
     return Reference(f"onnxruntime {importlib.metadata.version('onnxruntime')}", call)
-
-
-@contextlib.contextmanager
-def _on_this_machine(path: str) -> Iterator[str]:
-    """Gives the path of a model's file; of a URL's a copy with its weights, for as long as it is entered."""
-    if "://" not in path:
-        yield path
-        return
-    folder = os.path.dirname(path)
-    with tempfile.TemporaryDirectory() as copies:
-        for file in (path, *weights_beside(path)):
-            copy = os.path.join(copies, file.removeprefix(folder).lstrip("/"))
-            os.makedirs(os.path.dirname(copy), exist_ok=True)
-            tf.io.gfile.copy(file, copy)
-        yield os.path.join(copies, os.path.basename(path))
 
 
 _DTYPES = {"tensor(float)": tf.float32, "tensor(double)": tf.float64}
