@@ -24,6 +24,9 @@ from .values import Order, Tensor, as_plain, natural
 
 logger = logging.getLogger(__name__)
 
+_EDGE_OF_AN_EXAMPLE = 64
+"""Up to this many pixels a size is hardly one that masks are wanted at."""
+
 
 def load_onnx(spec: ExportSpec) -> RawModel:
     """Reads an ONNX file; SourceError where it is none, has unknown operators, or input or output is unclear."""
@@ -53,6 +56,13 @@ def load_onnx(spec: ExportSpec) -> RawModel:
     image = _with_channels(image, graph)
     data_format = _data_format(image, spec, where)
     known = image if data_format is None else with_size(image, data_format, spec.fixed_size)
+    first = 2 if data_format == CHANNELS_FIRST else 1
+    edges = image.shape.as_list()[first : first + 2]
+    if data_format is not None and None not in edges and max(edges) <= _EDGE_OF_AN_EXAMPLE:
+        logger.warning(
+            "%s: the file names a size of %dx%d pixels, as one that an example was exported with; if its network takes "
+            "any, set it free first (docs/sources.md)", where, *edges,
+        )  # fmt: skip
     is_single, traced = _traced(outputs_of, known, where)
     if is_single:
         image = tf.TensorSpec([1, *image.shape[1:]], image.dtype, name=image.name)
