@@ -17,6 +17,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.saved_model import fingerprinting_utils
 
+from ..model.model_graph import origin
 from .slimming import slim
 
 _NEAR = 0.1
@@ -60,7 +61,7 @@ class _Body:
         self.takers = collections.defaultdict(list)
         for node in nodes:
             for name in node.input:
-                self.takers[_origin(name)].append(node)
+                self.takers[origin(name)].append(node)
 
     def protect(self) -> dict[str, str]:
         """Rewrites it in place; returns new names by old of values that have others then, where values are named."""
@@ -94,14 +95,14 @@ class _Body:
         return renamed
 
     def _may_be_sum(self, name: str) -> bool:
-        node = self.by_name.get(_origin(name))
+        node = self.by_name.get(origin(name))
         while node is not None and node.op in _SAME:
-            node = self.by_name.get(_origin(node.input[0]))
+            node = self.by_name.get(origin(node.input[0]))
         return node is None or node.op in _MAY_END_IN_SUM  # None: it is the function's argument
 
     def _protect_from_hard_swish(self) -> None:
         for bounded in [node for node in self.nodes if node.op == "Relu6"]:
-            added = self.by_name.get(_origin(bounded.input[0]))
+            added = self.by_name.get(origin(bounded.input[0]))
             if added is None or added.op not in ("Add", "AddV2"):
                 continue
             for place in (0, 1):
@@ -139,9 +140,9 @@ class _Body:
 
     def _constant(self, name: str) -> float | None:
         """Returns a constant of a single floating point number by its name; None of others."""
-        node = self.by_name.get(_origin(name))
+        node = self.by_name.get(origin(name))
         while node is not None and node.op in ("Cast", "Identity"):
-            node = self.by_name.get(_origin(node.input[0]))
+            node = self.by_name.get(origin(node.input[0]))
         if node is None or node.op != "Const":
             return None
         tensor = node.attr["value"].tensor
@@ -161,7 +162,3 @@ class _Body:
         added.attr["dtype"].type = dtype.as_datatype_enum
         added.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(number, dtype))
         return f"{name}{self.output_suffix}"
-
-
-def _origin(name: str) -> str:
-    return name.lstrip("^").partition(":")[0]

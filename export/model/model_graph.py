@@ -55,7 +55,7 @@ def ends_in(model: SegmentationModel, op: str) -> bool:
     nodes = {node.name: node for node in frozen.graph.as_graph_def().node}
     node = nodes[frozen.outputs[0].op.name]
     while node.op in _PASSING_OPS:
-        node = nodes[_origin(node.input[0])]
+        node = nodes[origin(node.input[0])]
     return node.op == op
 
 
@@ -84,7 +84,7 @@ def _ends_of_scaling(graph: graph_pb2.GraphDef, image: str) -> list[str]:
     size = 0
     while size < len(constants):
         size = len(constants)
-        constants |= {name for name, inputs in data.items() if inputs and {*map(_origin, inputs)} <= constants}
+        constants |= {name for name, inputs in data.items() if inputs and {*map(origin, inputs)} <= constants}
 
     reached: dict[str, bool] = {image: False}  # whether anything was added or multiplied on the way
     found = True
@@ -93,11 +93,11 @@ def _ends_of_scaling(graph: graph_pb2.GraphDef, image: str) -> list[str]:
         for name, inputs in data.items():
             if name in reached or ops[name] not in _SCALING_OPS | _PASSING_OPS:
                 continue
-            images = [one for one in map(_origin, inputs) if one in reached]
+            images = [one for one in map(origin, inputs) if one in reached]
             scales = ops[name] in _SCALING_OPS
             if not images or (scales and len(images) > 1):
                 continue
-            if all(one in reached or one in constants for one in map(_origin, inputs)):
+            if all(one in reached or one in constants for one in map(origin, inputs)):
                 reached[name] = scales or any(reached[one] for one in images)
                 found = True
     return sorted(
@@ -106,12 +106,13 @@ def _ends_of_scaling(graph: graph_pb2.GraphDef, image: str) -> list[str]:
             for name, inputs in data.items()
             if name not in reached
             for one in inputs
-            if reached.get(_origin(one))
+            if reached.get(origin(one))
         }
     )
 
 
-def _origin(name: str) -> str:
+def origin(name: str) -> str:
+    """Returns the node that an input is of."""
     return name.lstrip("^").partition(":")[0]
 
 

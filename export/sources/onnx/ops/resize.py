@@ -241,10 +241,15 @@ class _Rules:
         return tf.reduce_sum(weights[..., tf.newaxis] * columns, 1)
 
     def _cubic(self, x: Any) -> Any:
-        a, x = self.cubic, tf.abs(x)
-        near = ((a + 2) * x - (a + 3)) * x * x + 1
-        far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-        return tf.where(x <= 1, near, tf.where(x < 2, far, tf.zeros_like(x)))
+        return cubic_weight(x, self.cubic)
+
+
+def cubic_weight(x: Any, a: float) -> Any:
+    """Returns how much a pixel at a distance weighs in Keys' cubic convolution ("Cubic convolution", 1981)."""
+    x = tf.abs(x)
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    return tf.where(x <= 1, near, tf.where(x < 2, far, tf.zeros_like(x)))
 
 
 _ROUNDINGS: dict[str, Callable[[Any], Any]] = {

@@ -8,6 +8,7 @@ import tensorflow as tf
 from ..values import Tensor, Value, channels_last, static
 from .convolution import window_of
 from .registry import Node, op, plain
+from .resize import cubic_weight
 
 Taps = list[tuple[Any, Any]]
 """Whole coordinates [B, h, w], and what each weighs."""
@@ -51,13 +52,8 @@ def _linear(place: Any) -> Taps:
 
 
 def _cubic(place: Any) -> Taps:
-    a, low = -0.75, tf.floor(place)
-    taps = []
-    for step in (-1, 0, 1, 2):
-        x = tf.abs(place - low - step)
-        near, far = ((a + 2) * x - (a + 3)) * x * x + 1, ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-        taps.append((low + step, near if step in (0, 1) else far))
-    return taps
+    low = tf.floor(place)
+    return [(low + step, cubic_weight(place - low - step, -0.75)) for step in (-1, 0, 1, 2)]
 
 
 def _looked_up(node: Node, picture: Any, row: Any, column: Any) -> Any:
