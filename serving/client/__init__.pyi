@@ -24,6 +24,7 @@ from .errors import (
     MaskServingError as MaskServingError,
     MessageTooLargeError as MessageTooLargeError,
     MixedSizesError as MixedSizesError,
+    MixedVersionsError as MixedVersionsError,
     ModelFaultError as ModelFaultError,
     ModelNotFoundError as ModelNotFoundError,
     ModelStateError as ModelStateError,

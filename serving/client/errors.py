@@ -9,7 +9,8 @@ MaskServingError
 ├── ModelNotFoundError
 ├── SignatureNotFoundError
 ├── ModelStateError            the model refuses in its present state
-│   └── MixedSizesError        the server's batching merged images of different sizes
+│   ├── MixedSizesError        the server's batching merged images of different sizes
+│   └── MixedVersionsError     no version of the model answered for all products
 ├── AccessDeniedError          unauthenticated, or not allowed
 ├── DeadlineExceededError
 ├── ServerUnavailableError     no answer, or the server says to try later
@@ -162,6 +163,12 @@ class ModelStateError(MaskServingError):
     """The model, or the server, refuses the call in its present state."""
 
     default_code = StatusCode.FAILED_PRECONDITION
+
+
+class MixedVersionsError(ModelStateError):
+    """No version of the model answered for all products of a picture: another one comes, or servers differ."""
+
+    default_hint = "call it again, or make the client with a version that all servers have"
 
 
 class MixedSizesError(ModelStateError):

@@ -22,7 +22,7 @@ _MAX_REPEATED_BYTES = 1 << 26
 """What may be made of a last value: a message of a few bytes could fill the memory. TensorFlow writes all values."""
 
 Array = npt.NDArray[Any]
-_STRINGS = str | bytes | bytearray | memoryview
+_BUFFERS = str | bytes | bytearray | memoryview
 
 
 class TensorError(ValueError):
@@ -163,23 +163,27 @@ def _layout(data_type: int) -> _Layout:
 
 
 def _array_of_values(value: Any) -> Array:
-    if isinstance(value, memoryview) and (value.ndim > 1 or value.itemsize > 1):
-        return np.asarray(value)  # of numbers
     first = value
-    while isinstance(first, Sequence) and not isinstance(first, _STRINGS) and len(first):
+    while isinstance(first, Sequence) and not isinstance(first, _BUFFERS) and len(first):
         first = first[0]
     try:
         # NumPy's own dtype for bytes cannot hold a trailing zero byte.
-        return np.array(_plain(value), dtype=object) if isinstance(first, _STRINGS) else np.asarray(value)
+        return np.array(_plain(value), dtype=object) if _is_string(first) else np.asarray(value)
     except ValueError as error:
         raise TensorError(f"not a regular array: {error}") from error
+
+
+def _is_string(value: Any) -> bool:
+    """Whether a value is one string to TensorFlow; views of anything but bytes are of numbers."""
+    is_bytes = isinstance(value, memoryview) and value.ndim == 1 and value.format in ("B", "c")
+    return is_bytes or isinstance(value, str | bytes | bytearray)
 
 
 def _plain(value: Any) -> Any:
     """Returns strings, or lists of them, without buffers, which NumPy takes for lists of numbers."""
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
-    is_list = isinstance(value, Sequence) and not isinstance(value, _STRINGS)
+    is_list = isinstance(value, Sequence) and not isinstance(value, _BUFFERS)
     return [_plain(element) for element in value] if is_list else value
 
 

@@ -73,12 +73,29 @@ class Operations:
         try:
             return (yield from use(known))
         except (errors.InvalidImageError, errors.InvalidRequestError, errors.SignatureNotFoundError):
-            if self._caller.clock() - self._cache.read_at <= _METADATA_FRESH_S:
+            news = yield from self._news(known, terms)
+            if news is None:
                 raise
-            metadata = yield from self.metadata(terms)
-            if metadata == known:
+        return (yield from use(news))
+
+    def recent_metadata(self, terms: Terms) -> Script[ModelMetadata]:
+        """Gives the model's signatures as of now, or nearly."""
+        known = self._cache.metadata
+        if known is not None and self._caller.clock() - self._cache.read_at <= _METADATA_FRESH_S:
+            return known
+        return (yield from self.metadata(terms))
+
+    def _news(self, known: ModelMetadata, terms: Terms) -> Script[ModelMetadata | None]:
+        """Gives what other calls have learnt, or asks; None where nothing has changed, or nobody tells."""
+        latest = self._cache.metadata
+        if latest is None or latest == known:
+            try:
+                latest = yield from self.recent_metadata(terms)
+            except errors.ClientClosedError:
                 raise
-        return (yield from use(metadata))
+            except errors.MaskServingError:
+                return None
+        return None if latest == known else latest
 
     def saw_version(self, version: int | None) -> None:
         """Forgets what is known of the model where another version has answered, or one that does not tell may have."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ... import contract
 from ..calling.operations import Operations
 from ..calling.sending import Caller, Terms
-from ..calling.steps import Compute, Script, Together
+from ..calling.steps import Compute, Pause, Script, Together
 from ..errors import (
     CallContext,
     ClientClosedError,
@@ -20,21 +20,23 @@ from ..errors import (
     InvalidResponseError,
     MaskServingError,
     MixedSizesError,
+    MixedVersionsError,
     ModelNotFoundError,
     ModelStateError,
+    ServerUnavailableError,
     SignatureNotFoundError,
 )
 from ..pictures.channels import ALL, UNKNOWN, Choice
 from ..pictures.images import ImageSource, try_picture
 from ..pictures.picture import FilePicture, Picture, picture_of_tile
 from ..results.mask_result import MaskResult
-from ..transport.calls import MetadataCall, PredictCall, Reply, context_of
+from ..transport.calls import MetadataCall, PredictCall, Reply, Target, context_of
 from ..transport.signatures import ModelMetadata, SignatureInfo
 from .large import TilePlan, plan_tiles
 from .plans import PlannedCall, check_request, image_error_of, model_input, plan_calls, read_outputs
 
-_ROUNDS = 2
-"""How often calls that belong together are made by a version that has just answered."""
+_PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8, 0.8, 0.8, 0.8)
+"""After calls that belong together and were not answered by one version; so often they are made."""
 _CHUNK_BYTES = 4 << 20
 """Pictures beyond this are not sent in one call with others."""
 Wanted = Sequence[tuple[Picture, float | None]]
@@ -65,9 +67,14 @@ class Segmentation:
         checked = [_check_threshold(outputs, threshold) for threshold in thresholds]
         read = yield Compute(lambda: [_read(*given, choice) for given in zip(sources, checked, strict=True)])
         results: list[MaskResult | Exception] = list(read)
+        masked: Masked = []
         for indexes in _chunks(read):
-            wanted = [(read[index], checked[index]) for index in indexes]
-            masked = yield from self._mask_robustly(wanted, outputs, terms)
+            gone = next((one for one in masked if isinstance(one, ServerUnavailableError)), None)
+            if gone is None:
+                wanted = [(read[index], checked[index]) for index in indexes]
+                masked = yield from self._mask_robustly(wanted, outputs, terms)
+            else:  # each call would wait for it as long
+                masked = [gone] * len(indexes)
             for index, result in zip(indexes, masked, strict=True):
                 results[index] = result
         return results
@@ -75,10 +82,7 @@ class Segmentation:
     def of_one_version(self, terms: Terms) -> Script["Segmentation"]:
         """Gives the same with the version that answers now, whichever others come; with any, where none is told."""
         metadata = yield from self._operations.metadata(terms)
-        target = self._target
-        if metadata.version is not None:
-            target = dataclasses.replace(target, version=metadata.version, label=None)
-        return Segmentation(Operations(target, self._caller, metadata), self._caller)
+        return Segmentation(Operations(_pinned(self._target, metadata), self._caller, metadata), self._caller)
 
     def tile_plan(self, product: str, tile: int, overlap: int, terms: Terms) -> Script[tuple[ModelMetadata, TilePlan]]:
         """Gives the model's signatures, and how it wants large pictures cut up."""
@@ -145,7 +149,8 @@ class Segmentation:
             raise
         except MaskServingError as error:
             may_be_of_one = (InvalidRequestError, InvalidImageError, ModelStateError, SignatureNotFoundError)
-            if len(wanted) == 1 or not isinstance(error, may_be_of_one):
+            is_of_all = isinstance(error, MixedVersionsError) or not isinstance(error, may_be_of_one)
+            if len(wanted) == 1 or is_of_all:
                 return [error] * len(wanted)
         results: Masked = []
         for one in wanted:
@@ -220,29 +225,41 @@ class Segmentation:
             if len({reply.value.version for reply in replies}) == 1:
                 return replies
         # Products of two models do not belong together: a new version comes in between, or servers have different ones.
-        for _ in range(_ROUNDS):
-            version = (yield from self._operations.metadata(terms)).version
-            target = dataclasses.replace(self._target, version=version, label=None)
+        missing: ModelNotFoundError | None = None
+        metadata = yield from self._operations.recent_metadata(terms)
+        for pause_s in _PAUSES_S:
+            target = _pinned(self._target, metadata)
             try:
                 replies = yield Together(
                     [self._call_of_version(dataclasses.replace(call, target=target), terms) for call in calls]
                 )
-            except ModelNotFoundError:
-                continue
-            if len({reply.value.version for reply in replies}) == 1:
-                return replies
-        raise ModelStateError(
+            except ModelNotFoundError as error:
+                missing = error
+            else:
+                if len({reply.value.version for reply in replies}) == 1:
+                    return replies
+            if self._caller.clock() + pause_s >= terms.deadline:
+                break
+            yield Pause(pause_s)
+            metadata = yield from self._operations.metadata(terms)
+        raise MixedVersionsError(
             "no version answered for all products: another one comes, or the servers have different ones",
-            hint="call it again, or make the client with a version that all servers have",
+            server_message=missing.server_message if missing else None,
             context=context_of(MetadataCall(self._target)),
-        )
+        ) from missing
 
     def _call_of_version(self, call: PredictCall, terms: Terms) -> Script[Reply]:
         """Sends a call of a version that not all of the servers may have."""
-        for _ in range(2 * len(self._caller.addresses)):
+        for _ in self._caller.addresses:  # behind each of which there may be several
             with contextlib.suppress(ModelNotFoundError):
                 return (yield from self._caller.call(call, terms))
         return (yield from self._caller.call(call, terms))
+
+
+def _pinned(target: Target, metadata: ModelMetadata) -> Target:
+    """Returns a target of the version that has told its metadata; the same where they tell none."""
+    version = metadata.version
+    return target if version is None else dataclasses.replace(target, version=version, label=None)
 
 
 def _chunks(read: Sequence[Picture | Exception]) -> list[list[int]]:

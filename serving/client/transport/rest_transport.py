@@ -8,6 +8,7 @@ in never times out. The transport for threads runs it on a loop of its own threa
 import asyncio
 import gzip
 import os
+import re
 import socket
 import ssl
 import threading
@@ -27,6 +28,8 @@ from .refusals import certificate_error
 from .security import Metadata, Tls
 
 _KEEP_IDLE_S = 60.0
+# The status by which an HTTP proxy answers CONNECT, but for those that pass, or what httpcore says of a SOCKS proxy's.
+_REFUSES_TO_CONNECT = r"(4(?!08|29)\d\d)\b|Invalid username/password"
 _MOST_UNPACKED = 100 << 20
 """TensorFlow Serving unpacks no more bytes of a compressed request."""
 
@@ -214,11 +217,11 @@ def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, transport: A
 def _error_of(error: Exception) -> errors.MaskServingError:
     """Returns the error of a request that brought no answer."""
     words = _words_of(error)
-    if isinstance(error, httpx.ProxyError) and words.startswith(("403", "407")):  # the answer to CONNECT
+    if isinstance(error, httpx.ProxyError) and (match := re.match(_REFUSES_TO_CONNECT, words)):
         return errors.AccessDeniedError(
             f"the proxy refuses to connect: {words}",
             hint="check its user and password in the variable, or list the server's host in no_proxy",
-            http_status=int(words[:3]),
+            http_status=int(match[1]) if match[1] else None,
         )
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
         if (refused := certificate_error(words)) is not None:

@@ -39,6 +39,8 @@ class Tls:
     def __post_init__(self) -> None:
         if (self.cert_file is None) != (self.key_file is None):
             raise InvalidRequestError("Tls needs both cert_file and key_file, or neither")
+        if self.server_name is not None and not self.server_name.partition(".")[0]:
+            raise InvalidRequestError(f"Tls: server_name {self.server_name!r} is no name; leave it out, or give one")
 
     def read(self) -> tuple[bytes | None, bytes | None, bytes | None]:
         """Returns what the files of authorities, key and certificate hold; raises `InvalidRequestError`."""

@@ -107,9 +107,14 @@ def test_other_kinds_of_bytes_are_strings_alone_and_in_lists(kind):
 
 
 def test_views_of_numbers_are_these():
-    for numbers in (np.arange(6, dtype=np.float32), np.arange(6, dtype=np.uint8).reshape(2, 3)):
+    for numbers in (
+        np.arange(6, dtype=np.float32), np.arange(6, dtype=np.uint8).reshape(2, 3), np.arange(6, dtype=np.int8),
+        np.arange(6) > 2,
+    ):  # fmt: skip
         sent = make_ndarray(_official(_sent(memoryview(numbers))))
         np.testing.assert_array_equal(sent, numbers, strict=True)
+        sent = make_ndarray(_official(_sent([memoryview(numbers)] * 2)))
+        np.testing.assert_array_equal(sent, [numbers] * 2)
 
 
 def test_string_content_holds_lengths_and_then_bytes():

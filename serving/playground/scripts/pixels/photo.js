@@ -60,7 +60,8 @@ export async function convert(photo, mostPixels = 0) {
   const type = mostPixels ? "image/jpeg" : "image/png";
   const blob = await new Promise((done) => canvas.toBlob(done, type, 0.95));
   // Above what the browser's canvas takes.
-  if (!blob) return convert(photo, (canvas.width * canvas.height) / 4);
+  const pixels = canvas.width * canvas.height;
+  if (!blob && pixels > 1) return convert(photo, pixels / 4);
   const name = photo.name.replace(/\.[^.]*$/, "") + (mostPixels ? "_smaller.jpg" : ".png");
   return new File([blob], name, { type });
 }

@@ -5,9 +5,11 @@ from fake_serving import STRING, UINT8, FakeModel, FakeServing, RefusedError, re
 from maskport.serving.client import (
     InvalidImageError,
     InvalidRequestError,
-    ModelStateError,
+    MixedVersionsError,
+    ModelNotFoundError,
     RetryPolicy,
     ServerFaultError,
+    ServerUnavailableError,
     SignatureNotFoundError,
 )
 from maskport.serving.client.calling.operations import Operations
@@ -52,7 +54,8 @@ def test_products_of_one_result_are_of_one_version_while_servers_have_different_
         np.testing.assert_allclose(result.probability, 200 / 255 if result.version == 7 else 55 / 255, atol=1e-4)
 
 
-def test_where_no_version_answers_for_all_products_that_is_the_error(rollout):
+def test_where_no_version_answers_for_all_products_that_is_the_error(rollout, monkeypatch):
+    monkeypatch.setattr("maskport.serving.client.segmenting.segmentation._PAUSES_S", (0, 0))
     client, servers = rollout
 
     def know_no_version(name, version):
@@ -61,8 +64,14 @@ def test_where_no_version_answers_for_all_products_that_is_the_error(rollout):
 
     for server in servers:
         server.check_target = know_no_version
-    with pytest.raises(ModelStateError, match=r"no version answered for all products: .* the servers have different"):
+    with pytest.raises(MixedVersionsError, match=r"no version answered for all products: .* different ones") as caught:
         client.segment(PICTURE, outputs=("mask", "probability"))
+    assert isinstance(caught.value.__cause__, ModelNotFoundError)
+    assert "not found for request" in caught.value.server_message
+    sent = sum(len(server.requests) for server in servers)
+    items = list(client.segment_many([PICTURE] * 8, outputs=("mask", "probability"), batch_size=8))
+    assert {type(item.error) for item in items} == {MixedVersionsError}
+    assert sum(len(server.requests) for server in servers) <= sent + 2  # once of each product, and not for each picture
     assert client.segment(PICTURE, outputs=("probability",)).version in (7, 8, None)
 
 
@@ -82,6 +91,15 @@ def test_a_late_error_of_a_group_leaves_what_was_done_and_what_follows(client, s
     items = list(client.segment_many([LARGE, b"", LARGE, LARGE], batch_size=4, concurrency=1))
     assert [type(item.error) for item in items] == [type(None), InvalidImageError, ServerFaultError, type(None)]
     assert items[0].result.mask.shape == items[3].result.mask.shape == (1000, 1500)
+
+
+def test_a_group_waits_but_once_for_a_server_that_is_gone(kind):
+    with FakeServing() as serving:
+        gone = serving.address(kind.split("-")[1])
+    with make_client(kind, gone, timeout=0.5) as client:
+        items = list(client.segment_many([LARGE] * 3, batch_size=3, concurrency=1))
+    assert {type(item.error) for item in items} == {ServerUnavailableError}
+    assert len({id(item.error) for item in items}) == 1
 
 
 def test_a_picture_for_which_there_is_no_signature_fails_alone(client, serving, monkeypatch):
@@ -174,3 +192,30 @@ def test_inputs_of_a_newer_version_are_found_where_the_older_ones_are_refused(cl
     with pytest.raises(InvalidRequestError, match="the model's own words"):
         client.predict("double", {"x": [1, 2]})
     assert len(serving.requests) == sent + 1  # as nothing is new
+
+
+def test_what_another_call_has_learnt_is_not_asked_again(client, serving, newer, monkeypatch):
+    """Of several calls that an older version's signatures were chosen for."""
+    assert client.segment(PICTURE).mask.all()
+    monkeypatch.setattr(f"{OPERATIONS}._METADATA_FRESH_S", 1e9)
+    newer(signatures={"mask": FakeModel.signatures["mask"]})
+
+    def learn_and_refuse(*_):
+        client.metadata()
+        raise RefusedError("INVALID_ARGUMENT", "no signature of this name")
+
+    serving.behaviours.append(learn_and_refuse)
+    assert client.segment(PICTURE).mask.all()
+    assert [signature for signature, _ in serving.requests] == ["mask_png", "mask_png", "mask"]
+
+
+def test_a_refusal_is_the_error_where_nothing_else_is_told(client, serving, newer, monkeypatch):
+    client.segment(PICTURE)
+
+    def refuse_and_go(*_):
+        monkeypatch.setattr(serving, "check_target", refuse("PERMISSION_DENIED", "gone"))
+        raise RefusedError("INVALID_ARGUMENT", "the model's own words")
+
+    serving.behaviours.append(refuse_and_go)
+    with pytest.raises(InvalidRequestError, match="the model's own words"):
+        client.predict("double", {"x": [1, 2]})

@@ -107,6 +107,7 @@ def test_calls_to_other_machines_go_through_the_proxy(environment, proxy, kind, 
     [
         (407, AccessDeniedError, "the proxy refuses to connect: 407 Proxy Authentication Required"),
         (403, AccessDeniedError, "the proxy refuses to connect: 403 Forbidden"),
+        (405, AccessDeniedError, "the proxy refuses to connect: 405 Method Not Allowed"),
         (502, ServerUnavailableError, "cannot connect: 502 Bad Gateway"),
     ],
 )
@@ -116,7 +117,7 @@ def test_a_proxy_that_does_not_connect_is_named_and_asked_again_only_where_that_
     environment.setenv("https_proxy", f"http://user:secret@127.0.0.1:{proxy.server_port}")
     proxy.refusal = status
     with (
-        make_client(kind, "https://192.0.2.1:8501", "coins", timeout=0.5) as client,
+        make_client(kind, "https://192.0.2.1:8501", "coins", timeout=PATIENCE_S if status < 500 else 0.5) as client,
         pytest.raises(error, match=words) as caught,
     ):
         client.status()

@@ -1,5 +1,6 @@
 import socket
 import ssl
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
@@ -18,6 +19,7 @@ from maskport.serving.client import (
     Tls,
 )
 from maskport.serving.client.transport.addresses import parse_addresses
+from maskport.serving.client.transport.grpc_transport import _error_of
 from maskport.serving.client.transport.security import Credentials
 
 PICTURE = np.full((4, 5, 3), 200, np.uint8)
@@ -165,14 +167,25 @@ def test_metadata_whose_key_means_bytes_travels_over_both(client, scheme):
     assert (headers["x-trace-bin"], headers["x-span-bin"]) == (("abc", "d") if scheme == "http" else (b"abc", b"d"))
 
 
-@pytest.mark.parametrize("client", ["sync", "async"])
-def test_a_name_that_grpc_does_not_know_was_never_sent_to(client):
-    with (
-        make_client(f"{client}-grpc", "grpc://no-such-host.invalid", retries=NO_RETRIES) as caller,
-        pytest.raises(ServerUnavailableError, match=r"no-such-host\.invalid") as caught,
-    ):
-        caller.status()
-    assert not caught.value.sent
+@pytest.mark.parametrize(
+    ("words", "sent"),
+    [
+        ("DNS resolution failed for no-such-host.invalid:443: C-ares status is not ARES_SUCCESS", False),
+        ("errors resolving no-such-host.invalid: [UNKNOWN: Domain name not found]", False),
+        ("No results from DNS queries", False),
+        ("failed to connect to all addresses; last error: Connection refused", False),
+        ("Socket closed", True),
+    ],
+)
+def test_what_grpc_says_tells_whether_a_call_was_sent(words, sent):
+    refused = SimpleNamespace(code=lambda: grpc.StatusCode.UNAVAILABLE, details=lambda: words)
+    assert _error_of(refused).sent == sent
+
+
+@pytest.mark.parametrize("name", ["", ".", ".mask.example"])
+def test_a_server_name_that_is_none_is_refused(name):
+    with pytest.raises(InvalidRequestError, match="is no name; leave it out, or give one"):
+        Tls(server_name=name)
 
 
 def test_a_name_that_is_not_known_is_said_in_words(monkeypatch):
