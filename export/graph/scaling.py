@@ -72,7 +72,9 @@ class ValueScaling:
             full_scale: the value of `images` that means full scale.
         """
         scaled = self._scale(self._to_model_channels(images, full_scale), full_scale)
-        return tf.gather(scaled, [2, 1, 0, 3][: self._channels], axis=-1) if self._reverses else scaled
+        if self._reverses:
+            scaled = tf.gather(scaled, [2, 1, 0, 3][: self._channels], axis=-1)
+        return scaled if self._has_alpha else tf.pad(scaled[..., :3], [[0, 0]] * 3 + [[0, 1]])
 
     def _to_model_channels(self, images: tf.Tensor, full_scale: tf.Tensor | float) -> tf.Tensor:
         found = tf.shape(images)[-1]
@@ -84,8 +86,6 @@ class ValueScaling:
             return tf.cond(found >= 3, lambda: images[..., :3], lambda: tf.gather(images, [0, 0, 0], axis=-1))
 
         def rgba() -> tf.Tensor:
-            if not self._has_alpha:
-                return tf.pad(rgb(), [[0, 0]] * 3 + [[0, 1]])
             opaque = tf.fill(tf.shape(images[..., :1]), tf.cast(full_scale, images.dtype))
             alpha = tf.cond(found % 2 == 0, lambda: images[..., found - 1 :], lambda: opaque)
             return tf.concat([rgb(), alpha], -1)
@@ -93,9 +93,9 @@ class ValueScaling:
         convert: dict[int, Callable[[], tf.Tensor]] = {
             1: lambda: tf.cond(found >= 3, gray, lambda: images[..., :1]),
             3: rgb,
-            4: lambda: tf.cond(found == 4, lambda: images, rgba) if self._has_alpha else rgba(),
+            4: lambda: tf.cond(found == 4, lambda: images, rgba),
         }
-        is_as_wanted = self._channels not in convert or (images.shape[-1] == self._channels and self._has_alpha)
+        is_as_wanted = images.shape[-1] == self._channels or self._channels not in convert
         converted = images if is_as_wanted else convert[self._channels]()
         converted.set_shape([*images.shape[:-1], self._channels])
         return converted

@@ -99,7 +99,7 @@ def _map(record: ExportRecord) -> dict[str, str]:
     if found is None:
         return {}
     axes = (found.rows, found.columns)
-    if axes[0].before < 0:
+    if min(axis.before for axis in axes) < 0:
         return {"map": "its outermost pixels lie on those of the input (corners)"}
     borders = [f"{axis.before:g} and {axis.after:g}" for axis in axes]
     runs = axes[0].runs * axes[1].runs

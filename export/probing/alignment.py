@@ -51,7 +51,7 @@ class AxisAlignment:
 
     def runs(self, count: Any) -> int:
         """Returns in how many pieces a picture of `count` pixels is run."""
-        return 1 if self.period else math.ceil((count + self.before - self.start) / self._stride)
+        return 1 if self.period or self.start < 0 else math.ceil((count + self.before - self.start) / self._stride)
 
     def input_size(self, count: Any) -> Any:
         """Returns how many pixels a piece has, for a picture of `count`; an int, or an int32 scalar, as that is."""
@@ -88,7 +88,7 @@ class Alignment:
 
     def describe(self, size: tuple[int, int] | None) -> str:
         """Returns it for people, for pictures of (height, width); None is the image's own."""
-        if self.rows.start < 0:
+        if min(self.rows.start, self.columns.start) < 0:
             return "the map's outermost pixels lie on those of its input (corners), and it is enlarged so"
         borders = [f"{axis.start:g} and {axis.end:g}" for axis in (self.rows, self.columns)]
         runs = self.runs(size)

@@ -59,9 +59,12 @@ def find_alignment(model: SegmentationModel, spec: ExportSpec) -> Alignment | No
             raise SpecError(f"map_alignment: {CORNERS} is for models of a fixed size; give model_size too")
         return _find_for_any_size(model, spec)[1]
     map_size = _map_size(model, model.size)
-    if map_size in (model.size, None):
+    if map_size is None or map_size == model.size:
         return None
     if spec.map_alignment == CORNERS:
+        if map_size[0] > model.size[0] or map_size[1] > model.size[1]:
+            larger = f"the model answers {map_size[0]}x{map_size[1]} for {model.size[0]}x{model.size[1]} pixels"
+            raise SpecError(f"map_alignment: {CORNERS} is for maps smaller than the input; {larger}")
         return Alignment(*map(with_corners, model.size, map_size))
     if spec.fixed_size is not None:
         is_known, alignment = _find_for_any_size(model, spec)

@@ -130,7 +130,7 @@ def probe(model: SegmentationModel, spec: ExportSpec) -> ProbeResult:
     if spec.activation == "sigmoid" and result.looks_like_heatmaps and not result.looks_like_probabilities:
         logger.warning(
             "activation: 'sigmoid' leaves little of what the model's outputs say, which reach from %.3g to %.3g only; "
-            "is it 'clip'?", result.minimum, result.maximum,
+            "is it %r?", result.minimum, result.maximum, "tanh" if ends_in(model, "Tanh") else "clip",
         )  # fmt: skip
     if spec.activation not in ("none", "tanh", "clip") and result.looks_like_probabilities:
         logger.warning(
@@ -213,8 +213,9 @@ def _check_takes_photographs(model: SegmentationModel, spec: ExportSpec) -> None
         return
     cure = "give a fixed --model_size=HEIGHT,WIDTH"
     for edge in () if spec.sides else _PHOTOGRAPH_EDGES:
-        if not _problem(model, spec, edge * height // width, edge):
-            cure = f"it takes smaller ones: --model_size=longest={edge}, or a smaller --max_model_pixels; or {cure}"
+        # A square, which portraits and landscapes of that length lie within.
+        if edge < tried[1] and not _problem(model, spec, edge, edge):
+            cure = f"it takes smaller ones: --model_size=longest={edge}; or {cure}"
             break
     raise SourceError(f"source {spec.source}: fails on a {tried[0]}x{tried[1]} picture: {problem}; {cure}")
 
@@ -243,6 +244,10 @@ def _first_answer(model: SegmentationModel, spec: ExportSpec) -> tuple[Sequence[
 def _advise(model: SegmentationModel, minimum: float, maximum: float, *, is_whole: bool = False) -> str:
     """Returns what makes probabilities of a model's outputs, from `minimum` to `maximum`, that are none."""
     activation = f"give {'sigmoid' if model.output_channels == 1 else 'softmax or sigmoid'}"
+    if minimum >= -1.001 and maximum <= 1.001 and ends_in(model, "Tanh"):
+        return "the model ends in a tanh: give tanh, which makes probabilities of -1 to 1"
+    if minimum >= -_BEYOND and maximum <= 1 + _BEYOND:
+        return f"they go a little beyond 0 to 1, as heatmaps do: give clip; or, if they are logits, {activation}"
     if minimum >= 0:
         if is_whole:
             return "they are whole numbers, as class indices are: give classes"
@@ -257,10 +262,6 @@ def _advise(model: SegmentationModel, minimum: float, maximum: float, *, is_whol
             f"they are never negative, {means}, and a sigmoid would call everything foreground; {cure}; or, if "
             f"they are logits, {activation}"
         )
-    if minimum >= -_BEYOND and maximum <= 1 + _BEYOND:
-        return f"they go a little beyond 0 to 1, as heatmaps do: give clip; or, if they are logits, {activation}"
-    if minimum >= -1.001 and maximum <= 1.001 and ends_in(model, "Tanh"):
-        return "the model ends in a tanh: give tanh, which makes probabilities of -1 to 1"
     return activation
 
 

@@ -26,7 +26,8 @@ from ..model.segmentation_model import SegmentationModel
 from ..probing.probe import ProbeResult
 from ..sources.elsewhere import reading
 from ..sources.graphs.files import SUFFIX as JAVASCRIPT_FILE, parse_document, shards_of
-from ..sources.keras.files import SHARDED_WEIGHTS, shards_of_weights
+from ..sources.keras.files import CONFIG_MEMBER, SHARDED_WEIGHTS, WEIGHTS_MEMBER, shards_of_weights
+from ..sources.keras.local import MEMBERS
 from ..sources.onnx.files import SUFFIX as ONNX_FILE, weights_beside
 from ..spec import ExportSpec, is_builder
 
@@ -118,9 +119,11 @@ def hash_source(spec: ExportSpec) -> str:
     """Returns the SHA-256 of a model's file with its weights, of a directory's in order, or of a builder's weights."""
     path, digest = _source_path(spec), hashlib.sha256()
     if "://" in path:
-        folder = path if tf.io.gfile.isdir(path) else os.path.dirname(path)
-        for file in _remote_files(path):
-            _add(digest, tf.io.gfile.GFile(file, "rb"), "" if file == path else file.removeprefix(folder).lstrip("/"))
+        with reading(_named(spec)):
+            folder = path if tf.io.gfile.isdir(path) else os.path.dirname(path)
+            for file in _remote_files(path):
+                name = "" if file == path else file.removeprefix(folder).lstrip("/")
+                _add(digest, tf.io.gfile.GFile(file, "rb"), name)
         return digest.hexdigest()
     top = Path(path)
     for one in _source_files(top):
@@ -142,7 +145,7 @@ def state_of_source(spec: ExportSpec) -> list[tuple[Path | str, int, int, int]]:
     """Returns what changes when somebody writes a model's files: of each its path, inode, size and time in ns."""
     path, states = _source_path(spec), list[tuple[Path | str, int, int, int]]()
     if "://" in path:
-        with reading(f"{'weights' if spec.is_builder else 'source'} {path}"):
+        with reading(_named(spec)):
             found = ((file, tf.io.gfile.stat(file)) for file in _remote_files(path))
             return [(file, 0, stat.length, stat.mtime_nsec) for file, stat in found]
     for file in _source_files(Path(path)):
@@ -150,6 +153,10 @@ def state_of_source(spec: ExportSpec) -> list[tuple[Path | str, int, int, int]]:
             stat = file.stat()
             states.append((file, stat.st_ino, stat.st_size, stat.st_mtime_ns))
     return states
+
+
+def _named(spec: ExportSpec) -> str:
+    return f"{'weights' if spec.is_builder else 'source'} {_source_path(spec)}"
 
 
 def _source_path(spec: ExportSpec) -> str:
@@ -160,16 +167,25 @@ def _remote_files(path: str) -> list[str]:
     """Returns the files of a URL: itself, those below it, or those that it is the prefix of."""
     if tf.io.gfile.isdir(path):
         files = (f"{parent.rstrip('/')}/{name}" for parent, _, names in tf.io.gfile.walk(path) for name in names)
-        return sorted(files, key=lambda file: file.split("/"))
+        return sorted(_of_model(path, files), key=lambda file: file.split("/"))
     if not tf.io.gfile.exists(path):
         return sorted(tf.io.gfile.glob(f"{path}.*"))
     return [path, *(file for file in _weights_beside(path) if tf.io.gfile.exists(file))]
 
 
+def _of_model(folder: str, files: Iterable[str]) -> list[str]:
+    """Returns the files of a folder; of one of Keras its own alone, as others lie beside them where it was fetched."""
+    names = {file: file.removeprefix(folder).lstrip("/") for file in files}
+    if not {CONFIG_MEMBER, WEIGHTS_MEMBER} <= {*names.values()}:
+        return list(names)
+    return [file for file, name in names.items() if name.startswith(MEMBERS)]
+
+
 def _source_files(path: Path) -> list[Path]:
     if path.is_dir():
-        files = sorted(Path(parent, name) for parent, _, names in os.walk(path) for name in names)
-        return [file for file in files if file.is_file()]  # no pipes, no dangling links
+        files = (os.path.join(parent, name) for parent, _, names in os.walk(path) for name in names)
+        every = sorted(map(Path, _of_model(str(path), files)))
+        return [file for file in every if file.is_file()]  # no pipes, no dangling links
     if path.is_file():
         return [path, *(file for file in map(Path, _weights_beside(str(path))) if file.is_file())]
     # A checkpoint is named by the prefix that its files share.
@@ -183,7 +199,8 @@ def _weights_beside(path: str) -> Iterable[str]:
         return weights_beside(path)
     if not name.endswith((SHARDED_WEIGHTS, JAVASCRIPT_FILE)):
         return ()
-    content = tf.io.gfile.GFile(path, "rb").read()
+    with tf.io.gfile.GFile(path, "rb") as file:
+        content = file.read()
     if name.endswith(SHARDED_WEIGHTS):
         return shards_of_weights(content, path)
     return shards_of(parse_document(content, f"source {path}"), path)

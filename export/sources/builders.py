@@ -93,10 +93,13 @@ def _named_by_layout(path: str) -> Iterator[str]:
     if path.endswith(".weights.h5") and h5py.is_hdf5(path):
         with h5py.File(path) as file:
             is_older = "layer_names" in file.attrs or "model_weights" in file
+    if not is_older:
+        yield path
+        return
     with tempfile.TemporaryDirectory(prefix="maskport-") as folder:
         link = Path(folder, "older.h5")
         link.symlink_to(os.path.abspath(path))
-        yield str(link) if is_older else path
+        yield str(link)
 
 
 def _wrap_module(module: Any, spec: ExportSpec, where: str) -> RawModel:

@@ -87,6 +87,8 @@ def choose_inputs(spec: ExportSpec, inputs: Mapping[str, Any], where: str) -> In
     image = choose("input", "source_input", spec.source_input, left, where)
     constants = {name: _constant(name, value, inputs[name], where) for name, value in given.items()}
     of_one = [name for name, array in constants.items() if array.shape[:1] == (1,)]
+    if inputs[image].shape.rank == 3:  # a model of one picture, which has no batch
+        of_one = []
     grows = frozenset(name for name in of_one if inputs[name].shape.rank and inputs[name].shape[0] is None)
     return Inputs(image, constants, grows)
 

@@ -60,9 +60,14 @@ def adapt_keras_model(model: Any, spec: ExportSpec) -> SegmentationModel:
 def _load_raw(spec: ExportSpec, own: Mapping[str, Any]) -> RawModel:
     if spec.is_builder:
         return build_model(spec)
-    files = tf.io.gfile if "://" in spec.source else LOCAL_FILES
+    if "://" not in spec.source:
+        return _read_raw(spec, own, LOCAL_FILES)
     with reading(f"source {spec.source}"):
-        kind = find_kind(spec.source, files)
+        return _read_raw(spec, own, tf.io.gfile)
+
+
+def _read_raw(spec: ExportSpec, own: Mapping[str, Any], files: Any) -> RawModel:
+    kind = find_kind(spec.source, files)
     if kind == SAVED_MODEL:
         return load_saved_model(spec)
     if kind == KERAS:
@@ -84,10 +89,9 @@ def _load_javascript_model(spec: ExportSpec, own: Mapping[str, Any]) -> RawModel
     """Reads a model of TensorFlow.js, given by its document or its folder."""
     where = f"source {spec.source}"
     path = document_of(spec.source)
-    with reading(where):
-        document = parse_document(_read(path), where)
-        shards = (unpacked(_read(shard), f"source {shard}") for shard in shards_of(document, path))
-        weights = dict(decode_weights(document, b"".join(shards), where))
+    document = parse_document(_read(path), where)
+    shards = (unpacked(_read(shard), f"source {shard}") for shard in shards_of(document, path))
+    weights = dict(decode_weights(document, b"".join(shards), where))
     if is_graph(document):
         return load_graph_model(spec, document, weights)
     return load_layers_model(spec, document, weights, own)
@@ -145,6 +149,8 @@ def _batched(raw: RawModel) -> RawModel:
     shape = raw.input.shape
     if shape.rank != 3 or shape[2] not in contract.IMAGE_CHANNELS + contract.BAND_CHANNELS:
         return raw
+    if shape[0] is None and shape[1] is not None:
+        return raw  # a batch of rows, as Keras has them
 
     def of_one(call: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
         def of_batch(images: tf.Tensor) -> tf.Tensor:

@@ -73,8 +73,11 @@ def find_kind(path: str, files: Any) -> str:
     """Returns the kind of a file, or of a directory; SourceError where it is none that is known, or not there."""
     where = f"source {path}"
     if files.isdir(path):
-        if any(files.exists(os.path.join(path, name)) for name in SAVED_MODEL_FILES):
-            return SAVED_MODEL
+        for name in SAVED_MODEL_FILES:
+            if files.exists(os.path.join(path, name)):
+                if name.endswith(".cpb"):
+                    raise SourceError(f"{where}: {name}, a graph in chunks, is not read; save it in one piece")
+                return SAVED_MODEL
         if files.exists(os.path.join(path, DOCUMENT)):
             return JAVASCRIPT
         names = [name.strip("/") for name in files.listdir(path)]

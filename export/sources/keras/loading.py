@@ -9,6 +9,7 @@ from unittest import mock
 
 import tensorflow as tf
 
+from ....serving import contract
 from ...errors import SourceError
 from ...model.causes import cause_of
 from ...model.segmentation_model import CHANNELS_FIRST, RawModel
@@ -203,9 +204,9 @@ def _input_structure(model: Any, spec: ExportSpec, where: str) -> Any:
         batched = tf.TensorSpec([None, *shape[1:]], dtype, name=next(names))
         if len(shape) != 4:
             return batched
-        # The size it happened to be built with is no constraint.
-        data_format = spec.data_format or find_data_format(batched.shape, where)
-        kept = 1 if data_format == CHANNELS_FIRST else 3
+        # The size it happened to be built with is no constraint, and tells little of the layout where it is small.
+        is_first = shape[1] in contract.IMAGE_CHANNELS and shape[3] not in contract.IMAGE_CHANNELS
+        kept = 1 if spec.data_format == CHANNELS_FIRST or (spec.data_format is None and is_first) else 3
         edges = [edge if axis == kept else None for axis, edge in enumerate(batched.shape)]
         return tf.TensorSpec(edges, dtype, name=batched.name)
 

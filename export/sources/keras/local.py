@@ -12,7 +12,7 @@ import tensorflow as tf
 from ..elsewhere import on_this_machine, reading
 from .files import CONFIG_MEMBER, SHARDED_WEIGHTS, WEIGHTS_MEMBER, shards_of_weights
 
-_MEMBERS = (CONFIG_MEMBER, "metadata.json", WEIGHTS_MEMBER, "assets/")
+MEMBERS = (CONFIG_MEMBER, "metadata.json", WEIGHTS_MEMBER, "assets/")
 """What Keras writes into a folder or a .keras file; people put other things beside it."""
 
 
@@ -34,7 +34,7 @@ def as_local_file(path: str, where: str) -> Iterator[str]:
                 local = os.path.join(folder, "folder.keras")
                 _pack(path.rstrip("/"), local)
             else:
-                is_sharded = path.endswith(SHARDED_WEIGHTS)
+                is_sharded = "://" in path and path.endswith(SHARDED_WEIGHTS)
                 shards = shards_of_weights(tf.io.gfile.GFile(path, "rb").read(), path) if is_sharded else []
                 local = copies.enter_context(on_this_machine(path, shards))
         yield local
@@ -46,6 +46,6 @@ def _pack(folder: str, path: str) -> None:
             for name in names:
                 file = f"{parent.rstrip('/')}/{name}"
                 member = file.removeprefix(f"{folder}/")
-                if member.startswith(_MEMBERS):
+                if member.startswith(MEMBERS):
                     with tf.io.gfile.GFile(file, "rb") as content, archive.open(member, "w", force_zip64=True) as copy:
                         shutil.copyfileobj(content, copy, 1 << 20)

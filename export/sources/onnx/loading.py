@@ -134,11 +134,12 @@ def _with_channels(image: tf.TensorSpec, graph: Graph) -> tf.TensorSpec:
         axes = next((followed[name] for name in node.inputs[:2] if name in followed), None)
         if axes is None:
             continue
-        if node.op in _WEIGHTS and (weights := graph.constants.get(node.inputs[_WEIGHTS[node.op]])) is not None:
+        weights = next((graph.constants.get(name) for name in node.inputs[_WEIGHTS.get(node.op, 9) :]), None)
+        if node.op in _WEIGHTS and weights is not None:
             edges = image.shape.as_list()
             edges[axes[1]] = weights.shape[1] * node.get("group", 1)
             return tf.TensorSpec(edges, image.dtype, name=image.name)
-        if node.op in _PREPARING:
+        if node.op in _PREPARING and node.outputs:
             permutation = node.get("perm", (3, 2, 1, 0)) if node.op == "Transpose" else range(4)
             followed[node.outputs[0]] = tuple(axes[at] for at in permutation)
     return image

@@ -78,11 +78,14 @@ def test_rgba_models_see_opaque_pictures_where_there_is_no_alpha(plan_of):
     )
 
 
-def test_a_fourth_channel_may_be_zero(plan_of, caplog):
+@pytest.mark.parametrize("fields", [{}, {"channel_order": "bgr", "scaling": "signed"}])
+def test_a_fourth_channel_may_be_zero(plan_of, caplog, fields):
     signatures = ["probability", "probability_png"]
-    functions = plan_of(RGBA, signatures=signatures, fourth_channel="zero").functions
+    functions = plan_of(RGBA, signatures=signatures, fourth_channel="zero", **fields).functions
     with_alpha = np.concatenate([PHOTO, PHOTO[..., :1]], -1)
-    expected = Pipeline(RGBA, 4, "sigmoid", "unit").probability(np.concatenate([PHOTO, 0 * PHOTO[..., :1]], -1))
+    without = Toy(np.where(np.arange(4)[:, np.newaxis] < 3, RGBA.kernel, 0), RGBA.bias)
+    pipeline = Pipeline(without, 4, "sigmoid", fields.get("scaling", "unit"), bgr=bool(fields))
+    expected = pipeline.probability(np.concatenate([PHOTO, PHOTO[..., :1]], -1))
     for pixels in (PHOTO, with_alpha):
         got = functions["probability"](image=tf.constant(pixels[None]))["probability"]
         np.testing.assert_allclose(got[0, ..., 0], expected, atol=1e-5)
@@ -90,7 +93,7 @@ def test_a_fourth_channel_may_be_zero(plan_of, caplog):
     for file in files["probability_bytes"].numpy():
         np.testing.assert_allclose(decoded(file) / 65535, expected, atol=2e-5)
     assert "fourth_channel" not in caplog.text
-    plan_of(RGBA, signatures=["mask"])
+    plan_of(RGBA, signatures=["mask"], **fields)
     assert "fourth_channel: the model's fourth channel is taken for alpha" in caplog.text
     with pytest.raises(SpecError, match=r"^fourth_channel: is for models of 4 channels; the model takes 3$"):
         plan_of(RGB, fourth_channel="alpha")

@@ -127,6 +127,11 @@ def test_corners_may_be_asked_for():
     assert borders(network(None, conv(3, 16, "same")), map_alignment="corners", model_size=193) == (-7.5,) * 4 + (16,)
     assert borders(network(64, conv(4, 4)), map_alignment="corners") == pytest.approx((-1.6,) * 4 + (4.2,))
     assert borders(network(48, conv(padding="same")), map_alignment="corners") is None
+    assert found(resized(128, 112), map_alignment="corners").runs((128, 128)) == 1
+    with pytest.raises(
+        SpecError, match=r"corners is for maps smaller than the input; the model answers 96x96 for 48x48"
+    ):
+        found(network(48, layers.UpSampling2D(2)), map_alignment="corners")
     with pytest.raises(SpecError, match=r"^map_alignment: corners is for models of a fixed size; give model_size too$"):
         found(network(None, conv(4, 4)), map_alignment="corners")
 

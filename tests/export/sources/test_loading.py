@@ -67,6 +67,21 @@ def test_a_model_of_one_picture_takes_any_number(tmp_path, form, size):
     np.testing.assert_allclose(answers, np.stack([TOY(image) for image in images]), atol=1e-2)
 
 
+def test_constants_of_a_model_of_one_picture_are_those_of_one(tmp_path):
+    module = tf.Module()
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, None, 3], name="pixels"), tf.TensorSpec([None, 1], name="points")]
+    )
+    def run(pixels, points):
+        return pixels[..., :1] + points
+
+    module.run = run
+    model = load(save_module(tmp_path / "m", module, serve=run), source_constants={"points": [[0.25]]})
+    images = np.random.default_rng(0).random((2, 20, 24, 3)).astype(np.float32)
+    np.testing.assert_allclose(tf.function(model.forward)(tf.constant(images)), images[..., :1] + 0.25, atol=1e-6)
+
+
 class Halvings(tf.Module):
     """Halves a picture eight times, as a generator of pix2pix does, and so takes multiples of 256 only."""
 
@@ -196,6 +211,7 @@ def test_two_inputs_are_refused_by_name(tmp_path):
 @pytest.mark.parametrize(("shape", "message"), [
     ((None, None, None, 17), "takes 17 channels"), ((None, 3, 16, 3), "can be read both ways; give --data_format"),
     ((None, 16, None, 3), "model_size: source .* takes 16 by any pixels"), ((None, 16, 30), "has shape"),
+    ((None, 16, 3), "has shape"),  # a batch of rows
 ])  # fmt: skip
 def test_inputs_that_are_no_image_are_named(tmp_path, shape, message):
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)])
@@ -362,7 +378,7 @@ def test_a_subclassed_model_is_exported_once_it_is_built(tmp_path):
             return self.convolution(x)
 
     model = Subclassed()
-    model(tf.zeros([1, 16, 16, 3]))
+    model(tf.zeros([1, 3, 4, 3]))  # which tells nothing of the layout
     model.save(tmp_path / "sub.keras")
     loaded = load(tmp_path / "sub.keras")
     # The shape that it was built with is no constraint.

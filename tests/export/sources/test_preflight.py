@@ -23,6 +23,8 @@ def sources(tmp_path_factory):
     for name in ("text.keras", "text.h5"):
         (folder / name).write_text("text")
     (folder / "base/12").mkdir(parents=True)
+    (folder / "chunks").mkdir()
+    (folder / "chunks/saved_model.cpb").touch()
     pointer = "version https://git-lfs.github.com/spec/v1"
     for name, files in {
         "preset": {"config.json": "{}", "task.json": "{}", "model.weights.h5": ""},
@@ -44,6 +46,7 @@ def sources(tmp_path_factory):
         ({"source": "saved_model.pb"}, "source saved_model.pb: give its directory, ."),
         ({"source": "empty.onnx"}, "source empty.onnx: it is empty"),
         ({"source": "base"}, "source base: a directory without saved_model.pb; did you mean base/12?"),
+        ({"source": "chunks"}, "source chunks: saved_model.cpb, a graph in chunks, is not read; save it in one piece"),
         ({"source": "preset"}, "source preset: a keras-hub preset; give a function that returns keras_hub.models."),
         ({"source": "backbone"}, "source backbone: a keras-hub preset; give a function that returns keras_hub.models."),
         (

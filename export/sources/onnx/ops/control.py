@@ -44,8 +44,10 @@ def repeat(node: Node, count: Value | None, condition: Value | None, *carried: V
     body, values = node.get("body"), list(carried)
     scans: list[list[Any]] = []
     goes_on: Value = np.array(True) if condition is None else condition
+    if condition is None and rounds is not None and rounds > _MOST_ROUNDS:
+        raise ValueError(f"it takes {rounds} rounds, and at most {_MOST_ROUNDS} are taken")
     for at in itertools.count():
-        if at == rounds or not bool(static(goes_on, "condition").all()):
+        if (rounds is not None and at >= rounds) or not bool(static(goes_on, "condition").all()):
             break
         if at == _MOST_ROUNDS:
             raise ValueError(f"it takes more than {_MOST_ROUNDS} rounds")

@@ -21,7 +21,7 @@ def identity(node: Node, x: Value, *_: Value | None) -> Any:
     """Returns what it is given; Dropout also a mask that nothing is left out by."""
     if len(node.outputs) > 1 and node.outputs[1]:
         return [x, wrap(tf.ones(tf.shape(node.plain(x)), tf.bool))]
-    return x
+    return [x]  # which may be a sequence
 
 
 @op("Shape")

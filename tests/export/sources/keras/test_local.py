@@ -60,6 +60,18 @@ def test_files_and_folders_of_keras_are_read_here_and_elsewhere(tmp_path, elsewh
         assert_is_toy(f"{folder}/{name}")
 
 
+def test_what_lies_beside_a_model_in_its_folder_is_no_part_of_it(tmp_path):
+    toy_models.keras_model(TOY).save(tmp_path / "net", zipped=False)
+    hashes = set()
+    for text in (None, "one", "another"):
+        if text:
+            (tmp_path / "net/.cache").mkdir(exist_ok=True)
+            (tmp_path / "net/.cache/fetched").write_text(text)
+        for source in (tmp_path / "net", f"file://{tmp_path}/net"):
+            hashes.add(hash_source(make_spec({"source": str(source), "output_dir": "o"})))
+    assert len(hashes) == 1
+
+
 @pytest.mark.parametrize("name", ["net.weights.h5", "net.weights.json"])
 def test_weights_are_read_here_and_elsewhere(tmp_path, elsewhere, monkeypatch, name):
     (tmp_path / "of_toy.py").write_text(BUILDER)

@@ -92,6 +92,11 @@ def test_rounds_are_repeated_until_a_condition_is_false(rule):
     assert_as_onnxruntime(parse_model(WHILE.replace("RULE", rule)), np.array([[1, 2, 3], [-1, 0, 4]], np.float32))
 
 
+def test_a_number_of_rounds_below_none_is_none():
+    model = WHILE.replace("9223372036854775807", "-3").replace("RULE", "Equal(next, next)")
+    assert_as_onnxruntime(parse_model(model), np.array([[1, 2, 3], [-1, 0, 4]], np.float32))
+
+
 def test_rounds_without_an_end_are_refused():
     endless = read_graph(parse_model(WHILE.replace("RULE", "Equal(next, next)")), "g")
     with pytest.raises(ValueError, match=r"Loop '.*': it takes more than 1000 rounds"):

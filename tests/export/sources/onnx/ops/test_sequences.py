@@ -37,9 +37,10 @@ def test_pieces_of_a_tensor(split, attributes, position, known):
     "attributes", [{"axis": 1}, {"axis": -1}, {"axis": 1, "new_axis": 1}, {"axis": -1, "new_axis": 1}]
 )
 def test_values_that_are_put_together(attributes):
-    net = networks.Network(13)
+    net = networks.Network(14)  # from which on a sequence may be handed on
     sequence = net.add("SequenceConstruct", "x", net.add("Neg", "x"))
     sequence = net.add("SequenceInsert", sequence, net.add("Abs", "x"))
+    sequence = net.add("Identity", sequence)
     sequence = net.add("SequenceInsert", sequence, net.add("Exp", "x"), number(net, -1))
     sequence = net.add("SequenceInsert", sequence, net.add("Sqrt", "x"), number(net, 0))
     check_network(net, net.add("ConcatFromSequence", sequence, **attributes), X, FREE)
