@@ -87,13 +87,14 @@ def _find_for_any_size(model: SegmentationModel, spec: ExportSpec) -> tuple[bool
     else:
         return False, None
     odd_size = _round_up(_ODD_SIZE, multiple)
-    if model.size is None and map_size == _map_size(model, (2 * base[0], 3 * base[1])):
+    odd_map_size = _map_size(model, odd_size)
+    if model.size is None and map_size == odd_map_size == _map_size(model, (2 * base[0], 3 * base[1])):
         raise SpecError(
             f"model_size: the model answers {map_size[0]}x{map_size[1]} whatever the picture's size, so it resizes "
             "pictures itself, and may fill them up; give the size that it makes of them as model_size, or "
             f"--map_alignment={STRETCH} if it only stretches them"
         )
-    edges = [*zip(base, map_size, strict=True), *zip(odd_size, _map_size(model, odd_size) or odd_size, strict=True)]
+    edges = [*zip(base, map_size, strict=True), *zip(odd_size, odd_map_size or odd_size, strict=True)]
     axes = None if all(_is_whole(*edge) for edge in edges) else _find_periods(model, base, multiple)
     if axes is None:
         return True, None

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import logging
 import math
 from collections.abc import Sequence
@@ -175,17 +176,14 @@ def _check_shape(shape: tuple[int, ...], size: tuple[int, int], spec: ExportSpec
         )
 
 
-def _model_input(model: SegmentationModel, spec: ExportSpec, height: int, width: int) -> tf.Tensor:
-    """Returns drawn pictures, and a black and a white one, as the model takes them."""
+def _model_input(model: SegmentationModel, spec: ExportSpec, height: int, width: int, count: int = 4) -> tf.Tensor:
+    """Returns drawn pictures, and a black and a white one, as the model takes them; or the first of these."""
+    flat = (np.full((height, width, 3), value, np.uint8) for value in (0, 255))
+    pictures = itertools.chain((examples.draw_picture(height, width, seed=seed) for seed in (0, 1)), flat)
     pixels = np.stack(
         [
             examples.as_pixels(picture, model.channels, "float32", spec.full_scale)
-            for picture in (
-                examples.draw_picture(height, width, seed=0),
-                examples.draw_picture(height, width, seed=1),
-                np.zeros((height, width, 3), np.uint8),
-                np.full((height, width, 3), 255, np.uint8),
-            )
+            for picture in itertools.islice(pictures, count)
         ]
     )
     scaling, geometry = ValueScaling(spec, model), make_geometry(spec, model)
@@ -223,7 +221,7 @@ def _check_takes_photographs(model: SegmentationModel, spec: ExportSpec) -> None
 def _problem(model: SegmentationModel, spec: ExportSpec, height: int, width: int) -> str:
     """Returns why a model fails on a picture of a size; nothing where it does not."""
     try:
-        model.forward(_model_input(model, spec, height, width)[:1])
+        model.forward(_model_input(model, spec, height, width, count=1))
     except Exception as error:
         return cause_of(error)
     return ""

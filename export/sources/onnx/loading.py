@@ -134,8 +134,9 @@ def _with_channels(image: tf.TensorSpec, graph: Graph) -> tf.TensorSpec:
         axes = next((followed[name] for name in node.inputs[:2] if name in followed), None)
         if axes is None:
             continue
-        weights = next((graph.constants.get(name) for name in node.inputs[_WEIGHTS.get(node.op, 9) :]), None)
-        if node.op in _WEIGHTS and weights is not None:
+        place = _WEIGHTS.get(node.op, len(node.inputs))
+        weights = graph.constants.get(node.inputs[place]) if place < len(node.inputs) else None
+        if weights is not None:
             edges = image.shape.as_list()
             edges[axes[1]] = weights.shape[1] * node.get("group", 1)
             return tf.TensorSpec(edges, image.dtype, name=image.name)
