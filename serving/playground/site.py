@@ -5,15 +5,20 @@ The page has no script but its own, asks no other address than its own, and may 
 
 import dataclasses
 import functools
+import graphlib
 import hashlib
+import html
 import json
+import posixpath
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 PREFIX = "/playground/"
 """Where the files are; the page itself is `/`."""
-_CONFIG = "config.json"
 _PAGE = "index.html"
+_SCRIPT = "playground.js"
+_SERVED = "{{ served }}"  # in the page
 _CONTENT_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -32,6 +37,8 @@ _POLICY = {
     "form-action": "'none'",
     "frame-ancestors": "'none'",
 }
+_IMPORT = re.compile(r'^import \{[^}]+\} from "([^"]+)";\n+', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=async|class|const|function)", re.MULTILINE)
 _HEADERS = {
     "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in _POLICY.items()),
     "X-Content-Type-Options": "nosniff",
@@ -87,14 +94,12 @@ def answer(path: str, headers: Mapping[str, str], describe: Callable[[], Served]
         None where the path is none of the page's. `/` is the page's for browsers only, which accept HTML by name:
         what TensorFlow Serving answers to others there is not changed.
     """
-    if path == PREFIX + _CONFIG:
-        body = json.dumps(dataclasses.asdict(describe())).encode()
-        return _answer(body, "application/json", headers)
     if path == "/":
         if "text/html" not in headers.get("accept", ""):
             return None
-        page = _files()[_PAGE].replace(PREFIX.encode(), f"{PREFIX}{_release()}/".encode())
-        return _answer(page, _CONTENT_TYPES[".html"], headers)
+        served = html.escape(json.dumps(dataclasses.asdict(describe())))
+        page = _files()[_PAGE].decode().replace(PREFIX, f"{PREFIX}{_release()}/").replace(_SERVED, served)
+        return _answer(page.encode(), _CONTENT_TYPES[".html"], headers)
     if not path.startswith(PREFIX):
         return None
     named = path.removeprefix(PREFIX)
@@ -115,13 +120,29 @@ def _answer(body: bytes, content_type: str, asked: Mapping[str, str], cache: str
 
 @functools.cache
 def _files() -> Mapping[str, bytes]:
-    """Returns the page's files by their paths in this folder."""
+    """Returns the page's files by their paths below `PREFIX`."""
     folder = Path(__file__).parent
-    return {
+    files = {
         file.relative_to(folder).as_posix(): file.read_bytes()
         for file in sorted(folder.rglob("*"))
         if file.suffix in _CONTENT_TYPES
     }
+    modules = {name: files.pop(name).decode() for name in list(files) if name.endswith(".js")}
+    return {**files, _SCRIPT: _joined(modules).encode()}
+
+
+def _joined(modules: Mapping[str, str]) -> str:
+    """Returns ES modules as one, each after those that it imports.
+
+    Asked for one by one, they took two thirds of the time until the page was ready. They import by the names that are
+    exported, and no two of them name a thing alike, so without these lines they say the same.
+    """
+    imported = {
+        name: [posixpath.normpath(posixpath.join(posixpath.dirname(name), path)) for path in _IMPORT.findall(text)]
+        for name, text in modules.items()
+    }
+    ordered = graphlib.TopologicalSorter(imported).static_order()
+    return "\n".join(_EXPORT.sub("", _IMPORT.sub("", modules[name])) for name in ordered)
 
 
 @functools.cache

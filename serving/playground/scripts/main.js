@@ -3,32 +3,28 @@
 import { removeLabel, chooseTruth, takeLabel } from "./comparing.js";
 import { byId, make, show } from "./page/dom.js";
 import { fetchSample, listen } from "./page/inputs.js";
-import * as panel from "./page/panel.js";
+import { className, fillViews, markViews } from "./page/panel.js";
 import { sendMendedBy, setState, showProblem } from "./page/problems.js";
 import { refresh, showFigures, showResults, showThreshold, stage } from "./page/showing.js";
 import { abandon, check, learnModelBy, moveThreshold, needClasses, readPhoto, restart, showFile, takePhoto } from "./picture.js";
-import { CallError, readConfig, readVersions } from "./server/api.js";
+import { CallError, readVersions } from "./server/api.js";
 import { Session } from "./server/session.js";
 import { FOREGROUND, now, whyNot } from "./state.js";
 import { chooseLanguage, copy, download } from "./taking.js";
 
 async function begin() {
-  try {
-    now.config = await readConfig();
-    const { models, version, label } = now.config;
-    const asked = new URLSearchParams(location.search).get("model");
-    byId("model").replaceChildren(...models.map((name) => make("option", { value: name }, name)));
-    byId("model").disabled = models.length < 2;
-    show(byId("model"), models.length > 0);
-    show(byId("model-name"), models.length === 0);
-    byId("version").disabled = Boolean(version || label);
-    if (models.includes(asked)) byId("model").value = asked;
-    else if (asked) byId("model-name").value = asked;
-    if (models.length || asked) await chooseModel(byId("model").value || asked);
-    else setState("wait", "Which model? Type its name.");
-  } catch (error) {
-    showProblem(error, begin);
-  }
+  now.config = JSON.parse(document.querySelector("meta[name=served]").content);
+  const { models, version, label } = now.config;
+  const asked = new URLSearchParams(location.search).get("model");
+  byId("model").replaceChildren(...models.map((name) => make("option", { value: name }, name)));
+  byId("model").disabled = models.length < 2;
+  show(byId("model"), models.length > 0);
+  show(byId("model-name"), models.length === 0);
+  byId("version").disabled = Boolean(version || label);
+  if (models.includes(asked)) byId("model").value = asked;
+  else if (asked) byId("model-name").value = asked;
+  if (models.length || asked) await chooseModel(byId("model").value || asked);
+  else setState("wait", "Which model? Type its name.");
 }
 
 async function chooseModel(model) {
@@ -46,7 +42,6 @@ async function learnModel(model, signal) {
 }
 
 async function learnChosen(signal) {
-  if (!now.config) return; // the page has just begun, and will come to it
   const model = byId("model").value || byId("model-name").value.trim();
   if (!model) throw new CallError("No model is chosen", { kind: "model", advice: "Choose one above." });
   const { asked, config } = now;
@@ -87,7 +82,7 @@ function fillChoices() {
   const { foregroundNames, classNames } = session;
   const amount = session.info?.model?.answers_classes ? (classNames?.length ?? 0) : (session.info?.model?.output_channels ?? classNames?.length ?? 0);
   const hasClasses = session.has("class_map_png") && amount > 1;
-  const classes = hasClasses ? Array.from({ length: amount }, (_, index) => [String(index), panel.className(classNames, index)]) : [];
+  const classes = hasClasses ? Array.from({ length: amount }, (_, index) => [String(index), className(classNames, index)]) : [];
   const foreground = foregroundNames.length ? `the foreground (${foregroundNames.join(", ")})` : "the foreground";
   byId("target").replaceChildren(...[[FOREGROUND, foreground], ...classes].map(([value, text]) => make("option", { value }, text)));
   show(byId("target-field"), hasClasses);
@@ -95,7 +90,7 @@ function fillChoices() {
 }
 
 function listenToControls() {
-  panel.fillViews((view) => choose({ view }));
+  fillViews((view) => choose({ view }));
   byId("model").addEventListener("change", (event) => chooseModel(event.target.value));
   byId("model-name").addEventListener("change", (event) => event.target.value.trim() && chooseModel(event.target.value.trim()));
   byId("version").addEventListener("change", (event) => chooseVersion(byId("model").value || byId("model-name").value.trim(), event.target.value));
@@ -151,7 +146,7 @@ async function choose(choice) {
       await needClasses();
     }
   } catch (error) {
-    panel.markViews(now.view, whyNot);
+    markViews(now.view, whyNot);
     byId("target").value = now.target;
     if (error.name !== "AbortError") showProblem(error, () => choose(choice));
     return;
@@ -178,7 +173,8 @@ function startAgain() {
 
 sendMendedBy(takePhoto);
 learnModelBy(learnChosen);
-listenToControls();
-await begin();
+const begun = begin();
+listenToControls(); // while the server is asked
+await begun;
 document.body.dataset.ready = "yes";
 performance.mark("playground-ready");

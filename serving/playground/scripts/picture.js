@@ -2,7 +2,7 @@
 
 import { removeLabel, chooseTruth } from "./comparing.js";
 import { byId, milliseconds, pixels, show } from "./page/dom.js";
-import * as panel from "./page/panel.js";
+import { showCheck, showCosts } from "./page/panel.js";
 import { setState, showProblem } from "./page/problems.js";
 import { refresh, say, showFigures, showResults, showThreshold, stage } from "./page/showing.js";
 import { VIEWS } from "./page/views.js";
@@ -122,7 +122,7 @@ export async function needClasses(signal = working.signal) {
 function addCost({ signature, milliseconds, sent, received }, decodeMs) {
   now.costs.set(signature, { name: signature, milliseconds, sent, received });
   if (decodeMs !== undefined) now.costs.set(`${signature} decoded`, { name: "read in the page", milliseconds: decodeMs });
-  panel.showCosts([...now.costs.values()]);
+  showCosts([...now.costs.values()]);
 }
 
 /** Moves the threshold: shown at once, and checked against the server once it rests. `started` is the event's time. */
@@ -138,7 +138,7 @@ export function moveThreshold(value, started) {
   });
   checking.abort();
   clearTimeout(resting);
-  panel.showCheck("Computed in the page …", "wait");
+  showCheck("Computed in the page …", "wait");
   resting = setTimeout(check, REST_MS);
 }
 
@@ -148,22 +148,22 @@ export async function check() {
   if (!answer) return;
   checking.abort();
   clearTimeout(resting);
-  if (now.target !== FOREGROUND) return panel.showCheck("From the server's own class map", "good");
-  if (!answer.values) return panel.showCheck("");
-  if (!answer.isProbability && now.mask) return panel.showCheck("The server's own mask", "good");
+  if (now.target !== FOREGROUND) return showCheck("From the server's own class map", "good");
+  if (!answer.values) return showCheck("");
+  if (!answer.isProbability && now.mask) return showCheck("The server's own mask", "good");
   const own = (checking = new AbortController());
-  panel.showCheck("Asking the server for its own mask …", "wait");
+  showCheck("Asking the server for its own mask …", "wait");
   try {
     const mask = await session.readMask(photo, threshold, own.signal);
     if (own.signal.aborted) return;
-    if (!mask) return panel.showCheck("Computed in the page: this export has no mask_png_at_threshold to check it by");
+    if (!mask) return showCheck("Computed in the page: this export has no mask_png_at_threshold to check it by");
     now.mask = mask;
     addCost(mask.cost);
     setState("ready", now.config.server);
     if (!answer.isProbability) {
       answer.values = mask.values;
       now.tally = new Tally(mask.values);
-      panel.showCheck("The server's own mask", "good");
+      showCheck("The server's own mask", "good");
       return refresh();
     }
     const last = lastBackground(threshold);
@@ -173,11 +173,11 @@ export async function check() {
     const text = differing === 0 ? `Same as the server's own mask: ${pixels(area)}`
       : far ? `${pixels(differing)} differ from the server's own mask`
       : `Same as the server's own mask, but for ${pixels(differing)} at the threshold itself (within 1/65535)`;
-    panel.showCheck(text, far ? "off" : "good");
+    showCheck(text, far ? "off" : "good");
     say(text);
   } catch (error) {
     if (own.signal.aborted) return;
-    panel.showCheck(`Not checked: ${error.message}.`, "off", check);
+    showCheck(`Not checked: ${error.message}.`, "off", check);
     if (error.kind === "gone") setState("gone", "does not answer");
   }
 }

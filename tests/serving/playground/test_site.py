@@ -1,5 +1,6 @@
 """The playground's files: what browsers may do with them, and that they are all there."""
 
+import html
 import json
 import re
 from pathlib import Path
@@ -26,7 +27,7 @@ def test_the_page_is_for_browsers_alone():
 
 
 def test_nothing_but_its_own_may_run_or_be_asked():
-    for path in ("/", "/playground/scripts/main.js", "/playground/config.json"):
+    for path in ("/", "/playground/playground.js"):
         headers = answer(path).headers
         policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
         assert policy == {
@@ -47,14 +48,14 @@ def test_an_unchanged_file_is_not_sent_again():
 
 def test_what_the_page_names_is_kept_and_is_of_its_release(monkeypatch):
     named = re.findall(r'(?:href|src)="(/playground/[^"]+)"', answer("/").body.decode())
-    assert len(named) > 20
+    assert len(named) == 2
     for path in named:
         kept = answer(path)
         name = re.fullmatch(r"/playground/[0-9a-f]{16}/(.+)", path)[1]
-        assert kept.body == (FOLDER / name).read_bytes() == answer(f"/playground/{name}").body
+        assert kept.body == answer(f"/playground/{name}").body
         assert kept.headers["Cache-Control"] == "max-age=31536000, immutable"
-    for path in ("/", "/playground/config.json"):
-        assert answer(path).headers["Cache-Control"] == "no-cache"
+    assert answer("/playground/style.css").body == (FOLDER / "style.css").read_bytes()
+    assert answer("/").headers["Cache-Control"] == "no-cache"
     asked_before = named[0]
     monkeypatch.setattr(site, "_files", lambda: {"index.html": b"", "style.css": b"another release's"})
     site._release.cache_clear()
@@ -67,7 +68,7 @@ def test_what_the_page_names_is_kept_and_is_of_its_release(monkeypatch):
     "path",
     [
         "/playground/../site.py", "/playground/site.py", "/playground/", "/style.css", "//",
-        "/playground/0123456789abcdef/style.css",
+        "/playground/0123456789abcdef/style.css", "/playground/scripts/main.js",
     ],
 )  # fmt: skip
 def test_no_other_path_is_the_pages(path):
@@ -75,22 +76,37 @@ def test_no_other_path_is_the_pages(path):
 
 
 def test_what_rest_does_not_tell_is_told():
-    told = json.loads(answer("/playground/config.json", {}).body)
-    assert told == {
-        "server": "a server", "models": ["one", "two"], "version": 3, "label": None, "address": None,
-        "needs_token": False,
+    hostile = ["one", "\"'><script>alert(1)</script>&amp;"]
+    page = site.answer("/", BROWSER, lambda: site.Served("a server", hostile, version=3)).body.decode()
+    (told,) = re.findall(r'<meta name="served" content="([^"<>]*)">', page)
+    assert json.loads(html.unescape(told)) == {
+        "server": "a server", "models": hostile, "version": 3, "label": None, "address": None, "needs_token": False,
     }  # fmt: skip
 
 
 def test_all_that_is_named_is_there():
-    named = re.findall(r'(?:href|src)="(/playground/[^"]+)"', (FOLDER / "index.html").read_text())
-    scripts = {f"/playground/{file.relative_to(FOLDER)}" for file in FILES if file.suffix == ".js"}
-    assert scripts <= set(named)  # asked for at once, rather than one after the other
-    for path in named:
+    for path in re.findall(r'(?:href|src)="(/playground/[^"]+)"', (FOLDER / "index.html").read_text()):
         assert answer(path).status == 200
-    for file in FILES:
-        for imported in re.findall(r'from "(\.[^"]+)"', file.read_text()) if file.suffix == ".js" else ():
-            assert (file.parent / imported).resolve() in FILES, (file, imported)
+    script = answer("/playground/playground.js").body.decode()
+    samples = re.findall(r'(?:file|label): "([\w.]+)"', script)
+    assert len(samples) == len([file for file in FILES if file.parent.name == "samples"])
+    for sample in samples:
+        assert answer(f"/playground/samples/{sample}").status == 200
+
+
+def test_the_script_is_all_modules_each_behind_those_that_it_imports():
+    joined = answer("/playground/playground.js").body.decode()
+    modules = [file for file in FILES if file.suffix == ".js"]
+    places = {file: joined.index(file.read_text().splitlines()[0]) for file in modules}  # each begins with what it is
+    declared = []
+    for file in modules:
+        text = file.read_text()
+        for imported in re.findall(r'from "(\.[^"]+)"', text):
+            assert places[(file.parent / imported).resolve()] < places[file], (file, imported)
+        declared += re.findall(r"^(?:export )?(?:async )?(?:class|const|function|let) (\w+)", text, re.MULTILINE)
+    assert len(declared) == len(set(declared)) > 100  # so that none means another module's
+    assert not re.search(r"^(?:import|export)\b", joined, re.MULTILINE)
+    assert len(re.sub(r"\s", "", joined)) > 0.9 * sum(len(re.sub(r"\s", "", file.read_text())) for file in modules)
 
 
 def test_the_page_is_small_and_names_no_other_address():

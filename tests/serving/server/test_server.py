@@ -362,7 +362,7 @@ def test_embedded_server_serves_a_base_path_on_both_sides(publish):
         assert answer.outputs["y"].float_val == [3]
         with urllib.request.urlopen(f"{server.rest_address}/v1/models/coins") as response:
             assert response.status == 200
-        with urllib.request.urlopen(f"{server.rest_address}/playground/config.json") as response:
+        with urllib.request.urlopen(f"{server.rest_address}/playground/playground.js") as response:
             assert response.status == 200
         port = int(server.rest_address.rpartition(":")[2])
     with pytest.raises(OSError, match="refused"):
@@ -374,7 +374,7 @@ def test_embedded_server_serves_one_version_directory(publish):
     version = publish("arithmetic/2", "coins/4").parent / "3"
     with EmbeddedServer(f"{version}/", playground=False) as server:
         with pytest.raises(urllib.error.HTTPError, match="404"):
-            urllib.request.urlopen(f"{server.rest_address}/playground/config.json")
+            urllib.request.urlopen(f"{server.rest_address}/playground/playground.js")
         answer = stub_for(server.grpc_address.removeprefix("grpc://")).Predict(request_for("coins", x=[1.0]))
     assert (answer.model_spec.version.value, answer.outputs["y"].float_val) == (3, [3])
 

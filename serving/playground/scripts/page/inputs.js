@@ -36,12 +36,12 @@ export function listen(onPhoto, onLabel, takesLabel) {
 
 /** Returns a sample of the page as a file. */
 export async function fetchSample(name) {
-  const answer = await fetch(new URL(`../../samples/${name}`, import.meta.url));
+  const answer = await fetch(new URL(`samples/${name}`, import.meta.url));
   return new File([await answer.blob()], name, { type: answer.headers.get("content-type") });
 }
 
 function sampleButton({ file, title, label }, onPhoto) {
-  const picture = make("img", { src: new URL(`../../samples/${file}`, import.meta.url), alt: "", width: 96, height: 72, loading: "eager", decoding: "async" });
+  const picture = make("img", { src: new URL(`samples/${file}`, import.meta.url), alt: "", width: 96, height: 72, loading: "eager", decoding: "async" });
   return make("button", { type: "button", className: "sample", onclick: async () => onPhoto(await fetchSample(file), label) }, picture, title);
 }
 

@@ -2,7 +2,7 @@
 
 import { modelPath } from "../server/api.js";
 import { byId, show } from "./dom.js";
-import * as panel from "./panel.js";
+import { className, drawSpread, markViews, showArea, showLegend, showScores } from "./panel.js";
 import { curl, python } from "../server/snippets.js";
 import { Stage } from "./stage.js";
 import { FOREGROUND, how, layer, now, paintedView, served, source, whyNot } from "../state.js";
@@ -29,7 +29,7 @@ export function refresh() {
   if (!now.answer) return;
   const shown = layer();
   stage.setLayer(shown.bitmap ? shown : { ...shown, tables: tables(paintedView(), shown.inside, how(shown.isSoft)) });
-  panel.markViews(now.view, whyNot);
+  markViews(now.view, whyNot);
   const { title, noun } = viewOf();
   byId("result-tag").textContent = title;
   byId("result").setAttribute("aria-label", `Result: ${title}`);
@@ -44,13 +44,13 @@ export function showFigures() {
   const { answer, truth, tally, threshold, session } = now;
   const made = source();
   const isForeground = now.target === FOREGROUND;
-  const what = isForeground ? session.foregroundNames.join(", ") || "foreground" : panel.className(session.classNames, Number(now.target));
+  const what = isForeground ? session.foregroundNames.join(", ") || "foreground" : className(session.classNames, Number(now.target));
   const known = isForeground ? now.mask?.area : undefined; // the server's own count, once it is there
-  if (made) panel.showArea(known ?? made.area, answer.width * answer.height, what);
+  if (made) showArea(known ?? made.area, answer.width * answer.height, what);
   const agreement = truth && made ? (isForeground && answer.isProbability ? tally.agreement(made.last) : agreementOf(made.values, made.inside, truth)) : null;
-  if (agreement) panel.showScores(agreement);
-  panel.showLegend(now.view, { classes: now.classes?.tally, classNames: session.classNames, agreement });
-  panel.drawSpread(isForeground && answer.isProbability ? tally : null, threshold, Boolean(truth));
+  if (agreement) showScores(agreement);
+  showLegend(now.view, { classes: now.classes?.tally, classNames: session.classNames, agreement });
+  drawSpread(isForeground && answer.isProbability ? tally : null, threshold, Boolean(truth));
   showCode();
 }
 

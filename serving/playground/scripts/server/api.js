@@ -8,12 +8,6 @@ export class CallError extends Error {
   }
 }
 
-/** Returns what the page is told of its server: names of models, and where clients find it. */
-export async function readConfig() {
-  const answer = await send("/playground/config.json", {});
-  return JSON.parse(answer.text);
-}
-
 /** Returns the URL path of a model: `target` has a name, and a version or a label where one was chosen. */
 export function modelPath(target) {
   const path = `/v1/models/${encodeURIComponent(target.model)}`;

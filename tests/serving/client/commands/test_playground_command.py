@@ -1,6 +1,7 @@
 """`mask-client playground`: what its proxy passes on, to whom, and how it starts and ends."""
 
 import base64
+import html
 import http.client
 import io
 import json
@@ -120,7 +121,6 @@ def test_pages_of_other_names_get_nothing(url, serving, host):
     host = host.format(port=url.rstrip("/").rpartition(":")[2])
     for method, path in (
         ("GET", "/"),
-        ("GET", "/playground/config.json"),
         ("GET", "/v1/models/model"),
         ("POST", PREDICT),
     ):
@@ -154,7 +154,8 @@ def test_it_says_where_it_is_and_ctrl_c_ends_it(serving, tmp_path):
         line = process.stdout.readline()
         address = re.escape(serving.grpc_address)
         url = re.fullmatch(rf"Playground of {address}: (http://127\.0\.0\.1:\d+/) \(Ctrl-C ends it\)\n", line)[1]
-        assert ask(url, "GET", "/playground/config.json")[1] == {
+        page = ask(url, "GET", "/", Accept="text/html")[1].decode()
+        assert json.loads(html.unescape(re.search('name="served" content="([^"]+)"', page)[1])) == {
             "server": serving.grpc_address, "models": ["model", "other"], "version": 7, "label": None,
             "address": serving.grpc_address, "needs_token": True,
         }  # fmt: skip
