@@ -15,6 +15,7 @@ from ....serving.agreement import NEAR_THRESHOLD
 from ...errors import SpecError
 from ...model import examples
 from ...model.segmentation_model import SegmentationModel
+from ...model.tracing import without_fusion
 from ...spec import ExportSpec
 from ..module import MaskModule
 from .frozen_graph import FrozenGraph, freeze
@@ -83,7 +84,8 @@ def optimize(
     modules = {name: make_module(form) for name, form in {NONE: model, **forms}.items()}
     makers = {name: _mask_maker(module) for name, module in modules.items()}
     pictures = _pictures(model, modules[NONE])
-    masks = {name: [mask_of(picture) for picture in pictures] for name, mask_of in makers.items()}
+    with without_fusion():  # what is saved is protected from it, what is traced here is not
+        masks = {name: [mask_of(picture) for picture in pictures] for name, mask_of in makers.items()}
     ious = {name: _iou(masks[NONE], masks[name]) for name in forms}
     if spec.optimize == AUTO:
         calls = {name: functools.partial(mask_of, pictures[0]) for name, mask_of in makers.items()}

@@ -1,4 +1,8 @@
-"""What is computed once, when a file is read: constants of constants, and normalizations as part of convolutions."""
+"""What is made simpler, once, when a file is read.
+
+Constants of constants are computed, normalizations become parts of convolutions, and convolutions take two pictures as
+they are rather than joined.
+"""
 
 import collections
 import dataclasses
@@ -7,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .graph import Graph, names_used
+from .ops.convolution import CONV_OF_TWO
 from .ops.normalization import affine_of
 from .ops.random import RANDOM
 from .ops.registry import Node
@@ -18,7 +23,7 @@ _CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 def fold(graph: Graph) -> Graph:
     """Returns a graph with the same answers that has fewer nodes."""
-    return _fold_affine(_fold_constants(graph))
+    return _part_convolutions(_fold_affine(_fold_constants(graph)))
 
 
 def _fold_constants(graph: Graph) -> Graph:
@@ -65,6 +70,38 @@ def _fold_affine(graph: Graph) -> Graph:
             nodes[at] = dataclasses.replace(before, inputs=[before.inputs[0], *names], outputs=node.outputs)
             break
     return dataclasses.replace(graph, nodes=[node for node in nodes if node is not None], constants=constants)
+
+
+def _part_convolutions(graph: Graph) -> Graph:
+    """Lets convolutions take two pictures, where these were joined for nothing else."""
+    takers = collections.defaultdict(list)
+    for node in graph.nodes:
+        for name in names_used(node):
+            takers[name].append(node)
+    joined = {
+        node.outputs[0]: node
+        for node in graph.nodes
+        if node.op == "Concat" and len(node.inputs) == 2 and node.outputs[0] not in graph.outputs
+        if all(_can_be_parted(taker, node, graph.constants, takers) for taker in takers[node.outputs[0]])
+    }
+    nodes = [
+        dataclasses.replace(node, op=CONV_OF_TWO, inputs=[*joined[node.inputs[0]].inputs, *node.inputs[1:]])
+        if node.op == "Conv" and node.inputs[0] in joined
+        else node
+        for node in graph.nodes
+        if node.outputs[0] not in joined
+    ]
+    return dataclasses.replace(graph, nodes=nodes)
+
+
+def _can_be_parted(node: Node, joined: Node, constants: dict[str, Array], takers: dict[str, list[Node]]) -> bool:
+    if node.op != "Conv" or node.inputs[0] != joined.outputs[0] or node.get("group", 1) != 1:
+        return False
+    weights = constants.get(node.inputs[1])
+    if weights is None or joined.get("axis") not in (1, 1 - weights.ndim):
+        return False
+    # A leaky ReLU behind a sum cannot be left to TensorFlow's fused operation: see `graph.saving`.
+    return all(taker.op != "LeakyRelu" for taker in takers[node.outputs[0]])
 
 
 def _affine(node: Node, data: str, constants: dict[str, Array], channels: int, rank: int) -> tuple[Array, Array] | None:

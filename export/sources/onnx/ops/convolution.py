@@ -12,6 +12,8 @@ from .registry import Node, op
 
 Pads = list[list[int]]
 _ROOM = "bhwc"
+CONV_OF_TWO = "ConvOfTwo"
+"""No operator of ONNX's: a convolution of two pictures that were joined along their channels."""
 
 
 def window_of(
@@ -73,6 +75,23 @@ def convolve(node: Node, x: Value, weights: Value, bias: Value | None = None, ex
     if extra is not None:
         result += node.in_order(extra, order)
     return Tensor(activated(node, result), order)
+
+
+@op(CONV_OF_TWO)
+def convolve_two(node: Node, first: Value, second: Value, weights: Value, bias: Value | None = None) -> Tensor:
+    """Returns the sum of the convolutions of two pictures, each with its part of the weights, plus a bias.
+
+    TensorFlow adds as it computes the second one, while joining the pictures would copy both.
+    """
+    tensors = node.tensor(first), node.tensor(second)
+    kernel, order = static(weights, "weights"), channels_last(tensors[0].rank)
+    pictures = [tensor.in_order(order) for tensor in tensors]
+    channels = pictures[0].shape[-1]
+    if channels is None:
+        return convolve(node, Tensor(tf.concat(pictures, -1), order), kernel, bias)
+    biases = (None if bias is None else node.plain(bias), None)
+    parts = zip(pictures, np.split(kernel, [channels], 1), biases, strict=True)
+    return Tensor(tf.add_n([conv2d(node, x, weights_last(node, part), more) for x, part, more in parts]), order)
 
 
 def weights_last(node: Node, weights: Value, swaps: bool = False) -> Any:

@@ -211,6 +211,22 @@ def test_other_masks_are_warned_of(model, tmp_path, monkeypatch, caplog):
     assert "optimize: 'freeze' changes the masks of drawn pictures (IoU 0.9000" in caplog.text
 
 
+def test_forms_are_compared_by_what_the_model_says_rather_than_what_tensorflow_makes_of_it(tmp_path):
+    """It forgets the slope of a leaky ReLU behind the sum of a convolution and another picture."""
+    image = keras.Input((64, 64, 3))
+    x = layers.Conv2D(8, 3, padding="same")(image)
+    x = layers.LeakyReLU(negative_slope=0.9)(layers.Add()([layers.Conv2D(8, 3, padding="same")(x), x]))
+    total = layers.Conv2D(1, 1, kernel_initializer="ones")(x)
+    random = np.random.default_rng(3)
+    logits = keras.Model(image, total)
+    for layer in logits.layers[1:3]:
+        layer.set_weights([random.normal(0, 0.3, weights.shape) for weights in layer.get_weights()])
+    middle = float(np.median(logits(PHOTO[None] / 255)))
+    keras.Model(image, layers.Rescaling(1.0, offset=-middle)(total)).save(tmp_path / "model.keras")
+    plan = _plan(tmp_path / "model.keras", optimize="freeze", activation="sigmoid")
+    assert plan.optimized.comparisons["freeze"].iou > 0.999
+
+
 def test_an_unknown_form_is_refused_with_those_there_are():
     with pytest.raises(SpecError, match=r"optimize: .*'none', 'freeze', 'bfloat16' or 'auto'.*'int8'"):
         make_spec({"source": "model.keras", "output_dir": "served", "optimize": "int8"})

@@ -1,4 +1,4 @@
-"""What is computed once when a file is read."""
+"""What is made simpler when a file is read."""
 
 import numpy as np
 import onnx_networks as networks
@@ -69,3 +69,48 @@ def test_constants_of_constants_are_computed_once():
     sizes = net.add("Concat", net.as_node(0), net.add("Mul", net.as_node(1), net.as_node(3)), net.as_node(-1), axis=0)
     scaled = net.add("Mul", "x", net.add("Sqrt", net.constant(4.0)))
     assert folded_operators(net, net.add("Reshape", scaled, sizes)) == ["Mul", "Reshape"]
+
+
+@pytest.mark.parametrize("axis", [1, -3])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("window", [{}, {"stride": 2}, {"dilations": [2, 2], "auto_pad": "SAME_UPPER"}])
+def test_a_convolution_takes_two_pictures_as_they_are(axis, bias, window):
+    net = networks.Network(13)
+    joined = net.add("Concat", net.conv("x", 3, 4), net.add("Relu", "x"), axis=axis)
+    first = net.add("Relu", net.normalize(net.conv(joined, 7, 5, bias=bias, **window), 5))
+    second = net.conv(joined, 7, 5, bias=bias, **window)
+    assert sorted(folded_operators(net, net.add("Mul", first, second))) == [
+        "Conv", "ConvOfTwo", "ConvOfTwo", "Mul", "Relu", "Relu",
+    ]  # fmt: skip
+
+
+def test_a_part_of_the_two_may_be_a_constant_or_both_the_same():
+    net = networks.Network(13)
+    joined = net.add("Concat", net.drawn(2, 1, 8, 10), "x", axis=1)
+    assert folded_operators(net, net.conv(joined, 4, 5)) == ["ConvOfTwo"]
+    net = networks.Network(13)
+    assert folded_operators(net, net.conv(net.add("Concat", "x", "x", axis=1), 6, 5)) == ["ConvOfTwo"]
+
+
+def test_two_pictures_whose_channels_only_a_run_shows_are_joined_for_their_convolution():
+    net = networks.Network(13)
+    largest = net.add("ReduceMax", "x", axes=[0, 2, 3], keepdims=0)
+    kept = net.add("Compress", "x", net.add("Greater", largest, net.constant(-1.0)), axis=1)
+    assert folded_operators(net, net.conv(net.add("Concat", kept, "x", axis=1), 6, 5))[-1] == "ConvOfTwo"
+
+
+@pytest.mark.parametrize(
+    "why", ["others take it", "it is an output", "groups", "rows", "three", "a leaky ReLU follows"]
+)
+def test_pictures_stay_joined_where_that_is_of_use(why):
+    net = networks.Network(13)
+    joined = net.add("Concat", *["x"] * (3 if why == "three" else 2), axis=2 if why == "rows" else 1)
+    channels = {"three": 9, "rows": 3}.get(why, 6)
+    x = net.conv(joined, channels, channels, group=2 if why == "groups" else 1)
+    if why == "others take it":
+        x = net.add("Add", x, joined)
+    if why == "a leaky ReLU follows":
+        x = net.add("LeakyRelu", x, alpha=0.1)
+    operators = folded_operators(net, joined if why == "it is an output" else x)
+    assert operators[0] == "Concat"
+    assert "ConvOfTwo" not in operators
