@@ -14,7 +14,7 @@ it does.
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -31,13 +31,19 @@ _THIS_THREAD = -1
 class Interrupter:
     """The guard nodes of one graph, and which slots are free."""
 
-    def __init__(self, graph: tf.Graph, slots: int) -> None:
-        """Adds the nodes to a graph that is in no session yet; of its runs, `slots` at a time can be interrupted."""
+    def __init__(self, graph: tf.Graph, slots: int, foreseen: Iterable[Collection[str]] = ()) -> None:
+        """Adds the nodes to a graph that is in no session yet.
+
+        Args:
+            graph: the model's.
+            slots: how many of its runs at a time can be interrupted.
+            foreseen: fetches that runs will have. For others the session places its whole graph again.
+        """
         self._graph = graph
         self.session: Any = None  # set once there is one that runs the graph
         self._free = list(range(slots))
         self._lock = threading.Lock()
-        self._endings: dict[tuple[str, ...], Any] = {}
+        self._endings: dict[frozenset[str], Any] = {}
         with graph.as_default(), tf.device("/CPU:0"), tf.name_scope(_SCOPE):
             self._slot = tf.compat.v1.placeholder(tf.int32, [], "slot")
             queues = [
@@ -51,10 +57,13 @@ class Interrupter:
             self._close = tf.raw_ops.QueueCloseV2(handle=self._queue)
             self._destroy = tf.raw_ops.DestroyResourceOp(resource=self._queue)
         self.feed = self._slot._as_tf_output()
+        for fetches in foreseen:
+            with contextlib.suppress(KeyError, ValueError):  # names that it has not; whoever fetches them is told
+                self.targets(fetches)
 
-    def targets(self, fetches: Sequence[str]) -> list[Any] | None:
+    def targets(self, fetches: Collection[str]) -> list[Any] | None:
         """Returns the operations to run beside some fetches; None where there are too many kinds already."""
-        key = tuple(fetches)
+        key = frozenset(fetches)
         with self._lock:
             if key not in self._endings:
                 if len(self._endings) >= _MAX_ENDINGS:
@@ -62,13 +71,14 @@ class Interrupter:
                 self._endings[key] = self._make_ending(fetches)
             return [self._guard._c_op, self._endings[key]._c_op]
 
-    def _make_ending(self, fetches: Sequence[str]) -> Any:
+    def _make_ending(self, fetches: Collection[str]) -> Any:
         last = [self._graph.get_tensor_by_name(name).op for name in fetches]
         with self._graph.as_default(), tf.device("/CPU:0"), tf.name_scope(_SCOPE):
             ending = tf.raw_ops.QueueEnqueueV2(handle=self._queue, components=[tf.constant(True)])
         # tf.control_dependencies would mark the model's nodes, which a session has taken over already.
         ending._add_control_inputs(last)
-        self.session._extend_graph()
+        if self.session is not None:
+            self.session._extend_graph()
         return ending
 
     def take_slot(self) -> int | None:

@@ -78,7 +78,8 @@ class SavedModel:
         try:
             with self._graph.as_default():
                 tf.graph_util.import_graph_def(meta_graph.graph_def, name="")
-            self._interrupter = Interrupter(self._graph, settings.interruptible_runs)
+            answers = [{output.name for output in signature.outputs.values()} for signature in self.signatures.values()]
+            self._interrupter = Interrupter(self._graph, settings.interruptible_runs, answers)
             config = config_pb2.ConfigProto(
                 intra_op_parallelism_threads=settings.intra_op_threads,
                 inter_op_parallelism_threads=settings.inter_op_threads,

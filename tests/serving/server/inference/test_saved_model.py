@@ -72,6 +72,19 @@ def test_only_what_is_fetched_is_computed(load):
     assert total.tolist() == [2]
 
 
+def test_the_graph_is_placed_once_for_all_that_signatures_answer(load, monkeypatch):
+    """TensorFlow places all of it again whenever a session's graph has grown."""
+    two, extended = load("two_inputs/1"), []
+    extend = tf.compat.v1.Session._extend_graph
+    monkeypatch.setattr(tf.compat.v1.Session, "_extend_graph", lambda self: [extended.append(1), extend(self)])
+    names, x = sorted(two.signatures["serving_default"].outputs), np.ones(1, np.float32)
+    for outputs in (names, names[::-1]):
+        run(two, "serving_default", outputs=outputs, x=x, y=x)
+    assert (len(names), len(extended)) == (2, 0)
+    run(two, "serving_default", outputs=names[:1], x=x, y=x)
+    assert len(extended) == 1
+
+
 def test_errors_of_the_graph_keep_their_code_and_text(load):
     failing = load("failing/1")
     negative = error_of(lambda: run(failing, "serving_default", x=np.array([-1], np.float32)))
