@@ -11,6 +11,7 @@ import grpc
 import pytest
 from maskport.serving.server import EmbeddedServer, ServerSettings
 from maskport.serving.server.models.loading import LoadSettings
+from maskport.serving.server.server import ANY_PORT
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc, predict_pb2
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
@@ -73,7 +74,7 @@ def test_no_name_in_a_request_is_a_path(coins_export):
             touched.append((event, words))
 
     sys.addaudithook(watch)  # for good; it does nothing once the test is over
-    settings = ServerSettings(load=LoadSettings(warms_up=False), drain_timeout_s=2)
+    settings = ServerSettings(grpc_port=ANY_PORT, load=LoadSettings(warms_up=False), drain_timeout_s=2)
     with (
         EmbeddedServer(coins_export, settings=settings) as server,
         grpc.insecure_channel(server.grpc_address[7:]) as channel,

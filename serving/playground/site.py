@@ -1,55 +1,27 @@
-"""The files of the page, as browsers get them: whichever server shows it, nothing of it may do more than it says.
+"""The page and its samples, as browsers get them: whichever server shows it, nothing of it may do more than it says.
 
 The page has no script but its own, asks no other address than its own, and may stand in no other page.
 """
 
+import base64
 import dataclasses
 import functools
 import graphlib
 import hashlib
 import html
 import json
-import posixpath
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-PREFIX = "/playground/"
-"""Where the files are; the page itself is `/`."""
-_PAGE = "index.html"
-_SCRIPT = "playground.js"
-_SERVED = "{{ served }}"  # in the page
-_CONTENT_TYPES = {
-    ".css": "text/css; charset=utf-8",
-    ".html": "text/html; charset=utf-8",
-    ".jpg": "image/jpeg",
-    ".js": "text/javascript; charset=utf-8",
-    ".png": "image/png",
-    ".webp": "image/webp",
-}
-_POLICY = {
-    "default-src": "'none'",
-    "script-src": "'self'",
-    "style-src": "'self'",
-    "img-src": "'self' blob: data:",
-    "connect-src": "'self'",
-    "base-uri": "'none'",
-    "form-action": "'none'",
-    "frame-ancestors": "'none'",
-}
+_SAMPLES = "/playground/samples/"
+_CONTENT_TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
+_SERVED, _STYLE, _SCRIPT = "{{ served }}", "{{ style }}", "{{ script }}"
+"""What stands in the page for what is put into it."""
 _IMPORT = re.compile(r'^import \{[^}]+\} from "([^"]+)";\n+', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=async|class|const|function)", re.MULTILINE)
-_HEADERS = {
-    "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in _POLICY.items()),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-# Asked for again each time, and answered by 304: a new release shows at once.
-_CHANGES = "no-cache"
-# The page names its files below a folder of its release's own, where they never change: they are asked for once.
-_STAYS = "max-age=31536000, immutable"
+_FOLDER = Path(__file__).parent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +55,7 @@ class Answer:
 
 
 def answer(path: str, headers: Mapping[str, str], describe: Callable[[], Served]) -> Answer | None:
-    """Answers a GET request for the page or one of its files.
+    """Answers a GET request for the page or one of its samples.
 
     Args:
         path: of the URL, without a query.
@@ -98,54 +70,79 @@ def answer(path: str, headers: Mapping[str, str], describe: Callable[[], Served]
         if "text/html" not in headers.get("accept", ""):
             return None
         served = html.escape(json.dumps(dataclasses.asdict(describe())))
-        page = _files()[_PAGE].decode().replace(PREFIX, f"{PREFIX}{_release()}/").replace(_SERVED, served)
-        return _answer(page.encode(), _CONTENT_TYPES[".html"], headers)
-    if not path.startswith(PREFIX):
-        return None
-    named = path.removeprefix(PREFIX)
-    name = named.removeprefix(f"{_release()}/")
-    found = _files().get(name)
-    if found is None:
-        return None
-    return _answer(found, _CONTENT_TYPES[Path(name).suffix], headers, _CHANGES if name == named else _STAYS)
+        return _answer(_page().replace(_SERVED, served).encode(), "text/html; charset=utf-8", headers)
+    sample = _samples().get(path)
+    return None if sample is None else _answer(sample, _CONTENT_TYPES[Path(path).suffix], headers)
 
 
-def _answer(body: bytes, content_type: str, asked: Mapping[str, str], cache: str = _CHANGES) -> Answer:
+def _answer(body: bytes, content_type: str, asked: Mapping[str, str]) -> Answer:
     tag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'
-    headers = {**_HEADERS, "Cache-Control": cache, "ETag": tag, "Vary": "Accept"}
+    # Asked for again each time, and answered by 304: a new release shows at once.
+    headers = {**_headers(), "Cache-Control": "no-cache", "ETag": tag, "Vary": "Accept"}
     if tag in asked.get("if-none-match", ""):
         return Answer(304, headers, b"")
     return Answer(200, {**headers, "Content-Type": content_type}, body)
 
 
 @functools.cache
-def _files() -> Mapping[str, bytes]:
-    """Returns the page's files by their paths below `PREFIX`."""
-    folder = Path(__file__).parent
-    files = {
-        file.relative_to(folder).as_posix(): file.read_bytes()
-        for file in sorted(folder.rglob("*"))
-        if file.suffix in _CONTENT_TYPES
+def _headers() -> Mapping[str, str]:
+    policy = {
+        "default-src": "'none'",
+        "script-src": _hash(_script()),
+        "style-src": _hash(_style()),
+        "img-src": "'self' blob: data:",
+        "connect-src": "'self'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
     }
-    modules = {name: files.pop(name).decode() for name in list(files) if name.endswith(".js")}
-    return {**files, _SCRIPT: _joined(modules).encode()}
-
-
-def _joined(modules: Mapping[str, str]) -> str:
-    """Returns ES modules as one, each after those that it imports.
-
-    Asked for one by one, they took two thirds of the time until the page was ready. They import by the names that are
-    exported, and no two of them name a thing alike, so without these lines they say the same.
-    """
-    imported = {
-        name: [posixpath.normpath(posixpath.join(posixpath.dirname(name), path)) for path in _IMPORT.findall(text)]
-        for name, text in modules.items()
+    return {
+        "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
     }
-    ordered = graphlib.TopologicalSorter(imported).static_order()
-    return "\n".join(_EXPORT.sub("", _IMPORT.sub("", modules[name])) for name in ordered)
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 @functools.cache
-def _release() -> str:
-    """Returns a name of all the files' contents."""
-    return hashlib.sha256(b"".join(_files().values())).hexdigest()[:16]
+def _page() -> str:
+    """Returns the page with its style and its script in it.
+
+    Asked for by themselves, one by one as modules are, these took two thirds of the time until the page was ready.
+    """
+    page = (_FOLDER / "index.html").read_text(encoding="utf-8")
+    return page.replace(_STYLE, _style()).replace(_SCRIPT, _script())
+
+
+@functools.cache
+def _style() -> str:
+    return (_FOLDER / "style.css").read_text(encoding="utf-8")
+
+
+@functools.cache
+def _script() -> str:
+    """Returns the scripts, which are ES modules, as one, each after those that it imports.
+
+    They import by the names that are exported, and no two of them name a thing alike, so without these lines they say
+    the same.
+    """
+    folder = _FOLDER / "scripts"
+    modules = {file: file.read_text(encoding="utf-8") for file in sorted(folder.rglob("*.js"))}
+    imported = {
+        file: [Path(os.path.normpath(file.parent / path)) for path in _IMPORT.findall(text)]
+        for file, text in modules.items()
+    }
+    ordered = graphlib.TopologicalSorter(imported).static_order()
+    return "\n".join(_EXPORT.sub("", _IMPORT.sub("", modules[file])) for file in ordered)
+
+
+@functools.cache
+def _samples() -> Mapping[str, bytes]:
+    """Returns the pictures by their paths in URLs."""
+    files = (_FOLDER / "samples").iterdir()
+    return {f"{_SAMPLES}{file.name}": file.read_bytes() for file in files if file.suffix in _CONTENT_TYPES}

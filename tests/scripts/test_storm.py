@@ -10,6 +10,7 @@ from maskport.serving.server import EmbeddedServer, ServerSettings
 from maskport.serving.server.fronts.grpc_front import GrpcSettings
 from maskport.serving.server.models.loading import LoadSettings
 from maskport.serving.server.models.text_configs import BatchingSettings
+from maskport.serving.server.server import ANY_PORT
 from storms import pictures
 from storms.requests import MODEL, DefectError
 from storms.storm import Storm
@@ -28,7 +29,10 @@ def server(tmp_path_factory):
     base_path = tmp_path_factory.mktemp("storm") / MODEL
     export_unchecked(model, base_path, scaling="unit", signatures=signatures, decode="exact")
     settings = ServerSettings(
-        load=LoadSettings(batching=BatchingSettings(), warms_up=False), drain_timeout_s=2, grpc=GrpcSettings(8)
+        grpc_port=ANY_PORT,
+        load=LoadSettings(batching=BatchingSettings(), warms_up=False),
+        drain_timeout_s=2,
+        grpc=GrpcSettings(8),
     )
     with EmbeddedServer(base_path, settings=settings) as server:
         yield server

@@ -6,6 +6,7 @@ they are rather than joined.
 
 import collections
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from .running import compute
 from .values import Array
 
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
+_MISTAKEN = ("LeakyRelu", "Mish", "Softplus")
+"""What TensorFlow fuses with a convolution and a sum, and then gets wrong or fails at; Mish begins with the last."""
 
 
 def fold(graph: Graph) -> Graph:
@@ -100,8 +103,18 @@ def _can_be_parted(node: Node, joined: Node, constants: dict[str, Array], takers
     weights = constants.get(node.inputs[1])
     if weights is None or joined.get("axis") not in (1, 1 - weights.ndim):
         return False
-    # A leaky ReLU behind a sum cannot be left to TensorFlow's fused operation: see `graph.saving`.
-    return all(taker.op != "LeakyRelu" for taker in takers[node.outputs[0]])
+    # More filters than channels are more to add than there was to copy.
+    return weights.shape[0] <= weights.shape[1] and not any(
+        taker.op in _MISTAKEN for taker in _takers_behind(node, takers)
+    )
+
+
+def _takers_behind(node: Node, takers: dict[str, list[Node]]) -> Iterator[Node]:
+    """Yields what takes a node's answer, also where that is handed on as it is."""
+    for taker in takers[node.outputs[0]]:
+        yield taker
+        if taker.op in ("Identity", "Dropout"):
+            yield from _takers_behind(taker, takers)
 
 
 def _affine(node: Node, data: str, constants: dict[str, Array], channels: int, rank: int) -> tuple[Array, Array] | None:

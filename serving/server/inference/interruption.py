@@ -24,6 +24,7 @@ from ..calls import Call
 _SCOPE = "zz_interruption"
 """Comes last in the alphabet: a session numbers its feeds in that order, and names the number in errors."""
 _MAX_ENDINGS = 64
+"""Beside those that are foreseen."""
 _THIS_THREAD = -1
 """In place of a thread pool's number."""
 
@@ -57,16 +58,17 @@ class Interrupter:
             self._close = tf.raw_ops.QueueCloseV2(handle=self._queue)
             self._destroy = tf.raw_ops.DestroyResourceOp(resource=self._queue)
         self.feed = self._slot._as_tf_output()
-        for fetches in foreseen:
+        for fetches in dict.fromkeys(map(frozenset, foreseen)):
             with contextlib.suppress(KeyError, ValueError):  # names that it has not; whoever fetches them is told
-                self.targets(fetches)
+                self._endings[fetches] = self._make_ending(fetches)
+        self._most_endings = len(self._endings) + _MAX_ENDINGS
 
     def targets(self, fetches: Collection[str]) -> list[Any] | None:
         """Returns the operations to run beside some fetches; None where there are too many kinds already."""
         key = frozenset(fetches)
         with self._lock:
             if key not in self._endings:
-                if len(self._endings) >= _MAX_ENDINGS:
+                if len(self._endings) >= self._most_endings:
                     return None
                 self._endings[key] = self._make_ending(fetches)
             return [self._guard._c_op, self._endings[key]._c_op]

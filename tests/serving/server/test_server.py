@@ -362,7 +362,7 @@ def test_embedded_server_serves_a_base_path_on_both_sides(publish):
         assert answer.outputs["y"].float_val == [3]
         with urllib.request.urlopen(f"{server.rest_address}/v1/models/coins") as response:
             assert response.status == 200
-        with urllib.request.urlopen(f"{server.rest_address}/playground/playground.js") as response:
+        with urllib.request.urlopen(f"{server.rest_address}/playground/samples/coins.jpg") as response:
             assert response.status == 200
         port = int(server.rest_address.rpartition(":")[2])
     with pytest.raises(OSError, match="refused"):
@@ -374,7 +374,7 @@ def test_embedded_server_serves_one_version_directory(publish):
     version = publish("arithmetic/2", "coins/4").parent / "3"
     with EmbeddedServer(f"{version}/", playground=False) as server:
         with pytest.raises(urllib.error.HTTPError, match="404"):
-            urllib.request.urlopen(f"{server.rest_address}/playground/playground.js")
+            urllib.request.urlopen(f"{server.rest_address}/playground/samples/coins.jpg")
         answer = stub_for(server.grpc_address.removeprefix("grpc://")).Predict(request_for("coins", x=[1.0]))
     assert (answer.model_spec.version.value, answer.outputs["y"].float_val) == (3, [3])
 
@@ -387,7 +387,7 @@ def test_embedded_server_serves_a_directory_that_is_no_number(publish):
 
 def test_embedded_server_follows_new_versions(publish):
     base = publish("arithmetic/1", "m/1").parent
-    with EmbeddedServer(base, settings=ServerSettings(repository=_FAST_POLLING)) as server:
+    with EmbeddedServer(base, settings=ServerSettings(grpc_port=ANY_PORT, repository=_FAST_POLLING)) as server:
         stub = stub_for(server.grpc_address.removeprefix("grpc://"))
         publish("arithmetic/2", "m/2")
         wait_until(lambda: stub.Predict(request_for("m", x=[1.0])).model_spec.version.value == 2, "version 2")

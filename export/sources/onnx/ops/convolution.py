@@ -12,8 +12,8 @@ from .registry import Node, op
 
 Pads = list[list[int]]
 _ROOM = "bhwc"
-CONV_OF_TWO = "ConvOfTwo"
-"""No operator of ONNX's: a convolution of two pictures that were joined along their channels."""
+CONV_OF_TWO = "Conv of Concat"
+"""A convolution of two pictures that were joined along their channels."""
 
 
 def window_of(
@@ -87,11 +87,22 @@ def convolve_two(node: Node, first: Value, second: Value, weights: Value, bias: 
     kernel, order = static(weights, "weights"), channels_last(tensors[0].rank)
     pictures = [tensor.in_order(order) for tensor in tensors]
     channels = pictures[0].shape[-1]
-    if channels is None:
+    if channels in (None, 0, kernel.shape[1]):
         return convolve(node, Tensor(tf.concat(pictures, -1), order), kernel, bias)
     biases = (None if bias is None else node.plain(bias), None)
-    parts = zip(pictures, np.split(kernel, [channels], 1), biases, strict=True)
+    parts = zip(_of_one_size(*pictures), np.split(kernel, [channels], 1), biases, strict=True)
     return Tensor(tf.add_n([conv2d(node, x, weights_last(node, part), more) for x, part, more in parts]), order)
+
+
+def _of_one_size(first: Any, second: Any) -> list[Any]:
+    """Returns two pictures that are seen to be of one size: a fused sum writes past the end of the smaller one."""
+    size = first.shape[:-1].merge_with(second.shape[:-1])
+    is_same = tf.reduce_all(tf.equal(tf.shape(first)[:-1], tf.shape(second)[:-1]))
+    with tf.control_dependencies([tf.raw_ops.Assert(condition=is_same, data=["pictures of two sizes are joined"])]):
+        checked = [tf.identity(first), tf.identity(second)]
+    for picture in checked:
+        picture.set_shape([*size, picture.shape[-1]])
+    return checked
 
 
 def weights_last(node: Node, weights: Value, swaps: bool = False) -> Any:

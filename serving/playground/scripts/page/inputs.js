@@ -2,6 +2,7 @@
 
 import { byId, make } from "./dom.js";
 
+const SAMPLES_URL = "/playground/samples/";
 const SAMPLES = [
   { file: "coins.jpg", title: "Coins", label: "coins_mask.png" },
   { file: "astronaut.webp", title: "Astronaut" },
@@ -36,12 +37,12 @@ export function listen(onPhoto, onLabel, takesLabel) {
 
 /** Returns a sample of the page as a file. */
 export async function fetchSample(name) {
-  const answer = await fetch(new URL(`samples/${name}`, import.meta.url));
+  const answer = await fetch(`${SAMPLES_URL}${name}`);
   return new File([await answer.blob()], name, { type: answer.headers.get("content-type") });
 }
 
 function sampleButton({ file, title, label }, onPhoto) {
-  const picture = make("img", { src: new URL(`samples/${file}`, import.meta.url), alt: "", width: 96, height: 72, loading: "eager", decoding: "async" });
+  const picture = make("img", { src: `${SAMPLES_URL}${file}`, alt: "", width: 96, height: 72, loading: "eager", decoding: "async" });
   return make("button", { type: "button", className: "sample", onclick: async () => onPhoto(await fetchSample(file), label) }, picture, title);
 }
 

@@ -20,8 +20,14 @@ def graph_of(net, output):
     return read_graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", net.opset)]), "g")
 
 
-def answer(graph):
-    return as_plain(run(graph, [Tensor(tf.constant(X), (0, 1, 2, 3))], Weights())[0]).numpy()
+def answer(graph, pictures=X, traces=False):
+    weights = Weights()
+
+    def answer(x):
+        return as_plain(run(graph, [Tensor(x, (0, 1, 2, 3))], weights)[0])
+
+    form = tf.TensorSpec([None, 3, None, None])
+    return (tf.function(answer, [form], autograph=False) if traces else answer)(tf.constant(pictures)).numpy()
 
 
 def folded_operators(net, output):
@@ -29,6 +35,8 @@ def folded_operators(net, output):
     graph = graph_of(net, output)
     folded = fold(graph)
     np.testing.assert_allclose(answer(folded), answer(graph), rtol=1e-4, atol=1e-5)
+    # As TensorFlow optimizes it, fusing operations.
+    np.testing.assert_allclose(answer(folded, traces=True), answer(graph), rtol=1e-4, atol=1e-5)
     return [node.op for node in folded.nodes]
 
 
@@ -80,37 +88,40 @@ def test_a_convolution_takes_two_pictures_as_they_are(axis, bias, window):
     first = net.add("Relu", net.normalize(net.conv(joined, 7, 5, bias=bias, **window), 5))
     second = net.conv(joined, 7, 5, bias=bias, **window)
     assert sorted(folded_operators(net, net.add("Mul", first, second))) == [
-        "Conv", "ConvOfTwo", "ConvOfTwo", "Mul", "Relu", "Relu",
+        "Conv", "Conv of Concat", "Conv of Concat", "Mul", "Relu", "Relu",
     ]  # fmt: skip
 
 
 def test_a_part_of_the_two_may_be_a_constant_or_both_the_same():
     net = networks.Network(13)
     joined = net.add("Concat", net.drawn(2, 1, 8, 10), "x", axis=1)
-    assert folded_operators(net, net.conv(joined, 4, 5)) == ["ConvOfTwo"]
+    assert folded_operators(net, net.conv(joined, 4, 4)) == ["Conv of Concat"]
     net = networks.Network(13)
-    assert folded_operators(net, net.conv(net.add("Concat", "x", "x", axis=1), 6, 5)) == ["ConvOfTwo"]
+    assert folded_operators(net, net.conv(net.add("Concat", "x", "x", axis=1), 6, 5)) == ["Conv of Concat"]
 
 
 def test_two_pictures_whose_channels_only_a_run_shows_are_joined_for_their_convolution():
     net = networks.Network(13)
     largest = net.add("ReduceMax", "x", axes=[0, 2, 3], keepdims=0)
     kept = net.add("Compress", "x", net.add("Greater", largest, net.constant(-1.0)), axis=1)
-    assert folded_operators(net, net.conv(net.add("Concat", kept, "x", axis=1), 6, 5))[-1] == "ConvOfTwo"
+    assert folded_operators(net, net.conv(net.add("Concat", kept, "x", axis=1), 6, 5))[-1] == "Conv of Concat"
 
 
 @pytest.mark.parametrize(
     "why", ["others take it", "it is an output", "groups", "rows", "three", "a leaky ReLU follows"]
 )
 def test_pictures_stay_joined_where_that_is_of_use(why):
-    net = networks.Network(13)
+    net = networks.Network(18)
     joined = net.add("Concat", *["x"] * (3 if why == "three" else 2), axis=2 if why == "rows" else 1)
     channels = {"three": 9, "rows": 3}.get(why, 6)
-    x = net.conv(joined, channels, channels, group=2 if why == "groups" else 1)
+    filters = 7 if why == "more filters than channels" else channels
+    x = net.conv(joined, channels, filters, group=2 if why == "groups" else 1)
     if why == "others take it":
         x = net.add("Add", x, joined)
-    if why == "a leaky ReLU follows":
-        x = net.add("LeakyRelu", x, alpha=0.1)
+    if why.startswith("a leaky ReLU"):
+        x = net.add("LeakyRelu", net.add("Identity", x) if "later" in why else x, alpha=0.1)
+    if why.startswith("Mish"):
+        x = net.add("Mish", x) if "parts" not in why else net.add("Mul", x, net.add("Tanh", net.add("Softplus", x)))
     operators = folded_operators(net, joined if why == "it is an output" else x)
     assert operators[0] == "Concat"
-    assert "ConvOfTwo" not in operators
+    assert "Conv of Concat" not in operators

@@ -125,16 +125,16 @@ def test_browsers_get_a_page_at_the_root_that_knows_the_models(serve, made_model
     server = serve(model(made_models, "arithmetic"), model(made_models, "failing"))
     status, headers, body = ask(server, "GET", "/", headers=BROWSER)
     assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
-    assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
+    assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'sha256-")
     assert b"<!doctype html>" in body
     assert b"&quot;models&quot;: [&quot;arithmetic&quot;, &quot;failing&quot;]" in body
-    status, headers, body = ask(server, "GET", "/playground/style.css")
-    assert (status, headers["content-type"]) == (200, "text/css; charset=utf-8")
-    again = ask(server, "GET", "/playground/style.css", headers={"If-None-Match": headers["etag"]})
+    status, headers, body = ask(server, "GET", "/playground/samples/coins.jpg")
+    assert (status, headers["content-type"]) == (200, "image/jpeg")
+    again = ask(server, "GET", "/playground/samples/coins.jpg", headers={"If-None-Match": headers["etag"]})
     assert (again[0], again[2]) == (304, b"")
     for method, path in (
         ("POST", "/"),
-        ("PUT", "/playground/style.css"),
+        ("PUT", "/playground/samples/coins.jpg"),
         ("GET", "/playground/site.py"),
         ("GET", "/x"),
     ):
@@ -144,7 +144,7 @@ def test_browsers_get_a_page_at_the_root_that_knows_the_models(serve, made_model
 
 def test_without_the_playground_browsers_are_answered_as_by_the_original(serve, made_models, ask):
     server = serve(model(made_models, "arithmetic"), rest=RestSettings(has_playground=False))
-    for path in ("/", "/playground/style.css", "/playground/playground.js"):
+    for path in ("/", "/playground/samples/coins.jpg"):
         assert ask(server, "GET", path, headers=BROWSER)[0] == 404
 
 
