@@ -1,8 +1,17 @@
-"""Trains a small network on drawn pictures, in half a minute: it finds bright round things. Saves model.keras."""
+"""Trains a small network on drawn pictures, in half a minute: it finds bright round things.
+
+Saves model.keras, unless there is one.
+"""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # of what TensorFlow says as it starts nothing is of use here
 
 import keras
 import numpy as np
 
+FILE = Path("model.keras")
 SIDE = 96
 
 
@@ -21,6 +30,8 @@ def draw(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 def main(pictures: int = 256, epochs: int = 6) -> None:
     """Draws, trains and saves."""
+    if FILE.exists():
+        raise SystemExit(f"{FILE} is there already: take that, or move it away")
     random = np.random.default_rng(0)
     images, masks = (
         np.stack(them)[..., None].astype("float32")
@@ -33,8 +44,8 @@ def main(pictures: int = 256, epochs: int = 6) -> None:
     model = keras.Model(image, keras.layers.Conv2D(1, 1, activation="sigmoid")(x))
     model.compile("adam", "binary_crossentropy")
     model.fit(images, masks, batch_size=8, epochs=epochs, verbose=0)
-    model.save("model.keras")
-    print("saved model.keras")
+    model.save(FILE)
+    print(f"saved {FILE}")
 
 
 if __name__ == "__main__":

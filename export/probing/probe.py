@@ -30,6 +30,8 @@ _FREE_SIZES = ((96, 128), (83, 109))
 """(height, width) that a model without a fixed size is tried at: a size that every network takes, and an odd one."""
 _LARGE_FREE_SIZES = ((284, 572), (300, 316))
 """Likewise, for one that takes none as small: a U-Net of valid convolutions wants 188, and 16 more each time."""
+_MULTIPLES = (2, 4, 8, 16, 32, 64)
+"""Those that networks take who halve pictures some times."""
 _PHOTOGRAPH = (768, 1024)
 """Likewise, once: networks that pad pictures up to one size, or hold positions for it, take smaller ones only."""
 _PHOTOGRAPH_EDGES = (896, 768, 640, 512, 384, 320, 256, 224, 192, 160, 128)
@@ -195,11 +197,20 @@ def _answer(model: SegmentationModel, spec: ExportSpec, height: int, width: int)
     try:
         outputs = model.forward(model_input)
     except Exception as error:
-        advice = "" if model.size else "; it may need --pad_to_multiple=32 or a fixed --model_size=HEIGHT,WIDTH"
+        advice = "" if model.size else f"; {_advice_on_size(model, spec)}"
         raise SourceError(
-            f"source {spec.source}: fails on a {height}x{width} picture: {cause_of(error)}{advice}"
+            f"source {spec.source}: fails on a drawn {height}x{width} picture: {cause_of(error)}{advice}"
         ) from error
     return np.asarray(outputs)
+
+
+def _advice_on_size(model: SegmentationModel, spec: ExportSpec) -> str:
+    for multiple in _MULTIPLES:
+        # Odd ones, so that no other multiple is the reason.
+        height, width = (multiple * (edge // (2 * multiple) * 2 + 1) for edge in _FREE_SIZES[0])
+        if multiple > spec.pad_to_multiple and not _problem(model, spec, height, width):
+            return f"it takes multiples of {multiple}: --pad_to_multiple={multiple}"
+    return "it may need --pad_to_multiple or a fixed --model_size=HEIGHT,WIDTH"
 
 
 def _check_takes_photographs(model: SegmentationModel, spec: ExportSpec) -> None:
@@ -215,7 +226,7 @@ def _check_takes_photographs(model: SegmentationModel, spec: ExportSpec) -> None
         if edge < tried[1] and not _problem(model, spec, edge, edge):
             cure = f"it takes smaller ones: --model_size=longest={edge}; or {cure}"
             break
-    raise SourceError(f"source {spec.source}: fails on a {tried[0]}x{tried[1]} picture: {problem}; {cure}")
+    raise SourceError(f"source {spec.source}: fails on a drawn {tried[0]}x{tried[1]} picture: {problem}; {cure}")
 
 
 def _problem(model: SegmentationModel, spec: ExportSpec, height: int, width: int) -> str:

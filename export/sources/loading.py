@@ -42,6 +42,9 @@ _LARGE_TRIAL_SIZE = (284, 572)
 """Likewise, of one that takes none as small: a U-Net of valid convolutions wants 188, and 16 more each time."""
 
 _OTHER_SIZE = "if it takes sizes of some multiple only: --pad_to_multiple; if one size: --model_size=HEIGHT,WIDTH"
+_FEWEST_PIXELS = 1024
+"""Of a map in a row; fewer numbers are scores of whole pictures."""
+_FILES_WITH_GRAPHS = (".onnx", ".pb", ".tflite", ".json")
 
 
 def load_source(spec: ExportSpec) -> SegmentationModel:
@@ -265,6 +268,17 @@ def _find_channels(
     return 3 if 3 in fitting else fitting[0]
 
 
+def _advice_on_form(shape: tf.TensorShape, spec: ExportSpec) -> str:
+    if shape.rank == 2 and shape[1] is not None and shape[1] < _FEWEST_PIXELS:
+        return "; a model that tells what a whole picture is has no masks"
+    if spec.source.endswith(_FILES_WITH_GRAPHS):
+        return "; if a tensor inside of it is such a map: --source_output=ITS_NAME"
+    return (
+        "; if its last layer is a Reshape of another size: end the model before it, by a builder that returns "
+        "keras.Model(model.input, model.layers[-2].output)"
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class _Trial:
     """What a model's output is, found by tracing it, and by running it where that does not tell."""
@@ -303,8 +317,7 @@ class _Trial:
         if form is None:
             raise SourceError(
                 f"{where}: answers {shape} for a {size[0]}x{size[1]} picture, which is no map of it; wanted "
-                "[B, H, W, classes], or [B, H*W, classes]; if its last layer is a Reshape of another size: end the "
-                "model before it, by a builder that returns keras.Model(model.input, model.layers[-2].output)"
+                f"[B, H, W, classes], or [B, H*W, classes]{_advice_on_form(shape, spec)}"
             )
         output_channels = _channels_of(shape, form)
         answers_classes = is_classes(output.dtype) or spec.activation == CLASSES

@@ -145,9 +145,10 @@ def _main(words: Sequence[str]) -> int:
         return EXIT_FAILED
     print(f"{summary} → {_OUTPUT.value}")
     if summary.failed:
-        _report(
-            f"{summary.failed} of {summary.pictures} pictures failed; dead_letters.parquet in {job.output} says why"
-        )
+        from .bookkeeping.tables import first_failure
+
+        count = f"{summary.failed} of {summary.pictures} pictures failed"
+        _report(f"{count}, one by {first_failure(job.output)}; dead_letters.parquet in {job.output} says all")
     return EXIT_FAILED if summary.failed else 0
 
 

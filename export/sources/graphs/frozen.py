@@ -83,10 +83,21 @@ def wrap_graph(graph_def: Any, spec: ExportSpec, kind: str, named: Mapping[str, 
     needed = _needed(takes, outputs[output_name].op.name)
     # A placeholder with a default is set already: a rate of dropout, say.
     placeholders = [node.name for node in graph_def.node if node.op == "Placeholder" and node.name in needed]
-    inputs = _results(wrapped.graph, placeholders)
+    inputs = {
+        name: tensor
+        for name, tensor in _results(wrapped.graph, placeholders).items()
+        if tensor.dtype.is_floating or tensor.dtype.is_integer or tensor.dtype.is_bool
+    }
+    if not inputs:  # then the image is such a one
+        defaults = [node.name for node in graph_def.node if node.op == "PlaceholderWithDefault" and node.name in needed]
+        inputs = _results(wrapped.graph, defaults)
     chosen = choose_inputs(spec, inputs, where)
     image = inputs[chosen.image]
-    function = wrapped.prune(list(inputs.values()), outputs[output_name])
+    try:
+        function = wrapped.prune(list(inputs.values()), outputs[output_name])
+    except Exception as error:  # TensorFlow's own kind is not public
+        texts = ", ".join(map(repr, sorted(set(placeholders) - set(inputs))))
+        raise SourceError(f"{where}: {output_name!r} needs {texts} beside pictures, which holds no numbers") from error
     parameter_count = count_constants(function.graph.as_graph_def())
     return RawModel(
         call=lambda images: function(*map(chosen.tensors(images).get, inputs)),

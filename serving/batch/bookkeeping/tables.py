@@ -97,6 +97,17 @@ def find_tables(output: str, name: str) -> list[str]:
     return [one.path for pattern in patterns for one in files.find(files.join(folder, pattern))]
 
 
+def first_failure(output: str) -> str:
+    """Returns a picture that failed and why, from the dead letters that a job wrote; empty where there is none."""
+    for path in find_tables(output, DEAD_LETTERS_NAME):
+        rows = (
+            pyarrow.parquet.read_table(io.BytesIO(files.read(path)), columns=["uri", "error"]).slice(0, 1).to_pylist()
+        )
+        if rows:
+            return f"{rows[0]['uri']}: {rows[0]['error']}"
+    return ""
+
+
 @dataclasses.dataclass(frozen=True)
 class CocoItem:
     """A picture and its mask as COCO's JSON has them."""

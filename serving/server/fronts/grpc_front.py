@@ -9,7 +9,6 @@ from typing import Any
 
 import grpc
 from google.protobuf import descriptor, message, message_factory
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_service_pb2, predict_pb2, prediction_service_pb2
 
 from ...status_codes import StatusCode
@@ -74,7 +73,10 @@ def create_server(service: PredictionService, settings: GrpcSettings, metrics: M
         for described in file.DESCRIPTOR.services_by_name.values():
             server.add_generic_rpc_handlers((_handlers(described, methods, metrics, free, settings.timeout_s),))
     if settings.has_health_service:
-        health_pb2_grpc.add_HealthServicer_to_server(_Health(), server)
+        # Only then: its release wants a protobuf as new as itself, which Beam's environments have not.
+        from .health import add_health_service
+
+        add_health_service(server)
     server.add_generic_rpc_handlers((_UnknownMethods(),))
     return server
 
@@ -190,20 +192,3 @@ class _UnknownMethods(grpc.GenericRpcHandler):
     @staticmethod
     def _refuse(_: Any, context: grpc.ServicerContext) -> None:
         context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
-
-
-class _Health(health.HealthServicer):
-    """gRPC's health service, with the C++ server's word for services it does not know."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        for service in ("", "ModelService", "PredictionService"):
-            self.set(service, health_pb2.HealthCheckResponse.SERVING)
-
-    def Check(  # noqa: N802
-        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
-    ) -> health_pb2.HealthCheckResponse:
-        response = super().Check(request, context)
-        if response.status == health_pb2.HealthCheckResponse.UNKNOWN:
-            context.abort(grpc.StatusCode.NOT_FOUND, "service name unknown")
-        return response

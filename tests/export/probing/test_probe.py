@@ -113,10 +113,12 @@ def test_a_model_that_fails_on_photographs_is_told_of(tmp_path):
         return probe(load_source(spec), spec)
 
     with pytest.raises(
-        SourceError, match=r"fails on a 768x1024 picture: .*; it takes smaller ones: --model_size=longest=512; "
+        SourceError, match=r"fails on a drawn 768x1024 picture: .*; it takes smaller ones: --model_size=longest=512; "
     ):
         run()
-    with pytest.raises(SourceError, match=r"fails on a 768x1024 picture: .*; give a fixed --model_size=HEIGHT,WIDTH$"):
+    with pytest.raises(
+        SourceError, match=r"fails on a drawn 768x1024 picture: .*; give a fixed --model_size=HEIGHT,WIDTH$"
+    ):
         run(model_size="longest=1000,only=shrink")
     for cure in ({"model_size": "longest=512"}, {"model_size": "512"}):
         run(**cure)

@@ -53,6 +53,27 @@ def test_what_no_other_op_takes_is_the_output(tmp_path, content):
     np.testing.assert_array_equal(model.forward(tf.constant(images)).numpy()[..., 0], wanted)
 
 
+def test_an_image_with_a_default_is_found_where_no_other_input_holds_numbers(tmp_path):
+    """As graphs have it that were fed by an iterator, whose handle is a placeholder of text."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default() as graph:
+        handle = v1.placeholder(tf.string, [], name="handle")
+        image = v1.placeholder_with_default(np.zeros((1, 8, 8, 3), np.float32), [None, None, None, 3], name="img")
+        shown = tf.where(tf.equal(handle, "none"), tf.zeros_like(image), image)
+        tf.add(tf.nn.conv2d(shown, TOY.kernel, 1, "SAME"), TOY.bias, name="map")
+    (tmp_path / "graph.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    with pytest.raises(SourceError, match="'map' needs 'handle' beside pictures, which holds no numbers"):
+        load(tmp_path / "graph.pb")
+    with tf.Graph().as_default() as graph:
+        v1.placeholder(tf.string, [], name="handle")  # that nothing needs
+        image = v1.placeholder_with_default(np.zeros((1, 8, 8, 3), np.float32), [None, None, None, 3], name="img")
+        tf.add(tf.nn.conv2d(image, TOY.kernel, 1, "SAME"), TOY.bias, name="map")
+    (tmp_path / "graph.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    model = load(tmp_path / "graph.pb", source_output="map")
+    images = np.random.default_rng(0).random((2, 20, 24, 3)).astype(np.float32)
+    np.testing.assert_allclose(model.forward(tf.constant(images)), np.stack([TOY(one) for one in images]), atol=1e-5)
+
+
 def saved_model(graph):
     saved = saved_model_pb2.SavedModel(saved_model_schema_version=1)
     saved.meta_graphs.add().graph_def.MergeFromString(graph)
