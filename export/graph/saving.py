@@ -5,7 +5,9 @@ is near to 1/6, also where c comes of several constants that it multiplied: mask
 saved with x - (-3) instead, which is the same to the bit, and which it does not look for.
 
 And it makes one operation of a convolution, its bias, a sum and a leaky ReLU, but forgets the slope: what is negative
-is multiplied by 0.2, that operation's default. Behind a sum a leaky ReLU is saved as the choice that it is.
+is multiplied by 0.2, that operation's default. Behind a sum a leaky ReLU is saved as the choice that it is. With Mish
+instead it makes one that it then cannot run: there the softplus in it, which is never negative, is saved with a bound
+of 0.
 """
 
 import collections
@@ -66,6 +68,7 @@ class _Body:
     def protect(self) -> dict[str, str]:
         """Rewrites it in place; returns new names by old of values that have others then, where values are named."""
         self._protect_from_hard_swish()
+        self._keep_mish_apart()
         return self._keep_slopes()
 
     def _keep_slopes(self) -> dict[str, str]:
@@ -93,6 +96,17 @@ class _Body:
             for at, name in enumerate(node.input):
                 node.input[at] = renamed.get(name, name)
         return renamed
+
+    def _keep_mish_apart(self) -> None:
+        for tanh in [node for node in self.nodes if node.op == "Tanh"]:
+            softplus = self.by_name.get(origin(tanh.input[0]))
+            if softplus is None or softplus.op != "Softplus" or not self._may_be_sum(softplus.input[0]):
+                continue
+            zero = self._add_constant(f"{tanh.name}/zero", 0, tf.as_dtype(tanh.attr["T"].type), tanh.device)
+            added = self.nodes.add(name=f"{tanh.name}/positive", op="Maximum", device=tanh.device)
+            added.input[:] = [tanh.input[0], zero]
+            added.attr["T"].CopyFrom(tanh.attr["T"])
+            tanh.input[0] = f"{added.name}:z:0" if self.output_suffix else added.name
 
     def _may_be_sum(self, name: str) -> bool:
         node = self.by_name.get(origin(name))

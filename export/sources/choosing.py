@@ -82,7 +82,7 @@ def choose_inputs(spec: ExportSpec, inputs: Mapping[str, Any], where: str) -> In
     if len(left) > 1:
         raise SourceError(
             f"{where} takes {len(left)} inputs; an export has one, the image: {_list(left)}; "
-            "give the others values by source_constants (NAME=NUMBER)"
+            "give the others values by source_constants (NAME=NUMBER, or a list in a spec file)"
         )
     image = choose("input", "source_input", spec.source_input, left, where)
     constants = {name: _constant(name, value, inputs[name], where) for name, value in given.items()}

@@ -78,6 +78,25 @@ RESIDUALS = {
 }
 
 
+@pytest.mark.parametrize("swaps", [False, True])
+def test_mish_behind_a_sum_can_be_run(tmp_path, swaps):
+    module = tf.Module()
+    module.kernel = tf.Variable(RANDOM.normal(0, 0.2, (3, 3, 8, 8)).astype(np.float32))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 8])])
+    def run(images):
+        added = tf.nn.bias_add(tf.nn.conv2d(images, module.kernel, 1, "SAME"), BIAS) + images
+        factor = tf.tanh(tf.nn.softplus(added))
+        return {"y": factor * added if swaps else added * factor}
+
+    module.run = run
+    save(module, tmp_path, run)
+    images = RANDOM.normal(0, 2, (1, 16, 16, 8)).astype(np.float32)
+    added = tf.nn.conv2d(images, module.kernel, 1, "SAME").numpy().astype(float) + BIAS + images
+    answer = tf.saved_model.load(tmp_path).signatures["serving_default"](images=tf.constant(images))["y"]
+    np.testing.assert_allclose(answer, added * np.tanh(np.log1p(np.exp(added))), atol=2e-5)
+
+
 @pytest.mark.parametrize("form", RESIDUALS)
 def test_a_leaky_relu_keeps_its_slope(tmp_path, form):
     module = tf.Module()

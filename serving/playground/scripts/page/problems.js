@@ -47,7 +47,10 @@ export function showProblem(error, retry) {
     show(byId("problem"), false);
     retry();
   };
+  // What no browser shows either stays what it is, however often it is sent.
+  const isOfFile = ["empty", "file"].includes(known.kind) || (!canMend && ["unknown format", "cannot be decoded"].includes(known.kind));
+  show(byId("problem-retry"), !isOfFile);
   show(byId("busy"), false);
   show(byId("problem"));
-  (canMend ? mend : byId("problem-retry")).focus({ preventScroll: true });
+  (canMend ? mend : byId(isOfFile ? "problem-another" : "problem-retry")).focus({ preventScroll: true });
 }
