@@ -94,6 +94,27 @@ def test_a_model_that_answers_differently_each_time_is_refused(tmp_path, monkeyp
         probe(load_source(spec), spec)
 
 
+@pytest.mark.parametrize("halvings", [1, 3])
+@pytest.mark.parametrize("given", [1, 2])
+def test_the_multiple_that_a_model_takes_is_named(halvings, given):
+    keras.utils.set_random_seed(0)
+    image = x = keras.Input((None, None, 3))
+    skips = []
+    for _ in range(halvings):
+        skips.append(x)
+        x = keras.layers.MaxPooling2D()(x)
+    for skip in reversed(skips):
+        x = keras.layers.Concatenate()([keras.layers.UpSampling2D()(x), skip])
+    spec = make_spec({**SPEC, "pad_to_multiple": given})
+    model = adapt_keras_model(keras.Model(image, keras.layers.Conv2D(1, 1, activation="sigmoid")(x)), spec)
+    if given == 2**halvings:
+        probe(model, spec)
+        return
+    wanted = 2**halvings
+    with pytest.raises(SourceError, match=f"fails on a drawn 83x109 picture: .*: --pad_to_multiple={wanted}$"):
+        probe(model, spec)
+
+
 class FillsUp(tf.Module):
     """As DeepLab's graphs do: what is smaller is filled up to one size, what is larger fails."""
 

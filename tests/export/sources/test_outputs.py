@@ -132,3 +132,10 @@ def test_a_row_of_a_larger_map_is_told_to_end_before_it(tmp_path, size, form):
 
     with pytest.raises(SourceError, match=r"which is no map of it; .*keras\.Model\(model\.input, model\.layers\[-2\]"):
         Model(larger, size).load(tmp_path / "m")
+
+
+def test_scores_of_whole_pictures_are_told_from_rows_of_pixels(tmp_path):
+    with pytest.raises(
+        SourceError, match=r"no map of it; .*; a model that tells what a whole picture is has no masks$"
+    ):
+        Model(lambda maps: tf.reduce_mean(maps, [1, 2]), (64, 96)).load(tmp_path / "m")
