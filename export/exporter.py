@@ -288,12 +288,17 @@ class Plan:
 
 def _resolve_and_probe(spec: ExportSpec, model: SegmentationModel) -> tuple[list[int], ProbeResult]:
     """Returns the foreground's channels and what the probe found; what either lacks in the spec is told at one time."""
+    foreground, lacking = list[int](), None
     try:
         foreground = resolve_foreground(spec, model)
     except SpecError as error:
-        try:
-            probe(model, spec)
-        except SpecError as more:
-            raise SpecError(f"{error}; {more}") from more
-        raise
-    return foreground, probe(model, spec)
+        lacking = error
+    try:
+        found = probe(model, spec)
+    except (SpecError, SourceError) as error:
+        if lacking is None:
+            raise
+        raise type(error)(f"{lacking}; {error}") from error
+    if lacking is not None:
+        raise lacking
+    return foreground, found

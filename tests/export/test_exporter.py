@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -173,6 +174,13 @@ def test_a_remote_base_path_gets_the_same_files(model_file, version_dir):
     assert held == {str(file.relative_to(version_dir)) for file in version_dir.rglob("*") if file.is_file()}
 
 
+def halving(toy):
+    """Saves a network that takes pictures of even sides only."""
+    image = keras.Input((None, None, 3))
+    small = keras.layers.UpSampling2D()(keras.layers.MaxPooling2D()(image))
+    return keras.Model(image, toy_models.keras_model(toy)(keras.layers.Add()([small, image]))).save
+
+
 @pytest.mark.parametrize(
     ("make", "fields", "error", "message"),
     [
@@ -188,6 +196,12 @@ def test_a_remote_base_path_gets_the_same_files(model_file, version_dir):
             {"activation": "none"},
             SpecError,
             "give the mask's: 0 to 2; activation: 'none', but the model's outputs .*; give softmax or sigmoid$",
+        ),
+        (
+            halving(THREE_CLASSES),
+            {},
+            SourceError,
+            "give the mask's: 0 to 2; source .*: fails on a drawn 83x109 picture: .*--pad_to_multiple=2$",
         ),
         (toy_models.keras_model(THREE_CLASSES).save, {"foreground": 3}, SpecError, "no output channel 3"),
         (toy_models.keras_model(THREE_CLASSES).save, {"classes": ["a", "b"], "foreground": 0}, SpecError, "2 names"),
