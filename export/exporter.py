@@ -23,7 +23,7 @@ from .model.choices import check_class_indices, choose_signatures, choose_warmup
 from .model.model_graph import weights_of
 from .model.segmentation_model import SegmentationModel
 from .model.servable_ops import check_servable
-from .model.tracing import without_graph_optimization
+from .model.tracing import without_fusion, without_graph_optimization
 from .probing.alignment import Alignment, align
 from .probing.comparison import Comparison
 from .probing.probe import ProbeResult, probe
@@ -294,7 +294,8 @@ def _resolve_and_probe(spec: ExportSpec, model: SegmentationModel) -> tuple[list
     except SpecError as error:
         lacking = error
     try:
-        found = probe(model, spec)
+        with without_fusion():  # what is saved is protected from it
+            found = probe(model, spec)
     except (SpecError, SourceError) as error:
         if lacking is None:
             raise

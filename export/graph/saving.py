@@ -99,7 +99,7 @@ class _Body:
 
     def _keep_mish_apart(self) -> None:
         for tanh in [node for node in self.nodes if node.op == "Tanh"]:
-            softplus = self.by_name.get(origin(tanh.input[0]))
+            softplus = self._behind(tanh.input[0])
             if softplus is None or softplus.op != "Softplus" or not self._may_be_sum(softplus.input[0]):
                 continue
             zero = self._add_constant(f"{tanh.name}/zero", 0, tf.as_dtype(tanh.attr["T"].type), tanh.device)
@@ -109,10 +109,15 @@ class _Body:
             tanh.input[0] = f"{added.name}:z:0" if self.output_suffix else added.name
 
     def _may_be_sum(self, name: str) -> bool:
+        node = self._behind(name)
+        return node is None or node.op in _MAY_END_IN_SUM  # None: it is the function's argument
+
+    def _behind(self, name: str) -> Any:
+        """Returns the node that makes a value, but for those that hand it on; None where it is an argument."""
         node = self.by_name.get(origin(name))
         while node is not None and node.op in _SAME:
             node = self.by_name.get(origin(node.input[0]))
-        return node is None or node.op in _MAY_END_IN_SUM  # None: it is the function's argument
+        return node
 
     def _protect_from_hard_swish(self) -> None:
         for bounded in [node for node in self.nodes if node.op == "Relu6"]:

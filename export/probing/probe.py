@@ -192,24 +192,28 @@ def _model_input(model: SegmentationModel, spec: ExportSpec, height: int, width:
     return scaling(geometry.to_model(tf.constant(pixels)), spec.full_scale)
 
 
-def _answer(model: SegmentationModel, spec: ExportSpec, height: int, width: int) -> np.ndarray:
+def _answer(model: SegmentationModel, spec: ExportSpec, height: int, width: int, *, advises: bool = True) -> np.ndarray:
     model_input = _model_input(model, spec, height, width)
     try:
         outputs = model.forward(model_input)
     except Exception as error:
-        advice = "" if model.size else f"; {_advice_on_size(model, spec)}"
+        advice = f"; {_advice_on_size(model, spec, height, width)}" if advises and not model.size else ""
         raise SourceError(
             f"source {spec.source}: fails on a drawn {height}x{width} picture: {cause_of(error)}{advice}"
         ) from error
     return np.asarray(outputs)
 
 
-def _advice_on_size(model: SegmentationModel, spec: ExportSpec) -> str:
-    for multiple in _MULTIPLES:
+def _advice_on_size(model: SegmentationModel, spec: ExportSpec, height: int, width: int) -> str:
+    """Returns what may help a model that fails on a picture of a size."""
+    for multiple in () if spec.sides else _MULTIPLES:
+        if height % multiple == 0 == width % multiple:
+            continue  # it fails on one that is such a multiple
+        padded = spec.model_copy(update={"pad_to_multiple": math.lcm(multiple, spec.pad_to_multiple)})
         # Odd ones, so that no other multiple is the reason.
-        height, width = (multiple * (edge // (2 * multiple) * 2 + 1) for edge in _FREE_SIZES[0])
-        if multiple > spec.pad_to_multiple and not _problem(model, spec, height, width):
-            return f"it takes multiples of {multiple}: --pad_to_multiple={multiple}"
+        edges = (multiple * (edge // (2 * multiple) * 2 + 1) for edge in _FREE_SIZES[0])
+        if padded != spec and not _problem(model, padded, *edges):
+            return f"it takes multiples of {padded.pad_to_multiple}: --pad_to_multiple={padded.pad_to_multiple}"
     return "it may need --pad_to_multiple or a fixed --model_size=HEIGHT,WIDTH"
 
 
@@ -241,13 +245,10 @@ def _problem(model: SegmentationModel, spec: ExportSpec, height: int, width: int
 def _first_answer(model: SegmentationModel, spec: ExportSpec) -> tuple[Sequence[tuple[int, int]], np.ndarray]:
     """Returns the sizes to try a model at, and what it answers at the first of them."""
     sizes = [model.size] if model.size else _FREE_SIZES
-    try:
-        return sizes, _answer(model, spec, *sizes[0])
-    except SourceError:
-        if model.size is None:
-            with contextlib.suppress(SourceError):  # the first failure tells more
-                return _LARGE_FREE_SIZES, _answer(model, spec, *_LARGE_FREE_SIZES[0])
-        raise
+    for some in (sizes, _LARGE_FREE_SIZES) if model.size is None else (sizes,):
+        with contextlib.suppress(SourceError):
+            return some, _answer(model, spec, *some[0], advises=False)
+    return sizes, _answer(model, spec, *sizes[0])  # the first failure tells more
 
 
 def _advise(model: SegmentationModel, minimum: float, maximum: float, *, is_whole: bool = False) -> str:

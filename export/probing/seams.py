@@ -16,7 +16,6 @@ import tensorflow as tf
 from ..graph.scaling import ValueScaling
 from ..model import examples
 from ..model.segmentation_model import SegmentationModel
-from ..model.tracing import without_fusion
 from ..spec import ExportSpec
 
 _INNER_SEAMS, _OUTER_SEAMS = (0.2, 0.5, 0.8), (0.3, 0.8)
@@ -104,8 +103,7 @@ def measure(
 
     def run(picture: npt.NDArray[np.uint8]) -> Floats:
         pixels = examples.as_pixels(picture, model.channels, "float32", spec.full_scale)
-        with without_fusion():
-            maps = run_scaled(scaling(tf.constant(pixels[np.newaxis]), spec.full_scale))
+        maps = run_scaled(scaling(tf.constant(pixels[np.newaxis]), spec.full_scale))
         return np.nan_to_num(np.asarray(maps[0], np.float64))
 
     random = np.random.default_rng(0)

@@ -19,7 +19,7 @@ from ..model.segmentation_model import (
     SegmentationModel,
 )
 from ..model.servable_ops import check_servable
-from ..model.tracing import find_data_format, trace
+from ..model.tracing import find_data_format, trace, without_fusion
 from ..spec import CLASSES, ExportSpec
 from .builders import build_model
 from .choosing import is_classes
@@ -42,9 +42,10 @@ _LARGE_TRIAL_SIZE = (284, 572)
 """Likewise, of one that takes none as small: a U-Net of valid convolutions wants 188, and 16 more each time."""
 
 _OTHER_SIZE = "if it takes sizes of some multiple only: --pad_to_multiple; if one size: --model_size=HEIGHT,WIDTH"
+_NO_KERAS = ("ONNX", "TensorFlow Lite", "TensorFlow.js", "frozen")
+"""How descriptions of models begin that no builder of Keras' can end earlier."""
 _FEWEST_PIXELS = 1024
 """Of a map in a row; fewer numbers are scores of whole pictures."""
-_FILES_WITH_GRAPHS = (".onnx", ".pb", ".tflite", ".json")
 
 
 def load_source(spec: ExportSpec) -> SegmentationModel:
@@ -268,11 +269,11 @@ def _find_channels(
     return 3 if 3 in fitting else fitting[0]
 
 
-def _advice_on_form(shape: tf.TensorShape, spec: ExportSpec) -> str:
+def _advice_on_form(shape: tf.TensorShape, raw: RawModel) -> str:
     if shape.rank == 2 and shape[1] is not None and shape[1] < _FEWEST_PIXELS:
         return "; a model that tells what a whole picture is has no masks"
-    if spec.source.endswith(_FILES_WITH_GRAPHS):
-        return "; if a tensor inside of it is such a map: --source_output=ITS_NAME"
+    if raw.description.startswith(_NO_KERAS):
+        return ""
     return (
         "; if its last layer is a Reshape of another size: end the model before it, by a builder that returns "
         "keras.Model(model.input, model.layers[-2].output)"
@@ -299,7 +300,8 @@ class _Trial:
         size = sizes[0]
 
         def run(gray: tf.Tensor) -> tf.Tensor:
-            return tf.cast(traced(tf.repeat(tf.repeat(gray, batch or 1, 0), channels, 3)), tf.float32)
+            with without_fusion():  # what is saved is protected from it
+                return tf.cast(traced(tf.repeat(tf.repeat(gray, batch or 1, 0), channels, 3)), tf.float32)
 
         shape = output.shape
         if shape.rank is None or None in shape[1:]:
@@ -317,7 +319,7 @@ class _Trial:
         if form is None:
             raise SourceError(
                 f"{where}: answers {shape} for a {size[0]}x{size[1]} picture, which is no map of it; wanted "
-                f"[B, H, W, classes], or [B, H*W, classes]{_advice_on_form(shape, spec)}"
+                f"[B, H, W, classes], or [B, H*W, classes]{_advice_on_form(shape, raw)}"
             )
         output_channels = _channels_of(shape, form)
         answers_classes = is_classes(output.dtype) or spec.activation == CLASSES

@@ -148,7 +148,7 @@ def _main(words: Sequence[str]) -> int:
         from .bookkeeping.tables import first_failure
 
         count = f"{summary.failed} of {summary.pictures} pictures failed"
-        _report(f"{count}, one by {first_failure(job.output)}; dead_letters.parquet in {job.output} says all")
+        _report(f"{count}, such as {first_failure(job.output)}; the dead letters in {job.output} have them all")
     return EXIT_FAILED if summary.failed else 0
 
 

@@ -90,14 +90,16 @@ def wrap_graph(graph_def: Any, spec: ExportSpec, kind: str, named: Mapping[str, 
     }
     if not inputs:  # then the image is such a one
         defaults = [node.name for node in graph_def.node if node.op == "PlaceholderWithDefault" and node.name in needed]
-        inputs = _results(wrapped.graph, defaults)
+        found = _results(wrapped.graph, defaults)
+        inputs = {name: tensor for name, tensor in found.items() if tensor.shape.rank in (None, 3, 4)}
     chosen = choose_inputs(spec, inputs, where)
     image = inputs[chosen.image]
     try:
         function = wrapped.prune(list(inputs.values()), outputs[output_name])
     except Exception as error:  # TensorFlow's own kind is not public
-        texts = ", ".join(map(repr, sorted(set(placeholders) - set(inputs))))
-        raise SourceError(f"{where}: {output_name!r} needs {texts} beside pictures, which holds no numbers") from error
+        others = ", ".join(map(repr, sorted(set(placeholders) - set(inputs))))
+        cause = f"needs {others} beside pictures, which holds no numbers" if others else cause_of(error)
+        raise SourceError(f"{where}: {output_name!r} {cause}") from error
     parameter_count = count_constants(function.graph.as_graph_def())
     return RawModel(
         call=lambda images: function(*map(chosen.tensors(images).get, inputs)),

@@ -98,13 +98,11 @@ def find_tables(output: str, name: str) -> list[str]:
 
 
 def first_failure(output: str) -> str:
-    """Returns a picture that failed and why, from the dead letters that a job wrote; empty where there is none."""
+    """Returns the first of the dead letters that a job wrote, which names its picture; empty where there is none."""
     for path in find_tables(output, DEAD_LETTERS_NAME):
-        rows = (
-            pyarrow.parquet.read_table(io.BytesIO(files.read(path)), columns=["uri", "error"]).slice(0, 1).to_pylist()
-        )
-        if rows:
-            return f"{rows[0]['uri']}: {rows[0]['error']}"
+        errors = pyarrow.parquet.read_table(io.BytesIO(files.read(path)), columns=["error"])["error"]
+        if len(errors):
+            return str(errors[0])
     return ""
 
 

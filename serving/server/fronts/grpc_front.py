@@ -73,7 +73,7 @@ def create_server(service: PredictionService, settings: GrpcSettings, metrics: M
         for described in file.DESCRIPTOR.services_by_name.values():
             server.add_generic_rpc_handlers((_handlers(described, methods, metrics, free, settings.timeout_s),))
     if settings.has_health_service:
-        # Only then: its release wants a protobuf as new as itself, which Beam's environments have not.
+        # Only then: its release wants a protobuf as new as itself, and what pip installs beside Beam may be older.
         from .health import add_health_service
 
         add_health_service(server)

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from maskport.export import SourceError
+from maskport.export.exporter import Plan
+from maskport.export.graph.saving import save
+from maskport.export.model.tracing import without_fusion
 from maskport.export.sources import load_source
 from maskport.export.spec import make_spec
 from reference import Toy
@@ -139,3 +142,26 @@ def test_scores_of_whole_pictures_are_told_from_rows_of_pixels(tmp_path):
         SourceError, match=r"no map of it; .*; a model that tells what a whole picture is has no masks$"
     ):
         Model(lambda maps: tf.reduce_mean(maps, [1, 2]), (64, 96)).load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("activation", ["mish", "leaky ReLU"])
+def test_what_tensorflow_cannot_fuse_is_tried_as_it_is_saved(tmp_path, activation):
+    """Behind the sum of a convolution and a picture it has no code for Mish, and forgets the slope of a leaky ReLU."""
+    kernel = tf.constant(np.random.default_rng(0).normal(0, 1, (3, 3, 3, 3)), tf.float32)
+
+    class Residual(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)])
+        def __call__(self, images):
+            added = tf.nn.bias_add(tf.nn.conv2d(images, kernel, 1, "SAME"), [0.1, 0.2, 0.3]) + images
+            if activation == "mish":
+                added *= tf.tanh(tf.nn.softplus(added))
+            return tf.sigmoid(added if activation == "mish" else tf.nn.leaky_relu(added, 0.9))
+
+    tf.saved_model.save(Residual(), str(tmp_path / "m"))
+    spec = make_spec({"source": str(tmp_path / "m"), "output_dir": "o", "scaling": "signed", "foreground": 0})
+    plan = Plan.make(spec)
+    picture = tf.constant(np.random.default_rng(0).uniform(-1, 1, (1, 20, 24, 3)), tf.float32)
+    save(plan.module.forward_alone(), tmp_path / "saved")
+    found = tf.saved_model.load(str(tmp_path / "saved")).forward(picture)
+    with without_fusion():
+        np.testing.assert_allclose(found, plan.model.forward(picture), atol=1e-5)

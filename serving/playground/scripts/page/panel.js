@@ -22,10 +22,6 @@ export function markViews(chosen, why) {
   for (const { name, title } of VIEWS) {
     const input = byId(`view-${name}`);
     const reason = why(name);
-    if (name === chosen && !input.checked) {
-      const { offsetLeft, offsetWidth } = input.parentElement;
-      byId("views").scrollLeft = offsetLeft - (byId("views").clientWidth - offsetWidth) / 2;
-    }
     input.checked = name === chosen;
     input.disabled = Boolean(reason);
     input.parentElement.title = reason;

@@ -48,7 +48,7 @@ export function showProblem(error, retry) {
     retry();
   };
   // What no browser shows either stays what it is, however often it is sent.
-  const isOfFile = ["empty", "file"].includes(known.kind) || (!canMend && ["unknown format", "cannot be decoded"].includes(known.kind));
+  const isOfFile = ["empty", "file"].includes(known.kind) || (!canMend && ["unknown format", "cannot be decoded", "too large"].includes(known.kind));
   show(byId("problem-retry"), !isOfFile);
   show(byId("busy"), false);
   show(byId("problem"));

@@ -107,9 +107,30 @@ def test_two_pictures_whose_channels_only_a_run_shows_are_joined_for_their_convo
     assert folded_operators(net, net.conv(net.add("Concat", kept, "x", axis=1), 6, 5))[-1] == "Conv of Concat"
 
 
+@pytest.mark.parametrize("shrinks_first", [True, False])
+def test_pictures_of_two_sizes_are_refused_rather_than_added(shrinks_first):
+    """TensorFlow's fused sum does not look, and writes past the end of the smaller one."""
+    net = networks.Network(13)
+    shrunk = net.add("MaxPool", "x", kernel_shape=[2, 2], strides=[2, 2])
+    sizes = net.add("Resize", shrunk, "", net.constant(np.array([1, 1, 2, 2], np.float32)), mode="nearest")
+    joined = net.add("Concat", *([sizes, "x"] if shrinks_first else ["x", sizes]), axis=1)
+    folded = fold(graph_of(net, net.add("Relu", net.conv(joined, 6, 5))))
+    assert [node.op for node in folded.nodes][-2:] == ["Conv of Concat", "Relu"]
+    assert answer(folded, traces=True).shape == (2, 5, 8, 10)
+    for traces in (True, False):
+        with pytest.raises(
+            tf.errors.InvalidArgumentError if traces else ValueError, match=r"Expected size|not compatible"
+        ):
+            answer(folded, X[:, :, :7, :9], traces)
+
+
 @pytest.mark.parametrize(
-    "why", ["others take it", "it is an output", "groups", "rows", "three", "a leaky ReLU follows"]
-)
+    "why",
+    [
+        "others take it", "it is an output", "groups", "rows", "three", "more filters than channels",
+        "a leaky ReLU follows", "a leaky ReLU follows later", "Mish follows", "Mish follows in parts",
+    ],
+)  # fmt: skip
 def test_pictures_stay_joined_where_that_is_of_use(why):
     net = networks.Network(18)
     joined = net.add("Concat", *["x"] * (3 if why == "three" else 2), axis=2 if why == "rows" else 1)

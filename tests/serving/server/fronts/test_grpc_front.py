@@ -3,6 +3,8 @@
 import contextlib
 import itertools
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -243,6 +245,12 @@ def test_health_service_is_there_where_it_is_asked_for(serve, made_models, conne
     with pytest.raises(grpc.RpcError) as error:
         without.Check(request)
     assert error.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_the_health_services_package_is_needed_only_where_it_is_asked_for():
+    """It does not load beside an older protobuf, as Beam's wheels ask for."""
+    code = "import sys; sys.modules['grpc_health.v1'] = None; from maskport.serving.server.fronts import grpc_front"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_requests_are_counted_and_timed(failing, connect):
