@@ -71,7 +71,7 @@ def answer(path: str, headers: Mapping[str, str], describe: Callable[[], Served]
             return None
         served = html.escape(json.dumps(dataclasses.asdict(describe())))
         return _answer(_page().replace(_SERVED, served).encode(), "text/html; charset=utf-8", headers)
-    sample = _samples().get(path)
+    sample = _samples().get(path) if path.startswith(_SAMPLES) else None  # other requests touch no file
     return None if sample is None else _answer(sample, _CONTENT_TYPES[Path(path).suffix], headers)
 
 
