@@ -79,17 +79,16 @@ class _Body:
             if slope == _DEFAULT_SLOPE or not self._may_be_sum(node.input[0]):
                 continue
             dtype = tf.as_dtype(node.attr["T"].type or tf.float32)  # defaults are not written
-            value, output = node.input[0], ":z:0" if self.output_suffix else ""
+            value = node.input[0]
             zero = self._add_constant(f"{node.name}/zero", 0, dtype, node.device)
             factor = self._add_constant(f"{node.name}/slope", slope, dtype, node.device)
-            for name, op, inputs in (("positive", "Greater", [value, zero]), ("scaled", "Mul", [value, factor])):
-                added = self.nodes.add(name=f"{node.name}/{name}", op=op, input=inputs, device=node.device)
-                added.attr["T"].type = dtype.as_datatype_enum
+            positive = self._add_binary(f"{node.name}/positive", "Greater", value, zero, dtype, node.device)
+            scaled = self._add_binary(f"{node.name}/scaled", "Mul", value, factor, dtype, node.device)
             node.op = "SelectV2"
             node.attr["T"].type = dtype.as_datatype_enum
             del node.attr["alpha"]
             controls = [name for name in node.input if name.startswith("^")]
-            node.input[:] = [f"{node.name}/positive{output}", value, f"{node.name}/scaled{output}", *controls]
+            node.input[:] = [positive, value, scaled, *controls]
             if self.output_suffix:
                 renamed[f"{node.name}:activations:0"] = f"{node.name}:output:0"
         for node in self.nodes:
@@ -102,11 +101,10 @@ class _Body:
             softplus = self._behind(tanh.input[0])
             if softplus is None or softplus.op != "Softplus" or not self._may_be_sum(softplus.input[0]):
                 continue
-            zero = self._add_constant(f"{tanh.name}/zero", 0, tf.as_dtype(tanh.attr["T"].type), tanh.device)
-            added = self.nodes.add(name=f"{tanh.name}/positive", op="Maximum", device=tanh.device)
-            added.input[:] = [tanh.input[0], zero]
-            added.attr["T"].CopyFrom(tanh.attr["T"])
-            tanh.input[0] = f"{added.name}:z:0" if self.output_suffix else added.name
+            dtype = tf.as_dtype(tanh.attr["T"].type)
+            zero = self._add_constant(f"{tanh.name}/zero", 0, dtype, tanh.device)
+            name = f"{tanh.name}/positive"
+            tanh.input[0] = self._add_binary(name, "Maximum", tanh.input[0], zero, dtype, tanh.device)
 
     def _may_be_sum(self, name: str) -> bool:
         node = self._behind(name)
@@ -174,6 +172,11 @@ class _Body:
         opposite = self._add_constant(f"{node.name}/opposite", -number, dtype, node.device)
         node.op = "Sub"
         node.input[:2] = [value, opposite]
+
+    def _add_binary(self, name: str, op: str, one: str, other: str, dtype: tf.DType, device: str) -> str:
+        """Adds an operation of two values whose result is called z; returns its name as an input."""
+        self.nodes.add(name=name, op=op, input=[one, other], device=device).attr["T"].type = dtype.as_datatype_enum
+        return f"{name}:z:0" if self.output_suffix else name
 
     def _add_constant(self, name: str, number: float, dtype: tf.DType, device: str) -> str:
         """Adds a constant; returns its name as an input."""

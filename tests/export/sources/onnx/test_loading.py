@@ -36,6 +36,15 @@ def test_what_the_chosen_output_does_not_need_is_left_out(tmp_path):
     assert (whole.size, whole.batch, whole.channels, whole.output_channels) == ((32, 32), 1, 3, 4)
 
 
+def test_advice_for_keras_models_is_not_given_for_an_output_that_is_no_map(tmp_path):
+    net = networks.Network(13)
+    row = net.add("Reshape", net.conv("x", 3, 4), net.as_node(0, 4, -1))
+    part = net.add("Slice", row, *map(net.as_node, (0, 5000, 2)))
+    path = net.save(tmp_path / "net.onnx", [("x", ["b", 3, 64, 96])], [(part, "y")])
+    with pytest.raises(SourceError, match=r"which is no map of it; wanted .* or \[B, H\*W, classes\]$"):
+        load(path)
+
+
 def test_an_input_beside_the_image_is_no_matter_where_the_output_does_not_need_it(tmp_path):
     path = networks.paddle_detector(tmp_path / "net.onnx")
     model = onnx.load(path)
