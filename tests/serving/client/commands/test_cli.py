@@ -477,7 +477,7 @@ def test_status_says_how_to_wait(run, serving):
         bound.bind(("127.0.0.1", 0))
         address = f"grpc://127.0.0.1:{bound.getsockname()[1]}"
         done = subprocess.run(
-            [MASK_CLIENT, "status", f"--address={address}", "--model=model", "--timeout=0.5"],
+            [MASK_CLIENT, "status", f"--address={address}", "--model=model", "--timeout=3"],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)

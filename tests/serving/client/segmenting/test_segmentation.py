@@ -96,7 +96,7 @@ def test_a_late_error_of_a_group_leaves_what_was_done_and_what_follows(client, s
 def test_a_group_waits_but_once_for_a_server_that_is_gone(kind):
     with FakeServing() as serving:
         gone = serving.address(kind.split("-")[1])
-    with make_client(kind, gone, timeout=0.5) as client:
+    with make_client(kind, gone, retries=RetryPolicy(max_attempts=2)) as client:
         items = list(client.segment_many([LARGE] * 3, batch_size=3, concurrency=1))
     assert {type(item.error) for item in items} == {ServerUnavailableError}
     assert len({id(item.error) for item in items}) == 1
