@@ -17,20 +17,22 @@ class Reference:
     """What a model's file is made for, as far as that is installed: to hold TensorFlow's answers against."""
 
     name: str  # with its release, for people
-    call: Callable[[tf.Tensor], tf.Tensor]  # the model's own; cannot be traced
+    call: Callable[[tf.Tensor], Any]  # the model's own, or a tuple of what it computes on the way; cannot be traced
+    counterpart: Callable[[tf.Tensor], Any] | None = None  # what TensorFlow answers instead, if not the model's own
 
 
 @dataclasses.dataclass(frozen=True)
 class RawModel:
     """A loaded model as it is: its own layout, dtypes and batch size."""
 
-    call: Callable[[tf.Tensor], tf.Tensor]  # takes the input tensor, returns the chosen output tensor; can be traced
+    call: Callable[[tf.Tensor], Any]  # takes the input tensor, returns the chosen output tensor; can be traced
     trackable: Any  # what holds the model's variables, to be attached to the module that is saved
     input: tf.TensorSpec  # shape (rank 4, sizes may be None) and dtype that `call` takes
     description: str  # for people, such as "Keras model 'unet' (129,665 parameters)"
     parameter_count: int  # number of weights
     reference: Reference | None = None  # takes and returns what `call` does
     data_format: str | None = None  # of `input`, where the kind of file decides it rather than the shape
+    answers_pair: bool = False  # whether `call` returns two tensors: detections and the prototypes of their masks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +53,8 @@ class SegmentationModel:
         answers_classes: whether it answers class indices, so that there are no probabilities and no thresholds.
         description: for people.
         parameter_count: number of weights.
+        joins_detections: whether its map is put together of detections: it shows the whole of the input, and one pixel
+            may be of several classes.
         reference: takes and returns what `forward` does; None where there is no other than TensorFlow.
     """
 
@@ -65,6 +69,7 @@ class SegmentationModel:
     description: str
     parameter_count: int
     answers_classes: bool = False
+    joins_detections: bool = False
     reference: Reference | None = None
 
     @property

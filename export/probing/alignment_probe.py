@@ -52,7 +52,7 @@ def find_alignment(model: SegmentationModel, spec: ExportSpec) -> Alignment | No
         SpecError: it may be either and `map_alignment` does not say which, the border is too much of the input, or the
             map is of one size whatever the input's.
     """
-    if spec.map_alignment == STRETCH:
+    if spec.map_alignment == STRETCH or model.joins_detections:
         return None
     if model.size is None:
         if spec.map_alignment == CORNERS:

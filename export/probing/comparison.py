@@ -1,7 +1,10 @@
 """How far a model's answers are from those of what its file is made for."""
 
 import dataclasses
+import functools
 import logging
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +12,7 @@ import tensorflow as tf
 
 from ..errors import SourceError
 from ..model.causes import cause_of
-from ..model.segmentation_model import Reference, SegmentationModel
+from ..model.segmentation_model import SegmentationModel
 from ..model.tracing import without_graph_optimization
 
 logger = logging.getLogger(__name__)
@@ -51,14 +54,43 @@ def compare(model: SegmentationModel, images: tf.Tensor, where: str) -> Comparis
     """
     if model.reference is None:
         return None
-    name = model.reference.name
+    reference = model.reference
     try:
-        wanted = np.asarray(model.reference.call(images), np.float64)
+        wanted = _arrays(reference.call(images))
     except Exception as error:
-        logger.warning("%s cannot run the model, so that its answers are not compared: %s", name, cause_of(error))
+        cause = cause_of(error)
+        logger.warning("%s cannot run the model, so that its answers are not compared: %s", reference.name, cause)
         return None
     with without_graph_optimization():
-        found = np.asarray(tf.function(model.forward, autograph=False)(images), np.float64)
+        found = _arrays(tf.function(reference.counterpart or model.forward, autograph=False)(images))
+
+    def move(part: int) -> float:
+        """Returns by how much the other's answers move on average where its input does by a millionth."""
+        pixels = np.asarray(images)
+        noise = np.random.default_rng(0).uniform(-1, 1, pixels.shape) * _MILLIONTH * np.ptp(pixels)
+        moved = _arrays(reference.call(tf.constant(pixels + noise, tf.float32)))[part]
+        with np.errstate(invalid="ignore"):
+            return float(np.nan_to_num(np.abs(moved - wanted[part]), posinf=0.0).mean())
+
+    compared = [
+        _compare(*pair, functools.partial(move, part), reference.name, where)
+        for part, pair in enumerate(zip(found, wanted, strict=True))
+    ]
+    return max(compared, key=lambda one: one.largest / (one.answers_range or 1))
+
+
+def _arrays(answer: Any) -> list[npt.NDArray[np.float64]]:
+    return [np.asarray(part, np.float64) for part in (answer if isinstance(answer, tuple) else (answer,))]
+
+
+def _compare(
+    found: npt.NDArray[np.float64],
+    wanted: npt.NDArray[np.float64],
+    own_movement: Callable[[], float],
+    name: str,
+    where: str,
+) -> Comparison:
+    """Compares one array with the other runtime's, whose own movement is asked for where they differ."""
     if found.shape != wanted.shape:
         raise SourceError(f"{where}: answers {found.shape}, and by {name} {wanted.shape}: {_ADVICE}")
     with np.errstate(invalid="ignore"):
@@ -69,7 +101,7 @@ def compare(model: SegmentationModel, images: tf.Tensor, where: str) -> Comparis
     scale = max(extent, 1e-3 * float(np.abs(numbers).max(initial=0)), 1e-6)
     allowed = _WRONG * scale
     if not differences.mean() <= allowed:
-        allowed = max(allowed, _AMPLIFIED * _own_movement(model.reference, images, wanted))
+        allowed = max(allowed, _AMPLIFIED * own_movement())
     if not differences.mean() <= allowed:
         raise SourceError(
             f"{where}: its answers differ from those of {name} by {differences.mean():.2g} on average, of a range of "
@@ -79,15 +111,6 @@ def compare(model: SegmentationModel, images: tf.Tensor, where: str) -> Comparis
     if comparison.largest > _NOTABLE * scale:
         logger.warning("%s; compare masks of your own pictures", comparison)
     return comparison
-
-
-def _own_movement(reference: Reference, images: tf.Tensor, wanted: npt.NDArray[np.float64]) -> float:
-    """Returns by how much a runtime's answers move on average where its input does by a millionth."""
-    pixels = np.asarray(images)
-    noise = np.random.default_rng(0).uniform(-1, 1, pixels.shape) * _MILLIONTH * np.ptp(pixels)
-    moved = np.asarray(reference.call(tf.constant(pixels + noise, tf.float32)), np.float64)
-    with np.errstate(invalid="ignore"):
-        return float(np.nan_to_num(np.abs(moved - wanted), posinf=0.0).mean())
 
 
 _ADVICE = "one of its operators is read wrongly here, which is a fault to report; nothing is exported"

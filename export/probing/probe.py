@@ -111,7 +111,8 @@ def probe(model: SegmentationModel, spec: ExportSpec) -> ProbeResult:
         minimum=float(np.nanmin(values)),
         maximum=float(np.nanmax(values)),
         min_edge=1 if model.size or alignment else _find_min_edge(model),
-        excludes=bool(model.output_channels > 1 and np.abs(values.sum(-1) - 1).max() < _ROUNDING_OF_SUMS),
+        excludes=not model.joins_detections
+        and bool(model.output_channels > 1 and np.abs(values.sum(-1) - 1).max() < _ROUNDING_OF_SUMS),
         alignment=alignment,
         comparison=comparison,
     )

@@ -14,7 +14,7 @@ from ..model.causes import cause_of
 from ..model.model_graph import count_constants
 from ..model.segmentation_model import RawModel
 from ..spec import ExportSpec
-from .choosing import choose_output, flatten_named
+from .choosing import choose_outputs, flatten_named, pick
 from .elsewhere import reading
 from .keras.keras_2 import finalize, is_keras_2_model
 from .keras.loading import wrap_keras_model
@@ -110,14 +110,15 @@ def _wrap_module(module: Any, spec: ExportSpec, where: str) -> RawModel:
             f"{where}: __call__ of the tf.Module needs to be a tf.function with an input_signature of one image"
         )
     function = call.get_concrete_function()
-    output_name = choose_output(spec.source_output, flatten_named(function.structured_outputs), where)
+    names = choose_outputs(spec.source_output, flatten_named(function.structured_outputs), where)
     # What a loaded SavedModel holds is among the function's variables, and not among the module's.
     parameter_count = sum(int(variable.shape.num_elements() or 0) for variable in function.graph.variables)
     return RawModel(
         # Through the module itself: a bound tf.function would not keep it alive.
-        call=lambda images: flatten_named(module(images))[output_name],
+        call=lambda images: pick(flatten_named(module(images)), names),
         trackable=module if spec.trust_builder_weights else list(module.variables),
         input=tf.TensorSpec(signature[0].shape, signature[0].dtype, name="image"),
         description=f"tf.Module {type(module).__name__}, {parameter_count:,} parameters",
         parameter_count=parameter_count or count_constants(function.graph.as_graph_def()),
+        answers_pair=len(names) == 2,
     )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from ..errors import SourceError
 from ..spec import ExportSpec
 
 
-def choose(kind: str, key: str, wanted: str | None, choices: Mapping[str, Any], where: str) -> str:
+def choose(kind: str, key: str, wanted: str | None, choices: Mapping[str, Any], where: str, other_way: str = "") -> str:
     """Returns the wanted name, or the only one.
 
     Args:
@@ -21,6 +21,7 @@ def choose(kind: str, key: str, wanted: str | None, choices: Mapping[str, Any], 
         wanted: the field's value; None where it is not given.
         choices: what there is, by name.
         where: in what, for people.
+        other_way: what can be done instead of choosing one.
 
     Raises:
         SourceError: there is no such name, or it is ambiguous. Lists the choices.
@@ -33,7 +34,7 @@ def choose(kind: str, key: str, wanted: str | None, choices: Mapping[str, Any], 
     if not choices:
         raise SourceError(f"{where} has no {kind} that could be used")
     if len(choices) > 1:
-        raise SourceError(f"{where} has {len(choices)} {kind}s; choose one by {key}: {listed}")
+        raise SourceError(f"{where} has {len(choices)} {kind}s; choose one by {key}: {listed}{other_way}")
     return next(iter(choices))
 
 
@@ -117,11 +118,26 @@ def _constant(name: str, value: Any, form: Any, where: str) -> np.ndarray:
     return typed
 
 
-def choose_output(wanted: str | None, outputs: Mapping[str, Any], where: str) -> str:
-    """Returns the wanted output, or the only one that can be a segmentation; SourceError where there is none.
+def choose_outputs(wanted: str | None, outputs: Mapping[str, Any], where: str) -> list[str]:
+    """Returns the wanted output, or the only one that can be a segmentation; or two, whose names a comma is between.
 
-    Probabilities and logits come before class indices, and what has height and width before pixels in one row.
+    Probabilities and logits come before class indices, and what has height and width before pixels in one row. Two are
+    detections [B, ., .] and the prototypes of their masks [B, ., ., .], in this order.
+
+    Raises:
+        SourceError: there is no such output, none or several that can be a segmentation, or more than two are named.
     """
+    if wanted is None or wanted in outputs or "," not in wanted:
+        return [_choose_output(wanted, outputs, where)]
+    names = [choose("output", "source_output", name, outputs, where) for name in names_in(wanted)[1:]]
+    if len(names) != 2:
+        raise SourceError(
+            f"source_output: detections and the prototypes of their masks are two outputs; got {wanted!r}"
+        )
+    return sorted(names, key=lambda name: outputs[name].shape.rank or 0)
+
+
+def _choose_output(wanted: str | None, outputs: Mapping[str, Any], where: str) -> str:
     maps: Mapping[str, Any] = {}
     for ranks in ((None, 3, 4), (2,)):
         for of_kind in (is_scores, is_classes):
@@ -129,7 +145,7 @@ def choose_output(wanted: str | None, outputs: Mapping[str, Any], where: str) ->
             maps = maps or named
     if wanted is None and not maps:
         raise SourceError(f"{where} gives no map [B, H, W, classes] or [B, H, W]; its outputs: {_list(outputs)}")
-    name = choose("output", "source_output", wanted, outputs if wanted is not None else maps, where)
+    name = choose("output", "source_output", wanted, outputs if wanted is not None else maps, where, _joining(maps))
     output = outputs[name]
     if not (is_scores(output.dtype) or is_classes(output.dtype)) or output.shape.rank not in (None, 2, 3, 4):
         raise SourceError(
@@ -137,6 +153,28 @@ def choose_output(wanted: str | None, outputs: Mapping[str, Any], where: str) ->
             "floats or [B, H, W] of class indices is needed"
         )
     return name
+
+
+def _joining(maps: Mapping[str, Any]) -> str:
+    """Returns what to say of outputs that look like detections and the prototypes of their masks."""
+    rows, prototypes = ([one for one in maps.items() if one[1].shape.rank == rank] for rank in (3, 4))
+    if len(rows) != 1 or len(prototypes) != 1:
+        return ""
+    ((rows_name, row), (prototypes_name, prototype)) = rows[0], prototypes[0]
+    # A map has both edges of the other one.
+    if len({*row.shape[1:]} - {*prototype.shape[1:]} - {None}) == 0:
+        return ""
+    return f"; or, of detections and the prototypes of their masks, both: {rows_name},{prototypes_name}"
+
+
+def names_in(wanted: str | None) -> list[str]:
+    """Returns the names that a `source_output` can mean: all of it, and what commas are between."""
+    return [] if wanted is None else [wanted, *(name.strip() for name in wanted.split(","))]
+
+
+def pick(outputs: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """Returns the output of a name, or those of two as a tuple."""
+    return outputs[names[0]] if len(names) == 1 else tuple(outputs[name] for name in names)
 
 
 def is_scores(dtype: tf.DType) -> bool:

@@ -27,6 +27,7 @@ from .elsewhere import reading
 from .graphs.files import decode_weights, document_of, is_graph, parse_document, shards_of, unpacked
 from .graphs.frozen import load_frozen_graph
 from .graphs.javascript import load_graph_model
+from .instances import join_outputs
 from .keras.javascript import load_layers_model
 from .keras.loading import load_keras_file, wrap_keras_model
 from .outputs import OutputForm, find_output_form
@@ -128,6 +129,16 @@ def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:
         )
     size = _model_size(height, width, spec, where)
     images = tf.TensorSpec([batch, *(size or (None, None)), channels], tf.float32)
+    joins_detections = raw.answers_pair
+    if not joins_detections and spec.confidence != ExportSpec.model_fields["confidence"].default:
+        raise SourceError(
+            "confidence: is for models that answer detections and the prototypes of their masks, both named in "
+            "source_output"
+        )
+    if joins_detections:
+        edges = _trial_sizes((height, width), spec)[0]
+        noise = tf.random.stateless_uniform([batch or 1, *edges, channels], (0, 0))
+        raw = join_outputs(raw, _as_model_input(noise, raw, data_format), edges, data_format, spec, where)
     trial = _Trial.of(raw, data_format, images, spec, where)
     forward = _channels_last(raw, data_format, trial.form)
     if batch is not None:
@@ -144,6 +155,7 @@ def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:
         description=raw.description,
         parameter_count=raw.parameter_count,
         answers_classes=trial.answers_classes,
+        joins_detections=joins_detections,
         reference=_reference(raw, data_format, trial.form, batch),
     )
 
@@ -151,7 +163,7 @@ def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:
 def _batched(raw: RawModel) -> RawModel:
     """Returns a model that takes one image [H, W, C] as one of a batch of 1; any other as it is."""
     shape = raw.input.shape
-    if shape.rank != 3 or shape[2] not in contract.IMAGE_CHANNELS + contract.BAND_CHANNELS:
+    if raw.answers_pair or shape.rank != 3 or shape[2] not in contract.IMAGE_CHANNELS + contract.BAND_CHANNELS:
         return raw
     if shape[0] is None and shape[1] is not None:
         return raw  # a batch of rows, as Keras has them
@@ -220,6 +232,12 @@ def _channels_last(raw: RawModel, data_format: str, form: OutputForm) -> Callabl
 def _reference(raw: RawModel, data_format: str, form: OutputForm, batch: int | None) -> Reference | None:
     if raw.reference is None:
         return None
+    if raw.reference.counterpart is not None:  # neither answers a map
+        call, counterpart = (
+            lambda images, answer=answer: answer(_as_model_input(images[:batch], raw, data_format))
+            for answer in (raw.reference.call, raw.reference.counterpart)
+        )
+        return dataclasses.replace(raw.reference, call=call, counterpart=counterpart)
     forward = _channels_last(dataclasses.replace(raw, call=raw.reference.call), data_format, form)
     return dataclasses.replace(raw.reference, call=forward if batch is None else _in_chunks(forward, batch))
 

@@ -20,7 +20,7 @@ _ROUNDINGS: tuple[Callable[[Any, int], Any], ...] = (
     lambda edge, stride: (edge + stride - 1) // stride,
 )
 """An edge of a map whose pixels are in one row: of strides within the input, or beyond its edge (padding SAME)."""
-_READINGS = {CHANNELS_LAST: (1, 2), CHANNELS_FIRST: (2, 3)}
+READINGS = {CHANNELS_LAST: (1, 2), CHANNELS_FIRST: (2, 3)}
 """Where height and width are in an output of rank 4."""
 
 
@@ -69,13 +69,13 @@ def find_output_form(
     if len(shape) == 4:
         fitting = [
             reading
-            for reading, axes in _READINGS.items()
-            if _distortion([shape[axis] for axis in axes], size) <= DISTORTION
+            for reading, axes in READINGS.items()
+            if distortion([shape[axis] for axis in axes], size) <= DISTORTION
         ]
         if len(fitting) == 1:
             return OutputForm(fitting[0])
         return OutputForm(_find_by_width(run, size, data_format) if fitting else data_format)
-    if len(shape) == 3 and _distortion(shape[1:], size) <= DISTORTION:
+    if len(shape) == 3 and distortion(shape[1:], size) <= DISTORTION:
         return OutputForm(data_format)
     for rounded, stride in itertools.product(_ROUNDINGS, _STRIDES):
         count = math.prod(rounded(edge, stride) for edge in size)
@@ -84,11 +84,11 @@ def find_output_form(
         if len(shape) == 3 and shape[2] == count:
             return OutputForm(CHANNELS_FIRST, stride)
     # What may be a map of one size whatever the input's is left to the probe, which looks at other sizes.
-    is_row = len(shape) == 2 or _distortion(shape[1:], size) > 2 * DISTORTION
+    is_row = len(shape) == 2 or distortion(shape[1:], size) > 2 * DISTORTION
     return None if is_row else OutputForm(data_format)
 
 
-def _distortion(lengths: Sequence[int], size: tuple[int, int]) -> float:
+def distortion(lengths: Sequence[int], size: tuple[int, int]) -> float:
     """Returns by how much more an axis is scaled than the other; infinite for a map without pixels."""
     scales = [length / edge for length, edge in zip(lengths, size, strict=True)]
     return max(scales) / min(scales) if min(scales) > 0 else float("inf")
@@ -102,7 +102,7 @@ def _find_by_width(run: Callable[[tf.Tensor], tf.Tensor], size: tuple[int, int],
     change = np.abs(np.nan_to_num(np.asarray(run(tf.constant(halves)) - run(tf.constant(picture)), np.float64)))
 
     def share_at_right(reading: str) -> float:
-        width = np.moveaxis(change, _READINGS[reading][1], -1)
+        width = np.moveaxis(change, READINGS[reading][1], -1)
         right = width[..., (width.shape[-1] + 1) // 2 :].sum()
         return float(right / width.sum()) if width.any() else 0.0
 

@@ -12,7 +12,7 @@ from ..model.causes import cause_of
 from ..model.model_graph import count_constants
 from ..model.segmentation_model import RawModel
 from ..spec import ExportSpec
-from .choosing import choose, choose_inputs, choose_output, flatten_named, in_natural_order
+from .choosing import choose, choose_inputs, choose_outputs, flatten_named, in_natural_order, pick
 
 _DEFAULT_SIGNATURE = "serving_default"
 _INIT_SIGNATURE = "__saved_model_init_op"
@@ -37,12 +37,12 @@ def load_saved_model(spec: ExportSpec) -> RawModel:
     chosen = choose_inputs(spec, takes, where)
     image = takes[chosen.image]
     outputs = in_natural_order(flatten_named(function.structured_outputs))
-    output_name = choose_output(spec.source_output, outputs, where)
+    names = choose_outputs(spec.source_output, outputs, where)
 
-    def call(images: tf.Tensor) -> tf.Tensor:
+    def call(images: tf.Tensor) -> Any:
         fed = chosen.tensors(images)
         results = function(*map(fed.get, positional), **{name: fed[name] for name in keywords})
-        return flatten_named(results)[output_name]
+        return pick(flatten_named(results), names)
 
     variables = getattr(loaded, "variables", None) or function.graph.variables
     parameter_count = _count(variables) or count_constants(function.graph.as_graph_def())
@@ -52,6 +52,7 @@ def load_saved_model(spec: ExportSpec) -> RawModel:
         input=tf.TensorSpec(image.shape, image.dtype, name="image"),
         description=f"SavedModel, {parameter_count:,} parameters",
         parameter_count=parameter_count,
+        answers_pair=len(names) == 2,
     )
 
 
@@ -81,10 +82,10 @@ def _load_frozen(spec: ExportSpec, tags: Sequence[str], where: str) -> RawModel:
         meta_graph = v1.saved_model.loader.load(session, tags, spec.source)
         signature = _choose_signature(dict(meta_graph.signature_def), spec, where)
         outputs = in_natural_order({name: _spec_of(info) for name, info in signature.outputs.items()})
-        output_name = choose_output(spec.source_output, outputs, where)
-        variables, end = v1.global_variables(), signature.outputs[output_name].name
+        names = choose_outputs(spec.source_output, outputs, where)
+        variables, ends = v1.global_variables(), {name: signature.outputs[name].name for name in names}
         frozen = v1.graph_util.convert_variables_to_constants(
-            session, session.graph.as_graph_def(), [end.partition(":")[0]]
+            session, session.graph.as_graph_def(), [end.partition(":")[0] for end in ends.values()]
         )
     # What the output does not need, a key that is handed through say, is no input of its.
     kept = {node.name for node in frozen.node}
@@ -94,7 +95,9 @@ def _load_frozen(spec: ExportSpec, tags: Sequence[str], where: str) -> RawModel:
     starts = [info.name for info in needed.values()]
     wrapped = v1.wrap_function(lambda: tf.graph_util.import_graph_def(frozen, name=""), [])
     element = wrapped.graph.as_graph_element
-    function = wrapped.prune([element(start) for start in starts], element(end))
+    function = wrapped.prune(
+        [element(start) for start in starts], pick({name: element(end) for name, end in ends.items()}, names)
+    )
     parameter_count = _count(variables) or count_constants(frozen)
     return RawModel(
         call=lambda images: function(*map(chosen.tensors(images).get, inputs)),
@@ -102,6 +105,7 @@ def _load_frozen(spec: ExportSpec, tags: Sequence[str], where: str) -> RawModel:
         input=inputs[chosen.image],
         description=f"TensorFlow 1 SavedModel, {parameter_count:,} parameters",
         parameter_count=parameter_count,
+        answers_pair=len(names) == 2,
     )
 
 

@@ -79,7 +79,9 @@ class ExportSpec(pydantic.BaseModel):
         "there is room in the input, of which each unknown size is 1, or the number of images if it is the first.",
     )
     source_output: str | None = Field(
-        None, description="Which output is the segmentation; found by itself when there is only one."
+        None,
+        description="Which output is the segmentation; found by itself when there is only one. Two, as in "
+        "output0,output1: detections and the prototypes of their masks, which are joined as a map of each class.",
     )
     activation: Literal["none", "sigmoid", "softmax", "clip", "byte", "tanh", "classes"] = Field(
         "none",
@@ -140,6 +142,13 @@ class ExportSpec(pydantic.BaseModel):
     )
     data_format: Literal["channels_last", "channels_first"] | None = Field(
         None, description="Of the model; found by itself where its shapes show it."
+    )
+    confidence: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="Of models that answer detections and prototypes of masks: the score above which the mask of a "
+        "detection counts.",
     )
     classes: Names | None = Field(None, description="Names of the model's output channels, in order.")
     foreground: Channels | None = Field(

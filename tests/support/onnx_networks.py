@@ -160,26 +160,31 @@ def tf2onnx_mobile(path, size=(None, None)):
     return net.save(path, [("input_1:0", ["unk__1", *size, 3])], [(x, "softmax")])
 
 
-def yolo_segmenter(path):
-    """Ultralytics': SiLU in parts, splits, pooling in a row; coefficients [B, rows, anchors] beside prototypes."""
+def yolo_segmenter(path, size=(32, 32)):
+    """Ultralytics': SiLU in parts, splits, pooling in a row; detections of three strides beside prototypes."""
     net = Network(12, "/model.0/{op}_{number}")
 
     def silu(x):
         return net.add("Mul", x, net.add("Sigmoid", x))
 
-    x = silu(net.conv("images", 3, 8, stride=2))
+    x = silu(net.conv(silu(net.conv("images", 3, 8, stride=2)), 8, 8, stride=2))
     one, other = net.add("Split", x, outputs=2, axis=1, split=[4, 4])
-    x = silu(net.conv(net.add("Concat", one, other, silu(net.conv(other, 4, 4)), axis=1), 12, 8, size=1))
+    x = silu(net.conv(net.add("Concat", one, other, silu(net.conv(other, 4, 4)), axis=1), 12, 8, stride=2))
     pools = [x]
     for _ in range(2):
         pools.append(net.add("MaxPool", pools[-1], kernel_shape=[5, 5], strides=[1, 1], pads=[2, 2, 2, 2]))
-    x = silu(net.conv(net.add("Concat", *pools, axis=1), 24, 8, size=1))
-    prototypes = net.add("ConvTranspose", x, net.drawn(8, 8, 2, 2), net.drawn(8), kernel_shape=[2, 2], strides=[2, 2])
+    levels = [silu(net.conv(net.add("Concat", *pools, axis=1), 24, 8, size=1))]
+    weights = net.drawn(8, 8, 2, 2), net.drawn(8)
+    prototypes = net.add("ConvTranspose", levels[0], *weights, kernel_shape=[2, 2], strides=[2, 2])
     prototypes = silu(net.conv(prototypes, 8, 4, size=1))
-    rows = net.add("Reshape", net.conv(x, 8, 10, size=1), net.constant([1, 10, -1], np.int64))
-    boxes, scores = net.add("Split", rows, outputs=2, axis=1, split=[4, 6])
-    rows = net.add("Concat", boxes, net.add("Sigmoid", scores), axis=1)
-    return net.save(path, [("images", [1, 3, 32, 32])], [(rows, "output0"), (prototypes, "output1")])
+    for _ in range(2):
+        levels.append(silu(net.conv(levels[-1], 8, 8, stride=2)))
+    rows = [net.add("Reshape", net.conv(level, 8, 11, size=1), net.constant([1, 11, -1], np.int64)) for level in levels]
+    boxes, scores, factors = net.add("Split", net.add("Concat", *rows, axis=2), outputs=3, axis=1, split=[4, 3, 4])
+    boxes = net.add("Mul", net.add("Sigmoid", boxes), net.constant(64.0))
+    factors = net.add("Mul", factors, net.constant(-30.0))
+    rows = net.add("Concat", boxes, net.add("Sigmoid", scores), factors, axis=1)
+    return net.save(path, [("images", [1, 3, *size])], [(rows, "output0"), (prototypes, "output1")])
 
 
 def segformer(path, opset=17, size=("h", "w"), batch="b"):

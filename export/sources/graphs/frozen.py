@@ -12,7 +12,7 @@ from ...model.causes import cause_of
 from ...model.model_graph import count_constants
 from ...model.segmentation_model import RawModel
 from ...spec import ExportSpec
-from ..choosing import choose_inputs, choose_output
+from ..choosing import choose_inputs, choose_outputs, names_in, pick
 from ..contents import HEAD_BYTES, check_content
 
 _WITHOUT_RESULT = {"NoOp", "Assert", "Const", "Placeholder"}
@@ -76,11 +76,12 @@ def wrap_graph(graph_def: Any, spec: ExportSpec, kind: str, named: Mapping[str, 
     outputs = {name: _tensor(wrapped.graph, tensor) for name, tensor in named.items()}
     outputs = outputs or _results(wrapped.graph, ends)
     wanted = spec.source_output
-    if wanted and wanted not in outputs:  # what others take can be chosen, too
-        outputs[wanted] = _tensor(wrapped.graph, wanted)
+    for name in names_in(wanted):
+        if name not in outputs:  # what others take can be chosen, too
+            outputs[name] = _tensor(wrapped.graph, name)
     outputs = {name: tensor for name, tensor in outputs.items() if tensor is not None}
-    output_name = choose_output(wanted, outputs, where)
-    needed = _needed(takes, outputs[output_name].op.name)
+    names = choose_outputs(wanted, outputs, where)
+    needed = set().union(*(_needed(takes, outputs[name].op.name) for name in names))
     # A placeholder with a default is set already: a rate of dropout, say.
     placeholders = [node.name for node in graph_def.node if node.op == "Placeholder" and node.name in needed]
     inputs = {
@@ -95,11 +96,11 @@ def wrap_graph(graph_def: Any, spec: ExportSpec, kind: str, named: Mapping[str, 
     chosen = choose_inputs(spec, inputs, where)
     image = inputs[chosen.image]
     try:
-        function = wrapped.prune(list(inputs.values()), outputs[output_name])
+        function = wrapped.prune(list(inputs.values()), pick(outputs, names))
     except Exception as error:  # TensorFlow's own kind is not public
         others = ", ".join(map(repr, sorted(set(placeholders) - set(inputs))))
         cause = f"needs {others} beside pictures, which holds no numbers" if others else cause_of(error)
-        raise SourceError(f"{where}: {output_name!r} {cause}") from error
+        raise SourceError(f"{where}: {wanted or names[0]!r} {cause}") from error
     parameter_count = count_constants(function.graph.as_graph_def())
     return RawModel(
         call=lambda images: function(*map(chosen.tensors(images).get, inputs)),
@@ -107,6 +108,7 @@ def wrap_graph(graph_def: Any, spec: ExportSpec, kind: str, named: Mapping[str, 
         input=tf.TensorSpec(image.shape, image.dtype, name="image"),
         description=f"{kind}, {parameter_count:,} parameters",
         parameter_count=parameter_count,
+        answers_pair=len(names) == 2,
     )
 
 

@@ -15,7 +15,7 @@ from ...model.causes import cause_of
 from ...model.segmentation_model import CHANNELS_FIRST, RawModel
 from ...model.tracing import find_data_format, trace, with_size
 from ...spec import ExportSpec
-from ..choosing import choose_inputs, choose_output, flatten_named
+from ..choosing import choose_inputs, choose_outputs, flatten_named, names_in, pick
 from ..user_code import named_as_saved
 from .files import check_keras_file, keras_2_version, read_config
 from .keras_2 import finalize, is_keras_2_model, keras_2_objects, load_by_keras_2, readable_by_keras_3
@@ -141,12 +141,13 @@ def wrap_keras_model(model: Any, spec: ExportSpec, where: str) -> RawModel:
     names = {path: layers.get(path, path) if path.isdecimal() else path for path in outputs}
     wanted = spec.source_output
     if wanted is not None and wanted not in names.values():
-        wanted = names.get(wanted) or next((names[path] for path, layer in layers.items() if layer == wanted), wanted)
-    chosen = choose_output(wanted, {names[path]: output for path, output in outputs.items()}, where)
-    output_path = next(path for path, name in names.items() if name == chosen)
+        by_layer = {layer: names[path] for path, layer in layers.items()}
+        wanted = ",".join(names.get(one) or by_layer.get(one, one) for one in names_in(wanted)[1:])
+    chosen = choose_outputs(wanted, {names[path]: output for path, output in outputs.items()}, where)
+    paths = {name: path for path, name in names.items()}
 
-    def call(images: tf.Tensor) -> tf.Tensor:
-        return flatten_named(run(images))[output_path]
+    def call(images: tf.Tensor) -> Any:
+        return pick(flatten_named(run(images)), [paths[name] for name in chosen])
 
     # Attaching the Keras model itself would make saving trace Keras' own endpoint; its variables do.
     variables = [one if isinstance(one, tf.Variable) else one.value for one in model.variables]
@@ -157,6 +158,7 @@ def wrap_keras_model(model: Any, spec: ExportSpec, where: str) -> RawModel:
         input=image,
         description=f"Keras model {model.name!r}, {parameter_count:,} parameters",
         parameter_count=parameter_count,
+        answers_pair=len(chosen) == 2,
     )
 
 

@@ -1,7 +1,7 @@
 """An ONNX graph in Python's terms: nodes in an order in which they can run, constants as arrays."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,13 +37,13 @@ class Graph:
     constants: dict[str, Array]
 
 
-def read_graph(model: Any, where: str, output: str | None = None) -> Graph:
+def read_graph(model: Any, where: str, chosen: Sequence[str] = ()) -> Graph:
     """Returns the graph of a `ModelProto`.
 
     Args:
         model: the `ModelProto`.
         where: of what model, for people.
-        output: the only one that is wanted, where there is one of this name.
+        chosen: names of the only outputs that are wanted, where there are such.
 
     Raises:
         SourceError: it is too old, or the outputs need operators that are not known.
@@ -57,14 +57,14 @@ def read_graph(model: Any, where: str, output: str | None = None) -> Graph:
         )
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
-    graph = _graph(model.graph, opset, where, output)
+    graph = _graph(model.graph, opset, where, chosen)
     if missing := _missing(graph.nodes):
         # Some are defined by others, which the standard states.
         parts = (name.rpartition(".") for name in missing)
         model = onnx.inliner.inline_selected_functions(
             model, [(domain, name) for domain, _, name in parts], inline_schema_functions=True
         )
-        graph = _graph(model.graph, opset, where, output)
+        graph = _graph(model.graph, opset, where, chosen)
         missing = _missing(graph.nodes)
     if missing:
         whole = [name for name in graph.outputs if not _missing(sort(graph.nodes, [name], where))]
@@ -88,13 +88,13 @@ def operators(nodes: Iterable[Node]) -> Iterator[str]:
                 yield from operators(part.nodes)
 
 
-def _graph(graph: Any, opset: int, where: str, output: str | None = None) -> Graph:
+def _graph(graph: Any, opset: int, where: str, chosen: Sequence[str] = ()) -> Graph:
     constants = {tensor.name: array_of(tensor) for tensor in graph.initializer}
     if graph.sparse_initializer:
         raise SourceError(f"{where}: it has sparse weights, which are not known")
     inputs = {value.name: _spec(value) for value in graph.input if value.name not in constants}
     outputs = [value.name for value in graph.output]
-    outputs = [output] if output in outputs else outputs
+    outputs = [name for name in outputs if name in chosen] or outputs
     nodes = sort([_node(node, opset, where) for node in graph.node], outputs, where)
     # PyTorch names what an operator could answer besides, whether anyone wants it or not.
     wanted = {*outputs, *(name for node in nodes for name in names_used(node))}

@@ -12,7 +12,7 @@ from ...model.causes import cause_of
 from ...model.segmentation_model import CHANNELS_FIRST, RawModel
 from ...model.tracing import find_data_format, trace, with_size
 from ...spec import ExportSpec
-from ..choosing import choose_inputs, choose_output
+from ..choosing import choose_inputs, choose_outputs, names_in, pick
 from ..weights import Weights
 from .files import read_model
 from .folding import fold
@@ -33,7 +33,7 @@ def load_onnx(spec: ExportSpec) -> RawModel:
     where = f"source {spec.source}"
     proto = read_model(spec.source)
     try:
-        graph = fold(read_graph(proto, where, spec.source_output))
+        graph = fold(read_graph(proto, where, names_in(spec.source_output)))
     except SourceError:
         raise
     except Exception as error:  # whatever a broken file, or one against the standard, leads to
@@ -66,8 +66,8 @@ def load_onnx(spec: ExportSpec) -> RawModel:
     is_single, traced = _traced(outputs_of, known, where)
     if is_single:
         image = tf.TensorSpec([1, *image.shape[1:]], image.dtype, name=image.name)
-    output_name = choose_output(spec.source_output, traced, where)
-    graph = _only_needed(graph, [output_name], where)
+    names = choose_outputs(spec.source_output, traced, where)
+    graph = _only_needed(graph, names, where)
     if drawn := sorted({*RANDOM} & {*operators(graph.nodes)}):
         logger.warning(
             "%s: its random numbers (%s) are constants here, and others each time to onnxruntime: not compared",
@@ -77,13 +77,14 @@ def load_onnx(spec: ExportSpec) -> RawModel:
     by = f" of {proto.producer_name} {proto.producer_version}".rstrip() if proto.producer_name else ""
     parameter_count = sum(array.size for array in graph.constants.values() if array.ndim and array.dtype.kind == "f")
     return RawModel(
-        call=lambda images: outputs_of(images)[output_name],
+        call=lambda images: pick(outputs_of(images), names),
         trackable=weights,
         input=image,
         description=f"ONNX model{by}, {parameter_count:,} parameters",
         parameter_count=parameter_count,
-        reference=None if drawn else make_reference(spec.source, chosen, output_name),
+        reference=None if drawn else make_reference(spec.source, chosen, names),
         data_format=data_format,
+        answers_pair=len(names) == 2,
     )
 
 

@@ -2,12 +2,13 @@
 
 import importlib.metadata
 import importlib.util
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from ...model.segmentation_model import Reference
-from ..choosing import Inputs
+from ..choosing import Inputs, pick
 from ..elsewhere import on_this_machine
 from .files import weights_beside
 
@@ -15,12 +16,12 @@ _FATAL = 4
 """The only messages of onnxruntime's log that are let through."""
 
 
-def make_reference(path: str, inputs: Inputs, output: str) -> Reference | None:
+def make_reference(path: str, inputs: Inputs, outputs: Sequence[str]) -> Reference | None:
     """Returns what runs a model file, or that of a URL, by onnxruntime; None where that is not installed."""
     if importlib.util.find_spec("onnxruntime") is None:
         return None
 
-    def call(images: tf.Tensor) -> tf.Tensor:
+    def call(images: tf.Tensor) -> Any:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -36,8 +37,8 @@ def make_reference(path: str, inputs: Inputs, output: str) -> Reference | None:
             value = fed.get(one.name)
             edges = [edge if isinstance(edge, int) else 1 for edge in one.shape]
             typed[one.name] = (tf.zeros(edges, dtype) if value is None else tf.cast(value, dtype)).numpy()
-        answers: list[Any] = session.run([output], typed)
-        return tf.constant(answers[0])
+        answers: list[Any] = session.run(outputs, typed)
+        return pick({name: tf.constant(answer) for name, answer in zip(outputs, answers, strict=True)}, outputs)
 
     return Reference(f"onnxruntime {importlib.metadata.version('onnxruntime')}", call)
 

@@ -1,7 +1,7 @@
 """From a TensorFlow Lite file to a `RawModel`."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from ...errors import SourceError
 from ...model.causes import cause_of
 from ...model.segmentation_model import RawModel, Reference
 from ...spec import ExportSpec
-from ..choosing import choose_inputs, choose_output
+from ..choosing import choose_inputs, choose_outputs, pick
 from ..contents import HEAD_BYTES
 from ..weights import Weights
 from .files import check_head
@@ -35,8 +35,9 @@ def load_tflite(spec: ExportSpec) -> RawModel:
     takes = {name: input_spec(graph.tensors[place]) for name, place in inputs.items()}
     gives = {name: output_spec(graph.tensors[place]) for name, place in outputs.items()}
     chosen = choose_inputs(spec, takes, where)
-    output = outputs[choose_output(spec.source_output, gives, where)]
-    operators = _needed(graph, output)
+    names = choose_outputs(spec.source_output, gives, where)
+    wanted = {name: outputs[name] for name in names}
+    operators = _needed(graph, wanted.values())
     missing = sorted({one.name for one in operators} - OPS.keys())
     if missing:
         raise SourceError(f"{where}: holds operators that are not read here: {', '.join(missing)}")
@@ -48,9 +49,10 @@ def load_tflite(spec: ExportSpec) -> RawModel:
     def feed(images: tf.Tensor) -> dict[int, Any]:
         return {inputs[name]: value for name, value in chosen.feed(images).items()}
 
-    def call(images: tf.Tensor) -> tf.Tensor:
+    def call(images: tf.Tensor) -> Any:
         real = {place: _as_real(value, graph.tensors[place]) for place, value in feed(images).items()}
-        return _run(graph, operators, real, output, weights, where)
+        values = _run(graph, operators, real, weights, where)
+        return pick({name: tf.convert_to_tensor(values[place]) for name, place in wanted.items()}, names)
 
     return RawModel(
         call=call,
@@ -58,13 +60,14 @@ def load_tflite(spec: ExportSpec) -> RawModel:
         input=takes[chosen.image],
         description=f"TensorFlow Lite model{quantised}, {count:,} parameters",
         parameter_count=count,
-        reference=_make_reference(content, graph, feed, output),
+        reference=_make_reference(content, graph, feed, wanted),
+        answers_pair=len(names) == 2,
     )
 
 
-def _needed(graph: LiteGraph, output: int) -> list[Operator]:
-    """Returns the operators that an output needs, in their order."""
-    wanted, needed = {output}, []
+def _needed(graph: LiteGraph, outputs: Iterable[int]) -> list[Operator]:
+    """Returns the operators that outputs need, in their order."""
+    wanted, needed = {*outputs}, []
     for operator in reversed(graph.operators):
         if wanted & set(operator.outputs):
             needed.append(operator)
@@ -73,8 +76,9 @@ def _needed(graph: LiteGraph, output: int) -> list[Operator]:
 
 
 def _run(
-    graph: LiteGraph, operators: list[Operator], fed: dict[int, Any], output: int, weights: Weights, where: str
-) -> tf.Tensor:
+    graph: LiteGraph, operators: list[Operator], fed: dict[int, Any], weights: Weights, where: str
+) -> dict[int, Any]:
+    """Returns the values of all tensors that are known or computed, by their places."""
     values: dict[int, Any] = {
         place: one.constant for place, one in enumerate(graph.tensors) if one.constant is not None
     } | {-1: None, **fed}
@@ -95,7 +99,7 @@ def _run(
             limits = graph.tensors[place].limits
             is_real = not isinstance(value, np.ndarray) and value.dtype.is_floating
             values[place] = tf.clip_by_value(value, *limits) if limits and is_real else value
-    return tf.convert_to_tensor(values[output])
+    return values
 
 
 def _as_real(value: Any, form: Values) -> Any:
@@ -106,12 +110,11 @@ def _as_real(value: Any, form: Values) -> Any:
 
 
 def _make_reference(
-    content: bytes, graph: LiteGraph, feed: Callable[[tf.Tensor], Mapping[int, Any]], output: int
+    content: bytes, graph: LiteGraph, feed: Callable[[tf.Tensor], Mapping[int, Any]], outputs: Mapping[str, int]
 ) -> Reference:
     """Returns what runs a file's bytes by TensorFlow Lite's interpreter; `feed` gives what each input takes."""
-    given = graph.tensors[output]
 
-    def call(images: tf.Tensor) -> tf.Tensor:
+    def call(images: tf.Tensor) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it will move to a package of its own
             plain = tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
@@ -129,9 +132,12 @@ def _make_reference(
             else:
                 interpreter.set_tensor(place, value.astype(taken.dtype))
         interpreter.invoke()
-        answer = interpreter.get_tensor(output)
-        if given.scale is not None:
-            answer = (answer.astype(np.float32) - given.zero_point[0]) * given.scale[0]
-        return tf.constant(answer)
+        answers = {}
+        for name, place in outputs.items():
+            answer, given = interpreter.get_tensor(place), graph.tensors[place]
+            if given.scale is not None:
+                answer = (answer.astype(np.float32) - given.zero_point[0]) * given.scale[0]
+            answers[name] = tf.constant(answer)
+        return pick(answers, list(outputs))
 
     return Reference(f"TensorFlow Lite {tf.__version__}", call)
