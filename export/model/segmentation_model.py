@@ -20,6 +20,10 @@ class Reference:
     call: Callable[[tf.Tensor], Any]  # the model's own, or a tuple of what it computes on the way; cannot be traced
     counterpart: Callable[[tf.Tensor], Any] | None = None  # what TensorFlow answers instead, if not the model's own
 
+    def mapped(self, wrap: Callable[[Callable[[tf.Tensor], Any]], Callable[[tf.Tensor], Any]]) -> "Reference":
+        """Returns one whose `call`, and its `counterpart` where there is one, are wrapped."""
+        return dataclasses.replace(self, call=wrap(self.call), counterpart=self.counterpart and wrap(self.counterpart))
+
 
 @dataclasses.dataclass(frozen=True)
 class RawModel:
@@ -32,6 +36,7 @@ class RawModel:
     parameter_count: int  # number of weights
     reference: Reference | None = None  # takes and returns what `call` does
     data_format: str | None = None  # of `input`, where the kind of file decides it rather than the shape
+    named_classes: int | None = None  # how many classes the file names, where it does
     answers_pair: bool = False  # whether `call` returns two tensors: detections and the prototypes of their masks
 
 

@@ -52,6 +52,11 @@ def find_alignment(model: SegmentationModel, spec: ExportSpec) -> Alignment | No
         SpecError: it may be either and `map_alignment` does not say which, the border is too much of the input, or the
             map is of one size whatever the input's.
     """
+    if model.joins_detections and spec.map_alignment not in (None, STRETCH):
+        raise SpecError(
+            f"map_alignment: {spec.map_alignment!r} is for maps that a model answers; one that is put together of "
+            "detections shows the whole input"
+        )
     if spec.map_alignment == STRETCH or model.joins_detections:
         return None
     if model.size is None:

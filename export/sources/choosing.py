@@ -122,7 +122,7 @@ def choose_outputs(wanted: str | None, outputs: Mapping[str, Any], where: str) -
     """Returns the wanted output, or the only one that can be a segmentation; or two, whose names a comma is between.
 
     Probabilities and logits come before class indices, and what has height and width before pixels in one row. Two are
-    detections [B, ., .] and the prototypes of their masks [B, ., ., .], in this order.
+    detections [B, ., .] and the prototypes of their masks [B, ., ., .], in either order.
 
     Raises:
         SourceError: there is no such output, none or several that can be a segmentation, or more than two are named.
@@ -134,7 +134,7 @@ def choose_outputs(wanted: str | None, outputs: Mapping[str, Any], where: str) -
         raise SourceError(
             f"source_output: detections and the prototypes of their masks are two outputs; got {wanted!r}"
         )
-    return sorted(names, key=lambda name: outputs[name].shape.rank or 0)
+    return names
 
 
 def _choose_output(wanted: str | None, outputs: Mapping[str, Any], where: str) -> str:
@@ -162,7 +162,7 @@ def _joining(maps: Mapping[str, Any]) -> str:
         return ""
     ((rows_name, row), (prototypes_name, prototype)) = rows[0], prototypes[0]
     # A map has both edges of the other one.
-    if len({*row.shape[1:]} - {*prototype.shape[1:]} - {None}) == 0:
+    if not {*row.shape[1:]} - {*prototype.shape[1:]} - {None} or "," in rows_name + prototypes_name:
         return ""
     return f"; or, of detections and the prototypes of their masks, both: {rows_name},{prototypes_name}"
 

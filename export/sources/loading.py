@@ -1,16 +1,13 @@
 """From a spec to a `SegmentationModel`: finds the kind of source, then hides the model's own layout."""
 
 import dataclasses
-import itertools
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from ...serving import contract
 from ..errors import SourceError
-from ..model.causes import cause_of
 from ..model.segmentation_model import (
     CHANNELS_FIRST,
     CHANNELS_LAST,
@@ -18,35 +15,23 @@ from ..model.segmentation_model import (
     Reference,
     SegmentationModel,
 )
-from ..model.servable_ops import check_servable
-from ..model.tracing import find_data_format, trace, without_fusion
-from ..spec import CLASSES, ExportSpec
+from ..model.tracing import find_data_format
+from ..spec import ExportSpec
 from .builders import build_model
-from .choosing import is_classes
 from .elsewhere import reading
 from .graphs.files import decode_weights, document_of, is_graph, parse_document, shards_of, unpacked
 from .graphs.frozen import load_frozen_graph
 from .graphs.javascript import load_graph_model
-from .instances import join_outputs
 from .keras.javascript import load_layers_model
 from .keras.loading import load_keras_file, wrap_keras_model
-from .outputs import OutputForm, find_output_form
+from .outputs import OutputForm
 from .preflight import FROZEN, JAVASCRIPT, KERAS, LITE, LOCAL_FILES, SAVED_MODEL, find_kind
 from .saved_models import load_saved_model
+from .trial import Trial, as_model_input, find_channels, trial_sizes, try_joined
 from .user_code import import_user_module, own_objects
 
 _AXES = {CHANNELS_LAST: (0, 1, 2, 3), CHANNELS_FIRST: (0, 2, 3, 1)}
 """Where batch, height, width and channels are."""
-_TRIAL_SIZE = (64, 128)
-"""Height and width, in pixels, of a trial run of a model that takes any size."""
-_LARGE_TRIAL_SIZE = (284, 572)
-"""Likewise, of one that takes none as small: a U-Net of valid convolutions wants 188, and 16 more each time."""
-
-_OTHER_SIZE = "if it takes sizes of some multiple only: --pad_to_multiple; if one size: --model_size=HEIGHT,WIDTH"
-_NO_KERAS = ("ONNX", "TensorFlow Lite", "TensorFlow.js", "frozen")
-"""How descriptions of models begin that no builder of Keras' can end earlier."""
-_FEWEST_PIXELS = 1024
-"""Of a map in a row; fewer numbers are scores of whole pictures."""
 
 
 def load_source(spec: ExportSpec) -> SegmentationModel:
@@ -121,7 +106,7 @@ def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:
     data_format = spec.data_format or raw.data_format or find_data_format(shape, where)
     batch, height, width, channels = (shape[axis] for axis in _AXES[data_format])
     if channels is None:
-        channels = _find_channels(raw, data_format, _trial_sizes((height, width), spec), spec, where)
+        channels = find_channels(raw, data_format, trial_sizes((height, width), spec), spec, where)
     if channels not in contract.IMAGE_CHANNELS + contract.BAND_CHANNELS:
         raise SourceError(
             f"{where}: the model takes {channels} channels ({data_format}); wanted 1 to {max(contract.BAND_CHANNELS)}. "
@@ -130,16 +115,15 @@ def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:
     size = _model_size(height, width, spec, where)
     images = tf.TensorSpec([batch, *(size or (None, None)), channels], tf.float32)
     joins_detections = raw.answers_pair
-    if not joins_detections and spec.confidence != ExportSpec.model_fields["confidence"].default:
+    if joins_detections:
+        raw, trial = try_joined(raw, data_format, images, spec, where)
+    elif spec.confidence != ExportSpec.model_fields["confidence"].default:
         raise SourceError(
             "confidence: is for models that answer detections and the prototypes of their masks, both named in "
             "source_output"
         )
-    if joins_detections:
-        edges = _trial_sizes((height, width), spec)[0]
-        noise = tf.random.stateless_uniform([batch or 1, *edges, channels], (0, 0))
-        raw = join_outputs(raw, _as_model_input(noise, raw, data_format), edges, data_format, spec, where)
-    trial = _Trial.of(raw, data_format, images, spec, where)
+    else:
+        trial = Trial.of(raw, data_format, images, spec, where)
     forward = _channels_last(raw, data_format, trial.form)
     if batch is not None:
         forward = _in_chunks(forward, batch)
@@ -163,14 +147,17 @@ def adapt(raw: RawModel, spec: ExportSpec) -> SegmentationModel:
 def _batched(raw: RawModel) -> RawModel:
     """Returns a model that takes one image [H, W, C] as one of a batch of 1; any other as it is."""
     shape = raw.input.shape
-    if raw.answers_pair or shape.rank != 3 or shape[2] not in contract.IMAGE_CHANNELS + contract.BAND_CHANNELS:
+    if shape.rank != 3 or shape[2] not in contract.IMAGE_CHANNELS + contract.BAND_CHANNELS:
         return raw
     if shape[0] is None and shape[1] is not None:
         return raw  # a batch of rows, as Keras has them
 
-    def of_one(call: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
-        def of_batch(images: tf.Tensor) -> tf.Tensor:
+    def of_one(call: Callable[[tf.Tensor], Any]) -> Callable[[tf.Tensor], Any]:
+        def of_batch(images: tf.Tensor) -> Any:
             output = call(images[0])
+            if raw.answers_pair:
+                has_batch = min(one.shape.rank for one in output) > 2
+                return output if has_batch else tuple(one[tf.newaxis] for one in output)
             has_batch = output.shape.rank == 4 or (output.shape.rank == 3 and output.shape[0] == 1)
             return output if has_batch else output[tf.newaxis]
 
@@ -182,18 +169,6 @@ def _batched(raw: RawModel) -> RawModel:
         input=tf.TensorSpec([1, *shape], raw.input.dtype, name=raw.input.name),
         reference=raw.reference and dataclasses.replace(raw.reference, call=of_one(raw.reference.call)),
     )
-
-
-def _trial_sizes(size: tuple[int | None, int | None], spec: ExportSpec) -> list[tuple[int, int]]:
-    """Returns the sizes, in pixels, of trial runs of a model of some size: such as it will be served with."""
-    multiple = math.lcm(spec.pad_to_multiple, spec.sides.multiple if spec.sides else 1)
-    fixed = spec.fixed_size or size
-    height, width = (edge or wanted for edge, wanted in zip(size, fixed, strict=True))
-    sizes = (
-        (height or math.ceil(trial[0] / multiple) * multiple, width or math.ceil(trial[1] / multiple) * multiple)
-        for trial in (_TRIAL_SIZE, _LARGE_TRIAL_SIZE)
-    )
-    return list(dict.fromkeys(sizes))
 
 
 def _model_size(height: int | None, width: int | None, spec: ExportSpec, where: str) -> tuple[int, int] | None:
@@ -216,15 +191,9 @@ def _model_size(height: int | None, width: int | None, spec: ExportSpec, where: 
     return height, width
 
 
-def _as_model_input(images: tf.Tensor, raw: RawModel, data_format: str) -> tf.Tensor:
-    dtype = raw.input.dtype
-    images = tf.cast(images, dtype) if dtype.is_floating else tf.saturate_cast(tf.round(images), dtype)
-    return tf.transpose(images, [0, 3, 1, 2]) if data_format == CHANNELS_FIRST else images
-
-
 def _channels_last(raw: RawModel, data_format: str, form: OutputForm) -> Callable[[tf.Tensor], tf.Tensor]:
     def forward(images: tf.Tensor) -> tf.Tensor:
-        return form(tf.cast(raw.call(_as_model_input(images, raw, data_format)), tf.float32), images)
+        return form(tf.cast(raw.call(as_model_input(images, raw, data_format)), tf.float32), images)
 
     return forward
 
@@ -233,11 +202,13 @@ def _reference(raw: RawModel, data_format: str, form: OutputForm, batch: int | N
     if raw.reference is None:
         return None
     if raw.reference.counterpart is not None:  # neither answers a map
-        call, counterpart = (
-            lambda images, answer=answer: answer(_as_model_input(images[:batch], raw, data_format))
-            for answer in (raw.reference.call, raw.reference.counterpart)
-        )
-        return dataclasses.replace(raw.reference, call=call, counterpart=counterpart)
+
+        def as_input(images: tf.Tensor) -> tf.Tensor:
+            count = tf.shape(images)[0]
+            filled = images if batch is None else tf.gather(images, tf.range(batch) % count)
+            return as_model_input(filled, raw, data_format)
+
+        return raw.reference.mapped(lambda answer: lambda images: answer(as_input(images)))
     forward = _channels_last(dataclasses.replace(raw, call=raw.reference.call), data_format, form)
     return dataclasses.replace(raw.reference, call=forward if batch is None else _in_chunks(forward, batch))
 
@@ -258,96 +229,3 @@ def _in_chunks(forward: Callable[[tf.Tensor], tf.Tensor], batch: int) -> Callabl
         return tf.reshape(outputs, tf.concat([[chunks * batch], tf.shape(outputs)[2:]], 0))[:count]
 
     return forward_in_chunks
-
-
-def _find_channels(
-    raw: RawModel, data_format: str, trials: Sequence[tuple[int, int]], spec: ExportSpec, where: str
-) -> int:
-    """Finds the number of channels of a model that does not state it, by trying."""
-    fitting: list[int] = []
-    cause = ""
-    for edges, channels in itertools.product(trials, contract.IMAGE_CHANNELS + contract.BAND_CHANNELS):
-        if fitting and (edges != trials[0] or channels in contract.BAND_CHANNELS):
-            break
-        try:
-            raw.call(_as_model_input(tf.zeros([raw.input.shape[0] or 1, *edges, channels]), raw, data_format))
-        except Exception as error:
-            # Of photographs: what else a model does not take is no surprise.
-            cause = cause_of(error) if channels == 3 else cause
-            continue
-        fitting.append(channels)
-    if not fitting:
-        height, width = trials[-1]
-        layout = "" if spec.data_format else f"; if it is not {data_format}: --data_format"
-        raise SourceError(
-            f"{where}: takes none of 1 to {max(contract.BAND_CHANNELS)} channels at {height} by {width} pixels "
-            f"({cause}); {_OTHER_SIZE}{layout}"
-        )
-    # A model that takes any number of channels is made for photographs.
-    return 3 if 3 in fitting else fitting[0]
-
-
-def _advice_on_form(shape: tf.TensorShape, raw: RawModel) -> str:
-    if shape.rank == 2 and shape[1] is not None and shape[1] < _FEWEST_PIXELS:
-        return "; a model that tells what a whole picture is has no masks"
-    if raw.description.startswith(_NO_KERAS):
-        return ""
-    return (
-        "; if its last layer is a Reshape of another size: end the model before it, by a builder that returns "
-        "keras.Model(model.input, model.layers[-2].output)"
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Trial:
-    """What a model's output is, found by tracing it, and by running it where that does not tell."""
-
-    form: OutputForm
-    output_channels: int
-    answers_classes: bool
-
-    @classmethod
-    def of(cls, raw: RawModel, data_format: str, images: tf.TensorSpec, spec: ExportSpec, where: str) -> "_Trial":
-        """Checks the model's ops and finds the form of its output; ExportError where they or it are not good."""
-        traced = trace(lambda batch: raw.call(_as_model_input(batch, raw, data_format)), images, where)
-        # Before anything is run: Python's ops of a SavedModel fail without saying which they are.
-        check_servable(traced.graph.as_graph_def(), spec.allow_ops)
-        output = traced.structured_outputs
-        batch, height, width, channels = images.shape
-        sizes = _trial_sizes((height, width), spec)
-        size = sizes[0]
-
-        def run(gray: tf.Tensor) -> tf.Tensor:
-            with without_fusion():  # what is saved is protected from it
-                return tf.cast(traced(tf.repeat(tf.repeat(gray, batch or 1, 0), channels, 3)), tf.float32)
-
-        shape = output.shape
-        if shape.rank is None or None in shape[1:]:
-            for size in sizes:
-                try:
-                    shape = run(tf.zeros([1, *size, 1])).shape
-                    break
-                except tf.errors.OpError as error:
-                    if size == sizes[-1]:
-                        failure = f"the model fails on a {size[0]}x{size[1]} picture: {cause_of(error)}"
-                        raise SourceError(f"{where}: {failure}; {_OTHER_SIZE}") from error
-        if shape.rank not in (2, 3, 4):
-            raise SourceError(f"{where}: the model's output has shape {shape}; wanted [B, H, W, classes]")
-        form = find_output_form(shape, size, data_format, run)
-        if form is None:
-            raise SourceError(
-                f"{where}: answers {shape} for a {size[0]}x{size[1]} picture, which is no map of it; wanted "
-                f"[B, H, W, classes], or [B, H*W, classes]{_advice_on_form(shape, raw)}"
-            )
-        output_channels = _channels_of(shape, form)
-        answers_classes = is_classes(output.dtype) or spec.activation == CLASSES
-        if answers_classes and output_channels > 1:
-            raise SourceError(
-                f"{where}: the model's output is {output.dtype.name} of shape {shape}: class indices have one channel"
-            )
-        return cls(form, output_channels, answers_classes)
-
-
-def _channels_of(shape: tf.TensorShape, form: OutputForm) -> int:
-    has_channels = shape.rank == 4 or (shape.rank == 3 and form.stride is not None)
-    return int(shape[1 if form.data_format == CHANNELS_FIRST else -1]) if has_channels else 1

@@ -160,8 +160,11 @@ def tf2onnx_mobile(path, size=(None, None)):
     return net.save(path, [("input_1:0", ["unk__1", *size, 3])], [(x, "softmax")])
 
 
-def yolo_segmenter(path, size=(32, 32)):
-    """Ultralytics': SiLU in parts, splits, pooling in a row; detections of three strides beside prototypes."""
+def yolo_segmenter(path, size=(32, 32), chooses=False):
+    """Ultralytics': SiLU in parts, splits, pooling in a row; detections of three strides beside prototypes.
+
+    One that `chooses` answers rows of corners, score, class and factors, and names its classes.
+    """
     net = Network(12, "/model.0/{op}_{number}")
 
     def silu(x):
@@ -182,9 +185,22 @@ def yolo_segmenter(path, size=(32, 32)):
     rows = [net.add("Reshape", net.conv(level, 8, 11, size=1), net.constant([1, 11, -1], np.int64)) for level in levels]
     boxes, scores, factors = net.add("Split", net.add("Concat", *rows, axis=2), outputs=3, axis=1, split=[4, 3, 4])
     boxes = net.add("Mul", net.add("Sigmoid", boxes), net.constant(64.0))
-    factors = net.add("Mul", factors, net.constant(-30.0))
-    rows = net.add("Concat", boxes, net.add("Sigmoid", scores), factors, axis=1)
-    return net.save(path, [("images", [1, 3, *size])], [(rows, "output0"), (prototypes, "output1")])
+    factors, scores = net.add("Mul", factors, net.constant(-30.0)), net.add("Sigmoid", scores)
+    if chooses:
+        corner, sides = net.add("Split", boxes, outputs=2, axis=1, split=[2, 2])
+        best = net.add("ReduceMax", scores, axes=[1], keepdims=1)
+        number = net.add("Cast", net.add("ArgMax", factors, axis=1, keepdims=1), to=FLOAT)
+        parts = [corner, net.add("Add", corner, sides), best, number, factors]
+        rows = net.add("Transpose", net.add("Concat", *parts, axis=1), perm=[0, 2, 1])
+        rows = net.add("Slice", rows, net.as_node(0), net.as_node(50), net.as_node(1))
+    else:
+        rows = net.add("Concat", boxes, scores, factors, axis=1)
+    net.save(path, [("images", [1, 3, *size])], [(rows, "output0"), (prototypes, "output1")])
+    if chooses:
+        model = onnx.load(path)
+        helper.set_model_props(model, {"task": "segment", "names": "{0: 'coin', 1: 'cat', 2: \"dog's\"}"})
+        onnx.save(model, path)
+    return path
 
 
 def segformer(path, opset=17, size=("h", "w"), batch="b"):

@@ -69,8 +69,9 @@ def read_graph(model: Any, where: str, chosen: Sequence[str] = ()) -> Graph:
     if missing:
         whole = [name for name in graph.outputs if not _missing(sort(graph.nodes, [name], where))]
         advice = f"; these outputs need none of them, choose by source_output: {', '.join(map(repr, whole))}"
+        helps = whole and len({*chosen}) < 2  # of two, none alone is what is wanted
         raise SourceError(
-            f"{where}: it has operators that are not known: {', '.join(sorted(missing))}{advice if whole else ''}"
+            f"{where}: it has operators that are not known: {', '.join(sorted(missing))}{advice if helps else ''}"
         )
     return graph
 

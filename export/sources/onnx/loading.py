@@ -1,5 +1,6 @@
 """From an ONNX file to a `RawModel`."""
 
+import ast
 import dataclasses
 import logging
 from collections.abc import Callable
@@ -84,8 +85,19 @@ def load_onnx(spec: ExportSpec) -> RawModel:
         parameter_count=parameter_count,
         reference=None if drawn else make_reference(spec.source, chosen, names),
         data_format=data_format,
+        named_classes=_named_classes(proto),
         answers_pair=len(names) == 2,
     )
+
+
+def _named_classes(proto: Any) -> int | None:
+    """Returns how many classes a file names, as Ultralytics writes them: a dict of Python's, by number."""
+    text = next((one.value for one in proto.metadata_props if one.key == "names"), "")
+    try:
+        names = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    return len(names) if isinstance(names, dict) else None
 
 
 def _traced(function: Callable[[tf.Tensor], Any], images: tf.TensorSpec, where: str) -> tuple[bool, Any]:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import onnx
 import onnx_networks as networks
 import onnxruntime
 import pytest
 import tensorflow as tf
-from maskport.export import SourceError
+from maskport.export import ExportError, SourceError, SpecError
 from maskport.export.exporter import Plan
 from maskport.export.sources import load_source
 from maskport.export.sources.instances import find_instances
@@ -77,7 +78,7 @@ def wanted_maps(boxes, scores, factors, prototypes, confidence=0.25):
     return np.stack(maps)
 
 
-def joined(detections, prototypes, classes=1, data_format="channels_last", confidence=0.25):
+def joined(detections, prototypes, classes=None, data_format="channels_last", confidence=0.25):
     form = find_instances(detections, prototypes, SIZE, data_format=data_format, classes=classes, confidence=confidence)
     return form, np.asarray(form(tf.constant(detections), tf.constant(prototypes), tf.constant(SIZE)))
 
@@ -90,7 +91,7 @@ def test_one_is_left_of_many_detections_of_one_thing(confidence):
     assert 3 < len(kept) < sure  # or the test would tell nothing of what is left out
     columns = np.concatenate([boxes, scores, factors], 2).transpose(0, 2, 1)
     form, maps = joined(columns, prototypes, confidence=confidence)
-    assert (form.rows_first, form.has_pixels, form.classes) == (False, True, CLASSES)
+    assert (form.rows_first, form.classes) == (False, CLASSES)
     np.testing.assert_allclose(maps, wanted_maps(boxes, scores, factors, prototypes, confidence), atol=1e-5)
 
 
@@ -110,31 +111,38 @@ def test_layouts(layout):
     if layout == "first":
         prototypes = prototypes.transpose(0, 3, 1, 2)
     form, maps = joined(detections, prototypes)
-    assert (form.has_object_score, form.has_pixels) == (layout == "object", layout != "shares")
+    assert form.has_object_score == (layout == "object")
     np.testing.assert_allclose(maps, wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("classes", [1, CLASSES])
-def test_what_a_model_has_chosen_itself_is_taken_as_it_is(classes):
+@pytest.mark.parametrize("classes", [None, 1, CLASSES - 1, CLASSES])
+@pytest.mark.parametrize("count", [50, CELLS])
+def test_what_a_model_has_chosen_itself_is_taken_as_it_is(classes, count):
+    """Also where it chooses as many as a grid has cells; and where it finds nothing, rows are of zeros."""
     boxes, scores, factors, prototypes = drawn_parts(CELLS)
     rows, maps = [], []
     for number in range(2):
         corners, best, kinds, kept = chosen(boxes[number], scores[number], 0.1)
-        kinds = kinds if classes > 1 else np.zeros_like(kinds)
         found = np.concatenate([corners, best[:, np.newaxis], kinds[:, np.newaxis], factors[number, kept]], 1)
-        rows.append(np.pad(found, [(0, 50 - len(found)), (0, 0)]))
-        is_sure = best > 0.25
+        rows.append(np.pad(found, [(0, count - len(found)), (0, 0)]))
+        is_sure = (best > 0.25) & (kinds < (classes or CLASSES))
         assert 0 < is_sure.sum() < len(best)
-        maps.append(
-            painted(corners[is_sure], kinds[is_sure], factors[number, kept][is_sure], prototypes[number], classes)
-        )
-    form, found = joined(np.stack(rows).astype(np.float32), prototypes, classes)
+        kinds = kinds if classes else np.zeros_like(kinds)
+        own = factors[number, kept][is_sure]
+        maps.append(painted(corners[is_sure], kinds[is_sure], own, prototypes[number], classes or 1))
+    wanted = np.stack(maps) if classes else np.stack(maps)[..., 1:]
+    rows = np.stack(rows).astype(np.float32)
+    form, found = joined(rows, prototypes, classes)
     assert form.are_chosen
-    wanted = np.stack(maps)
-    np.testing.assert_allclose(found, wanted if classes > 1 else wanted[..., 1:], atol=1e-5)
-    if classes > 1:  # names of fewer classes than it knows
-        _, fewer = joined(np.stack(rows).astype(np.float32), prototypes, classes - 1)
-        np.testing.assert_allclose(fewer[..., 1:], wanted[..., 1:-1], atol=1e-5)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    of_noise = find_instances(
+        np.zeros_like(rows), prototypes, SIZE, data_format="channels_last", classes=classes, confidence=0.25
+    )
+    assert of_noise == form
+    rows[:, 20:, 5] = -1  # as some fill up
+    rows[:, 20:, 4] = 0.9
+    shares = rows / np.float32([*SIZE[::-1], *SIZE[::-1], *[1] * (2 + FACTORS)])
+    np.testing.assert_allclose(joined(shares, prototypes, classes)[1], joined(rows, prototypes, classes)[1], atol=1e-5)
 
 
 def test_numbers_of_a_detection_are_not_taken_for_their_count():
@@ -321,6 +329,104 @@ def test_an_onnx_file_is_served_as_onnxruntime_and_the_reference_have_it(tmp_pat
     plan = Plan.make(spec_of(path, outputs, scaling="unit", foreground=[1, 2]))
     assert plan.alignment is None
     assert plan.comparison.largest < 1e-4 < plan.comparison.answers_range
+
+
+@pytest.mark.parametrize("names", [None, ["rest", "coin", "cat"], ["rest", "coin"], ["coin"]])
+def test_a_file_that_chooses_detections_names_its_classes_or_the_spec_does(tmp_path, images, names):
+    path = networks.yolo_segmenter(tmp_path / "net.onnx", SIZE, chooses=True)
+    rows, prototypes = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(
+        None, {"images": images[:1].transpose(0, 3, 1, 2)}
+    )
+    assert rows.shape == (1, 50, 6 + FACTORS)
+    (row,), prototypes = rows, prototypes[0].transpose(1, 2, 0)
+    kinds = row[:, 5].astype(int)
+    assert len({*kinds[row[:, 4] > 0.4]}) > 1
+    if names == ["coin"]:
+        kinds[:] = 0
+    known = CLASSES if names is None else len(names) - 1 or 1
+    kept = (row[:, 4] > 0.4) & (kinds < known)
+    wanted = painted(row[kept, :4], kinds[kept], row[kept, 6:], prototypes, known)
+    found = loaded(path, "output0,output1", classes=names, confidence=0.4).forward(tf.constant(images[:1]))
+    np.testing.assert_allclose(found[0], wanted[..., 1:] if names == ["coin"] else wanted, atol=1e-4)
+
+
+class Pair(tf.Module):
+    """Answers what it is given: detections and prototypes."""
+
+    def __init__(self, shape, answer):
+        self.call = tf.function(answer, input_signature=[tf.TensorSpec(shape, name="image")], autograph=False)
+
+    def save(self, folder):
+        tf.saved_model.save(self, str(folder / "saved"), signatures=self.call)
+        return folder / "saved"
+
+
+def parts_of_noise(count):
+    boxes, scores, factors, prototypes = drawn_parts(count, pictures=1)
+    detections = np.concatenate([boxes, scores, factors], 2).transpose(0, 2, 1)
+    return detections, prototypes, wanted_maps(boxes, scores, factors, prototypes)
+
+
+def test_a_model_of_one_picture_is_asked_one_by_one(tmp_path, images):
+    detections, prototypes, wanted = parts_of_noise(CELLS)
+    path = Pair([*SIZE, 3], lambda image: {"d": detections[0] + 0 * image[0, 0, 0], "p": prototypes[0]}).save(tmp_path)
+    maps = loaded(path, "p,d").forward(tf.constant(images))
+    np.testing.assert_allclose(maps, np.repeat(wanted, 2, 0), atol=1e-5)
+
+
+@pytest.mark.parametrize("outputs", ["d,p", "p,d"])
+def test_ranks_and_channels_that_nobody_knows_are_seen_when_it_runs(tmp_path, images, outputs):
+    detections, prototypes, wanted = parts_of_noise(CELLS)
+
+    def answer(image):
+        zero = 0 * image[:, 0, 0, 0]
+        unknown = tf.raw_ops.PlaceholderWithDefault
+        return {
+            "d": unknown(input=detections + zero[:, tf.newaxis, tf.newaxis], shape=None),
+            "p": unknown(input=prototypes + zero[:, tf.newaxis, tf.newaxis, tf.newaxis], shape=None),
+        }
+
+    path = Pair([1, *SIZE, 3], answer).save(tmp_path)
+    np.testing.assert_allclose(loaded(path, outputs).forward(tf.constant(images[:1])), wanted, atol=1e-5)
+
+
+def test_more_pictures_at_a_time_than_are_drawn_are_compared_all_the_same(tmp_path):
+    path = networks.yolo_segmenter(tmp_path / "net.onnx", SIZE)
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 8
+    for one in model.graph.initializer:  # the shape that the rows of each stride get
+        if one.data_type == onnx.TensorProto.INT64 and list(one.dims) == [3]:
+            one.CopyFrom(onnx.numpy_helper.from_array(np.array([8, 11, -1]), one.name))
+    onnx.save(model, path)
+    plan = Plan.make(spec_of(path, "output0,output1", scaling="unit", foreground=[1]))
+    assert plan.comparison.largest < 1e-4
+
+
+def test_what_fails_at_the_sizes_that_are_tried_is_told_with_advice(tmp_path):
+    detections, prototypes, _ = parts_of_noise(CELLS)
+
+    def answer(image):
+        tf.debugging.assert_equal(tf.shape(image)[1:3] % 96, 0)
+        return {"d": detections, "p": prototypes}
+
+    path = Pair([1, None, None, 3], answer).save(tmp_path)
+    with pytest.raises(SourceError, match=r"fails on a 284x572 picture: .*; if it takes sizes .*--pad_to_multiple"):
+        loaded(path, "d,p")
+
+
+def test_ops_of_python_are_named_before_they_run(tmp_path):
+    detections, prototypes, _ = parts_of_noise(CELLS)
+    path = Pair(
+        [1, *SIZE, 3], lambda image: {"d": tf.py_function(lambda: detections, [], tf.float32), "p": prototypes}
+    ).save(tmp_path)
+    with pytest.raises(ExportError, match="EagerPyFunc"):
+        loaded(path, "d,p")
+
+
+def test_a_joined_map_lies_as_it_does(tmp_path):
+    path = networks.yolo_segmenter(tmp_path / "net.onnx", SIZE)
+    with pytest.raises(SpecError, match=r"^map_alignment: 'centre' is for maps that a model answers"):
+        Plan.make(spec_of(path, "output0,output1", scaling="unit", foreground=[1], map_alignment="centre"))
 
 
 def test_two_other_outputs_are_not_joined(tmp_path):
