@@ -1,6 +1,8 @@
 """`mask-batch`: masks of any number of pictures, as an Apache Beam job."""
 
+import atexit
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +14,7 @@ from ..client import errors
 from ..client.commands import connection_flags
 from ..client.commands.connection_flags import LABEL, MODEL, VERSION, check_connection_flags, client_options
 from ..client.commands.segment_command import FORMATS, PRODUCTS
-from ..command_line import EXIT_FAILED, UsageError, check_installed, run_app
+from ..command_line import EXIT_FAILED, EXIT_OK, UsageError, check_installed, run_app
 from ..contract import MASK
 
 _PROGRAM = "mask-batch"
@@ -71,15 +73,24 @@ flags.adopt_module_key_flags(connection_flags)
 
 def run() -> None:
     """Runs `mask-batch` with the process' arguments, and ends the process."""
-    run_app(
-        _main,
-        program=_PROGRAM,
-        description=_DESCRIPTION,
-        user_errors=(errors.MaskServingError,),
-        extra="batch",
-        verbosity=logging.ERROR,  # Beam and its workers warn of what is theirs
-        argv=[sys.argv[0], *_with_separator(sys.argv[1:])],
-    )
+    try:
+        run_app(
+            _main,
+            program=_PROGRAM,
+            description=_DESCRIPTION,
+            user_errors=(errors.MaskServingError,),
+            extra="batch",
+            verbosity=logging.ERROR,  # Beam and its workers warn of what is theirs
+            argv=[sys.argv[0], *_with_separator(sys.argv[1:])],
+        )
+    except SystemExit as ended:
+        if "apache_beam" not in sys.modules:
+            raise
+        # Beam leaves threads in gRPC's native code, of which one can abort the process, with all work done, as Python
+        # takes itself apart. So that is left out, as in the processes of `multiprocessing`.
+        atexit._run_exitfuncs()
+        sys.stderr.flush()  # standard output is, as it could fail
+        os._exit(ended.code if isinstance(ended.code, int) else EXIT_OK)
 
 
 def _with_separator(words: Sequence[str]) -> list[str]:
@@ -149,7 +160,7 @@ def _main(words: Sequence[str]) -> int:
 
         count = f"{summary.failed} of {summary.pictures} pictures failed"
         _report(f"{count}, such as {first_failure(job.output)}; the dead letters in {job.output} have them all")
-    return EXIT_FAILED if summary.failed else 0
+    return EXIT_FAILED if summary.failed else EXIT_OK
 
 
 def _model() -> Any:

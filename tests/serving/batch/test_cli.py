@@ -33,6 +33,36 @@ def _started(command, photos, serving, pictures=16):
     return started, process
 
 
+ENDING = """
+import atexit, sys
+import apache_beam
+from maskport.serving.batch import cli
+
+class Late:
+    def __del__(self):
+        print("taken apart", flush=True)
+
+late = Late()
+atexit.register(print, "at exit", flush=True)
+sys.argv = ["mask-batch", *sys.argv[1:]]
+cli.run()
+"""
+
+
+@pytest.mark.parametrize("words", [[], ["--input=photo.png", "--output=masks", "--model=nowhere"]])
+def test_it_ends_before_python_takes_apart_what_threads_of_beam_are_in(words, tmp_path):
+    code = "from maskport.serving.batch import cli; cli.run()"
+    plain = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", ENDING, *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "at exit\n"
+    assert done.returncode == plain.returncode != 0
+    assert done.stderr.splitlines()[-1].replace("-c:", "") == plain.stderr.splitlines()[-1].replace("-c:", "")
+
+
 def test_killed_and_run_again_it_leaves_what_one_run_does_and_does_nothing_twice(
     command, photos, serving, asked, run, tmp_path
 ):
