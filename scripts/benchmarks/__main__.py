@@ -32,6 +32,7 @@ GROUPS = [
     "client",
     "batch",
     "export",
+    "start",
     "openvino",
     "onnx",
     "optimize",

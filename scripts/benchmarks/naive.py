@@ -46,16 +46,19 @@ def _client(subject: Subject, ask: Callable[[Floats], Floats]) -> Mask:
     return mask
 
 
-def drafting_client(subject: Subject, ask: Callable[[Floats], Floats], *, enlarges_bytes: bool) -> Mask:
+def drafting_client(
+    subject: Subject, ask: Callable[[Floats], Floats], *, enlarges_bytes: bool, leaves: int = 1
+) -> Mask:
     """Returns a client for large pictures, which has Pillow decode them at a smaller scale; see `_client`.
 
-    What is answered is enlarged as floats, or as bytes, which is faster.
+    Pillow leaves at least `leaves` times the model's edge. What is answered is enlarged as floats, or as bytes, which
+    is faster.
     """
 
     def mask(jpeg: bytes) -> npt.NDArray[np.bool_]:
         picture = Image.open(io.BytesIO(jpeg))
         size, edge = picture.size, subject.edge or 0
-        picture.draft("RGB", (edge, edge))
+        picture.draft("RGB", (leaves * edge, leaves * edge))
         image = np.asarray(picture.resize((edge, edge), Image.Resampling.BILINEAR), np.float32) / _WHITE
         probability = ask(image[np.newaxis])[0, :, :, 0]
         if enlarges_bytes:
