@@ -167,7 +167,7 @@ def _batched(raw: RawModel) -> RawModel:
         raw,
         call=of_one(raw.call),
         input=tf.TensorSpec([1, *shape], raw.input.dtype, name=raw.input.name),
-        reference=raw.reference and dataclasses.replace(raw.reference, call=of_one(raw.reference.call)),
+        reference=raw.reference and raw.reference.mapped(of_one),
     )
 
 

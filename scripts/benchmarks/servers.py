@@ -86,7 +86,7 @@ def serve(command: Sequence[str], base_paths: Mapping[str, Path], *flags: str) -
         ]  # fmt: skip
         # In a session of its own, Ctrl-C does not reach it before it is stopped here.
         try:
-            process = subprocess.Popen(bound(words), stdout=log, stderr=log, env=_environment(), start_new_session=True)
+            process = subprocess.Popen(bound(words), stdout=log, stderr=log, env=environment(), start_new_session=True)
         except OSError as error:
             raise ServerError(f"--server: {command[0]} cannot be started: {error.strerror}") from error
         served = Served(grpc_port, rest_port, process.pid)
@@ -98,7 +98,8 @@ def serve(command: Sequence[str], base_paths: Mapping[str, Path], *flags: str) -
             stop(process)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Returns that of a process in which TensorFlow takes no GPU and says little."""
     return {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 

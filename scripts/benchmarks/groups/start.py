@@ -23,7 +23,7 @@ from ..lab import Lab
 from ..measuring import Timer, difference, in_turn, ratio, spread, timed
 from ..models import COINS_SPEC, NAIVE_INPUT, NAIVE_OUTPUT, ROOT, Subject
 from ..results import Finding, Row, Table, at_most, number_text
-from ..servers import serve
+from ..servers import environment, serve
 
 _EDGE = 256
 _WARM_UP = os.path.join("assets.extra", "tf_serving_warmup_requests")
@@ -79,9 +79,8 @@ def measure(lab: Lab) -> Iterator[Finding]:
 
 
 def _python(*words: str) -> None:
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, *words]
-    subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    subprocess.run(command, check=True, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
 
 def _start(lab: Lab, base_path: Path, *flags: str) -> float:
