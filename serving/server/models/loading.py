@@ -82,8 +82,7 @@ class ModelLoader:
         model = Model(runner, saved_model.signatures, settings.checks_method_names, settings.max_request_rows)
         if self._settings.warms_up:
             warming = Stopwatch()
-            with self._call() as call:
-                records = warm_up(model, path, self._settings.warmup_iterations, call)
+            records = warm_up(model, path, self._settings.warmup_iterations, self._call)
             if records:
                 self._metrics.measure_warmup(path, warming.seconds, records)
                 logger.info(

@@ -1,8 +1,11 @@
 """Replays a model's recorded requests before it serves its first caller."""
 
+import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 
 import tensorflow as tf
 from google.protobuf import message
@@ -18,28 +21,36 @@ logger = logging.getLogger(__name__)
 
 _FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
 _MAX_RECORDS = 1000
+_AT_ONCE = 4
+"""Requests that are replayed at one time: each holds what the model computes with."""
 _METHODS = {"classify_log": predictor.CLASSIFY_METHOD, "regress_log": predictor.REGRESS_METHOD}
 
 
-def warm_up(model: Model, path: str, iterations: int, call: Call) -> int:
-    """Replays the warm-up requests in a version's directory, as `call`, and returns how many there were.
+def warm_up(model: Model, path: str, iterations: int, new_call: Callable[[], AbstractContextManager[Call]]) -> int:
+    """Replays the warm-up requests in a version's directory, each as a new call, and returns how many there were.
 
     Raises:
-        RequestError: the file is broken, the model refuses a request, or the call is cancelled.
+        RequestError: the file is broken, the model refuses a request, or a call is cancelled.
     """
     file = os.path.join(path, _FILE)
     if not os.path.exists(file):
         logger.info("No warmup data file found at %s", file)
         return 0
-    count = 0
-    for record in _records(file):
+    records = list(itertools.islice(_records(file), _MAX_RECORDS + 1))
+    if len(records) > _MAX_RECORDS:
+        raise invalid_argument(f"Number of warmup records exceeds the maximum ({_MAX_RECORDS}) at {file}")
+
+    def replay(record: prediction_log_pb2.PredictionLog) -> None:
         for _ in range(iterations):
-            call.check()
-            _replay(model, record, call)
-        count += 1
-        if count > _MAX_RECORDS:
-            raise invalid_argument(f"Number of warmup records exceeds the maximum ({_MAX_RECORDS}) at {file}")
-    return count
+            with new_call() as call:
+                call.check()
+                _replay(model, record, call)
+
+    # Most of the time goes into optimizing each signature's graph on its first run, which one thread does.
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _AT_ONCE)) as pool:
+        for _ in pool.map(replay, records):
+            pass
+    return len(records)
 
 
 def _records(file: str) -> Iterator[prediction_log_pb2.PredictionLog]:

@@ -1,6 +1,8 @@
 """A version is loaded, warmed up and wrapped for batching as the settings say."""
 
+import os
 import pathlib
+import threading
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from maskport.serving.server.errors import RequestError
 from maskport.serving.server.inference.batching import BatchingRunner
 from maskport.serving.server.inference.saved_model import SavedModel
 from maskport.serving.server.metrics import Metrics
+from maskport.serving.server.models import warmup
 from maskport.serving.server.models.loading import LoadSettings, ModelLoader
 from maskport.serving.server.models.text_configs import BatchingSettings
 from maskport.serving.status_codes import StatusCode
@@ -20,6 +23,7 @@ from tensorflow_serving.apis import (
     prediction_log_pb2,
     regression_pb2,
 )
+from waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -106,6 +110,21 @@ def test_warmup_request_that_fails_fails_the_load(load, publish, record, code, t
         load(path)
     assert failure.value.code == code
     load(path, warms_up=False)
+
+
+def test_warmup_requests_are_replayed_at_one_time(load, publish, monkeypatch):
+    path = publish("arithmetic/1", "m/1")
+    write_warmup(path, *[predict_log(x=[1.0])] * 4)
+    both, calls = threading.Barrier(2), set()
+
+    def replay(model, record, call):
+        calls.add(call)
+        both.wait(PATIENCE_S)
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(warmup, "_replay", replay)
+    load(path)
+    assert len(calls) == 4
 
 
 def test_warmup_file_that_is_none_fails_the_load(load, publish):
