@@ -18,7 +18,7 @@ from ..model.causes import cause_of
 from ..model.model_graph import after_own_scaling, ends_in, random_ops
 from ..model.segmentation_model import SegmentationModel
 from ..model.tracing import without_graph_optimization
-from ..sources.outputs import DISTORTION
+from ..sources.adapting.outputs import DISTORTION
 from ..spec import ExportSpec
 from .alignment import Alignment, align
 from .alignment_probe import find_alignment

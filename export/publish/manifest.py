@@ -24,11 +24,11 @@ import tensorflow as tf
 from ...serving import contract
 from ..model.segmentation_model import SegmentationModel
 from ..probing.probe import ProbeResult
-from ..sources.elsewhere import reading
 from ..sources.graphs.files import SUFFIX as JAVASCRIPT_FILE, parse_document, shards_of
 from ..sources.keras.files import CONFIG_MEMBER, SHARDED_WEIGHTS, WEIGHTS_MEMBER, shards_of_weights
 from ..sources.keras.local import MEMBERS
 from ..sources.onnx.files import SUFFIX as ONNX_FILE, weights_beside
+from ..sources.paths.elsewhere import reading
 from ..spec import ExportSpec, is_builder
 
 SCHEMA_VERSION = 1

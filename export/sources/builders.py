@@ -14,11 +14,11 @@ from ..model.causes import cause_of
 from ..model.model_graph import count_constants
 from ..model.segmentation_model import RawModel
 from ..spec import ExportSpec
-from .choosing import choose_outputs, flatten_named, pick
-from .elsewhere import reading
+from .adapting.choosing import choose_outputs, flatten_named, pick
 from .keras.keras_2 import finalize, is_keras_2_model
 from .keras.loading import wrap_keras_model
 from .keras.local import as_local_file
+from .paths.elsewhere import reading
 from .preflight import KERAS_WEIGHTS, check_weights
 from .user_code import import_user_module
 

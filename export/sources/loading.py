@@ -17,17 +17,17 @@ from ..model.segmentation_model import (
 )
 from ..model.tracing import find_data_format
 from ..spec import ExportSpec
+from .adapting.outputs import OutputForm
+from .adapting.trial import Trial, as_model_input, find_channels, trial_sizes, try_joined
 from .builders import build_model
-from .elsewhere import reading
 from .graphs.files import decode_weights, document_of, is_graph, parse_document, shards_of, unpacked
 from .graphs.frozen import load_frozen_graph
 from .graphs.javascript import load_graph_model
 from .keras.javascript import load_layers_model
 from .keras.loading import load_keras_file, wrap_keras_model
-from .outputs import OutputForm
+from .paths.elsewhere import reading
 from .preflight import FROZEN, JAVASCRIPT, KERAS, LITE, LOCAL_FILES, SAVED_MODEL, find_kind
 from .saved_models import load_saved_model
-from .trial import Trial, as_model_input, find_channels, trial_sizes, try_joined
 from .user_code import import_user_module, own_objects
 
 _AXES = {CHANNELS_LAST: (0, 1, 2, 3), CHANNELS_FIRST: (0, 2, 3, 1)}

@@ -12,7 +12,7 @@ from ..model.causes import cause_of
 from ..model.model_graph import count_constants
 from ..model.segmentation_model import RawModel
 from ..spec import ExportSpec
-from .choosing import choose, choose_inputs, choose_outputs, flatten_named, in_natural_order, pick
+from .adapting.choosing import choose, choose_inputs, choose_outputs, flatten_named, in_natural_order, pick
 
 _DEFAULT_SIGNATURE = "serving_default"
 _INIT_SIGNATURE = "__saved_model_init_op"

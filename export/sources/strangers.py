@@ -6,7 +6,7 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
-from .contents import HEAD_BYTES
+from .paths.contents import HEAD_BYTES
 from .tflite.files import MARK
 
 _TORCH = (

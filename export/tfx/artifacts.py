@@ -8,7 +8,7 @@ from tfx.types.artifact import Artifact
 
 from ..errors import EvaluationError
 from ..evaluate import LabelledPictures, labelled_in_folders, labelled_in_records
-from ..sources.trained import SERVING_FOLDER
+from ..sources.paths.trained import SERVING_FOLDER
 
 BLESSED, MESSAGE = "blessed", "blessing_message"
 """Custom properties, as TFX's Pusher, its resolver and its Evaluator name them."""

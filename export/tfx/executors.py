@@ -30,8 +30,8 @@ from ..evaluate import Gate, LabelledPictures, evaluate, judge, make_page, to_js
 from ..exporter import Plan, publishing
 from ..publish.remote_versions import copy_tree
 from ..publish.targets import FolderWriter, open_base_path, publish_copy
+from ..sources.paths.trained import find_trained
 from ..sources.preflight import check_source
-from ..sources.trained import find_trained
 from ..spec import ExportSpec, is_builder, make_spec
 from .artifacts import (
     EVALUATION_FILE,

@@ -6,10 +6,10 @@ import numpy as np
 import onnxruntime
 import tensorflow as tf
 from maskport.export.model.tracing import without_graph_optimization
+from maskport.export.sources.conversion import Weights
 from maskport.export.sources.onnx.graph import read_graph
 from maskport.export.sources.onnx.running import run
 from maskport.export.sources.onnx.values import Tensor, as_plain, natural
-from maskport.export.sources.weights import Weights
 from onnx import helper, numpy_helper
 
 RANDOM = np.random.default_rng(7)

@@ -12,8 +12,8 @@ from ...model.causes import cause_of
 from ...model.model_graph import count_constants
 from ...model.segmentation_model import RawModel
 from ...spec import ExportSpec
-from ..choosing import choose_inputs, choose_outputs, names_in, pick
-from ..contents import HEAD_BYTES, check_content
+from ..adapting.choosing import choose_inputs, choose_outputs, names_in, pick
+from ..paths.contents import HEAD_BYTES, check_content
 
 _WITHOUT_RESULT = {"NoOp", "Assert", "Const", "Placeholder"}
 """Ops whose result is no output, though none takes it."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import SourceError
-from ..contents import HEAD_BYTES, check_content
+from ..paths.contents import HEAD_BYTES, check_content
 
 KERAS_FILES = (".keras", ".h5", ".hdf5")
 CONFIG_MEMBER, CONFIG_ATTRIBUTE = "config.json", "model_config"

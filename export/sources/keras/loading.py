@@ -15,7 +15,7 @@ from ...model.causes import cause_of
 from ...model.segmentation_model import CHANNELS_FIRST, RawModel
 from ...model.tracing import find_data_format, trace, with_size
 from ...spec import ExportSpec
-from ..choosing import choose_inputs, choose_outputs, flatten_named, names_in, pick
+from ..adapting.choosing import choose_inputs, choose_outputs, flatten_named, names_in, pick
 from ..user_code import named_as_saved
 from .files import check_keras_file, keras_2_version, read_config
 from .keras_2 import finalize, is_keras_2_model, keras_2_objects, load_by_keras_2, readable_by_keras_3

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from ..elsewhere import on_this_machine, reading
+from ..paths.elsewhere import on_this_machine, reading
 from .files import CONFIG_MEMBER, SHARDED_WEIGHTS, WEIGHTS_MEMBER, shards_of_weights
 
 MEMBERS = (CONFIG_MEMBER, "metadata.json", WEIGHTS_MEMBER, "assets/")

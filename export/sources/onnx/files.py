@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ...errors import SourceError
-from ..contents import check_content
+from ..paths.contents import check_content
 
 SUFFIX = ".onnx"
 OLDEST_OPSET = 7

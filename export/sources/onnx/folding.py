@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from .graph import Graph, names_used
-from .ops.convolution import CONV_OF_TWO
-from .ops.normalization import affine_of
-from .ops.random import RANDOM
+from .ops.numbers.normalization import affine_of
+from .ops.numbers.random import RANDOM
+from .ops.pictures.convolution import CONV_OF_TWO
 from .ops.registry import Node
 from .running import compute
 from .values import Array

@@ -13,12 +13,12 @@ from ...model.causes import cause_of
 from ...model.segmentation_model import CHANNELS_FIRST, RawModel
 from ...model.tracing import find_data_format, trace, with_size
 from ...spec import ExportSpec
-from ..choosing import choose_inputs, choose_outputs, names_in, pick
-from ..weights import Weights
+from ..adapting.choosing import choose_inputs, choose_outputs, names_in, pick
+from ..conversion import Weights
 from .files import read_model
 from .folding import fold
 from .graph import Graph, names_used, operators, read_graph, sort
-from .ops.random import RANDOM
+from .ops.numbers.random import RANDOM
 from .reference import make_reference
 from .running import run
 from .values import Order, Tensor, as_plain, natural

@@ -8,8 +8,8 @@ from typing import Any
 import tensorflow as tf
 
 from ...model.segmentation_model import Reference
-from ..choosing import Inputs, pick
-from ..elsewhere import on_this_machine
+from ..adapting.choosing import Inputs, pick
+from ..paths.elsewhere import on_this_machine
 from .files import weights_beside
 
 _FATAL = 4

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from ...model.causes import cause_of
-from ..weights import Weights
+from ..conversion import Weights
 from .ops import OPS
 from .ops.registry import Node
 from .values import Tensor, Value, is_sizes, natural

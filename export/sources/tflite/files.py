@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ...errors import SourceError
-from ..contents import HEAD_BYTES, check_content
+from ..paths.contents import HEAD_BYTES, check_content
 
 SUFFIX = ".tflite"
 MARK = b"TFL3"

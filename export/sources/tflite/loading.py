@@ -11,9 +11,9 @@ from ...errors import SourceError
 from ...model.causes import cause_of
 from ...model.segmentation_model import RawModel, Reference
 from ...spec import ExportSpec
-from ..choosing import choose_inputs, choose_outputs, pick
-from ..contents import HEAD_BYTES
-from ..weights import Weights
+from ..adapting.choosing import choose_inputs, choose_outputs, pick
+from ..conversion import Weights
+from ..paths.contents import HEAD_BYTES
 from .files import check_head
 from .graph import LiteGraph, Operator, Values, input_spec, output_spec, read_graph
 from .ops import OPS, Node

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated as schema
 
-from ..averages import mean
+from ..conversion import mean
 
 
 @dataclasses.dataclass(frozen=True)

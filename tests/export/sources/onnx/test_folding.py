@@ -4,11 +4,11 @@ import numpy as np
 import onnx_networks as networks
 import pytest
 import tensorflow as tf
+from maskport.export.sources.conversion import Weights
 from maskport.export.sources.onnx.folding import fold
 from maskport.export.sources.onnx.graph import read_graph
 from maskport.export.sources.onnx.running import run
 from maskport.export.sources.onnx.values import Tensor, as_plain
-from maskport.export.sources.weights import Weights
 from onnx import helper
 
 X = np.random.default_rng(0).random((2, 3, 8, 10), np.float32)

@@ -4,10 +4,10 @@ import numpy as np
 import onnxruntime
 import pytest
 import tensorflow as tf
+from maskport.export.sources.conversion import Weights
 from maskport.export.sources.onnx.graph import read_graph
 from maskport.export.sources.onnx.running import run
 from maskport.export.sources.onnx.values import Tensor, as_plain
-from maskport.export.sources.weights import Weights
 from onnx import TensorProto, helper
 from onnx.parser import parse_model
 

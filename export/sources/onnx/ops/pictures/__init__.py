@@ -1,0 +1,8 @@
+"""Operators on pictures: windows over them, and other sizes of them."""
+
+from . import (
+    convolution as convolution,
+    pooling as pooling,
+    resize as resize,
+    sampling as sampling,
+)
