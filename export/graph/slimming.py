@@ -1,15 +1,19 @@
 """A saved graph without what its server pays for at every start and never uses.
 
 TensorFlow copies the whole library of functions several times for each signature's first call, and saves each signature
-with functions of its own: those of branches and loops, though they are the same.
+with functions of its own: those of branches and loops, though they are the same. In each of them Python wrote the same
+numbers, and what follows from them, again wherever they are used.
 """
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 
 from tensorflow.core.framework import attr_value_pb2, function_pb2, node_def_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow.python.framework import op_def_registry
 
 from ...serving import contract
+from ..model.model_graph import origin
 
 _SHAPES = "_output_shapes"
 """What shapes Python had inferred; servers infer them again."""
@@ -26,12 +30,94 @@ def slim(meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
             node.attr.pop(_SHAPES, None)
         for argument in function.arg_attr.values():
             argument.attr.pop(_SHAPES, None)
+        _Function(function).simplify()
     functions = _without_copies(library.function, frozenset(meta_graph.object_graph_def.concrete_functions))
     library.ClearField("function")
     library.function.extend(functions)
     signatures = meta_graph.signature_def
     if {contract.DEFAULT_SIGNATURE, contract.MASK} <= signatures.keys():
         signatures[contract.DEFAULT_SIGNATURE].CopyFrom(signatures[contract.MASK])
+
+
+class _Function:
+    """A function's nodes, of which some can go: they may be used by any other, whatever their order."""
+
+    def __init__(self, function: function_pb2.FunctionDef):
+        self._function = function
+        self._nodes = [node_def_pb2.NodeDef.FromString(node.SerializeToString()) for node in function.node_def]
+        placed = [node for node in self._nodes if "_class" in node.attr]
+        beside = {name.decode().removeprefix("loc:@") for node in placed for name in node.attr["_class"].list.s}
+        self._fixed = beside | {node.name for node in placed}
+
+    def simplify(self) -> None:
+        """Leaves one of the nodes that compute the same of the same, and none that hands a value on."""
+        self._hand_on()
+        self._merge()
+        del self._function.node_def[:]
+        self._function.node_def.extend(self._nodes)
+
+    def _hand_on(self) -> None:
+        """Takes out what gives its input, unless something waits for it, or it waits itself."""
+        awaited = {name[1:] for node in self._nodes for name in node.input if name.startswith("^")}
+        awaited |= {*self._function.control_ret.values(), *self._fixed}
+        given = {
+            f"{node.name}:output:0": node.input[0]
+            for node in self._nodes
+            if node.op == "Identity" and len(node.input) == 1 and node.name not in awaited
+        }
+        self._nodes = [node for node in self._nodes if f"{node.name}:output:0" not in given]
+
+        def source(value: str) -> str:
+            while value in given:
+                value = given[value]
+            return value
+
+        for node in self._nodes:
+            node.input[:] = [source(value) for value in node.input]
+        for name, value in list(self._function.ret.items()):
+            self._function.ret[name] = source(value)
+
+    def _merge(self) -> None:
+        attributes = {node.name: _digest(node.attr) for node in self._nodes}
+        while True:
+            first: dict[tuple[object, ...], str] = {}
+            kept = {
+                node.name: first.setdefault((node.op, node.device, attributes[node.name], *node.input), node.name)
+                for node in self._nodes
+                if node.name not in self._fixed and _is_pure(node)
+            }
+            remaining = [node for node in self._nodes if kept.get(node.name, node.name) == node.name]
+            if len(remaining) == len(self._nodes):
+                return
+            self._nodes = remaining
+            for node in self._nodes:
+                inputs = [_renamed(value, kept) for value in node.input]
+                # What waits for two that are one waits once.
+                node.input[:] = [
+                    value for at, value in enumerate(inputs) if value[0] != "^" or value not in inputs[:at]
+                ]
+            for returned in (self._function.ret, self._function.control_ret):
+                for name, value in list(returned.items()):
+                    returned[name] = _renamed(value, kept)
+
+
+def _digest(attributes: Mapping[str, attr_value_pb2.AttrValue]) -> bytes:
+    digest = hashlib.sha256()
+    for name in sorted(attributes):
+        value = attributes[name].SerializeToString(deterministic=True)
+        digest.update(f"{name} {len(value)} ".encode() + value)
+    return digest.digest()
+
+
+def _is_pure(node: node_def_pb2.NodeDef) -> bool:
+    """Whether a node's values hang on its inputs alone."""
+    op = op_def_registry.get(node.op)
+    return op is not None and not op.is_stateful
+
+
+def _renamed(value: str, names: Mapping[str, str]) -> str:
+    name = origin(value)
+    return value.replace(name, names.get(name, name), 1)
 
 
 def _without_copies(

@@ -87,11 +87,12 @@ class Decoder:
             for found, decoder in decoders.items()
         }
         found = tf.where(is_accepted, header.format, headers.UNKNOWN)
-        image = tf.switch_case(found, branches, default=self._no_pixels)
+        image = self._finish(tf.switch_case(found, branches, default=self._no_pixels), header)
         stored = tf.stack([header.height, header.width])
         is_as_announced = tf.reduce_all(tf.shape(image, tf.int64)[:2] == (stored + ratio - 1) // ratio)
         is_broken = is_accepted & ~is_as_announced
         image = tf.cond(is_broken, self._no_pixels, lambda: _turn_upright(image, header.orientation))
+        image.set_shape([None, None, None if self._channels == 1 else self._channels])
         error = tf.where(is_broken, f"{contract.ERROR_CANNOT_BE_DECODED}: corrupt, truncated or unsupported", refused)
         view = _view(stored * tf.cast(tf.equal(error, ""), tf.int64), ratio, header.orientation)
         return Picture(image, self.full_scale(header), error, view)
@@ -140,14 +141,14 @@ class Decoder:
 
     def _decode_isolated(self, decoder: _Decode, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
         # Only what may fail is in the pipeline: it is made anew for each picture, and the less it holds the better.
-        return isolate(lambda data: decoder(data, header), (data,), self._no_pixels)
+        return isolate(lambda data: tf.cast(decoder(data, header), self.dtype), (data,), self._no_pixels)
 
     def _decode_jpeg(self, data: tf.Tensor, header: headers.Header, ratio: tf.Tensor) -> tf.Tensor:
         # The accurate integer transform gives the very pixels that Pillow gives.
         channels = 0 if self._channels == 1 else 3
 
         def at(ratio: int) -> tf.Tensor:
-            return self._finish(tf.io.decode_jpeg(data, channels, ratio, dct_method="INTEGER_ACCURATE"))
+            return tf.io.decode_jpeg(data, channels, ratio, dct_method="INTEGER_ACCURATE")
 
         if not self.scales_down:
             return at(1)
@@ -157,7 +158,7 @@ class Decoder:
     def _decode_png(self, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
         def decode(dtype: tf.DType) -> tf.Tensor:
             def with_channels(count: int) -> tf.Tensor:
-                return self._finish(tf.io.decode_png(data, channels=count, dtype=dtype))
+                return tf.cast(tf.io.decode_png(data, channels=count, dtype=dtype), self.dtype)
 
             if self._channels != 4:
                 return with_channels(0 if self._channels == 1 else 3)
@@ -168,10 +169,7 @@ class Decoder:
 
         if not self._is_16_bit:
             return decode(tf.uint8)
-        factor = self._input_max / _UINT16_SCALE
-        return tf.cond(
-            header.bits == 16, lambda: self._scale_alpha(decode(tf.uint16), factor), lambda: decode(tf.uint8)
-        )
+        return tf.cond(header.bits == 16, lambda: decode(tf.uint16), lambda: decode(tf.uint8))
 
     def as_file(self, image: tf.Tensor, full_scale: tf.Tensor) -> tf.Tensor:
         """Returns an image [h, w, C] of a picture's `full_scale` with its alpha as files have it."""
@@ -200,24 +198,24 @@ class Decoder:
             return tf.gather(tf.cast(colours, tf.uint8), tf.cast(image[..., 0], tf.int32))
 
         # A fourth byte is padding more often than alpha, and Pillow drops it too.
-        return self._finish(tf.cond(tf.shape(image)[2] == 1, look_up, lambda: image[..., :3]))
+        return tf.cond(tf.shape(image)[2] == 1, look_up, lambda: image[..., :3])
 
     def _decode_webp(self, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
         # decode_image, since DecodeWebP as an op of its own is unknown to older releases.
-        return self._finish(tf.io.decode_image(data, channels=0, expand_animations=False))
+        return tf.io.decode_image(data, channels=0, expand_animations=False)
 
-    def _finish(self, image: tf.Tensor) -> tf.Tensor:
-        """Brings [H, W, 1 to 4] to the channels and dtype that all formats share."""
+    def _finish(self, image: tf.Tensor, header: headers.Header) -> tf.Tensor:
+        """Brings [h, w, 1 to 4], as a decoder gives it, to the channels that the model's pictures have."""
         image.set_shape([None, None, None])
         found = tf.shape(image)[2]
+        # A slice of all channels costs nothing.
         if self._channels == 1:
             # Gray with alpha to gray, RGBA to RGB.
-            image = tf.cond(found % 2 == 0, lambda: image[..., : found - 1], lambda: image)
-        elif self._channels == 3:
-            image = tf.cond(found > 3, lambda: image[..., :3], lambda: image)
-        elif image.shape[2] != 4:
-            image = tf.cond(found == 4, lambda: image, lambda: _as_rgba(image))
-        return tf.cast(image, self.dtype)
+            return image[..., : found - (found + 1) % 2]
+        if self._channels == 3:
+            return image[..., :3]
+        image = tf.cond(found == 4, lambda: image, lambda: _as_rgba(image))
+        return self._scale_alpha(image, tf.where(header.bits == 16, self._input_max / _UINT16_SCALE, 1.0))
 
 
 def isolate(
@@ -237,9 +235,9 @@ def isolate(
 
 
 def _as_rgba(image: tf.Tensor) -> tf.Tensor:
-    """Returns gray, gray with alpha, or RGB [H, W, 1 to 3] as RGBA, opaque where it has no alpha."""
-    found = tf.shape(image)[2]
-    opaque = tf.fill([*tf.unstack(tf.shape(image)[:2]), 1], tf.constant(image.dtype.max, image.dtype))
+    """Returns gray, gray with alpha, or RGB [H, W, 1 to 3], of 8 bits, as RGBA, opaque where it has no alpha."""
+    height, width, found = tf.unstack(tf.shape(image))
+    opaque = tf.fill([height, width, 1], tf.constant(_UINT8_SCALE, image.dtype))
     sources = tf.constant([[0, 0, 0, 1], [0, 0, 0, 1], [0, 1, 2, 3]])
     return tf.gather(tf.concat([image, opaque], 2), sources[found - 1], axis=2)
 
@@ -274,9 +272,7 @@ def _turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """Turns [H, W, C] as EXIF's orientation says."""
 
     def turn() -> tf.Tensor:
-        turned = tf.cond(orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
-        reversals = _reversals(orientation)
-        turned = tf.cond(reversals[1], lambda: tf.reverse(turned, [1]), lambda: turned)
-        return tf.cond(reversals[0], lambda: tf.reverse(turned, [0]), lambda: turned)
+        axes = tf.where(orientation >= 5, [1, 0, 2], [0, 1, 2])
+        return tf.reverse(tf.transpose(image, axes), tf.where(_reversals(orientation))[:, 0])
 
     return tf.cond(orientation == 1, lambda: image, turn)

@@ -214,10 +214,10 @@ def read_header(data: tf.Tensor) -> Header:
     sizes = [jpeg_size, tf.stack(png_size), tf.stack([tf.abs(bmp_height), bmp_width]), webp_size, [0, 0]]
     height, width = tf.unstack(tf.gather(tf.stack(sizes), found))
 
-    orientation = tf.cond(exif > 0, lambda: _exif_orientation(data, exif), lambda: tf.constant(-1))
+    orientation = tf.where(exif > 0, _exif_orientation(data, exif), -1)
     # Like Pillow: XMP counts where Exif is silent.
-    is_in_xmp = (orientation < 0) & (xmp[1] > 0)
-    orientation = tf.cond(is_in_xmp, lambda: _xmp_orientation(data, xmp), lambda: orientation)
+    is_silent = orientation < 0
+    orientation = tf.where(is_silent, _xmp_orientation(data, tf.where(is_silent, xmp, 0)), orientation)
     return Header(
         found,
         height,
@@ -321,7 +321,8 @@ def _exif_orientation(data: tf.Tensor, tiff: tf.Tensor) -> tf.Tensor:
     is_little = is_order[0]
     (directory,) = _numbers(head, tf.where(is_little, *_TIFF_DIRECTORY))
     # The count of entries stands before them: as the end of an entry.
-    rows = tf.reshape(bytes_at(data, tiff + directory - 10, 12 * (1 + _EXIF_ENTRIES)), [1 + _EXIF_ENTRIES, 12])
+    start = tf.maximum(tiff + directory - 10, 0)
+    rows = tf.reshape(bytes_at(data, start, 12 * (1 + _EXIF_ENTRIES)), [1 + _EXIF_ENTRIES, 12])
     tags, kinds, shorts, longs, counts, lengths = tf.unstack(tf.matmul(rows, tf.where(is_little, *_TIFF_ENTRY)), axis=1)
     index = np.arange(1 + _EXIF_ENTRIES)
     is_entry = (index > 0) & (index <= counts[0]) & tf.reduce_any(is_order)
@@ -332,7 +333,7 @@ def _exif_orientation(data: tf.Tensor, tiff: tf.Tensor) -> tf.Tensor:
 
 def _xmp_orientation(data: tf.Tensor, xmp: tf.Tensor) -> tf.Tensor:
     """Returns int32 0 to 9 from an XMP packet; another number where it says nothing of it."""
-    packet = tf.strings.substr(data, tf.minimum(xmp[0], _length(data)), tf.minimum(xmp[1], _XMP_BYTES))
+    packet = tf.strings.substr(data, tf.minimum(xmp[0], _length(data)), tf.clip_by_value(xmp[1], 0, _XMP_BYTES))
     # All up to the digit is replaced by it; where nothing is, the first byte is that of some markup.
     digit = bytes_at(tf.strings.regex_replace(packet, _XMP_ORIENTATION, r"\2", replace_global=False), 0, 1)
     return tf.cast(digit[0] - ord("0"), tf.int32)

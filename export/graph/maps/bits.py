@@ -19,9 +19,10 @@ _WORD = 64
 
 def pack(mask: tf.Tensor) -> tf.Tensor:
     """Returns masks, bool [B, H, W], as uint8 [B, H, W/8, rounded up]; beyond the last pixel bits are 0."""
-    shape = tf.shape(mask)
-    padded = tf.pad(tf.cast(mask, tf.uint8), [[0, 0], [0, 0], [0, -shape[2] % 8]])
-    eights = tf.reshape(padded, [shape[0], shape[1], (shape[2] + 7) // 8, 8])
+    batch, height, width = tf.unstack(tf.shape(mask))
+    count = (width + 7) // 8
+    padded = tf.pad(tf.cast(mask, tf.uint8), [[0, 0], [0, 0], [0, 8 * count - width]])
+    eights = tf.reshape(padded, [batch, height, count, 8])
     products = tf.bitcast(eights, tf.uint64) * tf.constant(_GATHERS_BITS, tf.uint64)
     return tf.bitcast(products, tf.uint8)[..., 7]
 

@@ -82,7 +82,8 @@ class Geometry(abc.ABC):
     def to_image(self, maps: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         """Returns the model's maps, float32 [B, h', w', K], at the image's size, [B, H, W, K]."""
         placed, full = self._placed_to_fill(maps, size)
-        return self._enlarge(placed, full)[:, : size[0], : size[1]]
+        height, width = tf.unstack(size)
+        return self._enlarge(placed, full)[:, :height, :width]
 
     def bits_above(self, maps: tf.Tensor, size: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
         """Returns where the model's maps are above a threshold at the image's size, as `bits.pack` does.
@@ -99,19 +100,20 @@ class Geometry(abc.ABC):
         """
         placed, full = self._placed_to_fill(maps, size)
         threshold = tf.reshape(threshold, [-1, 1, 1])
-        batch, height, width = tf.shape(placed)[0], size[0], size[1]
+        batch, rows, *_ = tf.unstack(tf.shape(placed))
+        (height, width), (full_height, full_width) = tf.unstack(size), tf.unstack(full)
 
         def whole() -> tf.Tensor:
             enlarged = bilinear(placed, full) if self.mixes else self._enlarge(placed, full)
             return bits.pack(enlarged[:, :height, :width, 0] > threshold)
 
         def in_strips() -> tf.Tensor:
-            wide = enlarge_columns(placed, full[1])[:, :, :width]
+            wide = enlarge_columns(placed, full_width)[:, :, :width]
             columns = 8 * tf.maximum(_STRIP_PIXELS // (8 * height * batch), 1)
 
             def strip(index: tf.Tensor, done: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
                 part = wide[:, :, index * columns : (index + 1) * columns]
-                packed = bits.pack(enlarge_rows(part, full[0])[:, :height, :, 0] > threshold)
+                packed = bits.pack(enlarge_rows(part, full_height)[:, :height, :, 0] > threshold)
                 # Columns first, so that the strips can be joined along the leading axis.
                 return index + 1, done.write(index, tf.transpose(packed, [2, 0, 1]))
 
@@ -122,7 +124,7 @@ class Geometry(abc.ABC):
 
         if not self.mixes:
             return whole()
-        is_large = (batch * height * width > _WHOLE_PIXELS) & (full[0] >= tf.shape(placed)[1])
+        is_large = (batch * height * width > _WHOLE_PIXELS) & (full_height >= rows)
         return tf.cond(is_large, in_strips, whole)
 
     def _placed_to_fill(self, maps: tf.Tensor, size: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -36,10 +36,10 @@ def enlarge_rows(maps: tf.Tensor, height: tf.Tensor) -> tf.Tensor:
     After `enlarge_columns` the same to the bit as both in one, in half the time: with each column as a channel, values
     that are made alike lie side by side.
     """
-    shape = tf.shape(maps)
-    as_channels = tf.reshape(maps, [shape[0], shape[1], 1, shape[2] * shape[3]])
+    batch, rows, columns, channels = tf.unstack(tf.shape(maps))
+    as_channels = tf.reshape(maps, [batch, rows, 1, columns * channels])
     tall = bilinear(as_channels, tf.stack([height, 1]))
-    return tf.reshape(tall, [shape[0], height, shape[2], maps.shape[3] or shape[3]])
+    return tf.reshape(tall, [batch, height, columns, maps.shape[3] or channels])
 
 
 def bilinear(maps: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

@@ -113,7 +113,8 @@ class PictureAnswers:
         """Runs a model that takes any size picture by picture, so that none is padded to a batch-mate's size."""
 
         def step(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            picture = self._read(product, data[index], threshold[index])
+            at = tf.gather(threshold, index)
+            picture = self._read(product, tf.gather(data, index), at)
             nothing = tf.constant(b"")
 
             def answer(image: tf.Tensor, full_scale: tf.Tensor, threshold: tf.Tensor, *view: tf.Tensor) -> tf.Tensor:
@@ -122,7 +123,7 @@ class PictureAnswers:
                 return self._encode(product, outputs, good.view.size, threshold, lambda: good)
 
             # A network may fail on sizes that it was not made for, such as fewer pixels than it halves them.
-            arguments = (picture.image, picture.full_scale, threshold[index], *picture.view)
+            arguments = (picture.image, picture.full_scale, at, *picture.view)
             png_bytes = tf.cond(
                 tf.equal(picture.error, ""),
                 lambda: isolate(answer, arguments, lambda: nothing),
@@ -130,7 +131,10 @@ class PictureAnswers:
             )
             size = tf.strings.as_string(picture.view.size)
             text = tf.strings.join(
-                [f"{contract.ERROR_CANNOT_BE_DECODED}: the model fails on a picture of ", size[0], "x", size[1]]
+                [
+                    f"{contract.ERROR_CANNOT_BE_DECODED}: the model fails on a picture of ",
+                    tf.strings.reduce_join(size, separator="x"),
+                ]
             )
             is_failure = tf.equal(picture.error, "") & tf.equal(png_bytes, "")
             return png_bytes, tf.where(is_failure, text, picture.error)
@@ -145,7 +149,7 @@ class PictureAnswers:
         input_shape = [height, width, self._steps.channels]
 
         def read(index: tf.Tensor, inputs: Any, sizes: Any, errors: Any, scales: Any, *kept: Any) -> Any:
-            picture = self._read(product, data[index], threshold[index])
+            picture = self._read(product, tf.gather(data, index), tf.gather(threshold, index))
             model_input = tf.cond(
                 tf.equal(picture.error, ""),
                 lambda: tf.ensure_shape(self._input_of(picture)[0], input_shape),
@@ -185,16 +189,20 @@ class PictureAnswers:
 
         def picture_again(index: tf.Tensor) -> Picture:
             image = kept[0].read(index)
-            again = lambda: Picture(*self._decode(data[index], False)).image  # noqa: E731
+            again = lambda: Picture(*self._decode(tf.gather(data, index), False)).image  # noqa: E731
             image = tf.cond(tf.shape(image)[0] > 0, lambda: image, again)
-            return Picture(image, scales[index], errors[index], View.whole(sizes[index]))
+            return Picture(
+                image, tf.gather(scales, index), tf.gather(errors, index), View.whole(tf.gather(sizes, index))
+            )
 
         def write(index: tf.Tensor) -> tf.Tensor:
             def encode() -> tf.Tensor:
                 one = outputs[index : index + 1]
-                return self._encode(product, one, sizes[index], threshold[index], lambda: picture_again(index))
+                return self._encode(
+                    product, one, tf.gather(sizes, index), tf.gather(threshold, index), lambda: picture_again(index)
+                )
 
-            return tf.cond(tf.equal(errors[index], ""), encode, lambda: tf.constant(b""))
+            return tf.cond(tf.equal(tf.gather(errors, index), ""), encode, lambda: tf.constant(b""))
 
         return _for_each(write, count, _TEXT), errors
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from maskport.export.graph.saving import save
-from tensorflow.core.protobuf import saved_model_pb2
+from maskport.export.graph.slimming import slim
+from tensorflow.core.framework import function_pb2
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +84,67 @@ def test_answers_are_the_same(plain, slimmed, value):
 def test_the_fingerprint_is_of_the_new_file(plain, slimmed):
     old, new = (tf.saved_model.experimental.read_fingerprint(str(folder)) for folder in (plain, slimmed))
     assert new.saved_model_checksum != old.saved_model_checksum
+
+
+@pytest.fixture(scope="module")
+def repeated(tmp_path_factory):
+    """A module whose signature computes the same twice, hands values on, and draws random numbers twice."""
+
+    class Repeating(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = tf.Variable(2.0)
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="image")], autograph=False)
+        def answer(self, image):
+            one, other = (tf.reduce_sum(tf.identity(image) * 3.0 + 1.0) for _ in range(2))
+            before = self.weight.read_value()
+            with tf.control_dependencies([self.weight.assign_add(1.0)]):
+                after = self.weight.read_value()
+            noise = [tf.random.uniform([], dtype=tf.float32) for _ in range(2)]
+            same = tf.identity(image)
+            return {"mask": one + other, "weights": tf.stack([before, after]), "noise": tf.stack(noise), "same": same}
+
+    folder = tmp_path_factory.mktemp("repeated") / "1"
+    module = Repeating()
+    save(module, folder, {"mask": module.answer.get_concrete_function()})
+    return folder
+
+
+def test_what_is_computed_twice_is_saved_once(repeated):
+    bodies = [f for f in graph_of(repeated).graph_def.library.function if "RandomUniform" in str(f)]
+    assert bodies
+    for body in bodies:
+        ops = [node.op for node in body.node_def]
+        assert ops.count("Sum") == ops.count("Mul") == 1
+        assert ops.count("RandomUniform") == ops.count("ReadVariableOp") == 2
+        constants = [str(node.attr) for node in body.node_def if node.op == "Const"]
+        assert len(constants) == len({*constants})
+
+
+def test_a_graph_of_what_was_computed_twice_answers_the_same(repeated):
+    signature = tf.saved_model.load(str(repeated)).signatures["mask"]
+    for call in (0, 1):
+        found = {name: value.numpy() for name, value in signature(image=tf.constant([1.0, 2.0])).items()}
+        assert found["mask"] == 2 * (4.0 + 7.0)
+        assert [*found["weights"]] == [2.0 + call, 3.0 + call]
+        assert found["noise"][0] != found["noise"][1]
+        assert [*found["same"]] == [1.0, 2.0]
+
+
+def test_nodes_that_are_to_be_beside_others_stay():
+    function = function_pb2.FunctionDef()
+    function.signature.name = "f"
+    for name, inputs, beside in [("a", ["x"], ""), ("b", ["x"], ""), ("c", ["x"], "loc:@b"), ("d", ["b:y:0"], "")]:
+        node = function.node_def.add(name=name, op="Neg", input=inputs)
+        node.attr["T"].type = tf.float32.as_datatype_enum
+        if beside:
+            node.attr["_class"].list.s.append(beside.encode())
+    function.node_def.add(name="e", op="Identity", input=["d:y:0"]).attr["T"].type = tf.float32.as_datatype_enum
+    function.ret["z"] = "e:output:0"
+    graph = meta_graph_pb2.MetaGraphDef()
+    graph.graph_def.library.function.append(function)
+    slim(graph)
+    (slimmed,) = graph.graph_def.library.function
+    assert [node.name for node in slimmed.node_def] == ["a", "b", "c", "d"]
+    assert dict(slimmed.ret) == {"z": "d:y:0"}
