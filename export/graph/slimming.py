@@ -5,8 +5,10 @@ with functions of its own: those of branches and loops, though they are the same
 numbers, and what follows from them, again wherever they are used.
 """
 
+import collections
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from tensorflow.core.framework import attr_value_pb2, function_pb2, node_def_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
@@ -24,6 +26,7 @@ def slim(meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
 
     `serving_default` becomes another name of the tensors of `mask`: one graph for both, which is optimized once.
     """
+    _forget_to_save(meta_graph)
     library = meta_graph.graph_def.library
     for function in library.function:
         for node in function.node_def:
@@ -31,12 +34,40 @@ def slim(meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
         for argument in function.arg_attr.values():
             argument.attr.pop(_SHAPES, None)
         _Function(function).simplify()
-    functions = _without_copies(library.function, frozenset(meta_graph.object_graph_def.concrete_functions))
-    library.ClearField("function")
-    library.function.extend(functions)
+    _keep(
+        library.function,
+        _without_copies(library.function, frozenset(meta_graph.object_graph_def.concrete_functions)),
+    )
     signatures = meta_graph.signature_def
     if {contract.DEFAULT_SIGNATURE, contract.MASK} <= signatures.keys():
         signatures[contract.DEFAULT_SIGNATURE].CopyFrom(signatures[contract.MASK])
+
+
+def _forget_to_save(meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
+    """Takes out what writes the variables: no server does, and who loads the model to save it again makes that anew."""
+    graph = meta_graph.graph_def
+    nodes = {node.name: node for node in graph.node}
+    takers = collections.Counter(origin(value) for node in graph.node for value in node.input)
+    gone, unused = set(), {origin(meta_graph.saver_def.save_tensor_name)} & nodes.keys()
+    while unused:
+        name = unused.pop()
+        gone.add(name)
+        for value in map(origin, nodes[name].input):
+            takers[value] -= 1
+            if not takers[value]:
+                unused.add(value)
+    saving = {call.name for call in _calls([nodes[name] for name in gone])}
+    saving -= {call.name for call in _calls([node for name, node in nodes.items() if name not in gone])}
+    _keep(graph.node, [node for name, node in nodes.items() if name not in gone])
+    functions = graph.library.function
+    _keep(functions, [function for function in functions if function.signature.name not in saving])
+
+
+def _keep(messages: Any, kept: Iterable[Any]) -> None:
+    """Leaves some of a message's repeated ones."""
+    copies = [type(message).FromString(message.SerializeToString()) for message in kept]
+    del messages[:]
+    messages.extend(copies)
 
 
 class _Function:
@@ -44,7 +75,7 @@ class _Function:
 
     def __init__(self, function: function_pb2.FunctionDef):
         self._function = function
-        self._nodes = [node_def_pb2.NodeDef.FromString(node.SerializeToString()) for node in function.node_def]
+        self._nodes = list(function.node_def)
         placed = [node for node in self._nodes if "_class" in node.attr]
         beside = {name.decode().removeprefix("loc:@") for node in placed for name in node.attr["_class"].list.s}
         self._fixed = beside | {node.name for node in placed}
@@ -53,8 +84,7 @@ class _Function:
         """Leaves one of the nodes that compute the same of the same, and none that hands a value on."""
         self._hand_on()
         self._merge()
-        del self._function.node_def[:]
-        self._function.node_def.extend(self._nodes)
+        _keep(self._function.node_def, self._nodes)
 
     def _hand_on(self) -> None:
         """Takes out what gives its input, unless something waits for it, or it waits itself."""
@@ -139,7 +169,7 @@ def _without_copies(
             function for function in functions if names.get(function.signature.name) in (None, function.signature.name)
         ]
         if len(remaining) == len(functions):
-            return [function_pb2.FunctionDef.FromString(one.SerializeToString()) for one in functions]
+            return functions
         functions = remaining
         for function in functions:
             for call in _calls(function.node_def):

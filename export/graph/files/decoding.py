@@ -89,9 +89,9 @@ class Decoder:
         found = tf.where(is_accepted, header.format, headers.UNKNOWN)
         image = self._finish(tf.switch_case(found, branches, default=self._no_pixels), header)
         stored = tf.stack([header.height, header.width])
-        is_as_announced = tf.reduce_all(tf.shape(image, tf.int64)[:2] == (stored + ratio - 1) // ratio)
-        is_broken = is_accepted & ~is_as_announced
-        image = tf.cond(is_broken, self._no_pixels, lambda: _turn_upright(image, header.orientation))
+        found_size = tf.shape(image, tf.int64)[:2]
+        is_broken = is_accepted & ~tf.reduce_all(found_size == (stored + ratio - 1) // ratio)
+        image = _turn_upright(image[: found_size[0] * tf.cast(~is_broken, tf.int64)], header.orientation)
         image.set_shape([None, None, None if self._channels == 1 else self._channels])
         error = tf.where(is_broken, f"{contract.ERROR_CANNOT_BE_DECODED}: corrupt, truncated or unsupported", refused)
         view = _view(stored * tf.cast(tf.equal(error, ""), tf.int64), ratio, header.orientation)
@@ -237,7 +237,7 @@ def isolate(
 def _as_rgba(image: tf.Tensor) -> tf.Tensor:
     """Returns gray, gray with alpha, or RGB [H, W, 1 to 3], of 8 bits, as RGBA, opaque where it has no alpha."""
     height, width, found = tf.unstack(tf.shape(image))
-    opaque = tf.fill([height, width, 1], tf.constant(_UINT8_SCALE, image.dtype))
+    opaque = tf.fill([height, width, 1], tf.cast(_UINT8_SCALE, image.dtype))
     sources = tf.constant([[0, 0, 0, 1], [0, 0, 0, 1], [0, 1, 2, 3]])
     return tf.gather(tf.concat([image, opaque], 2), sources[found - 1], axis=2)
 

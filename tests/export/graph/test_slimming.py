@@ -148,3 +148,21 @@ def test_nodes_that_are_to_be_beside_others_stay():
     (slimmed,) = graph.graph_def.library.function
     assert [node.name for node in slimmed.node_def] == ["a", "b", "c", "d"]
     assert dict(slimmed.ret) == {"z": "d:y:0"}
+
+
+def test_what_writes_variables_is_not_saved(repeated, tmp_path):
+    plain = tmp_path / "plain"
+    loaded = tf.saved_model.load(str(repeated))
+    tf.saved_model.save(loaded, str(plain), loaded.signatures)  # one that is loaded is saved again
+
+    def operations(folder):
+        graph = graph_of(folder).graph_def
+        return {node.op for nodes in [graph.node, *(f.node_def for f in graph.library.function)] for node in nodes}
+
+    assert "SaveV2" in operations(plain)
+    assert "SaveV2" not in operations(repeated)
+    assert "RestoreV2" in operations(repeated)
+    assert "Const" in {node.op for node in graph_of(plain).graph_def.node}
+    assert "Const" not in {node.op for node in graph_of(repeated).graph_def.node}
+    again = tf.saved_model.load(str(plain)).signatures["mask"](image=tf.constant([1.0, 2.0]))
+    assert [*again["weights"].numpy()] == [2.0, 3.0]
