@@ -19,6 +19,8 @@ from ..model.model_graph import origin
 
 _SHAPES = "_output_shapes"
 """What shapes Python had inferred; servers infer them again."""
+_LOOP_OPS = ("Enter", "Exit", "LoopCond", "Merge", "NextIteration", "Switch")
+"""Of TensorFlow 1's loops: each variable has one of its own, by which compilers know it."""
 
 
 def slim(meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
@@ -27,20 +29,23 @@ def slim(meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
     `serving_default` becomes another name of the tensors of `mask`: one graph for both, which is optimized once.
     """
     _forget_to_save(meta_graph)
-    library = meta_graph.graph_def.library
-    for function in library.function:
+    functions = meta_graph.graph_def.library.function
+    for function in functions:
         for node in function.node_def:
             node.attr.pop(_SHAPES, None)
         for argument in function.arg_attr.values():
             argument.attr.pop(_SHAPES, None)
+    _keep(functions, _without_copies(functions, _loaded(meta_graph)))
+    for function in functions:
         _Function(function).simplify()
-    _keep(
-        library.function,
-        _without_copies(library.function, frozenset(meta_graph.object_graph_def.concrete_functions)),
-    )
     signatures = meta_graph.signature_def
     if {contract.DEFAULT_SIGNATURE, contract.MASK} <= signatures.keys():
         signatures[contract.DEFAULT_SIGNATURE].CopyFrom(signatures[contract.MASK])
+
+
+def _loaded(meta_graph: meta_graph_pb2.MetaGraphDef) -> frozenset[str]:
+    """Returns the names of the functions that TensorFlow 2 makes Python's of."""
+    return frozenset(meta_graph.object_graph_def.concrete_functions)
 
 
 def _forget_to_save(meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
@@ -56,9 +61,11 @@ def _forget_to_save(meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
             takers[value] -= 1
             if not takers[value]:
                 unused.add(value)
-    saving = {call.name for call in _calls([nodes[name] for name in gone])}
-    saving -= {call.name for call in _calls([node for name, node in nodes.items() if name not in gone])}
-    _keep(graph.node, [node for name, node in nodes.items() if name not in gone])
+    left = [node for node in graph.node if node.name not in gone]
+    bodies = [node for function in graph.library.function for node in function.node_def]
+    used = _loaded(meta_graph) | {call.name for call in _calls([*left, *bodies])}
+    saving = {call.name for call in _calls([nodes[name] for name in gone])} - used
+    _keep(graph.node, left)
     functions = graph.library.function
     _keep(functions, [function for function in functions if function.signature.name not in saving])
 
@@ -109,26 +116,28 @@ class _Function:
 
     def _merge(self) -> None:
         attributes = {node.name: _digest(node.attr) for node in self._nodes}
-        while True:
+        count = 0
+        # Nodes mostly stand behind those that they use, so that once and again is enough.
+        while count != len(self._nodes):
+            count = len(self._nodes)
             first: dict[tuple[object, ...], str] = {}
-            kept = {
-                node.name: first.setdefault((node.op, node.device, attributes[node.name], *node.input), node.name)
-                for node in self._nodes
-                if node.name not in self._fixed and _is_pure(node)
-            }
-            remaining = [node for node in self._nodes if kept.get(node.name, node.name) == node.name]
-            if len(remaining) == len(self._nodes):
-                return
-            self._nodes = remaining
+            names: dict[str, str] = {}
             for node in self._nodes:
-                inputs = [_renamed(value, kept) for value in node.input]
-                # What waits for two that are one waits once.
-                node.input[:] = [
-                    value for at, value in enumerate(inputs) if value[0] != "^" or value not in inputs[:at]
-                ]
+                self._rename(node, names)
+                if node.name not in self._fixed and _is_pure(node):
+                    same = (node.op, node.device, attributes[node.name], *node.input)
+                    names[node.name] = first.setdefault(same, node.name)
+            self._nodes = [node for node in self._nodes if names.get(node.name, node.name) == node.name]
+            for node in self._nodes:
+                self._rename(node, names)
             for returned in (self._function.ret, self._function.control_ret):
                 for name, value in list(returned.items()):
-                    returned[name] = _renamed(value, kept)
+                    returned[name] = _renamed(value, names)
+
+    def _rename(self, node: node_def_pb2.NodeDef, names: Mapping[str, str]) -> None:
+        inputs = [_renamed(value, names) for value in node.input]
+        # What waits for two that are one waits once.
+        node.input[:] = [value for at, value in enumerate(inputs) if value[0] != "^" or value not in inputs[:at]]
 
 
 def _digest(attributes: Mapping[str, attr_value_pb2.AttrValue]) -> bytes:
@@ -140,9 +149,9 @@ def _digest(attributes: Mapping[str, attr_value_pb2.AttrValue]) -> bytes:
 
 
 def _is_pure(node: node_def_pb2.NodeDef) -> bool:
-    """Whether a node's values hang on its inputs alone."""
+    """Whether a node's values hang on its inputs alone, and not on where in the graph it stands."""
     op = op_def_registry.get(node.op)
-    return op is not None and not op.is_stateful
+    return op is not None and not op.is_stateful and node.op.removeprefix("Ref") not in _LOOP_OPS
 
 
 def _renamed(value: str, names: Mapping[str, str]) -> str:

@@ -100,7 +100,7 @@ class Geometry(abc.ABC):
         """
         placed, full = self._placed_to_fill(maps, size)
         threshold = tf.reshape(threshold, [-1, 1, 1])
-        batch, rows, *_ = tf.unstack(tf.shape(placed))
+        batch, rows, *_ = tf.unstack(tf.shape(placed), 4)  # a model may not say how many axes it answers
         (height, width), (full_height, full_width) = tf.unstack(size), tf.unstack(full)
 
         def whole() -> tf.Tensor:

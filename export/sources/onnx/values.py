@@ -62,7 +62,7 @@ class Tensor:
 Value = Array | Tensor
 """An array of dtype object holds sizes: ints, and int64 scalars where they are not known before a run.
 
-A sequence of ONNX's is a list of values, which only the operators of `ops.sequences`, graphs and loops take.
+A sequence of ONNX's is a list of values, which only the operators of `ops.arrays.sequences`, graphs and loops take.
 """
 
 

@@ -1,6 +1,5 @@
 """Replays a model's recorded requests before it serves its first caller."""
 
-import itertools
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -29,6 +28,9 @@ _METHODS = {"classify_log": predictor.CLASSIFY_METHOD, "regress_log": predictor.
 def warm_up(model: Model, path: str, iterations: int, new_call: Callable[[], AbstractContextManager[Call]]) -> int:
     """Replays the warm-up requests in a version's directory, each as a new call, and returns how many there were.
 
+    First comes one request for each graph, several at one time: most of that is optimizing the graph, which one thread
+    does. All others follow one by one, as they stand in the file.
+
     Raises:
         RequestError: the file is broken, the model refuses a request, or a call is cancelled.
     """
@@ -36,9 +38,13 @@ def warm_up(model: Model, path: str, iterations: int, new_call: Callable[[], Abs
     if not os.path.exists(file):
         logger.info("No warmup data file found at %s", file)
         return 0
-    records = list(itertools.islice(_records(file), _MAX_RECORDS + 1))
-    if len(records) > _MAX_RECORDS:
-        raise invalid_argument(f"Number of warmup records exceeds the maximum ({_MAX_RECORDS}) at {file}")
+    count = 0
+    first: dict[tuple[object, ...], prediction_log_pb2.PredictionLog] = {}
+    for record in _records(file):
+        count += 1
+        if count > _MAX_RECORDS:
+            raise invalid_argument(f"Number of warmup records exceeds the maximum ({_MAX_RECORDS}) at {file}")
+        first.setdefault(_graph_of(model, record), record)
 
     def replay(record: prediction_log_pb2.PredictionLog) -> None:
         for _ in range(iterations):
@@ -46,11 +52,25 @@ def warm_up(model: Model, path: str, iterations: int, new_call: Callable[[], Abs
                 call.check()
                 _replay(model, record, call)
 
-    # Most of the time goes into optimizing each signature's graph on its first run, which one thread does.
     with ThreadPoolExecutor(min(os.cpu_count() or 1, _AT_ONCE)) as pool:
-        for _ in pool.map(replay, records):
+        for _ in pool.map(replay, first.values()):
             pass
-    return len(records)
+    for record in _records(file):
+        if first.pop(_graph_of(model, record), None) is None:
+            replay(record)
+    return count
+
+
+def _graph_of(model: Model, record: prediction_log_pb2.PredictionLog) -> tuple[object, ...]:
+    """Returns what is the same of requests that run the same graph: two signatures may be names of one."""
+    kind = record.WhichOneof("log_type")
+    if kind != "predict_log":
+        return (kind,)
+    request = record.predict_log.request
+    name = request.model_spec.signature_name or predictor.DEFAULT_SIGNATURE
+    signature = model.signatures.get(name)
+    graph = name if signature is None else signature.SerializeToString(deterministic=True)
+    return graph, *sorted(request.output_filter)
 
 
 def _records(file: str) -> Iterator[prediction_log_pb2.PredictionLog]:

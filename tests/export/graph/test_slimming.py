@@ -132,22 +132,76 @@ def test_a_graph_of_what_was_computed_twice_answers_the_same(repeated):
         assert [*found["same"]] == [1.0, 2.0]
 
 
-def test_nodes_that_are_to_be_beside_others_stay():
+def slimmed_function(nodes, returned, awaited=(), beside=()):
+    """Slims a function of nodes, (name, op, inputs); gives the nodes, the returned values and what is awaited.
+
+    `beside` are pairs of names: the first node is to be where the second is.
+    """
     function = function_pb2.FunctionDef()
     function.signature.name = "f"
-    for name, inputs, beside in [("a", ["x"], ""), ("b", ["x"], ""), ("c", ["x"], "loc:@b"), ("d", ["b:y:0"], "")]:
-        node = function.node_def.add(name=name, op="Neg", input=inputs)
-        node.attr["T"].type = tf.float32.as_datatype_enum
-        if beside:
-            node.attr["_class"].list.s.append(beside.encode())
-    function.node_def.add(name="e", op="Identity", input=["d:y:0"]).attr["T"].type = tf.float32.as_datatype_enum
-    function.ret["z"] = "e:output:0"
+    for name, op, inputs in nodes:
+        function.node_def.add(name=name, op=op, input=inputs).attr["T"].type = tf.float32.as_datatype_enum
+    by_name = {node.name: node for node in function.node_def}
+    for name, other in beside:
+        by_name[name].attr["_class"].list.s.append(b"loc:@" + other.encode())
+    function.ret.update(returned)
+    function.control_ret.update({name: name for name in awaited})
     graph = meta_graph_pb2.MetaGraphDef()
     graph.graph_def.library.function.append(function)
     slim(graph)
     (slimmed,) = graph.graph_def.library.function
-    assert [node.name for node in slimmed.node_def] == ["a", "b", "c", "d"]
-    assert dict(slimmed.ret) == {"z": "d:y:0"}
+    nodes = [(node.name, node.op, [*node.input]) for node in slimmed.node_def]
+    return nodes, dict(slimmed.ret), {*slimmed.control_ret.values()}
+
+
+def test_nodes_that_are_to_be_beside_others_stay():
+    twins = [(name, "Neg", ["x"]) for name in "abc"]
+    nodes, _, _ = slimmed_function([*twins, ("d", "Add", ["a:y:0", "b:y:0"])], {"z": "d:z:0"}, beside=[("c", "b")])
+    assert nodes == [*twins, ("d", "Add", ["a:y:0", "b:y:0"])]
+
+
+def test_nodes_are_merged_whatever_their_order_and_whichever_of_their_values_is_used():
+    last = ("sum", "Add", ["two:output:1", "one:output:1"])
+    splits = [(name, "Split", [f"{name}_negative:y:0", "x"]) for name in ("one", "two")]
+    negatives = [(f"{name}_negative", "Neg", ["x"]) for name in ("one", "two")]
+    nodes, returned, _ = slimmed_function([last, *splits, *negatives], {"z": "sum:z:0", "other": "two:output:10"})
+    assert nodes == [
+        ("sum", "Add", ["one:output:1", "one:output:1"]),
+        ("one", "Split", ["one_negative:y:0", "x"]),
+        ("one_negative", "Neg", ["x"]),
+    ]
+    assert returned == {"z": "sum:z:0", "other": "one:output:10"}
+
+
+def test_what_is_handed_on_is_returned_itself():
+    chain = [("a", "Identity", ["x"]), ("b", "Identity", ["a:output:0"]), ("c", "Neg", ["b:output:0"])]
+    nodes, returned, _ = slimmed_function(chain, {"z": "b:output:0", "negative": "c:y:0"})
+    assert nodes == [("c", "Neg", ["x"])]
+    assert returned == {"z": "x", "negative": "c:y:0"}
+
+
+def test_what_waits_or_is_waited_for_stays():
+    nodes = [
+        ("first", "Identity", ["x"]),
+        ("one", "Neg", ["x", "^first"]),
+        ("two", "Neg", ["x", "^first"]),
+        ("waiting", "Identity", ["x", "^one", "^two"]),
+        ("last", "Identity", ["y"]),
+    ]
+    found, returned, awaited = slimmed_function(nodes, {"z": "waiting:output:0"}, awaited=["last", "two"])
+    assert found == [
+        ("first", "Identity", ["x"]),
+        ("one", "Neg", ["x", "^first"]),
+        ("waiting", "Identity", ["x", "^one"]),
+        ("last", "Identity", ["y"]),
+    ]
+    assert returned == {"z": "waiting:output:0"}
+    assert awaited == {"one", "last"}
+
+
+def test_variables_of_the_first_releases_loops_stay_apart():
+    nodes = [("one", "Enter", ["x"]), ("two", "Enter", ["x"]), ("sum", "Add", ["one:output:0", "two:output:0"])]
+    assert slimmed_function(nodes, {"z": "sum:z:0"})[0] == nodes
 
 
 def test_what_writes_variables_is_not_saved(repeated, tmp_path):

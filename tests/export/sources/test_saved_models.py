@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import toy_models
+from exporting import export_unchecked
 from maskport.export import SourceError
 from maskport.export.sources import load_source
 from maskport.export.spec import make_spec
@@ -54,3 +55,30 @@ def test_a_frozen_graph_of_a_saved_models_name_is_told(tmp_path, with_function, 
     (tmp_path / "saved_model.pb").write_bytes(content.SerializeToString())
     with pytest.raises(SourceError, match=r"if it is a frozen graph: name it graph\.pb and give the file"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("batch", [None, 2])
+@pytest.mark.parametrize("edge", [None, 32])
+def test_a_model_may_not_say_how_many_axes_it_answers(tmp_path, edge, batch):
+    kernel = tf.constant(np.random.default_rng(0).normal(size=(3, 3, 3, 1)), tf.float32)
+
+    @tf.function(input_signature=[tf.TensorSpec([batch, edge, edge, 3], tf.float32)])
+    def segment(images):
+        probability = tf.sigmoid(tf.nn.conv2d(images, kernel, 1, "SAME"))
+        return {"probability": tf.raw_ops.PlaceholderWithDefault(input=probability, shape=tf.TensorShape(None))}
+
+    module = tf.Module()
+    module.segment = segment
+    tf.saved_model.save(module, str(tmp_path / "m"), segment)
+    names = ["mask", "masked_image", "probability", "mask_png", "masked_image_png", "probability_png"]
+    version_dir = export_unchecked(tmp_path / "m", tmp_path / "out", scaling="unit", signatures=names, warmup=False)
+    signatures = tf.saved_model.load(str(version_dir)).signatures
+    images = np.random.default_rng(1).integers(0, 256, (3, edge or 24, edge or 40, 3), np.uint8)
+    expected = tf.sigmoid(tf.nn.conv2d(images / np.float32(255), kernel, 1, "SAME"))
+    found = signatures["probability"](image=tf.constant(images))["probability"]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    files = tf.constant([tf.io.encode_png(image).numpy() for image in images])
+    for file, image in zip(
+        signatures["mask_png"](image_bytes=files)["mask_bytes"].numpy(), expected.numpy(), strict=True
+    ):
+        assert np.mean((tf.io.decode_png(file).numpy() > 0) == (image > 0.5)) > 0.999

@@ -112,19 +112,42 @@ def test_warmup_request_that_fails_fails_the_load(load, publish, record, code, t
     load(path, warms_up=False)
 
 
-def test_warmup_requests_are_replayed_at_one_time(load, publish, monkeypatch):
+def of_signature(name, **inputs):
+    log = predict_log(**inputs)
+    log.predict_log.request.model_spec.signature_name = name
+    return log
+
+
+def test_warmup_requests_of_several_graphs_are_replayed_at_one_time(load, publish, monkeypatch):
     path = publish("arithmetic/1", "m/1")
-    write_warmup(path, *[predict_log(x=[1.0])] * 4)
-    both, calls = threading.Barrier(2), set()
+    write_warmup(path, of_signature("one"), of_signature("other"))
+    both, calls = threading.Barrier(2), []
 
     def replay(model, record, call):
-        calls.add(call)
+        calls.append(call)
         both.wait(PATIENCE_S)
 
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(warmup, "_replay", replay)
     load(path)
-    assert len(calls) == 4
+    assert len({*calls}) == 2
+
+
+def test_warmup_requests_of_one_graph_are_replayed_one_by_one_in_their_order(load, publish, monkeypatch):
+    path = publish("arithmetic/1", "m/1")
+    sizes = [4, 1, 2, 8]
+    write_warmup(path, *[of_signature("" if size % 2 else "serving_default", x=[1.0] * size) for size in sizes])
+    running, replayed = threading.Lock(), []
+
+    def replay(model, record, call):
+        assert running.acquire(blocking=False)
+        replayed.append(record.predict_log.request.inputs["x"].tensor_shape.dim[0].size)
+        running.release()
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(warmup, "_replay", replay)
+    load(path)
+    assert replayed == sizes
 
 
 def test_warmup_file_that_is_none_fails_the_load(load, publish):
