@@ -18,8 +18,11 @@ QUICKER = {
     "python examples/train_toy.py": "PYTHONPATH=examples python -c 'import train_toy; train_toy.main(48, 2)'",
     "mask-export --source=model.keras --scaling=unit --output_dir=served/mine --dry_run\n": "",  # as what follows
     "--output_dir=served/mine\n": f"--output_dir=served/mine --signatures={SIGNATURES}\n",
+    "--wait=120": "--wait=600",
+    "--retry 20": "--retry 300",
+    "uvicorn --app-dir": "MASK_DEADLINE_S=300 uvicorn --app-dir",
 }
-"""In place of what is typed: the same, with less of it."""
+"""In place of what is typed: the same, with less of it, and time for it on a busy machine."""
 BEFORE = ("scripts/install", "source ", "pip install")
 
 

@@ -25,7 +25,7 @@ def command(photos, serving):
 
 def _started(command, photos, serving, pictures=16):
     """The command, once it has written some masks and is far from its end."""
-    serving.behaviours.extend([slow(0.05)] * 10_000)
+    serving.behaviours.extend([slow(0.5)] * 10_000)
     started = running(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process = started.__enter__()
     wait_until(lambda: len(list(photos.masks.rglob("*.png"))) >= pictures or process.poll() is not None)

@@ -359,7 +359,7 @@ def test_tables_spread_over_files_hold_the_same(run, photos):
 
 def test_calls_at_one_time_are_bounded(run, photos, serving):
     photos.write_many(30)
-    serving.behaviours.extend([slow(0.05)] * 20)
+    serving.behaviours.extend([slow(0.5)] * 9)
     serving.most_at_once = 0
     run(options={"concurrency": 3})
     assert serving.most_at_once == 3

@@ -6,12 +6,12 @@ import re
 import signal
 import subprocess
 import threading
-import time
 
 import grpc
 import httpx
 import pytest
 from maskport.serving.client import NO_RETRIES, MaskClient
+from maskport.serving.server.inference import predictor
 from maskport.serving.verify import VerifyOptions, read_export, verify
 from processes import running
 from serving_artefacts import CONFIGS, DOCKER, tool
@@ -101,27 +101,31 @@ def test_only_models_are_reached_over_rest(start_proxy, path):
     assert httpx.get(f"{rest_address}/v1/models/coins").status_code == 200
 
 
-def test_stopping_the_proxy_loses_no_request(start_proxy, coins_export):
+def test_stopping_the_proxy_loses_no_request(start_proxy, coins_export, monkeypatch):
     process, grpc_address, rest_address = start_proxy()
     (record,) = [one for one in read_export(coins_export / "1").records if one.signature == "masked_image_png"]
-    failures, answered, before_the_end = [], [], threading.Event()
+    failures, answered, before_the_end, begun = [], [], threading.Event(), []
+    predict = predictor.predict
+
+    def note(*arguments):
+        begun.append(arguments)
+        return predict(*arguments)
+
+    monkeypatch.setattr(predictor, "predict", note)  # of the server behind, which is in this process
 
     def call(address):
         with MaskClient(address, "coins", retries=NO_RETRIES) as client:
             client.metadata()
-            barrier.wait()
             try:
                 client.predict(record.signature, {"image_bytes": [record.inputs["image_bytes"][0]] * 200})
                 answered.append(before_the_end.is_set())
             except Exception as error:
                 failures.append(error)
 
-    barrier = threading.Barrier(3)
     threads = [threading.Thread(target=call, args=[address]) for address in (grpc_address, rest_address)]
     for thread in threads:
         thread.start()
-    barrier.wait()
-    time.sleep(0.2)
+    wait_until(lambda: len(begun) == 2, "the calls")
     process.send_signal(signal.SIGQUIT)
     before_the_end.set()
     for thread in threads:

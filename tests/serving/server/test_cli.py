@@ -407,15 +407,15 @@ def test_process_serves_logs_and_drains(start, publish):
     answers = []
     slow = threading.Thread(
         target=lambda: answers.append(
-            process.ask("/v1/models/m:predict", b'{"signature_name": "busy", "instances": [1.5]}')
+            process.ask("/v1/models/m:predict", b'{"signature_name": "busy", "instances": [5]}')
         )
     )
     slow.start()
-    time.sleep(0.5)
+    time.sleep(2)
     process.process.send_signal(signal.SIGTERM)
     wait_until(lambda: not process.is_open(), "the end of listening")
     slow.join()
-    assert answers == [{"predictions": [1.5]}]
+    assert answers == [{"predictions": [5.0]}]
     assert process.process.wait() == 0
     assert process.log.read_text().count("Traceback") == 0
 
@@ -426,9 +426,9 @@ def test_second_signal_ends_the_process_at_once(start, publish):
     process.wait_until_served()
     connection = http.client.HTTPConnection("127.0.0.1", process.port, timeout=PATIENCE_S)
     connection.request("POST", "/v1/models/m:predict", b'{"signature_name": "busy", "instances": [60]}')
-    time.sleep(0.5)
+    time.sleep(2)
     process.process.send_signal(signal.SIGINT)
-    time.sleep(0.3)
+    wait_until(lambda: not process.is_open(), "the end of listening")
     assert process.process.poll() is None
     process.process.send_signal(signal.SIGINT)
     assert process.process.wait(45) == 128 + signal.SIGINT

@@ -527,9 +527,11 @@ def test_bench_times_are_the_servers(run, serving, tmp_path):
     _write(tmp_path / "photo.jpg")
     serving.behaviours += [slow(0.05)] * 1000
     report = json.loads(run("bench", "photo.jpg", "--seconds=1", "--concurrency=2", "--json").stdout)
-    assert 50 <= report["p50_ms"] < 90
-    assert 20 < report["images_per_s"] <= 40
-    assert 1 <= report["seconds"] < 1.5
+    assert report["p50_ms"] >= 50
+    assert report["images_per_s"] <= 40
+    assert report["seconds"] >= 1
+    # However long calls take on a busy machine, two are always under way (Little's law).
+    assert report["images_per_s"] * report["p50_ms"] / 1000 == pytest.approx(2, rel=0.5)
 
 
 def test_tokens_come_from_a_file(run, serving, tmp_path):

@@ -22,7 +22,7 @@ from maskport.serving.client import (
 from maskport.serving.client.pictures.files.png import encode_png
 from maskport.serving.client.segmenting import many
 from PIL import Image
-from waiting import PATIENCE_S
+from waiting import PATIENCE_S, wait_until
 
 
 def _picture(value, size=(2, 3)):
@@ -45,8 +45,12 @@ def test_items_come_in_order_each_with_its_own_result(client, batch_size):
 
 def test_items_may_come_as_they_are_done(client, serving):
     client.segment(_picture(0))
-    serving.behaviours.append(slow(0.6))
-    items = list(client.segment_many(_pictures(6), ordered=False, concurrency=2))
+    others_have_come, items = threading.Event(), []
+    serving.behaviours.append(lambda *_: others_have_come.wait(PATIENCE_S) and None)
+    for item in client.segment_many(_pictures(6), ordered=False, concurrency=2):
+        items.append(item)
+        if len(items) == 5:
+            others_have_come.set()
     assert sorted(item.index for item in items) == list(range(6))
     assert items[-1].index in (0, 1)
 
@@ -163,10 +167,14 @@ def test_stopping_early_sends_no_more(client, serving):
         next(items)
     del items
     gc.collect()
-    time.sleep(0.3)
-    sent = len(serving.requests)
-    time.sleep(0.3)
-    assert len(serving.requests) == sent < 20
+
+    def has_settled():
+        sent = len(serving.requests)
+        time.sleep(0.5)
+        return len(serving.requests) == sent
+
+    wait_until(has_settled, "the end of the calls")
+    assert len(serving.requests) < 20
 
 
 def test_an_unknown_model_is_the_error_of_every_item(kind, serving):

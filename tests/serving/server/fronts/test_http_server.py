@@ -406,11 +406,12 @@ def test_client_that_goes_before_its_request_is_whole_leaves_no_trace(serve, han
 
 def test_answer_that_is_not_read_is_dropped_with_its_connection(serve, handler):
     body = b"x" * 50_000_000
-    with connect(serve(idle_s=0.3)) as connection:
-        connection.sendall(post(b"Content-Length: %d" % len(body), b"Connection: close") + body)
-        while not handler.requests:
-            time.sleep(0.005)
-        time.sleep(1)
+    request = post(b"Content-Length: %d" % len(body), b"Connection: close") + body
+    server = serve(idle_s=0.3)
+    with connect(server) as connection:
+        connection.sendall(request)
+        wait_until(lambda: handler.requests)
+        wait_until(lambda: not server._server.server_state.connections, "the end of the connection")
         with contextlib.suppress(ConnectionResetError):
             assert len(read_all(connection)) < len(body)
 
@@ -466,8 +467,8 @@ def test_small_answers_are_not_held_back(serve):
                 pass
             return time.monotonic() - begin
 
-        # Held back, each would take 40 ms; other work on the machine holds up some.
-        assert sorted(timed() for _ in range(20))[5] < 0.03
+        # Held back, each would take 40 ms, but for a few at the start; other work on the machine holds up some.
+        assert sorted(timed() for _ in range(200))[20] < 0.03
 
 
 def test_gzip_is_left_to_the_handler(serve, handler):

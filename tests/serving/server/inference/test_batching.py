@@ -157,7 +157,7 @@ def test_without_waiting_time_a_request_is_run_as_soon_as_a_thread_is_free(batch
 
 
 def test_request_that_does_not_fit_opens_the_next_batch(batching, doubler):
-    runner = batching(timeout_s=0.05)
+    runner = batching(timeout_s=2)
     doubler.gate.clear()
     callers = [Caller(runner, rows(1, 2, 3))]
     wait_until(lambda: queued(runner) == 1)
@@ -332,7 +332,7 @@ def test_parts_that_wait_are_dropped_when_the_caller_leaves(batching, doubler):
     runner = batching(timeout_s=0, max_batch_size=8, split_size=2)
     doubler.gate.clear()
     with pytest.raises(RequestError) as failure:
-        runner.run(rows(1, 2, 3, 4), ["y"], Call(0.1))
+        runner.run(rows(1, 2, 3, 4), ["y"], Call(2))
     assert failure.value.code == StatusCode.DEADLINE_EXCEEDED
     assert queued(runner) == 0
     doubler.gate.set()
@@ -392,7 +392,7 @@ def test_caller_who_hangs_up_leaves_the_queue(batching):
 def test_caller_whose_time_is_over_during_the_run_does_not_wait_for_the_others(batching, doubler):
     runner = batching(timeout_s=0)
     doubler.gate.clear()
-    caller = Caller(runner, rows(1), call=Call(timeout_s=0.1))
+    caller = Caller(runner, rows(1), call=Call(timeout_s=2))
     assert caller.end().error.code == StatusCode.DEADLINE_EXCEEDED
 
 
