@@ -158,7 +158,7 @@ class Decoder:
     def _decode_png(self, data: tf.Tensor, header: headers.Header) -> tf.Tensor:
         def decode(dtype: tf.DType) -> tf.Tensor:
             def with_channels(count: int) -> tf.Tensor:
-                return tf.cast(tf.io.decode_png(data, channels=count, dtype=dtype), self.dtype)
+                return tf.io.decode_png(data, channels=count, dtype=dtype)
 
             if self._channels != 4:
                 return with_channels(0 if self._channels == 1 else 3)
@@ -169,7 +169,7 @@ class Decoder:
 
         if not self._is_16_bit:
             return decode(tf.uint8)
-        return tf.cond(header.bits == 16, lambda: decode(tf.uint16), lambda: decode(tf.uint8))
+        return tf.cond(header.bits == 16, lambda: decode(tf.uint16), lambda: tf.cast(decode(tf.uint8), self.dtype))
 
     def as_file(self, image: tf.Tensor, full_scale: tf.Tensor) -> tf.Tensor:
         """Returns an image [h, w, C] of a picture's `full_scale` with its alpha as files have it."""

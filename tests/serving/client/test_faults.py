@@ -89,12 +89,14 @@ def _ends_in_time_with(kind, client):
 def test_a_call_through_a_broken_network_ends_in_time_with_the_right_error(client, proxy, mode, error):
     proxy.misbehave(mode)
     found = _ends_in_time_with(error, client)
+    assert type(found) is error
     assert str(found.address) == proxy.address
 
 
 def test_a_refused_connection_ends_in_time_with_the_right_error(client, proxy):
     proxy.refuse()
     found = _ends_in_time_with(ServerUnavailableError, client)
+    assert type(found) is ServerUnavailableError
     assert "Connection refused" in str(found)
     # On a busy machine there may be time for one only.
     wait_until(lambda: "attempts" in str(_ends_in_time(lambda: client.segment(PICTURE, timeout=TIMEOUT_S))))

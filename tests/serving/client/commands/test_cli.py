@@ -529,7 +529,7 @@ def test_bench_times_are_the_servers(run, serving, tmp_path):
     report = json.loads(run("bench", "photo.jpg", "--seconds=1", "--concurrency=2", "--json").stdout)
     assert report["p50_ms"] >= 50
     assert report["images_per_s"] <= 40
-    assert report["seconds"] >= 1
+    assert 1 <= report["seconds"] < 1.5 + report["max_ms"] / 1000  # it ends with the calls that are under way
     # However long calls take on a busy machine, two are always under way (Little's law).
     assert report["images_per_s"] * report["p50_ms"] / 1000 == pytest.approx(2, rel=0.5)
 
