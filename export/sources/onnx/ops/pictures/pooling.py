@@ -1,4 +1,4 @@
-"""Pooling over windows of a picture, and over all of it."""
+"""Pooling over windows of a picture, and over all of it; and maxima put back to where they came from."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from ....conversion import mean
-from ..registry import Node, spatial
+from ..registry import Node, plain, spatial
 from .convolution import Pads, pad, to_two_axes, window_of
 
 
@@ -52,10 +52,11 @@ def _padded(x: Any, pads: Pads, beyond: list[Any], value: float) -> Any:
 
 @spatial("MaxPool")
 def max_pool(node: Node, x: Any) -> Any:
-    """Returns the largest number of each window."""
-    if len(node.outputs) > 1 and node.outputs[1]:
-        raise ValueError("the indices of its maxima, for MaxUnpool, are not known")
+    """Returns the largest number of each window, and where it lies if somebody wants to know."""
     is_row = x.shape.rank == 3
+    if len(node.outputs) > 1 and node.outputs[1]:
+        found = _maxima_and_places(node, *_window(node, x))
+        return [one[:, 0] for one in found] if is_row else found
     x, kernel, strides, dilations, pads, beyond = _window(node, x)
     if pads is None:
         result = tf.nn.max_pool2d(x, kernel, strides, "SAME")
@@ -73,6 +74,52 @@ def max_pool(node: Node, x: Any) -> Any:
         else:
             result = tf.nn.max_pool2d(pad(x, pads, lowest), kernel, strides, "VALID")
     return result[:, 0] if is_row else result
+
+
+def _maxima_and_places(
+    node: Node,
+    x: Any,
+    kernel: list[int],
+    strides: list[int],
+    dilations: list[int],
+    pads: Pads | None,
+    beyond: list[Any],
+) -> list[Any]:
+    """Returns maxima, and the place of each in the picture as it was, counted through all of ONNX's axes, int64."""
+    if max(dilations) > 1:
+        raise ValueError("the places of its maxima are not known with dilations")
+    lowest = x.dtype.min if not x.dtype.is_floating else -math.inf
+    padded, (top, left) = x, (0, 0)
+    if pads is not None:
+        padded, (top, left) = _padded(x, pads, beyond, lowest), (pair[0] for pair in pads)
+    padding = "SAME" if pads is None else "VALID"
+    largest, found = tf.nn.max_pool_with_argmax(padded, kernel, strides, padding, output_dtype=tf.int64)
+    batch, height, width, channels = tf.unstack(tf.shape(x, tf.int64))
+    # Found are places in one picture [H, W, C], with its pads.
+    pixel, channel = found // channels, found % channels
+    padded_width = tf.shape(padded, tf.int64)[2]
+    row, column = pixel // padded_width - top, pixel % padded_width - left
+    place = column * height + row if node.get("storage_order", 0) else row * width + column
+    picture = tf.reshape(tf.range(batch), [-1, 1, 1, 1])
+    return [largest, (picture * channels + channel) * height * width + place]
+
+
+@plain("MaxUnpool")
+def max_unpool(node: Node, x: Any, places: Any, shape: Any = None) -> Any:
+    """Returns zeros with numbers written at places that `MaxPool` told, counted through all axes."""
+    if shape is None:
+        kernel = node.get("kernel_shape")
+        rank = len(kernel)
+        strides, pads = node.get("strides", [1] * rank), node.get("pads", [0] * 2 * rank)
+        before, known, sizes = tf.shape(x, tf.int64), x.shape.as_list(), []
+        for axis in range(rank):
+            count = before[axis + 2] if known[axis + 2] is None else known[axis + 2]
+            sizes.append((count - 1) * strides[axis] + kernel[axis] - pads[axis] - pads[axis + rank])
+        shape = tf.stack([*tf.unstack(before)[:2], *sizes])
+    zeros = tf.zeros([tf.reduce_prod(shape)], x.dtype)
+    # Not summed: windows that overlap tell the same maximum twice.
+    written = tf.tensor_scatter_nd_update(zeros, tf.reshape(places, [-1, 1]), tf.reshape(x, [-1]))
+    return tf.ensure_shape(tf.reshape(written, shape), [x.shape[0], x.shape[1], *[None] * (x.shape.rank - 2)])
 
 
 @spatial("AveragePool")
