@@ -23,7 +23,7 @@ from .model.choices import check_class_indices, choose_signatures, choose_warmup
 from .model.model_graph import weights_of
 from .model.segmentation_model import SegmentationModel
 from .model.servable_ops import check_servable
-from .model.tracing import without_fusion, without_graph_optimization
+from .model.tracing import without_graph_optimization
 from .probing.alignment import Alignment, align
 from .probing.comparison import Comparison
 from .probing.probe import ProbeResult, probe
@@ -251,16 +251,10 @@ class Plan:
         """
         if self.optimized.choice == BFLOAT16:
             other_onednn = None  # without oneDNN a graph of bfloat16 is another, and a wrong one
-        try:
+        with self._running_golden_pictures():
             samples = golden.make_samples(self.module, self.pictures)
-            with measuring(self.module, samples, as_served, other_onednn) as measure, without_graph_optimization():
-                outputs = [self.module.forward(sample.model_input).numpy() for sample in samples]
-                answers = golden.answer(self.functions, self.module, self.pictures)
-                movement, outputs = measure(outputs)
-        except tf.errors.OpError as error:
-            raise SourceError(
-                f"source {self.spec.source}: the model fails on golden pictures: {cause_of(error)}"
-            ) from error
+            with measuring(self.module, samples, as_served, other_onednn) as measure:
+                movement, outputs = measure([self.module.forward(sample.model_input).numpy() for sample in samples])
         tolerance = movement.tolerance(self.optimized.least_tolerance)
 
         self.module.info = self.make_manifest({**dataclasses.asdict(movement), "tolerance": tolerance})
@@ -269,11 +263,15 @@ class Plan:
         assets = directory / contract.ASSETS_DIR
         assets.mkdir()
         (assets / contract.MANIFEST_FILE).write_text(self.module.info, encoding="utf-8")
-        if contract.EXPORT_INFO in functions:
-            answers |= golden.answer({contract.EXPORT_INFO: functions[contract.EXPORT_INFO]}, self.module)
+        requests = golden.make_requests(functions, self.module, self.pictures)
+        if as_served is not None:
+            as_served.start_replay(directory, requests)  # first calls there take as long as those here
+        with self._running_golden_pictures():
+            answers = golden.answer(functions, requests)
         undecided = golden.find_undecided(self.module, samples, outputs, tolerance)
-        goldens = golden.make_goldens({name: answers[name] for name in functions}, self.spec, undecided, tolerance)
-        golden.write_goldens(goldens, assets / contract.GOLDEN_DIR)
+        golden.write_goldens(
+            golden.make_goldens(requests, answers, self.spec, undecided, tolerance), assets / contract.GOLDEN_DIR
+        )
         if self.spec.warmup:
             called = choose_warmup(self.spec, self.signatures)
             golden.write_warmup(called, self.module, assets / contract.WARMUP_FILE)
@@ -285,6 +283,16 @@ class Plan:
             )  # fmt: skip
         return movement
 
+    @contextlib.contextmanager
+    def _running_golden_pictures(self) -> Iterator[None]:
+        try:
+            with without_graph_optimization():  # which takes longer than what is run here
+                yield
+        except tf.errors.OpError as error:
+            raise SourceError(
+                f"source {self.spec.source}: the model fails on golden pictures: {cause_of(error)}"
+            ) from error
+
 
 def _resolve_and_probe(spec: ExportSpec, model: SegmentationModel) -> tuple[list[int], ProbeResult]:
     """Returns the foreground's channels and what the probe found; what either lacks in the spec is told at one time."""
@@ -294,8 +302,7 @@ def _resolve_and_probe(spec: ExportSpec, model: SegmentationModel) -> tuple[list
     except SpecError as error:
         lacking = error
     try:
-        with without_fusion():  # what is saved is protected from it
-            found = probe(model, spec)
+        found = probe(model, spec)
     except (SpecError, SourceError) as error:
         if lacking is None:
             raise

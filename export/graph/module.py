@@ -62,15 +62,8 @@ class MaskModule(tf.Module):
             model.answers_classes,
             class_count or model.output_channels,
         )
-        size = self.size or (None, None)
-        # As attributes the saver would trace and save these once more, each on its own; a partial hides them from it.
-        self.forward = functools.partial(
-            tf.function(
-                model.forward,
-                input_signature=[tf.TensorSpec([None, *size, model.channels], tf.float32, name="model_input")],
-                autograph=False,
-            )
-        )
+        # As an attribute the saver would save it once more, on its own; a partial hides it from it.
+        self.forward = functools.partial(model.traced)
         steps = Steps(spec, model.channels, self._geometry, ValueScaling(spec, model), self.forward, self.answers)
         self.pixels, self.pictures = PixelAnswers(steps, self._bands), PictureAnswers(steps)
 

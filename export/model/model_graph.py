@@ -38,12 +38,12 @@ def count_constants(graph: graph_pb2.GraphDef) -> int:
 
 def weights_of(model: SegmentationModel) -> list[npt.NDArray[np.generic]]:
     """Returns the values of the variables that a model computes with, in the order in which it first uses them."""
-    return [variable.numpy() for variable in _trace(model).graph.variables]
+    return [variable.numpy() for variable in model.traced.graph.variables]
 
 
 def random_ops(model: SegmentationModel) -> list[str]:
     """Returns the names of the random ops in a model."""
-    graph = _trace(model).graph.as_graph_def()
+    graph = model.traced.graph.as_graph_def()
     return sorted({node.op for node in _all_nodes(graph) if _RANDOM_OP.search(node.op)})
 
 
@@ -116,14 +116,9 @@ def origin(name: str) -> str:
     return name.lstrip("^").partition(":")[0]
 
 
-def _trace(model: SegmentationModel) -> tf.types.experimental.ConcreteFunction:
-    images = tf.TensorSpec([None, *(model.size or (None, None)), model.channels], tf.float32)
-    return tf.function(model.forward, autograph=False).get_concrete_function(images)
-
-
 def _freeze(model: SegmentationModel) -> tf.types.experimental.ConcreteFunction | None:
     try:
-        return convert_variables_to_constants_v2(_trace(model))
+        return convert_variables_to_constants_v2(model.traced)
     except (ValueError, tf.errors.OpError):
         return None  # it holds more than variables
 

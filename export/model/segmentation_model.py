@@ -1,6 +1,7 @@
 """The one form that every source is brought into."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -76,6 +77,12 @@ class SegmentationModel:
     answers_classes: bool = False
     joins_detections: bool = False
     reference: Reference | None = None
+
+    @functools.cached_property
+    def traced(self) -> tf.types.experimental.ConcreteFunction:
+        """Its `forward` as a graph, for any number of images: traced once, as that can take longer than a run."""
+        images = tf.TensorSpec([None, *(self.size or (None, None)), self.channels], tf.float32, name="model_input")
+        return tf.function(self.forward, autograph=False).get_concrete_function(images)
 
     @property
     def takes_bands(self) -> bool:

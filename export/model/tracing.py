@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from typing import Any
 
 import tensorflow as tf
@@ -46,14 +45,21 @@ def find_data_format(shape: tf.TensorShape, where: str) -> str:
     return CHANNELS_LAST
 
 
-def without_graph_optimization() -> AbstractContextManager[None]:
-    """Runs functions op by op while it is entered: for graphs that run but once, optimizing takes longer."""
-    return _optimizer_option("disable_meta_optimizer", True)
+@contextlib.contextmanager
+def without_graph_optimization() -> Iterator[None]:
+    """Runs functions op by op while it is entered: for graphs that run but once, optimizing takes longer.
+
+    And no operation is made another: fused with its activation, a convolution that leaves nothing answers its input.
+    """
+    with _optimizer_option("disable_meta_optimizer", True):
+        yield
 
 
-def without_fusion() -> AbstractContextManager[None]:
+@contextlib.contextmanager
+def without_fusion() -> Iterator[None]:
     """Runs functions while it is entered with no operations made one: some are made others, see `graph.saving`."""
-    return _optimizer_option("remapping", False)
+    with _optimizer_option("remapping", False):
+        yield
 
 
 @contextlib.contextmanager

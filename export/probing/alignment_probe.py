@@ -5,6 +5,7 @@ A map that is smaller than the input may show all of it more coarsely, or its mi
 
 import dataclasses
 import functools
+import itertools
 import logging
 import math
 from collections.abc import Callable
@@ -42,6 +43,7 @@ _MAX_RUNS = 64
 """How many pieces a picture is cut into at most."""
 
 
+@without_graph_optimization()
 def find_alignment(model: SegmentationModel, spec: ExportSpec) -> Alignment | None:
     """Finds out whether a loaded model's map is smaller than its input by a border.
 
@@ -63,7 +65,7 @@ def find_alignment(model: SegmentationModel, spec: ExportSpec) -> Alignment | No
         if spec.map_alignment == CORNERS:
             raise SpecError(f"map_alignment: {CORNERS} is for models of a fixed size; give model_size too")
         return _find_for_any_size(model, spec)[1]
-    map_size = _map_size(model, model.size)
+    map_size = find_map_size(model, model.size)
     if map_size is None or map_size == model.size:
         return None
     if spec.map_alignment == CORNERS:
@@ -84,16 +86,18 @@ def find_alignment(model: SegmentationModel, spec: ExportSpec) -> Alignment | No
 def _find_for_any_size(model: SegmentationModel, spec: ExportSpec) -> tuple[bool, Alignment | None]:
     """Returns whether the model runs at other sizes than its own, and then how its map lies."""
     multiple = spec.pad_to_multiple
+    if model.size is None and _runs_to_whole_maps(model, multiple):
+        return True, None
     for free_size in _FREE_SIZES:
         base = _round_up(free_size, multiple)
-        map_size = _map_size(model, base)
+        map_size = find_map_size(model, base)
         if map_size is not None:
             break
     else:
         return False, None
     odd_size = _round_up(_ODD_SIZE, multiple)
-    odd_map_size = _map_size(model, odd_size)
-    if model.size is None and map_size == odd_map_size == _map_size(model, (2 * base[0], 3 * base[1])):
+    odd_map_size = find_map_size(model, odd_size)
+    if model.size is None and map_size == odd_map_size == find_map_size(model, (2 * base[0], 3 * base[1])):
         raise SpecError(
             f"model_size: the model answers {map_size[0]}x{map_size[1]} whatever the picture's size, so it resizes "
             "pictures itself, and may fill them up; give the size that it makes of them as model_size, or "
@@ -122,6 +126,16 @@ def _find_for_any_size(model: SegmentationModel, spec: ExportSpec) -> tuple[bool
     return True, Alignment(*aligned)
 
 
+def _runs_to_whole_maps(model: SegmentationModel, multiple: int) -> bool:
+    """Whether a model of any size shows two pictures whole: to run it on them takes less than to trace it for them."""
+    sizes = [_round_up(size, multiple) for size in (_FREE_SIZES[0], _ODD_SIZE)]
+    maps = [run_to_map_size(model, size) for size in sizes]
+    if None in maps or maps[0] == maps[1]:
+        return False
+    pairs = itertools.chain(*(zip(size, found or size, strict=True) for size, found in zip(sizes, maps, strict=True)))
+    return all(_is_whole(*edges) for edges in pairs)
+
+
 def _find_periods(
     model: SegmentationModel, base: tuple[int, int], multiple: int
 ) -> tuple[AxisAlignment, AxisAlignment] | None:
@@ -132,15 +146,15 @@ def _find_periods(
 
     @functools.cache
     def lengths_of(index: int) -> tuple[int, int]:
-        return _map_size(model, (base[0] + index * multiple, base[1] + index * multiple)) or (0, 0)
+        return find_map_size(model, (base[0] + index * multiple, base[1] + index * multiple)) or (0, 0)
 
     rows = _find_period(lambda index: lengths_of(index)[0], base[0], multiple)
     columns = _find_period(lambda index: lengths_of(index)[1], base[1], multiple)
     if rows is None or columns is None or min(rows.end, columns.end) < 0:
         return None
     return (
-        _smallest(rows, lambda edge: (_map_size(model, (edge, columns.size)) or (0, 0))[0]),
-        _smallest(columns, lambda edge: (_map_size(model, (rows.size, edge)) or (0, 0))[1]),
+        _smallest(rows, lambda edge: (find_map_size(model, (edge, columns.size)) or (0, 0))[0]),
+        _smallest(columns, lambda edge: (find_map_size(model, (rows.size, edge)) or (0, 0))[1]),
     )
 
 
@@ -180,7 +194,7 @@ def _smallest(axis: AxisAlignment, length_of: Callable[[int], int]) -> AxisAlign
 
 
 def _find_for_fixed_size(model: SegmentationModel, size: tuple[int, int], spec: ExportSpec) -> Alignment | None:
-    map_size = _map_size(model, size) or size
+    map_size = find_map_size(model, size) or size
     lengths = list(zip(size, map_size, strict=True))
     judged: list[_Judgement] = []
     for seams in measure(model, spec, size, map_size):
@@ -289,17 +303,32 @@ def _round_up(size: tuple[int, int], multiple: int) -> tuple[int, int]:
     return -(-size[0] // multiple) * multiple, -(-size[1] // multiple) * multiple
 
 
-def _map_size(model: SegmentationModel, size: tuple[int, int]) -> tuple[int, int] | None:
+def find_map_size(model: SegmentationModel, size: tuple[int, int]) -> tuple[int, int] | None:
     """Returns height and width of a model's map; None where it fails at that size, or nothing is left."""
     images = tf.TensorSpec([1, *size, model.channels], tf.float32)
+    is_own = model.size == size
     try:
-        traced = tf.function(model.forward, autograph=False).get_concrete_function(images)
+        traced = model.traced if is_own else tf.function(model.forward, autograph=False).get_concrete_function(images)
         shape = traced.structured_outputs.shape
         if shape.rank is None or None in shape.as_list()[1:3]:
-            # Fused with its activation, a convolution that leaves nothing answers its input.
-            with without_graph_optimization():
-                shape = traced(tf.zeros(images.shape)).shape
+            shape = traced(tf.zeros(images.shape)).shape
     except Exception:
         return None
-    height, width = (int(edge) for edge in shape[1:3])
-    return (height, width) if min(height, width) >= 1 else None
+    return _edges(shape, model)
+
+
+def run_to_map_size(model: SegmentationModel, size: tuple[int, int]) -> tuple[int, int] | None:
+    """Returns sooner what `find_map_size` does, for a model of any size; not reliably so where nothing is left.
+
+    Where oneDNN runs them, convolutions then answer their input.
+    """
+    try:
+        shape = model.traced(tf.zeros([1, *size, model.channels])).shape
+    except Exception:
+        return None
+    return _edges(shape, model)
+
+
+def _edges(shape: tf.TensorShape, model: SegmentationModel) -> tuple[int, int] | None:
+    _, height, width, channels = shape
+    return (height, width) if min(height, width) >= 1 and channels in (None, model.output_channels) else None

@@ -38,6 +38,7 @@ class Comparison:
         return f"{self.reference}: answers differ by {self.largest:.2g} at most, of a range of {self.answers_range:.3g}"
 
 
+@without_graph_optimization()
 def compare(model: SegmentationModel, images: tf.Tensor, where: str) -> Comparison | None:
     """Runs a model by TensorFlow and by what its file is made for, where that is installed.
 
@@ -61,8 +62,8 @@ def compare(model: SegmentationModel, images: tf.Tensor, where: str) -> Comparis
         cause = cause_of(error)
         logger.warning("%s cannot run the model, so that its answers are not compared: %s", reference.name, cause)
         return None
-    with without_graph_optimization():
-        found = _arrays(tf.function(reference.counterpart or model.forward, autograph=False)(images))
+    run = tf.function(reference.counterpart, autograph=False) if reference.counterpart else model.traced
+    found = _arrays(run(images))
 
     def move(part: int) -> float:
         """Returns by how much the other's answers move on average where its input does by a millionth."""

@@ -21,7 +21,7 @@ from ..model.tracing import without_graph_optimization
 from ..sources.adapting.outputs import DISTORTION
 from ..spec import ExportSpec
 from .alignment import Alignment, align
-from .alignment_probe import find_alignment
+from .alignment_probe import find_alignment, find_map_size, run_to_map_size
 from .comparison import Comparison, compare
 
 logger = logging.getLogger(__name__)
@@ -79,6 +79,7 @@ class ProbeResult:
         return self.minimum >= -slack and self.maximum <= 1 + slack
 
 
+@without_graph_optimization()
 def probe(model: SegmentationModel, spec: ExportSpec) -> ProbeResult:
     """Runs the model on drawn pictures, scaled and resized as it will be served.
 
@@ -87,8 +88,10 @@ def probe(model: SegmentationModel, spec: ExportSpec) -> ProbeResult:
         SpecError: `activation: none`, but the outputs are no probabilities; or it is not clear how its map lies.
     """
     sizes, first = _first_answer(model, spec)
-    # First: whatever else is found out of a model that answers otherwise each time would be misleading.
-    _check_repeats(model, first, _answer(model, spec, *sizes[0]), spec)
+    # First: whatever else is found out of a model that answers otherwise each time would be misleading. Random ops may
+    # begin alike in each graph; what Python draws is a constant of one.
+    for again in (model, dataclasses.replace(model)):
+        _check_repeats(model, first, _answer(again, spec, *sizes[0]), spec)
     comparison = compare(model, _model_input(model, spec, *sizes[0]), f"source {spec.source}")
     alignment = find_alignment(model, spec)
     model = align(model, alignment)
@@ -158,16 +161,9 @@ def _check_repeats(model: SegmentationModel, first: np.ndarray, second: np.ndarr
 
 
 def _find_min_edge(model: SegmentationModel) -> int:
-    # Fused with its activation, a convolution that leaves nothing answers its input.
-    with without_graph_optimization():
-        for edge in _SMALL_EDGES:
-            try:
-                outputs = tf.function(model.forward, autograph=False)(tf.zeros([1, edge, edge, model.channels]))
-            except Exception:
-                continue
-            if min(outputs.shape[1:3]) >= 1 and outputs.shape[3] == model.output_channels:
-                return edge
-    return max(_SMALL_EDGES)
+    sizes = ((edge, edge) for edge in _SMALL_EDGES)
+    fitting = (size[0] for size in sizes if run_to_map_size(model, size) and find_map_size(model, size))
+    return next(fitting, max(_SMALL_EDGES))
 
 
 def _check_shape(shape: tuple[int, ...], size: tuple[int, int], spec: ExportSpec) -> None:
@@ -196,7 +192,7 @@ def _model_input(model: SegmentationModel, spec: ExportSpec, height: int, width:
 def _answer(model: SegmentationModel, spec: ExportSpec, height: int, width: int, *, advises: bool = True) -> np.ndarray:
     model_input = _model_input(model, spec, height, width)
     try:
-        outputs = model.forward(model_input)
+        outputs = model.traced(model_input)
     except Exception as error:
         advice = f"; {_advice_on_size(model, spec, height, width)}" if advises and not model.size else ""
         raise SourceError(
@@ -237,7 +233,7 @@ def _check_takes_photographs(model: SegmentationModel, spec: ExportSpec) -> None
 def _problem(model: SegmentationModel, spec: ExportSpec, height: int, width: int) -> str:
     """Returns why a model fails on a picture of a size; nothing where it does not."""
     try:
-        model.forward(_model_input(model, spec, height, width, count=1))
+        model.traced(_model_input(model, spec, height, width, count=1))
     except Exception as error:
         return cause_of(error)
     return ""

@@ -99,7 +99,8 @@ def measure(
     """
     scaling = ValueScaling(spec, model)
     images = tf.TensorSpec([1, *size, model.channels], tf.float32)
-    run_scaled = tf.function(model.forward, autograph=False).get_concrete_function(images)
+    is_usual = model.size in (None, size)
+    run_scaled = model.traced if is_usual else tf.function(model.forward, autograph=False).get_concrete_function(images)
 
     def run(picture: npt.NDArray[np.uint8]) -> Floats:
         pixels = examples.as_pixels(picture, model.channels, "float32", spec.full_scale)

@@ -20,8 +20,6 @@ if TYPE_CHECKING:  # the process that checks what was saved replays goldens, and
     from ..graph.module import MaskModule
 
 Tensors = dict[str, npt.NDArray[Any]]
-Answered = tuple[Tensors, Tensors]
-"""A signature's inputs and outputs."""
 SignatureFunction = Callable[..., Mapping[str, tf.Tensor]]
 
 _GOLDEN_SIZES = ((64, 80), (61, 47))
@@ -117,36 +115,46 @@ def find_undecided(
     return found
 
 
-def answer(
-    functions: Mapping[str, SignatureFunction], module: "MaskModule", pictures: Sequence[bytes] = ()
-) -> dict[str, Answered]:
-    """Runs a small request through each of a module's signatures; returns inputs and outputs, by their names."""
-    answers = {}
-    for name, function in functions.items():
-        inputs = _golden_inputs(contract.SIGNATURES[name], module, pictures)
-        answers[name] = inputs, run(function, contract.SIGNATURES[name], inputs)
-    return answers
+def make_requests(names: Iterable[str], module: "MaskModule", pictures: Sequence[bytes] = ()) -> list[Golden]:
+    """Makes a small request for each of a module's signatures, with no answer yet."""
+    signatures = (contract.SIGNATURES[name] for name in names)
+    return [
+        Golden(one, _request(one, _golden_inputs(one, module, pictures)), predict_pb2.PredictResponse(), {})
+        for one in signatures
+    ]
+
+
+def answer(functions: Mapping[str, SignatureFunction], requests: Iterable[Golden]) -> dict[str, Tensors]:
+    """Returns what signatures answer to requests, by their names."""
+    return {
+        one.signature.name: run(functions[one.signature.name], one.signature, tensors_of(one.request))
+        for one in requests
+    }
 
 
 def make_goldens(
-    answers: Mapping[str, Answered], spec: ExportSpec, undecided: Mapping[bool, Undecided], tolerance: float
+    requests: Iterable[Golden],
+    answers: Mapping[str, Tensors],
+    spec: ExportSpec,
+    undecided: Mapping[bool, Undecided],
+    tolerance: float,
 ) -> list[Golden]:
-    """Makes records of what `answer` returned, with what `find_undecided` did; `tolerance` is of a probability."""
+    """Returns requests with what `answer` and `find_undecided` returned for them; `tolerance` is of a probability."""
     goldens = []
-    for name, (inputs, outputs) in answers.items():
-        signature = contract.SIGNATURES[name]
+    for request in requests:
+        signature, outputs = request.signature, answers[request.signature.name]
         tolerances = {
             output: Tolerance()
             if output in (contract.ERROR, contract.INFO)
             else _tolerance(signature, value, undecided[signature.is_encoded], spec, tolerance)
             for output, value in outputs.items()
         }
-        goldens.append(Golden(signature, _request(signature, inputs), _response(signature, outputs), tolerances))
+        goldens.append(dataclasses.replace(with_answers(request, outputs), tolerances=tolerances))
     return goldens
 
 
 def with_answers(golden: Golden, outputs: Tensors) -> Golden:
-    """Returns a golden request with other answers."""
+    """Returns a golden request with its answers, or others."""
     return dataclasses.replace(golden, response=_response(golden.signature, outputs))
 
 

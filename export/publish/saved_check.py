@@ -5,6 +5,7 @@ TensorFlow's optimized graph; its answers become the golden ones, if they agree 
 """
 
 import contextlib
+import dataclasses
 import gc
 import json
 import os
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,9 @@ from ...serving import contract
 from ...serving.command_line import without_collection
 from ..errors import VerificationError
 from ..model.causes import cause_of
+
+if TYPE_CHECKING:  # it takes TensorFlow, whose import a fresh process is to tell apart
+    from . import golden
 
 FORWARD_DIR, INPUTS_FILE = "forward", "inputs.npz"
 """A SavedModel whose `forward` is the model's, and beside it what that is run on."""
@@ -51,12 +55,14 @@ class FreshProcess:
 
     def __init__(self, *, switches_onednn: bool = False):
         self._switches_onednn = switches_onednn
+        self._asked = self._answered = 0  # how often
 
     def __enter__(self) -> Self:
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
         environment["CUDA_VISIBLE_DEVICES"] = "-1"  # a busy one may have no memory left
         if self._switches_onednn:
             environment[_ONEDNN] = "0" if _has_onednn() else "1"
+        self._requests = tempfile.TemporaryDirectory(prefix="maskport-")
         self._complaints = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
             COMMAND,
@@ -72,18 +78,26 @@ class FreshProcess:
         self._process.kill()
         self._process.communicate()
         self._complaints.close()
+        self._requests.cleanup()
+
+    def start_replay(self, version_dir: Path, requests: Sequence["golden.Golden"]) -> None:
+        """Has a version directory loaded and asked there, so that `check` finds the answers to these requests ready."""
+        from . import golden
+
+        # Not where golden answers belong: those are written meanwhile.
+        golden.write_goldens(requests, Path(self._requests.name))
+        self._start("replay", version_dir, self._requests.name)
 
     def check(self, version_dir: Path) -> None:
         """Loads a version directory there, replays its golden requests, and completes it.
 
-        Where all answers agree with the recorded ones, they take their place, being those of the optimized graph, and
-        the batching parameters are measured and written.
+        What `start_replay` had answered is not asked again. Where all answers agree with the recorded ones, they take
+        their place, being those of the optimized graph, and the batching parameters are measured and written.
 
         Raises:
             VerificationError: it does not load, or answers differently.
         """
-        self._start("examine", version_dir)
-        problems = self._answer()
+        problems = self._answer(self._start("examine", version_dir))
         if problems:
             raise VerificationError(f"what was written does not answer as the model does: {'; '.join(problems[:4])}")
 
@@ -93,27 +107,33 @@ class FreshProcess:
         Returns:
             What waits for it and returns the answers. It raises VerificationError where that fails.
         """
-        self._start("run_forward", folder, outputs_file)
+        number = self._start("run_forward", folder, outputs_file)
 
         def finish() -> list[npt.NDArray[Any]]:
-            problem = self._answer()
+            problem = self._answer(number)
             if problem:
                 raise VerificationError(f"the model fails in a fresh process: {problem}")
             return _read_arrays(folder / outputs_file)
 
         return finish
 
-    def _start(self, task: str, *arguments: Any) -> None:
-        """Has one of this module's functions run there, whose result is the next answer."""
+    def _start(self, task: str, *arguments: Any) -> int:
+        """Has one of this module's functions run there, after those that were asked for before; returns its number."""
+        self._asked += 1
         with contextlib.suppress(OSError):  # it has ended, which the answer will tell
             print(json.dumps([task, *map(str, arguments)]), file=self._process.stdin, flush=True)
+        return self._asked
 
-    def _answer(self) -> Any:
+    def _answer(self, number: int) -> Any:
+        """Returns the result of the function of a number; nobody may want those before it that were not asked about."""
         started = time.monotonic()
         timer = threading.Timer(_TIMEOUT_S, self._process.kill)
         timer.start()
+        line = ""
         try:
-            line = self._process.stdout.readline() if self._process.stdout else ""
+            while self._answered < number:
+                line = self._process.stdout.readline() if self._process.stdout else ""
+                self._answered += 1
         finally:
             timer.cancel()
         if not line and time.monotonic() - started >= _TIMEOUT_S:
@@ -166,50 +186,82 @@ def run_forward(folder: str, outputs_file: str) -> str:
     return ""
 
 
+@dataclasses.dataclass(frozen=True)
+class _Version:
+    """A version directory's signatures, and what some have answered to their golden requests, by name."""
+
+    signatures: Mapping[str, Any]
+    answers: dict[str, "golden.Tensors"] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def load(cls, directory: str) -> Self:
+        import tensorflow as tf
+
+        return cls(tf.saved_model.load(directory).signatures)
+
+    def replay(self, records: Sequence["golden.Golden"]) -> dict[str, str]:
+        """Has those signatures answer that have not; returns why some do not, by name."""
+        from . import golden
+
+        def answer(record: golden.Golden) -> str:
+            name = record.signature.name
+            if name not in self.signatures:
+                return f"signature {name} is missing"
+            try:
+                request = golden.tensors_of(record.request)
+                self.answers[name] = golden.run(self.signatures[name], record.signature, request)
+            except Exception as error:
+                return f"signature {name} fails: {cause_of(error)}"
+            return ""
+
+        asked = [record for record in records if record.signature.name not in self.answers]
+        # Most of the time goes into optimizing each signature's graph on its first run, which one thread does.
+        with ThreadPoolExecutor(min(os.cpu_count() or 1, _AT_ONCE)) as pool:
+            problems = pool.map(answer, asked)
+            return {record.signature.name: problem for record, problem in zip(asked, problems, strict=True) if problem}
+
+
+_replayed: dict[str, _Version] = {}
+"""By directory: what `replay` keeps for `examine`."""
+
+
+def replay(directory: str, requests: str) -> None:
+    """Does what `FreshProcess.start_replay` asks for; whatever fails is tried again by `examine`, which tells of it."""
+    from . import golden
+
+    with contextlib.suppress(Exception):
+        version = _replayed[directory] = _Version.load(directory)
+        version.replay(golden.read_goldens(Path(requests)))
+
+
 def examine(directory: str) -> list[str]:
     """Returns what is wrong with a version directory, for people; see `FreshProcess.check`."""
-    import tensorflow as tf
-
     from ...serving.agreement import compare
     from . import golden
     from .batching_parameters import measure_batching
 
-    version_dir = Path(directory)
     try:
-        signatures = tf.saved_model.load(str(version_dir)).signatures
+        version = _replayed.pop(directory, None) or _Version.load(directory)
     except Exception as error:
         return [f"it does not load: {cause_of(error)}"]
-    goldens = version_dir / contract.ASSETS_DIR / contract.GOLDEN_DIR
+    goldens = Path(directory, contract.ASSETS_DIR, contract.GOLDEN_DIR)
     records = golden.read_goldens(goldens)
-
-    def replay(record: golden.Golden) -> tuple[golden.Golden, list[str]]:
-        name = record.signature.name
-        if name not in signatures:
-            return record, [f"signature {name} is missing"]
-        try:
-            answers = golden.run(signatures[name], record.signature, golden.tensors_of(record.request))
-        except Exception as error:
-            return record, [f"signature {name} fails: {cause_of(error)}"]
-        agreements = {
-            output: compare(expected, answers[output], record.tolerances[output])
-            for output, expected in golden.tensors_of(record.response).items()
-        }
-        return golden.with_answers(record, answers), [
-            f"signature {name}, output {output}: {agreement.problem}"
-            for output, agreement in agreements.items()
-            if not agreement.holds
-        ]
-
-    # Most of the time goes into optimizing each signature's graph on its first run, which one thread does.
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, _AT_ONCE)) as pool:
-        replayed = list(pool.map(replay, records))
-    problems = [problem for _, found in replayed for problem in found]
+    failures = version.replay(records)
+    problems = list(failures.values())
+    for record in (one for one in records if one.signature.name not in failures):
+        answers = version.answers[record.signature.name]
+        for output, expected in golden.tensors_of(record.response).items():
+            agreement = compare(expected, answers[output], record.tolerances[output])
+            if not agreement.holds:
+                problems.append(f"signature {record.signature.name}, output {output}: {agreement.problem}")
     if not problems:
-        golden.write_goldens([record for record, _ in replayed], goldens)
+        golden.write_goldens(
+            [golden.with_answers(one, version.answers[one.signature.name]) for one in records], goldens
+        )
         # Here the model is loaded as a server loads it, and nothing else runs.
         requests = {record.signature.name: golden.tensors_of(record.request) for record in records}
-        parameters = measure_batching(signatures, requests)
-        (version_dir / contract.BATCHING_FILE).write_text(parameters, encoding="utf-8")
+        parameters = measure_batching(version.signatures, requests)
+        Path(directory, contract.BATCHING_FILE).write_text(parameters, encoding="utf-8")
     return problems
 
 
@@ -229,7 +281,7 @@ def main() -> None:
         import tensorflow  # noqa: F401  (before it is known what to do: it takes seconds)
     gc.freeze()  # what was loaded need not be looked through later either
 
-    tasks: Mapping[str, Callable[..., Any]] = {"examine": examine, "run_forward": run_forward}
+    tasks: Mapping[str, Callable[..., Any]] = {"examine": examine, "replay": replay, "run_forward": run_forward}
     # What TensorFlow prints must not get between the answers' lines.
     answers, sys.stdout = sys.stdout, sys.stderr
     while True:

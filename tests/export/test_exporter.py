@@ -1,5 +1,6 @@
 """An export from outside: what is written, what is refused, and what is left behind."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -24,11 +25,12 @@ from maskport.export import (
     exporter,
 )
 from maskport.export.publish import manifest, saved_check
+from maskport.export.publish.golden import read_goldens, write_goldens
 from maskport.export.publish.saved_check import FreshProcess
 from maskport.export.spec import make_spec
 from maskport.serving import contract
 from reference import Toy
-from tensorflow_serving.apis import prediction_log_pb2
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 ONE_CLASS = Toy.make(3, 1, gain=4)
 THREE_CLASSES = Toy.make(3, 3, gain=4)
@@ -121,6 +123,41 @@ def test_the_fresh_process_finds_another_answer(version_dir, tmp_path):
         check(changed)
 
 
+def test_what_was_answered_ahead_is_checked_like_all_else(version_dir, tmp_path):
+    good, changed = (shutil.copytree(version_dir, tmp_path / name) for name in ("good", "changed"))
+    file = changed / "assets.extra/golden/mask.pb"
+    log = prediction_log_pb2.PredictLog.FromString(file.read_bytes())
+    log.response.outputs["mask"].CopyFrom(tf.make_tensor_proto(1 - tf.make_ndarray(log.response.outputs["mask"])))
+    file.write_bytes(log.SerializeToString())
+    requests = read_goldens(version_dir / "assets.extra/golden")
+    with FreshProcess() as fresh:
+        fresh.start_replay(changed, requests)
+        with pytest.raises(VerificationError, match="signature mask, output mask: "):
+            fresh.check(changed)
+        fresh.start_replay(good, requests[:1])
+        fresh.check(good)
+
+
+def test_what_failed_ahead_is_asked_once_more(version_dir, tmp_path):
+    """As memory may be short while the exporter runs the model too."""
+    requests = read_goldens(version_dir / "assets.extra/golden")
+    empty = [dataclasses.replace(one, request=predict_pb2.PredictRequest()) for one in requests]
+    write_goldens(empty, tmp_path / "asked")
+    copy = str(shutil.copytree(version_dir, tmp_path / "copy"))
+    for folder in ("asked", "not there"):
+        saved_check.replay(copy, str(tmp_path / folder))
+        assert saved_check.examine(copy) == []
+
+
+def test_a_fresh_process_that_dies_ahead_of_the_check_is_told_of(monkeypatch, tmp_path):
+    dies = "import sys; sys.stdin.readline(); sys.exit('no memory left')"
+    monkeypatch.setattr(saved_check, "COMMAND", (sys.executable, "-c", dies))
+    with FreshProcess() as fresh:
+        fresh.start_replay(tmp_path, [])
+        with pytest.raises(VerificationError, match=r"^the fresh process crashed: no memory left$"):
+            fresh.check(tmp_path)
+
+
 def test_a_model_in_memory_is_exported_with_its_own_layers(tmp_path, monkeypatch):
     import keras
 
@@ -149,8 +186,11 @@ class InThisProcess:
     def __exit__(self, *_):
         pass
 
+    def start_replay(self, version_dir, requests):
+        pass
+
     def check(self, version_dir):
-        assert saved_check.examine(version_dir) == []
+        assert saved_check.examine(str(version_dir)) == []
 
     def start_forward(self, folder, outputs_file):
         assert saved_check.run_forward(folder, outputs_file) == ""
@@ -160,6 +200,23 @@ class InThisProcess:
 @pytest.fixture
 def without_processes(monkeypatch):
     monkeypatch.setattr(exporter, "FreshProcess", InThisProcess)
+
+
+@pytest.mark.usefixtures("without_processes")
+def test_a_models_own_python_is_run_five_times(tmp_path):
+    """For its outputs' names, what they are, as what is saved, whether it repeats, and what is the smallest picture."""
+    runs = []
+
+    class Counted(keras.layers.Layer):
+        def call(self, x):
+            runs.append(x.shape)
+            return x[..., :1] * 0.5
+
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, Counted()(image))
+    del runs[:]
+    export_model(model, tmp_path / "served", scaling="unit")
+    assert len(runs) == 5
 
 
 @pytest.mark.usefixtures("without_processes")

@@ -79,10 +79,8 @@ def freeze(model: SegmentationModel) -> FrozenGraph:
     Raises:
         SpecError: the model holds something other than variables that cannot be a constant, or too many of them.
     """
-    size = model.size or (None, None)
-    images = tf.TensorSpec([None, *size, model.channels], tf.float32)
     try:
-        traced = tf.function(model.forward, autograph=False).get_concrete_function(images)
+        traced = model.traced
         if sum(variable.dtype.size * variable.shape.num_elements() for variable in traced.graph.variables) > _MAX_BYTES:
             raise SpecError("optimize: the model's weights do not fit into one graph of 2 GB; give none")
         frozen = convert_variables_to_constants_v2(traced)

@@ -14,7 +14,7 @@ from ...errors import SourceError
 from ...model.causes import cause_of
 from ...model.segmentation_model import CHANNELS_FIRST, CHANNELS_LAST, RawModel
 from ...model.servable_ops import check_servable
-from ...model.tracing import trace, without_fusion
+from ...model.tracing import trace, without_graph_optimization
 from ...spec import CLASSES, ExportSpec
 from .choosing import is_classes
 from .instances import join_outputs
@@ -141,7 +141,7 @@ class Trial:
         size = sizes[0]
 
         def run(gray: tf.Tensor) -> tf.Tensor:
-            with without_fusion():  # what is saved is protected from it
+            with without_graph_optimization():  # which takes longer than what is run here
                 return tf.cast(traced(tf.repeat(tf.repeat(gray, batch or 1, 0), channels, 3)), tf.float32)
 
         shape = output.shape

@@ -12,6 +12,7 @@ from maskport.export.spec import make_spec
 from reference import Toy
 
 SPEC = {"source": "m", "output_dir": "o", "scaling": "unit"}
+DRAWN = np.random.default_rng(0)
 
 
 def make_model(ending, channels=1):
@@ -94,6 +95,17 @@ def test_a_model_that_answers_differently_each_time_is_refused(tmp_path, monkeyp
         probe(load_source(spec), spec)
 
 
+def test_what_python_draws_is_no_constant():
+    """As of stochastic depth that does not ask whether it is trained."""
+
+    class Drawn(keras.layers.Layer):
+        def call(self, x):
+            return x * DRAWN.uniform()
+
+    with pytest.raises(SourceError, match=r"answers differently each time \(by up to [\d.]+\): it holds some state"):
+        probe(make_model(Drawn()), make_spec(SPEC))
+
+
 @pytest.mark.parametrize("halvings", [1, 3])
 @pytest.mark.parametrize("given", [1, 2])
 def test_the_multiple_that_a_model_takes_is_named(halvings, given):
@@ -174,3 +186,13 @@ def test_a_softmax_of_8_bits_is_one_still(tmp_path, activation):
     keras.Model(image, keras.layers.Activation("linear", dtype="float32")(x)).save(tmp_path / "m.keras")
     spec = make_spec({**SPEC, "source": str(tmp_path / "m.keras"), "foreground": [1, 2]})
     assert probe(load_source(spec), spec).excludes == (activation == "softmax")
+
+
+def test_the_smallest_picture_leaves_something_to_each_convolution():
+    """Where a window reaches beyond it by one pixel, oneDNN's convolutions answer their input."""
+    image = keras.Input((None, None, 3))
+    around = keras.layers.DepthwiseConv2D(2, dilation_rate=5)(image)  # takes six pixels
+    whole = keras.layers.GlobalAveragePooling2D(keepdims=True)(around)
+    model = keras.Model(image, keras.layers.Conv2D(1, 1, activation="sigmoid")(keras.layers.Add()([image, whole])))
+    spec = make_spec(SPEC)
+    assert probe(adapt_keras_model(model, spec), spec).min_edge == 8
