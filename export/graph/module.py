@@ -62,8 +62,8 @@ class MaskModule(tf.Module):
             model.answers_classes,
             class_count or model.output_channels,
         )
-        # As an attribute the saver would save it once more, on its own; a partial hides it from it.
-        self.forward = functools.partial(model.traced)
+        # Not the graph itself: as an attribute the saver would save it once more, on its own.
+        self.forward, self._model = model.run, model
         steps = Steps(spec, model.channels, self._geometry, ValueScaling(spec, model), self.forward, self.answers)
         self.pixels, self.pictures = PixelAnswers(steps, self._bands), PictureAnswers(steps)
 
@@ -112,5 +112,5 @@ class MaskModule(tf.Module):
     def forward_alone(self) -> tf.Module:
         """Returns a module that can be saved, of nothing but the model's `forward`."""
         alone = tf.Module()
-        alone.state, alone.forward = self._state, self.forward.func
+        alone.state, alone.forward = self._state, self._model.traced
         return alone

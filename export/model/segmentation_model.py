@@ -84,6 +84,10 @@ class SegmentationModel:
         images = tf.TensorSpec([None, *(self.size or (None, None)), self.channels], tf.float32, name="model_input")
         return tf.function(self.forward, autograph=False).get_concrete_function(images)
 
+    def run(self, images: tf.Tensor) -> tf.Tensor:
+        """Runs `traced`, or calls it in another graph; keeps the model, as a graph holds its variables but weakly."""
+        return self.traced(images)
+
     @property
     def takes_bands(self) -> bool:
         """Whether it takes rasters of bands, rather than pictures that can be encoded."""
