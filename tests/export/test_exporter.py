@@ -110,13 +110,19 @@ def test_the_fresh_process_finds_a_damaged_weight(version_dir, tmp_path):
         check(damaged)
 
 
-def test_the_fresh_process_finds_another_answer(version_dir, tmp_path):
-    changed = shutil.copytree(version_dir, tmp_path / "changed")
+def with_another_mask(version_dir, target):
+    """A copy of a version directory of which one golden mask is the opposite."""
+    changed = shutil.copytree(version_dir, target)
     file = changed / "assets.extra/golden/mask.pb"
     log = prediction_log_pb2.PredictLog.FromString(file.read_bytes())
     mask = 1 - tf.make_ndarray(log.response.outputs["mask"])
     log.response.outputs["mask"].CopyFrom(tf.make_tensor_proto(mask))
     file.write_bytes(log.SerializeToString())
+    return changed
+
+
+def test_the_fresh_process_finds_another_answer(version_dir, tmp_path):
+    changed = with_another_mask(version_dir, tmp_path / "changed")
     with pytest.raises(
         VerificationError, match=r"signature mask, output mask: \d+ of \d+ values differ, by up to 1 \(0 "
     ):
@@ -124,11 +130,8 @@ def test_the_fresh_process_finds_another_answer(version_dir, tmp_path):
 
 
 def test_what_was_answered_ahead_is_checked_like_all_else(version_dir, tmp_path):
-    good, changed = (shutil.copytree(version_dir, tmp_path / name) for name in ("good", "changed"))
-    file = changed / "assets.extra/golden/mask.pb"
-    log = prediction_log_pb2.PredictLog.FromString(file.read_bytes())
-    log.response.outputs["mask"].CopyFrom(tf.make_tensor_proto(1 - tf.make_ndarray(log.response.outputs["mask"])))
-    file.write_bytes(log.SerializeToString())
+    good = shutil.copytree(version_dir, tmp_path / "good")
+    changed = with_another_mask(version_dir, tmp_path / "changed")
     requests = read_goldens(version_dir / "assets.extra/golden")
     with FreshProcess() as fresh:
         fresh.start_replay(changed, requests)

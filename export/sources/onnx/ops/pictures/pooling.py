@@ -111,11 +111,13 @@ def max_unpool(node: Node, x: Any, places: Any, shape: Any = None) -> Any:
         kernel = node.get("kernel_shape")
         rank = len(kernel)
         strides, pads = node.get("strides", [1] * rank), node.get("pads", [0] * 2 * rank)
-        before, known, sizes = tf.shape(x, tf.int64), x.shape.as_list(), []
-        for axis in range(rank):
-            count = before[axis + 2] if known[axis + 2] is None else known[axis + 2]
-            sizes.append((count - 1) * strides[axis] + kernel[axis] - pads[axis] - pads[axis + rank])
-        shape = tf.stack([*tf.unstack(before)[:2], *sizes])
+        batch, channels, *edges = (
+            now if known is None else known
+            for known, now in zip(x.shape, tf.unstack(tf.shape(x, tf.int64)), strict=True)
+        )
+        windows = zip(edges, strides, kernel, pads[:rank], pads[rank:], strict=True)
+        sizes = [(edge - 1) * stride + reach - before - after for edge, stride, reach, before, after in windows]
+        shape = tf.stack([tf.cast(size, tf.int64) for size in (batch, channels, *sizes)])
     zeros = tf.zeros([tf.reduce_prod(shape)], x.dtype)
     # Not summed: windows that overlap tell the same maximum twice.
     written = tf.tensor_scatter_nd_update(zeros, tf.reshape(places, [-1, 1]), tf.reshape(x, [-1]))
