@@ -24,7 +24,7 @@ def pack(mask: tf.Tensor) -> tf.Tensor:
     padded = tf.pad(tf.cast(mask, tf.uint8), [[0, 0], [0, 0], [0, 8 * count - width]])
     eights = tf.reshape(padded, [batch, height, count, 8])
     products = tf.bitcast(eights, tf.uint64) * tf.constant(_GATHERS_BITS, tf.uint64)
-    return tf.bitcast(products, tf.uint8)[..., 7]
+    return tf.cast(tf.bitwise.right_shift(products, tf.constant(_WORD - 8, tf.uint64)), tf.uint8)
 
 
 def unpack(packed: tf.Tensor, width: tf.Tensor) -> tf.Tensor:

@@ -20,8 +20,10 @@ _STRIP_VALUES = 4_000_000
 """How many resized class probabilities are held at once for a class map: 16 MB."""
 _WHOLE_PIXELS = 500_000
 """Of a mask made in one piece, rather than in strips: a loop costs as much as these."""
-_STRIP_PIXELS = 3_000_000
-"""How many resized probabilities are held at once for the bits of a mask: 12 MB, which stay in a processor's cache."""
+_STRIP_PIXELS = 1_500_000
+"""How many resized probabilities a strip of a mask has: 6 MB, of which two stay in a processor's cache."""
+_PARALLEL_STRIPS = 2
+"""TensorFlow enlarges a map with one processor."""
 
 
 def make_geometry(spec: ExportSpec, model: SegmentationModel, min_edge: int = 1) -> "Geometry":
@@ -119,7 +121,9 @@ class Geometry(abc.ABC):
 
             count = (width + columns - 1) // columns
             done = tf.TensorArray(tf.uint8, count, element_shape=[None, None, None], infer_shape=False)
-            _, done = tf.while_loop(lambda index, _: index < count, strip, (0, done), parallel_iterations=1)
+            _, done = tf.while_loop(
+                lambda index, _: index < count, strip, (0, done), parallel_iterations=_PARALLEL_STRIPS
+            )
             return tf.transpose(done.concat(), [1, 2, 0])
 
         if not self.mixes:

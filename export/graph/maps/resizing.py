@@ -27,7 +27,11 @@ class View(NamedTuple):
 
 def enlarge_columns(maps: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     """Returns float32 [B, h, w, K] as [B, h, width, K]."""
-    return bilinear(maps, tf.stack([tf.shape(maps)[1], width]))
+    if maps.shape[-1] != 1:
+        return bilinear(maps, tf.stack([tf.shape(maps)[1], width]))
+    # TensorFlow takes as long for each new column of one value as for many values of a pixel.
+    sideways = enlarge_rows(tf.transpose(maps, [0, 2, 1, 3]), width)
+    return tf.transpose(sideways, [0, 2, 1, 3])
 
 
 def enlarge_rows(maps: tf.Tensor, height: tf.Tensor) -> tf.Tensor:

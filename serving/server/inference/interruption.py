@@ -8,8 +8,8 @@ outside; then the guard fails, and the session stops the whole run as it does at
 closed is destroyed, and made anew by the next run in its slot. All this costs some 10 microseconds per run.
 
 Closing a queue, and what follows from it, happens in the thread that asks for it, as all of TensorFlow's threads may
-be taken. But a run whose guard got none of them, because more runs compute than there are processors, goes on until
-it does.
+be taken. But a run whose guard got none of them, because as many runs compute as there are processors, or more, goes
+on until it does.
 """
 
 import contextlib

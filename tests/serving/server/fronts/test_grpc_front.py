@@ -109,10 +109,12 @@ def test_deadline_stops_the_computation(failing, connect):
     wait_until(lambda: processor_use(0.3) < 0.15, "the end of the computation")
 
 
-def test_cancelling_frees_the_workers_and_stops_the_computation(failing, connect):
-    stub = prediction_service_pb2_grpc.PredictionServiceStub(connect(failing))
-    # As many as there are threads, and one that waits behind them.
-    calls = [stub.Predict.future(busy(60)) for _ in range(3)]
+def test_cancelling_frees_the_workers_and_stops_the_computation(serve, made_models, connect):
+    model = ModelSettings("failing", str(made_models("failing/1").parent))
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(connect(serve(model, grpc=GrpcSettings(threads=1))))
+    # One that computes, and one that waits behind it. Two that compute could leave none of two processors' threads to
+    # what ends them.
+    calls = [stub.Predict.future(busy(60)) for _ in range(2)]
     time.sleep(0.3)
     for call in calls:
         call.cancel()
